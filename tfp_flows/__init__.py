@@ -1,0 +1,38 @@
+"""Normalizing flows as TFP bijectors that Keras 3 trains, saves and serves."""
+
+from tfp_flows import nets
+from tfp_flows.architectures.glow import glow
+from tfp_flows.architectures.nice import nice
+from tfp_flows.architectures.preprocessing import center, logit
+from tfp_flows.architectures.real_nvp import real_nvp
+from tfp_flows.bijectors import masks
+from tfp_flows.bijectors.actnorm import ActNorm
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.conditioned import condition
+from tfp_flows.bijectors.conv1x1 import InvertibleConv1x1
+from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from tfp_flows.bijectors.repeat import Repeat
+from tfp_flows.training.files import load_distribution, save_distribution
+from tfp_flows.training.model import FlowModel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActNorm",
+    "AdditiveCoupling",
+    "AffineCoupling",
+    "FlowBijector",
+    "FlowModel",
+    "InvertibleConv1x1",
+    "Repeat",
+    "center",
+    "condition",
+    "glow",
+    "load_distribution",
+    "logit",
+    "masks",
+    "nets",
+    "nice",
+    "real_nvp",
+    "save_distribution",
+]

@@ -1,0 +1,1 @@
+"""Plain functions that assemble flows from bijectors and networks."""

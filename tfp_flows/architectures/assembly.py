@@ -1,0 +1,105 @@
+"""What all architectures share: arguments, base distribution, final assembly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def checked_shape(event_shape: int | Sequence[int], least: int = 2) -> tuple[int, ...]:
+    """Returns `event_shape` as a tuple of positive integers.
+
+    Args:
+        event_shape: Shape of one data point; an integer stands for a vector.
+        least: Smallest number of values that the architecture can work on.
+
+    Returns:
+        The shape.
+
+    Raises:
+        ValueError: If a size is not a positive integer or there are too few values.
+    """
+    given = (event_shape,) if isinstance(event_shape, int) else event_shape
+    try:
+        shape = tuple(int(n) for n in given)
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1 or math.prod(shape) < least:
+        raise ValueError(
+            f"Argument `event_shape` must be the shape of one data point with at least "
+            f"{least} values, such as (2,) or (8, 8, 1). Received: {event_shape!r}"
+        )
+    return shape
+
+
+def checked_count(name: str, value: Any, least: int = 1) -> int:
+    """Returns `value` if it is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(
+            f"Argument `{name}` must be an integer of at least {least}. "
+            f"Received: {name}={value!r}"
+        )
+    return value
+
+
+def standard_normal(d: int, dtype: Any = None) -> tfd.Distribution:
+    """Returns the standard normal distribution of vectors of `d` values."""
+    dtype = tf.as_dtype(dtype or keras.config.floatx())
+    zero, one = (tf.constant(value, dtype) for value in (0.0, 1.0))
+    return tfd.Sample(tfd.Normal(zero, one), sample_shape=[d])
+
+
+def assemble(
+    event_shape: tuple[int, ...],
+    bijectors: Sequence[tfb.Bijector],
+    *,
+    base: tfd.Distribution | None,
+    preprocess: tfb.Bijector | None,
+    dtype: Any,
+    name: str,
+    latent_shape: tuple[int, ...] | None = None,
+) -> tfd.TransformedDistribution:
+    """Chains bijectors on a base distribution over flat latent vectors.
+
+    Args:
+        event_shape: Shape of one data point.
+        bijectors: Bijectors from the data's side to the latent side. They act on
+            flat vectors, unless `latent_shape` says otherwise.
+        base: Distribution of latent vectors of `prod(event_shape)` values; None for
+            a standard normal.
+        preprocess: Bijector between the data and the first of `bijectors`, such as
+            `tff.logit(levels)`, on events of `event_shape`; None for none.
+        dtype: Float type of the flow.
+        name: Name of the distribution.
+        latent_shape: Shape that the last of `bijectors` takes from the latent side,
+            if it is not a vector already.
+
+    Returns:
+        The flow.
+
+    Raises:
+        ValueError: If `base` does not produce vectors of the right size.
+    """
+    size = math.prod(event_shape)
+    parts = list(bijectors)
+    if latent_shape is not None and latent_shape != (size,):
+        parts.append(tfb.Reshape(latent_shape, event_shape_in=(size,)))
+    elif latent_shape is None and event_shape != (size,):
+        parts.insert(0, tfb.Reshape(event_shape, event_shape_in=(size,)))
+    if preprocess is not None:
+        parts.insert(0, preprocess)
+    if base is None:
+        base = standard_normal(size, dtype)
+    elif not base.event_shape.is_compatible_with((size,)):
+        raise ValueError(
+            f"Argument `base` must be a distribution of vectors of {size} values. "
+            f"Received: event shape {base.event_shape}"
+        )
+    return tfd.TransformedDistribution(base, tfb.Chain(parts), name=name)

@@ -1,0 +1,1 @@
+"""Bijectors, one class a file."""

@@ -1,0 +1,187 @@
+"""`InvertibleConv1x1`: a learned mixture of channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.bijectors.actnorm import check_channels, check_last_axis
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.weights import Weights
+
+KINDS = ("lu", "matrix", "permutation", "reverse")
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Conv1x1Weights(Weights):
+    """The mixing matrix of a 1x1 convolution, in one of four forms."""
+
+    def __init__(self, channels: int, kind: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.kind = kind
+
+    def build(self, input_shape: Any = None) -> None:
+        """Draws a random rotation, or a permutation, and stores its parts."""
+        shape = (self.channels, self.channels)
+        if self.kind in ("permutation", "reverse"):
+            order = np.arange(self.channels)[::-1]
+            if self.kind == "permutation":
+                order = np.argsort(keras.random.uniform((self.channels,)))
+            self._add("order", order, "int32")
+            return
+        rotation = np.array(keras.initializers.Orthogonal()(shape, "float32"))
+        if self.kind == "matrix":
+            self._add("matrix", rotation, self.dtype, trainable=True)
+            return
+        lu, order = (np.array(part) for part in tf.linalg.lu(rotation.astype("f8")))
+        diagonal = np.diag(lu)
+        packed = lu - np.diag(diagonal) + np.diag(np.log(np.abs(diagonal)))
+        self._add("lu", packed, self.dtype, trainable=True)
+        self._add("sign", np.sign(diagonal), self.dtype)
+        self._add("order", np.argsort(order), "int32")
+
+    def _add(
+        self, name: str, value: np.ndarray, dtype: str, trainable: bool = False
+    ) -> None:
+        weight = self.add_weight(
+            value.shape, "zeros", name=name, dtype=dtype, trainable=trainable
+        )
+        weight.assign(value.astype(dtype))
+        setattr(self, name, weight)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "channels": self.channels, "kind": self.kind}
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class InvertibleConv1x1(FlowBijector):
+    """Invertible 1x1 convolution: a learned linear map of the channels.
+
+    With channels as rows and `W` the learned `c x c` matrix,
+
+        inverse:  x = y W          (data to latent: one matmul)
+        forward:  y = x W^-1       (latent to data: one matmul; `W^-1` is `c x c`
+                                    and computed once a call, not once a pixel)
+        log-det:  log |det W| for each position (inverse), minus that (forward)
+
+    `kind` says how `W` is parametrized:
+
+    * `"lu"`: `W = P L (U + diag(sign exp(d)))`, `P` a fixed permutation, `L` unit
+      lower and `U` strictly upper triangular. `log |det W| = sum(d)` costs O(c),
+      and `W` cannot become singular. `L`, `U` and `d` are packed into one trained
+      `c x c` matrix, so there are `c^2` weights, as many as `W` has.
+    * `"matrix"`: `W` itself, `c^2` weights, `log |det W|` in O(c^3).
+    * `"permutation"`: a random fixed order of the channels, nothing trained.
+    * `"reverse"`: the channels in reverse order, nothing trained.
+
+    `W` starts as a random rotation, so the log-det starts at 0.
+
+    Shapes: channels-last with any number of positions, `[..., channels]` or
+    `[..., h, w, channels]`. The log-det is a scalar for one position; TFP
+    multiplies it by the number of positions in the event.
+
+    Reference:
+        Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.2.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kind: str = "lu",
+        dtype: Any = None,
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> None:
+        """Draws the initial matrix.
+
+        Args:
+            channels: Size of the last axis.
+            kind: `"lu"`, `"matrix"`, `"permutation"` or `"reverse"`; see above.
+            dtype: Float type; defaults to `keras.config.floatx()`.
+            validate_args: Whether to check outputs for finiteness.
+            name: Name of the bijector.
+
+        Raises:
+            ValueError: If `channels` is not positive or `kind` is not known.
+        """
+        parameters = dict(locals())
+        super().__init__(
+            event_ndims=1,
+            dtype=dtype,
+            is_constant_jacobian=True,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+        check_channels(channels)
+        if kind not in KINDS:
+            raise ValueError(
+                f"Argument `kind` must be one of {KINDS}. Received: kind={kind!r}"
+            )
+        self._kind = kind
+        weights = Conv1x1Weights(channels, kind, dtype=self.dtype.name)
+        self._own("_weights", weights.made())
+
+    def _inverse_and_log_det(
+        self, y: tf.Tensor, condition: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        check_last_axis(self, y, self._weights.channels)
+        if self._kind in ("permutation", "reverse"):
+            order = tf.convert_to_tensor(self._weights.order)
+            return tf.gather(y, order, axis=-1), tf.zeros([], y.dtype)
+        matrix, log_det = self._matrix_and_log_det()
+        return mix_channels(y, matrix), log_det
+
+    def _forward_and_log_det(
+        self, x: tf.Tensor, condition: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        check_last_axis(self, x, self._weights.channels)
+        if self._kind in ("permutation", "reverse"):
+            order = tf.argsort(tf.convert_to_tensor(self._weights.order))
+            return tf.gather(x, order, axis=-1), tf.zeros([], x.dtype)
+        matrix, log_det = self._matrix_and_log_det()
+        return mix_channels(x, self._inverted(matrix)), -log_det
+
+    def _matrix_and_log_det(self) -> tuple[tf.Tensor, tf.Tensor]:
+        if self._kind == "matrix":
+            matrix = tf.convert_to_tensor(self._weights.matrix)
+            return matrix, tf.linalg.slogdet(matrix)[1]
+        lower, upper, log_diagonal = self._triangles()
+        order = tf.convert_to_tensor(self._weights.order)
+        matrix = tf.gather(tf.matmul(lower, upper), order, axis=0)
+        return matrix, tf.reduce_sum(log_diagonal)
+
+    def _triangles(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        lu = tf.convert_to_tensor(self._weights.lu)
+        log_diagonal = tf.linalg.diag_part(lu)
+        strictly_lower = np.tril(np.ones(lu.shape, lu.dtype.as_numpy_dtype), -1)
+        lower = lu * strictly_lower + tf.eye(lu.shape[0], dtype=lu.dtype)
+        diagonal = self._weights.sign * tf.exp(log_diagonal)
+        upper = lu * strictly_lower.T + tf.linalg.diag(diagonal)
+        return lower, upper, log_diagonal
+
+    def _inverted(self, matrix: tf.Tensor) -> tf.Tensor:
+        if self._kind == "matrix":
+            return tf.linalg.inv(matrix)
+        # W^-1 = U^-1 L^-1 P^T: two triangular solves of the identity.
+        lower, upper, _ = self._triangles()
+        eye = tf.eye(lower.shape[0], dtype=lower.dtype)
+        inverse = tf.linalg.triangular_solve(lower, eye)
+        inverse = tf.linalg.triangular_solve(upper, inverse, lower=False)
+        return tf.gather(inverse, tf.convert_to_tensor(self._weights.order), axis=1)
+
+
+def mix_channels(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """Multiplies the last axis of `x` by a matrix in one two-dimensional matmul."""
+    if x.shape.rank == 2:
+        return tf.matmul(x, matrix)
+    mixed = tf.matmul(tf.reshape(x, [-1, matrix.shape[0]]), matrix)
+    mixed = tf.reshape(mixed, tf.shape(x))
+    mixed.set_shape(x.shape)
+    return mixed

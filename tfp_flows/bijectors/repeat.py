@@ -1,0 +1,359 @@
+"""`Repeat`: a step written once, run n times with weights of its own each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import paired
+from tfp_flows.bijectors.base import (
+    FlowBijector,
+    known_dtype,
+    nested_bijectors,
+    nested_layers,
+)
+from tfp_flows.bijectors.weights import Weights
+from tfp_flows.nets.conditioner import keras_variables
+
+tfb = tfp.bijectors
+
+MODES = ("auto", "unrolled", "loop")
+# Above this many copies the graph of an unrolled flow takes longer to build and
+# to start than the loop costs; benchmarks/ has the measurement.
+_LOOP_ABOVE = 16
+
+
+class StackedWeights(Weights):
+    """The weights of n copies of a step, stacked on a first axis."""
+
+    def __init__(
+        self, template: list[keras.Variable], draws: list[np.ndarray], **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.stacks = []
+        for index, (variable, draw) in enumerate(zip(template, draws, strict=True)):
+            if variable.constraint is not None:
+                raise ValueError(
+                    "Argument `step` of `Repeat` must have no weight constraints, "
+                    "which do not know of stacked copies. "
+                    f"Received: a constraint on '{variable.path}'"
+                )
+            stack = self.add_weight(
+                draw.shape,
+                "zeros",
+                name=f"{variable.name}_{index}",
+                dtype=keras.backend.standardize_dtype(draw.dtype),
+                trainable=variable.trainable,
+                regularizer=variable.regularizer,
+            )
+            stack.assign(draw)
+            self.stacks.append(stack)
+        self.built = True
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Repeat(FlowBijector):
+    """n copies of a template step, one behind the other.
+
+    With `f_k` the step under the k-th slice of the stacked weights,
+
+        forward:  y = f_0(f_1(... f_{n-1}(x)))      (copy 0 is nearest to the data)
+        inverse:  x = f_{n-1}^-1(... f_0^-1(y))
+        log-det:  the sum of the copies' log-dets
+
+    The step is any bijector or chain, ours or TFP's, whose weights are Keras
+    weights. Its code does not know of the copies: each runs inside
+    `keras.StatelessScope` with its slice of the stack. Every copy has its own
+    initial draw. Stacking also means that an optimizer updates a few large weights
+    instead of n times as many small ones.
+
+    `mode` says how the copies run: `"unrolled"` writes them all into the graph,
+    `"loop"` runs them in a `tf.while_loop`, so that the graph and the time to the
+    first step do not grow with n; `"auto"` takes the loop for more than 16 copies,
+    unless the step keeps state, as dropout does.
+
+    Shapes: those of the step.
+    """
+
+    _TF_MODULE_IGNORED_PROPERTIES = FlowBijector._TF_MODULE_IGNORED_PROPERTIES.union(
+        ("_step", "_template")
+    )
+
+    def __init__(
+        self,
+        step: tfb.Bijector,
+        n: int,
+        *,
+        mode: str = "auto",
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> None:
+        """Stacks n draws of the step's weights.
+
+        Args:
+            step: The template. It belongs to this bijector from now on.
+            n: Number of copies, at least 1.
+            mode: `"auto"`, `"unrolled"` or `"loop"`; see above.
+            validate_args: Whether to check outputs for finiteness.
+            name: Name of the bijector.
+
+        Raises:
+            TypeError: If `step` is not a bijector.
+            ValueError: If `n` or `mode` is not understood, the step changes the
+                rank of events, or it holds a raw `tf.Variable`.
+        """
+        parameters = dict(locals())
+        _check_arguments(step, n, mode)
+        super().__init__(
+            event_ndims=int(step.forward_min_event_ndims),
+            dtype=known_dtype(step),
+            is_constant_jacobian=bool(step.is_constant_jacobian),
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+        layers = nested_layers(step)
+        self._step = self._no_dependency(_Hidden(step))
+        self._n = n
+        self._mode = mode
+        self._template = self._no_dependency(_distinct_variables(layers))
+        _refuse_raw_variables(step, self._template)
+        stacked = StackedWeights(
+            self._template, _draws(layers, self._template, n), name="stacked"
+        )
+        self._own("_stacked", stacked)
+
+    @property
+    def step(self) -> tfb.Bijector:
+        """The template. Its own weights are only a workplace for the copies."""
+        return self._step.value
+
+    @property
+    def n(self) -> int:
+        """Number of copies."""
+        return self._n
+
+    @property
+    def condition_shape(self) -> tuple[int, ...] | None:
+        """Shape of one condition if any part of the step takes one."""
+        for part in nested_bijectors(self.step):
+            shape = getattr(part, "condition_shape", None)
+            if shape is not None:
+                return shape
+        return None
+
+    def _forward_and_log_det(
+        self, x: tf.Tensor, condition: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._run(paired.forward_and_log_det, x, condition, reverse=True)
+
+    def _inverse_and_log_det(
+        self, y: tf.Tensor, condition: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._run(paired.inverse_and_log_det, y, condition, reverse=False)
+
+    def _run(
+        self, direction: Callable, x: tf.Tensor, condition: Any, reverse: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        stacks = [tf.convert_to_tensor(stack) for stack in self._stacked.stacks]
+
+        def one_copy(value: tf.Tensor, slices: list[tf.Tensor]) -> tuple:
+            with keras.StatelessScope(
+                list(zip(self._template, slices, strict=True)),
+                collect_losses=True,
+                initialize_variables=False,
+            ) as scope:
+                value, log_det = direction(
+                    self.step, value, self.forward_min_event_ndims, condition
+                )
+            return value, log_det, scope
+
+        if self._loops():
+            return self._looped(one_copy, x, stacks, reverse)
+        return self._unrolled(one_copy, x, stacks, reverse)
+
+    def _loops(self) -> bool:
+        if self._mode == "auto":
+            stateful = any("seed" in v.path for v in self._template)
+            return self._n > _LOOP_ABOVE and not stateful
+        return self._mode == "loop"
+
+    def _unrolled(
+        self, one_copy: Callable, x: tf.Tensor, stacks: list[tf.Tensor], reverse: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        slices = [tf.unstack(stack) for stack in stacks]
+        log_dets, new_slices = [], [list(each) for each in slices]
+        for k in reversed(range(self._n)) if reverse else range(self._n):
+            x, log_det, scope = one_copy(x, [each[k] for each in slices])
+            log_dets.append(log_det)
+            for new, variable in zip(new_slices, self._template, strict=True):
+                new[k] = scope.get_current_value(variable)
+            for loss in scope.losses:
+                self._stacked.add_loss(loss)
+        self._keep_state(slices, new_slices)
+        return x, tf.add_n(log_dets) if len(log_dets) > 1 else log_dets[0]
+
+    def _keep_state(self, old: list[list], new: list[list]) -> None:
+        """Writes back what a step has updated, such as the state of its dropout."""
+        for stack, before, after in zip(self._stacked.stacks, old, new, strict=True):
+            if any(b is not a for b, a in zip(before, after, strict=True)):
+                stack.assign(tf.stack(after))
+
+    def _looped(
+        self, one_copy: Callable, x: tf.Tensor, stacks: list[tf.Tensor], reverse: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        # TensorArrays, since the gradient of `stack[k]` would be as large as the
+        # whole stack in each round.
+        arrays = [
+            tf.TensorArray(
+                stack.dtype,
+                size=self._n,
+                element_shape=stack.shape[1:],
+                clear_after_read=False,
+            ).unstack(stack)
+            for stack in stacks
+        ]
+        static = x.shape
+
+        def body(k: tf.Tensor, value: tf.Tensor, total: tf.Tensor) -> tuple:
+            index = self._n - 1 - k if reverse else k
+            slices = [array.read(index) for array in arrays]
+            value, log_det, scope = one_copy(value, slices)
+            self._refuse_updates(slices, scope)
+            return k + 1, tf.ensure_shape(value, static), total + log_det
+
+        event_ndims = self.forward_min_event_ndims
+        zeros = (
+            tf.zeros([], x.dtype)
+            if self.is_constant_jacobian
+            else tf.zeros(tf.shape(x)[: tf.rank(x) - event_ndims], x.dtype)
+        )
+        if not self.is_constant_jacobian:
+            zeros.set_shape(static[: static.rank - event_ndims])
+        _, x, log_det = tf.while_loop(
+            lambda k, *_: k < self._n,
+            body,
+            (tf.constant(0), x, zeros),
+            parallel_iterations=1,
+            maximum_iterations=self._n,
+        )
+        return x, log_det
+
+    def _refuse_updates(self, slices: list[tf.Tensor], scope: Any) -> None:
+        for variable, value in zip(self._template, slices, strict=True):
+            if scope.get_current_value(variable) is not value:
+                raise ValueError(
+                    "Argument `mode` must be 'unrolled' for a step that updates its "
+                    f"state, as '{variable.path}' is. Received: mode={self._mode!r}"
+                )
+        if scope.losses:
+            raise ValueError(
+                "Argument `mode` must be 'unrolled' for a step that adds losses. "
+                f"Received: mode={self._mode!r}"
+            )
+
+    # Data-dependent initialization, copy by copy.
+
+    def _load(self, k: int) -> None:
+        for variable, stack in zip(self._template, self._stacked.stacks, strict=True):
+            variable.assign(stack[k])
+
+    def each_step(self) -> Iterator[tfb.Bijector]:
+        """Yields the template under each copy's weights in turn, data side first.
+
+        It is one object all the time: look at it before taking the next.
+        """
+        for k in range(self._n):
+            self._load(k)
+            yield self.step
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether no copy waits for `adapt`."""
+        return all(
+            getattr(part, "is_adapted", True)
+            for step in self.each_step()
+            for part in nested_bijectors(step)
+        )
+
+    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+        """Adapts the copies in turn, each to the latents of the one before."""
+        rows = [[] for _ in self._template]
+        for step in self.each_step():
+            y = paired.adapt(step, y, self.forward_min_event_ndims, condition)
+            for row, variable in zip(rows, self._template, strict=True):
+                row.append(_copied(variable))
+        for stack, row in zip(self._stacked.stacks, rows, strict=True):
+            stack.assign(np.stack(row))
+        return y
+
+
+class _Hidden:
+    """Keeps an object out of reach of `tf.Module`'s search for variables."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _check_arguments(step: Any, n: Any, mode: Any) -> None:
+    if not isinstance(step, tfb.Bijector):
+        raise TypeError(
+            "Argument `step` must be a bijector, such as a `tfb.Chain` of couplings. "
+            f"Received: step={step!r} of type {type(step).__name__}"
+        )
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"Argument `n` must be a positive integer. Received: n={n!r}")
+    if mode not in MODES:
+        raise ValueError(f"Argument `mode` must be one of {MODES}. Received: {mode!r}")
+    ranks = step.forward_min_event_ndims, step.inverse_min_event_ndims
+    if tf.nest.is_nested(ranks[0]) or ranks[0] != ranks[1]:
+        raise ValueError(
+            "Argument `step` must return events of the rank that it takes. "
+            f"Received: a step from rank {ranks[0]} to rank {ranks[1]}"
+        )
+
+
+def _distinct_variables(layers: list[keras.Layer]) -> list[keras.Variable]:
+    found = {id(v): v for layer in layers for v in keras_variables(layer)}
+    return list(found.values())
+
+
+def _refuse_raw_variables(step: tfb.Bijector, template: list[keras.Variable]) -> None:
+    known = {id(variable._value) for variable in template}
+    for variable in step.variables:
+        if id(variable) not in known:
+            raise ValueError(
+                "Argument `step` must hold its weights in Keras layers, so that each "
+                "copy can have its own; use `tff.ActNorm` or another of our bijectors "
+                f"in place of it. Received: the raw variable '{variable.name}' of "
+                f"shape {variable.shape}"
+            )
+
+
+def _draws(
+    layers: list[keras.Layer], template: list[keras.Variable], n: int
+) -> list[np.ndarray]:
+    """Draws the initial weights of n copies; copy 0 has the template's own."""
+    copies = [[_copied(v) for v in template]]
+    for _ in range(n - 1):
+        fresh = _distinct_variables([_drawn_anew(layer) for layer in layers])
+        copies.append([_copied(v) for v in fresh])
+    return [np.stack(rows) for rows in zip(*copies, strict=True)]
+
+
+def _drawn_anew(layer: keras.Layer) -> keras.Layer:
+    fresh = type(layer).from_config(layer.get_config())
+    build_config = layer.get_build_config()
+    if build_config is not None:
+        fresh.build_from_config(build_config)
+    return fresh
+
+
+def _copied(variable: keras.Variable) -> np.ndarray:
+    # TensorFlow may hand out a view of the variable's memory, which changes with it.
+    return np.array(keras.ops.convert_to_numpy(variable), copy=True)

@@ -1,0 +1,217 @@
+"""`Conditioner`: the contract between a bijector and the network inside it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+Shape = tuple[int, ...]
+
+
+class Conditioner(keras.Layer):
+    """Base class of a network that maps kept values to a bijector's parameters.
+
+    A conditioner is given its width, depth and activation by the user, and its
+    input and output shapes by the bijector that holds it, through `connect`.
+
+    A subclass writes `build_network(input_shape, output_shape, condition_shape)`,
+    which makes and builds its layers, and `call(inputs, condition=None)`. By
+    custom its last layer starts at zero, so that a flow starts near the identity.
+
+    Shapes: `inputs` is `[batch, *input_shape]`, `condition` is
+    `[batch, *condition_shape]`, the result `[batch, *output_shape]`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._connection: dict[str, Shape | None] | None = None
+
+    def build_network(
+        self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
+    ) -> None:
+        """Makes and builds the layers for shapes without the batch axis."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not define `build_network`."
+        )
+
+    def connect(
+        self,
+        input_shape: Shape,
+        output_shape: Shape,
+        condition_shape: Shape | None = None,
+    ) -> None:
+        """Fixes the shapes and makes the weights; a second time only checks.
+
+        Args:
+            input_shape: Shape of one input, without the batch axis.
+            output_shape: Shape of one output, without the batch axis.
+            condition_shape: Shape of one condition, or None.
+
+        Raises:
+            ValueError: If the network is connected already with other shapes.
+        """
+        connection = {
+            "input_shape": tuple(input_shape),
+            "output_shape": tuple(output_shape),
+            "condition_shape": condition_shape and tuple(condition_shape),
+        }
+        if self._connection is None:
+            self._connection = connection
+            self.build((None, *input_shape))
+        elif self._connection != connection:
+            raise ValueError(
+                f"Argument `conditioner` must be a network of its own or one of "
+                f"equal shapes: '{self.name}' is connected already with "
+                f"{self._connection}. Received: {connection}"
+            )
+
+    def build(self, input_shape: Shape) -> None:
+        """Builds the network once `connect` has said what it must produce."""
+        if self._connection is None:
+            raise ValueError(
+                f"{type(self).__name__} '{self.name}' must be given to a bijector, or "
+                "connected with `connect(input_shape, output_shape)`, before it is "
+                f"called. Received: input of shape {tuple(input_shape)}"
+            )
+        self.build_network(**self._connection)
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """Returns the shapes given to `connect`."""
+        return self._connection
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Connects the network as it was when it was saved."""
+        self.connect(**{key: shape and tuple(shape) for key, shape in config.items()})
+
+    def compute_output_shape(self, input_shape: Shape, *_: Any) -> Shape:
+        """Returns the batch axis followed by the connected output shape."""
+        return (input_shape[0], *self._connection["output_shape"])
+
+
+def connect(
+    layer: keras.Layer,
+    input_shape: Shape,
+    output_shape: Shape,
+    condition_shape: Shape | None = None,
+) -> None:
+    """Builds a conditioner of ours, or any Keras layer, for a bijector.
+
+    Args:
+        layer: A `Conditioner`, or any Keras layer whose output has the right shape.
+        input_shape: Shape of one input, without the batch axis.
+        output_shape: Shape that the bijector needs for one output.
+        condition_shape: Shape of one condition, or None.
+
+    Raises:
+        TypeError: If `layer` is not a Keras layer.
+        ValueError: If its output does not have the shape that is needed.
+    """
+    if not isinstance(layer, keras.Layer):
+        raise TypeError(
+            "Argument `conditioner` must be a `keras.Layer`, such as "
+            f"`tff.nets.MLP(hidden_units=(128, 128))`. Received: {layer!r}"
+        )
+    if isinstance(layer, Conditioner):
+        layer.connect(input_shape, output_shape, condition_shape)
+        return
+    if not layer.built:
+        layer.build((None, *input_shape))
+    probe = [keras.KerasTensor((1, *input_shape), dtype=layer.compute_dtype)]
+    keywords = {}
+    if condition_shape is not None:
+        keywords["condition"] = keras.KerasTensor((1, *condition_shape))
+    shape = tuple(keras.ops.shape(layer(*probe, **keywords)))[1:]
+    if shape != tuple(output_shape):
+        raise ValueError(
+            f"Argument `conditioner` must map [batch, {_words(input_shape)}] to "
+            f"[batch, {_words(output_shape)}]. Received: '{layer.name}', which "
+            f"returns [batch, {_words(shape)}]"
+        )
+
+
+def apply(
+    layer: keras.Layer,
+    inputs: tf.Tensor,
+    event_ndims: int,
+    condition: Any = None,
+    condition_ndims: int = 1,
+) -> tf.Tensor:
+    """Calls a conditioner on any batch rank, none included.
+
+    Keras layers want exactly one batch axis. Leading axes are folded into one and
+    unfolded again; batch axes of inputs and condition broadcast.
+
+    Args:
+        layer: The conditioner.
+        inputs: Tensor of shape `[..., *event]`.
+        event_ndims: Rank of `event`.
+        condition: None, or a tensor of shape `[..., *condition_event]`.
+        condition_ndims: Rank of `condition_event`.
+
+    Returns:
+        The conditioner's output in the dtype of `inputs`, `[..., *output]`.
+    """
+    keywords = {}
+    if condition is not None:
+        condition = tf.convert_to_tensor(condition)
+        inputs, condition = _broadcast_batch(
+            inputs, event_ndims, condition, condition_ndims
+        )
+        keywords["condition"] = _fold(condition, condition_ndims)
+    outputs = layer(_fold(inputs, event_ndims), **keywords)
+    outputs = tf.cast(outputs, inputs.dtype)
+    if inputs.shape.rank == event_ndims + 1:
+        return outputs
+    batch = tf.shape(inputs)[: tf.rank(inputs) - event_ndims]
+    unfolded = tf.reshape(outputs, tf.concat([batch, tf.shape(outputs)[1:]], 0))
+    if inputs.shape.rank is not None:
+        static = inputs.shape[: inputs.shape.rank - event_ndims]
+        unfolded.set_shape(static.concatenate(outputs.shape[1:]))
+    return unfolded
+
+
+def keras_variables(layer: keras.Layer) -> list[keras.Variable]:
+    """Returns all variables of a layer, seed states of random layers included."""
+    return list(layer.variables)
+
+
+def _fold(x: tf.Tensor, event_ndims: int) -> tf.Tensor:
+    if x.shape.rank == event_ndims + 1:
+        return x
+    event = x.shape[-event_ndims:] if event_ndims else tf.TensorShape([])
+    return tf.reshape(x, [-1, *event])
+
+
+def _broadcast_batch(
+    x: tf.Tensor, x_ndims: int, c: tf.Tensor, c_ndims: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    x_batch, c_batch = (
+        x.shape[: len(x.shape) - x_ndims],
+        c.shape[: len(c.shape) - c_ndims],
+    )
+    if x_batch.is_fully_defined() and x_batch == c_batch:
+        return x, c
+    x_shape, c_shape = tf.shape(x), tf.shape(c)
+    x_event = x_shape[len(x.shape) - x_ndims :]
+    c_event = c_shape[len(c.shape) - c_ndims :]
+    batch = tf.broadcast_dynamic_shape(
+        x_shape[: len(x.shape) - x_ndims], c_shape[: len(c.shape) - c_ndims]
+    )
+    broadcast_x = tf.broadcast_to(x, tf.concat([batch, x_event], 0))
+    broadcast_c = tf.broadcast_to(c, tf.concat([batch, c_event], 0))
+    static = tf.broadcast_static_shape(x_batch, c_batch)
+    broadcast_x.set_shape(static.concatenate(x.shape[len(x.shape) - x_ndims :]))
+    broadcast_c.set_shape(static.concatenate(c.shape[len(c.shape) - c_ndims :]))
+    return broadcast_x, broadcast_c
+
+
+def size(shape: Shape) -> int:
+    """Returns the number of values in a shape."""
+    return math.prod(shape)
+
+
+def _words(shape: Shape) -> str:
+    return ", ".join(map(str, shape))

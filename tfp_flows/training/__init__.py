@@ -1,0 +1,1 @@
+"""Training, sampling and saving of flows with Keras."""

@@ -1,0 +1,357 @@
+"""`FlowModel`: any TFP distribution as a Keras model that trains all of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import paired
+from tfp_flows.bijectors.base import clear_caches, nested_bijectors, nested_layers
+from tfp_flows.bijectors.conditioned import condition_shape
+from tfp_flows.bijectors.conditioning import condition_arguments
+from tfp_flows.training import sampling, serialization
+from tfp_flows.training.first_batch import first_batch
+from tfp_flows.training.likelihood import NegativeLogLikelihood
+from tfp_flows.training.nonfinite import (
+    NonFiniteGuard,
+    StopAtNonFinite,
+    non_finite_rows,
+)
+from tfp_flows.training.summary import summary_table
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+class AdoptedVariables(keras.Layer):
+    """Keras weights that are a distribution's own `tf.Variable`s.
+
+    Each weight shares its storage with the user's variable, so that training and
+    loading change the variable that the distribution reads.
+    """
+
+    def __init__(self, variables: list[tf.Variable], **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        for index, variable in enumerate(variables):
+            weight = self.add_weight(
+                variable.shape,
+                "zeros",
+                dtype=keras.backend.standardize_dtype(variable.dtype),
+                trainable=variable.trainable,
+                name=f"variable_{index}",
+            )
+            weight._value = variable
+        self.built = True
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class FlowModel(keras.Model):
+    """A Keras model whose prediction is the log-likelihood of a distribution.
+
+    Keras sees every weight of the distribution: those of the Keras layers inside
+    its bijectors, and every raw `tf.Variable`, also of plain TFP distributions.
+    `fit` minimizes the exact mean negative log-likelihood
+
+        loss = -mean(log p(x)) + layer losses          [nats]
+
+    and reports `nll` in nats and `bits_per_dim = nll / (D ln 2)` for events of `D`
+    values. All of `keras.Model` is there: callbacks, `evaluate`, `save`, and
+    `predict`, which returns `log_prob` with one value for each example.
+
+    Data is `x` with shape `[batch, *event]`. A conditional flow takes `(x, c)`
+    pairs: as `fit(x, c)`, as a dataset of pairs, or as a dictionary with the keys
+    `"x"` and `"condition"`.
+
+    Example:
+        >>> import numpy as np, tfp_flows as tff
+        >>> model = tff.FlowModel(tff.real_nvp((2,), couplings=2))
+        >>> model.compile(optimizer="adam")
+        >>> x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
+        >>> history = model.fit(x, verbose=0)
+        >>> model.predict(x, verbose=0).shape
+        (64,)
+    """
+
+    def __init__(self, distribution: tfd.Distribution, **kwargs: Any) -> None:
+        """Adopts every weight of `distribution`.
+
+        Args:
+            distribution: A flow, or any TFP distribution with a static event shape.
+            **kwargs: Passed on to `keras.Model`, such as `name`.
+
+        Raises:
+            TypeError: If `distribution` is not a TFP distribution.
+            ValueError: If its event shape is not known.
+        """
+        if not isinstance(distribution, tfd.Distribution):
+            raise TypeError(
+                "Argument `distribution` must be a TFP distribution, such as "
+                "`tff.glow((2,))` or `tfd.TransformedDistribution(...)`. "
+                f"Received: {distribution!r} of type {type(distribution).__name__}"
+            )
+        event_shape = distribution.event_shape
+        if not isinstance(event_shape, tf.TensorShape) or (
+            not event_shape.is_fully_defined()
+        ):
+            raise ValueError(
+                "Argument `distribution` must have a static event shape of one tensor. "
+                f"Received: event shape {event_shape}"
+            )
+        super().__init__(**kwargs)
+        self._distribution = distribution
+        self._flow_layers = nested_layers(distribution)
+        self._adopted = AdoptedVariables(
+            _raw_variables(distribution, self._flow_layers), name="adopted"
+        )
+        self._likelihood = NegativeLogLikelihood()
+        self._nll_tracker = keras.metrics.Mean(name="nll")
+        self._guard = NonFiniteGuard()
+        # Keras traces the call of an unbuilt model in a scratch graph, whose tensors
+        # TFP's caches would then hand to the real graph.
+        self.built = True
+
+    @property
+    def distribution(self) -> tfd.Distribution:
+        """The distribution that is trained."""
+        return self._distribution
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one data point."""
+        return tuple(self._distribution.event_shape)
+
+    @property
+    def condition_shape(self) -> tuple[int, ...] | None:
+        """Shape of one condition, or None."""
+        bijector = getattr(self._distribution, "bijector", None)
+        return None if bijector is None else condition_shape(bijector)
+
+    # The likelihood, as Keras asks for it.
+
+    def call(self, inputs: Any) -> tf.Tensor:
+        """Returns `log_prob` in nats, one value for each example."""
+        x, condition = _split_inputs(inputs)
+        self._check_event(x)
+        if condition is None:
+            return self._distribution.log_prob(x)
+        arguments = condition_arguments(self._distribution.bijector, condition)
+        return self._distribution.log_prob(x, bijector_kwargs=arguments)
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Takes one optimizer step on a batch."""
+        return super().train_step(self._paired(data))
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Evaluates a batch."""
+        return super().test_step(self._paired(data))
+
+    def predict_step(self, data: Any) -> tf.Tensor:
+        """Returns the log-likelihoods of a batch."""
+        return super().predict_step(self._paired(data))
+
+    def _paired(self, data: Any) -> Any:
+        """Moves what Keras calls the target of a conditional flow to its inputs."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        if self.condition_shape is not None and y is not None:
+            x, y = (x, y), None
+        return keras.utils.pack_x_y_sample_weight(x, y, weight)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> tf.Tensor:
+        """Returns the mean negative log-likelihood plus the layers' losses, in nats."""
+        loss = self._likelihood(y_pred, y_pred, sample_weight=sample_weight)
+        for extra in self.losses:
+            loss += tf.cast(self._aggregate_additional_loss(extra), loss.dtype)
+        if training and not self.jit_compile:
+            inputs, condition = _split_inputs(x)
+            loss = self._guard.checked(self, loss, inputs, condition)
+        return loss
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, tf.Tensor]:
+        """Updates and returns `loss`, `nll` and `bits_per_dim`."""
+        self._nll_tracker.update_state(-y_pred, sample_weight=sample_weight)
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict[str, tf.Tensor]:
+        """Returns the running means of this epoch."""
+        results = super().get_metrics_result()
+        bits = math.prod(self.event_shape) * math.log(2.0)
+        results["bits_per_dim"] = results["nll"] / bits
+        return results
+
+    def fit(
+        self, x: Any = None, y: Any = None, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """Trains the distribution; see `keras.Model.fit`.
+
+        Before the first step, data-dependent weights that are still waiting are
+        initialized from the first batch. A loss that is not finite stops training.
+
+        Args:
+            x: Arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`.
+            y: The conditions of a conditional flow, if they are not in `x`.
+            **kwargs: All other arguments of `keras.Model.fit`.
+
+        Returns:
+            Keras's history.
+
+        Raises:
+            FloatingPointError: If the loss is not finite; the message names the
+                step and the first bijector whose output is not finite.
+        """
+        if not self.is_adapted:
+            batch, conditions = first_batch(x, y, kwargs.get("batch_size"))
+            self.adapt(batch, conditions)
+        callbacks = kwargs.pop("callbacks", None)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*_as_list(callbacks), StopAtNonFinite()]
+        try:
+            return super().fit(x, y, callbacks=callbacks, **kwargs)
+        except tf.errors.OpError as error:
+            self._guard.reraise(error)
+            raise
+        finally:
+            clear_caches(_bijectors(self._distribution))
+
+    # Around training.
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether no data-dependent weight waits for `adapt`."""
+        return all(
+            getattr(part, "is_adapted", True) for part in _bijectors(self._distribution)
+        )
+
+    def adapt(self, data: Any, condition: Any = None) -> None:
+        """Initializes data-dependent weights, such as those of `ActNorm`.
+
+        Args:
+            data: A batch `[n, *event]`, or a dataset, whose first batch is taken.
+            condition: The conditions of that batch, for a conditional flow.
+        """
+        x, given = first_batch(data, condition, None)
+        bijector = getattr(self._distribution, "bijector", None)
+        if bijector is None:
+            return
+        x = tf.convert_to_tensor(x, dtype_hint=self._distribution.dtype)
+        x = tf.cast(x, self._distribution.dtype)
+        self._check_event(x)
+        if not bool(tf.reduce_all(tf.math.is_finite(x))):
+            raise ValueError(
+                "Argument `data` must be finite to initialize weights from it. "
+                f"Received: {non_finite_rows(x)}"
+            )
+        paired.adapt(bijector, x, len(self.event_shape), given)
+        clear_caches(_bijectors(self._distribution))
+
+    def sample(
+        self,
+        n: int,
+        seed: Any = None,
+        temperature: float = 1.0,
+        condition: Any = None,
+    ) -> tf.Tensor:
+        """Draws samples `[n, *event]`.
+
+        Args:
+            n: Number of samples.
+            seed: None, an integer or a pair of integers; equal seeds, equal samples.
+            temperature: Factor on the spread of the latents; 1 is the distribution.
+            condition: For a conditional flow, its conditions; samples then have the
+                shape `[n, *batch, *event]`.
+
+        Returns:
+            The samples.
+        """
+        return sampling.sample(self._distribution, n, seed, temperature, condition)
+
+    def summary(self, print_fn: Any = None, **_: Any) -> None:
+        """Prints the bijectors, from the data to the latents, and their weights.
+
+        Args:
+            print_fn: Called with the table's text; None prints to the terminal.
+            **_: Other arguments of `keras.Model.summary` are accepted and ignored.
+        """
+        summary_table(self._distribution, self.name, print_fn)
+
+    def _check_event(self, x: Any) -> None:
+        shape = tf.TensorShape(x.shape)
+        event = self.event_shape
+        if shape.rank is None or shape.rank <= len(event) - 1:
+            compatible = shape.rank is None
+        else:
+            compatible = shape[shape.rank - len(event) :].is_compatible_with(event)
+        if not compatible:
+            words = ", ".join(map(str, ("batch", *event)))
+            raise ValueError(
+                f"Argument `x` must have shape [{words}], as the distribution "
+                f"'{self._distribution.name}' has. Received: x of shape {shape}"
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        """Describes the distribution, without its weights."""
+        return {
+            "distribution": serialization.serialize(self._distribution),
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> FlowModel:
+        """Builds the model that `get_config` described, with fresh weights."""
+        config = dict(config)
+        trainable = config.pop("trainable", True)
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            config["distribution"] = serialization.deserialize(config["distribution"])
+        model = cls(**config)
+        model.trainable = trainable
+        return model
+
+
+def _bijectors(distribution: tfd.Distribution) -> list[tfb.Bijector]:
+    return list(nested_bijectors(distribution))
+
+
+def _raw_variables(
+    distribution: tfd.Distribution, layers: list[keras.Layer]
+) -> list[tf.Variable]:
+    known = {id(v._value) for layer in layers for v in layer.variables}
+    return [v for v in distribution.variables if id(v) not in known]
+
+
+def _split_inputs(inputs: Any) -> tuple[Any, Any]:
+    if isinstance(inputs, dict):
+        unknown = set(inputs) - {"x", "condition"}
+        if "x" not in inputs or unknown:
+            raise ValueError(
+                "Argument `x` given as a dictionary must have the keys 'x' and, for a "
+                f"conditional flow, 'condition'. Received: keys {sorted(inputs)}"
+            )
+        return inputs["x"], inputs.get("condition")
+    if isinstance(inputs, list | tuple):
+        if len(inputs) not in (1, 2):
+            raise ValueError(
+                "Argument `x` given as a sequence must be `(x,)` or `(x, condition)`. "
+                f"Received: {len(inputs)} parts"
+            )
+        return inputs[0], inputs[1] if len(inputs) == 2 else None
+    return inputs, None
+
+
+def _as_list(callbacks: Any) -> list:
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]

@@ -1,0 +1,90 @@
+"""A table of the bijectors of a distribution and their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+from rich.console import Console
+from rich.table import Table
+
+from tfp_flows.bijectors.base import Chain, Invert
+from tfp_flows.bijectors.repeat import Repeat
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def summary_table(
+    distribution: tfd.Distribution, title: str, print_fn: Callable | None = None
+) -> None:
+    """Prints the bijectors from the data to the latents with their weight counts.
+
+    Args:
+        distribution: Any TFP distribution.
+        title: Title of the table.
+        print_fn: Called once with the text; None prints to the terminal.
+    """
+    table = Table(title=f'Model: "{title}"', title_justify="left")
+    table.add_column("Bijector (data to latent)")
+    table.add_column("Event", justify="right")
+    table.add_column("Weights", justify="right")
+    table.add_column("Trainable", justify="right")
+    bijector = getattr(distribution, "bijector", None)
+    base = distribution if bijector is None else distribution.distribution
+    if bijector is not None:
+        for depth, part, shape in _rows(bijector, distribution.event_shape):
+            table.add_row(
+                "  " * depth + _label(part), str(tuple(shape)), *_counts(part)
+            )
+    table.add_row(
+        f"{_class_name(base)} (base)", str(tuple(base.event_shape)), *_counts(base)
+    )
+    table.add_section()
+    table.add_row("Total", str(tuple(distribution.event_shape)), *_counts(distribution))
+    if print_fn is None:
+        Console().print(table)
+        return
+    console = Console(width=100, record=True, file=_Nowhere())
+    console.print(table)
+    print_fn(console.export_text())
+
+
+def _rows(part: tfb.Bijector, shape: tuple, depth: int = 0) -> Iterator[tuple]:
+    if isinstance(part, Chain):
+        for inner in part.bijectors:
+            yield from _rows(inner, shape, depth)
+            shape = inner.inverse_event_shape(shape)
+        return
+    yield depth, part, shape
+    if isinstance(part, Repeat):
+        yield from _rows(part.step, shape, depth + 1)
+
+
+def _label(part: tfb.Bijector) -> str:
+    if isinstance(part, Repeat):
+        return f"Repeat x {part.n}"
+    if isinstance(part, Invert):
+        return f"Invert({_class_name(part.bijector)})"
+    return _class_name(part)
+
+
+def _class_name(part: object) -> str:
+    return type(part).__name__.lstrip("_")
+
+
+def _cells(part: tfb.Bijector | tfd.Distribution, shape: tf.TensorShape) -> list[str]:
+    groups = (part.variables, part.trainable_variables)
+    counts = (sum(int(np.prod(v.shape)) for v in group) for group in groups)
+    return [str(tuple(shape)), *(f"{count:,}" for count in counts)]
+
+
+class _Nowhere:
+    """A file that forgets what is written to it."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass
