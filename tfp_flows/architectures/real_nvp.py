@@ -6,13 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow_probability as tfp
 
 from tfp_flows.architectures.assembly import assemble, checked_count, checked_shape
+from tfp_flows.architectures.images import checked_choice, is_image
+from tfp_flows.architectures.real_nvp_image import real_nvp_image
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.actnorm import ActNorm
-from tfp_flows.bijectors.coupling import AffineCoupling
+from tfp_flows.bijectors.batchnorm import BatchNorm
+from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.repeat import Repeat
+from tfp_flows.nets.convnet import ConvNet
 from tfp_flows.nets.mlp import MLP
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -21,38 +27,66 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 def real_nvp(
     event_shape: int | Sequence[int],
     *,
+    levels: int | None = None,
     couplings: int = 8,
-    hidden_units: Sequence[int] = (128, 128),
+    hidden_channels: int | None = None,
+    blocks: int = 2,
+    hidden_units: Sequence[int] | None = None,
     activation: Any = "relu",
-    residual: bool = False,
+    residual: bool | None = None,
     dropout: float = 0.0,
+    coupling: str = "affine",
     log_scale: str = "soft_clamp",
     actnorm: bool = True,
+    batchnorm: bool = False,
+    split_prior: str = "normal",
     condition_shape: Sequence[int] | None = None,
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     dtype: Any = None,
     name: str = "real_nvp",
 ) -> tfd.TransformedDistribution:
-    """Builds RealNVP for vectors: affine couplings that keep the halves in turn.
+    """Builds RealNVP: affine couplings that keep one part of the data in turn.
+
+    Images `(h, w, c)` get the paper's multi-scale flow. Each of the first
+    `levels - 1` levels has three checkerboard couplings, a squeeze, three channel
+    couplings and a split of the channels; the last level has four checkerboard
+    couplings. Vectors, and images for which `hidden_units` is given, are flattened
+    and get `couplings` couplings that keep the halves in turn.
 
     Args:
-        event_shape: Shape of one data point, such as `(2,)`.
-        couplings: Number of coupling layers, at least 2.
-        hidden_units: Widths of each conditioner's hidden layers.
+        event_shape: Shape of one data point, such as `(2,)` or `(32, 32, 3)`.
+        levels: For images, number L of levels; height and width must be divisible
+            by `2**L`. None for as many as fit, at most 3.
+        couplings: For vectors, number of coupling layers, at least 2.
+        hidden_channels: For images, width of each conditioner; None for 64.
+        blocks: For images, number of residual blocks of each conditioner.
+        hidden_units: For vectors, widths of each conditioner's hidden layers; None
+            for `(128, 128)`.
         activation: Keras activation of the conditioners.
-        residual: Whether the conditioners use residual blocks.
+        residual: Whether the conditioners use residual blocks; None for True on
+            images, as in the paper, and False on vectors.
         dropout: Share of hidden values dropped while training.
-        log_scale: How couplings bound their scale; see `AffineCoupling`.
-        actnorm: Whether to put an `ActNorm` before each pair of couplings.
+        coupling: `"affine"`, or `"additive"`.
+        log_scale: How affine couplings bound their scale; see `AffineCoupling`.
+        actnorm: Whether to put an `ActNorm` before each pair of couplings of
+            vectors, and behind each coupling of images.
+        batchnorm: Whether to use `BatchNorm` there instead, as in the paper.
+        split_prior: For images, prior of the channels that leave after a level:
+            `"normal"`, or `"learned"` from those that stay.
         condition_shape: Shape of one condition, for a conditional flow.
-        base: Distribution of flat latents; None for a standard normal.
-        preprocess: Bijector on the data's side, such as `tff.logit(levels)`.
+        base: Distribution of flat latents; None for a standard normal. `MultiScale`
+            documents the order of an image's latents.
+        preprocess: Bijector on the data's side, such as `tff.logit(256)`.
         dtype: Float type of flow and networks; None for Keras's defaults.
         name: Name of the distribution.
 
     Returns:
         A distribution of events of `event_shape`.
+
+    Raises:
+        ValueError: If an argument is out of range, or an image cannot be halved
+            `levels` times; the message says which padding would do.
 
     Reference:
         Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
@@ -61,26 +95,44 @@ def real_nvp(
     Example:
         >>> real_nvp((2,), couplings=2, hidden_units=(8,)).event_shape
         TensorShape([2])
+        >>> real_nvp((8, 8, 1), levels=2, hidden_channels=8).event_shape
+        TensorShape([8, 8, 1])
     """
     shape = checked_shape(event_shape)
     checked_count("couplings", couplings, least=2)
-    d = math.prod(shape)
+    checked_choice("coupling", coupling, ("affine", "additive"))
+    image = is_image(shape, levels, hidden_channels, hidden_units)
+    residual = image if residual is None else residual
+    normalization = BatchNorm if batchnorm else ActNorm if actnorm else None
 
-    def coupling(flip: bool) -> tfb.Bijector:
-        return AffineCoupling(
-            masks.half(d, flip),
-            MLP(hidden_units, activation, residual, dropout, dtype=dtype),
-            log_scale=log_scale,
-            condition_shape=condition_shape,
-            dtype=dtype,
+    def make_net() -> keras.Layer:
+        if image:
+            width = 64 if hidden_channels is None else hidden_channels
+            return ConvNet(width, activation, residual, blocks, dropout, dtype=dtype)
+        widths = hidden_units or (128, 128)
+        return MLP(widths, activation, residual, dropout, dtype=dtype)
+
+    def coupled(mask: Mask) -> tfb.Bijector:
+        options = {"condition_shape": condition_shape, "dtype": dtype}
+        if coupling == "additive":
+            return AdditiveCoupling(mask, make_net(), **options)
+        return AffineCoupling(mask, make_net(), log_scale=log_scale, **options)
+
+    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    if image:
+        return real_nvp_image(
+            shape,
+            levels=levels,
+            coupled=coupled,
+            normalization=normalization,
+            split_prior=split_prior,
+            **options,
         )
-
-    pair = [coupling(False), coupling(True)]
-    if actnorm:
-        pair.insert(0, ActNorm(d, dtype=dtype))
+    d = math.prod(shape)
+    pair = [coupled(masks.half(d)), coupled(masks.half(d, flip=True))]
+    if normalization is not None:
+        pair.insert(0, normalization(d, dtype=dtype))
     bijectors = [Repeat(tfb.Chain(pair), couplings // 2)]
     if couplings % 2:
-        bijectors.append(coupling(False))
-    return assemble(
-        shape, bijectors, base=base, preprocess=preprocess, dtype=dtype, name=name
-    )
+        bijectors.append(coupled(masks.half(d)))
+    return assemble(shape, bijectors, **options)

@@ -111,6 +111,7 @@ class ActNorm(FlowBijector):
 
     def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Sets mean and variance of the latents of `y` to 0 and 1."""
+        y = tf.convert_to_tensor(y)
         axes = list(range(y.shape.rank - 1))
         mean, variance = tf.nn.moments(y, axes)
         floor = tf.constant(self._epsilon, y.dtype)

@@ -28,32 +28,52 @@ MODES = ("auto", "unrolled", "loop")
 _LOOP_ABOVE = 16
 
 
+@keras.saving.register_keras_serializable(package="tfp_flows")
 class StackedWeights(Weights):
-    """The weights of n copies of a step, stacked on a first axis."""
+    """The weights of n copies of some layers, stacked on a first axis."""
 
-    def __init__(
-        self, template: list[keras.Variable], draws: list[np.ndarray], **kwargs: Any
-    ) -> None:
+    def __init__(self, layers: list[keras.Layer], n: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.stacks = []
-        for index, (variable, draw) in enumerate(zip(template, draws, strict=True)):
-            if variable.constraint is not None:
-                raise ValueError(
-                    "Argument `step` of `Repeat` must have no weight constraints, "
-                    "which do not know of stacked copies. "
-                    f"Received: a constraint on '{variable.path}'"
-                )
-            stack = self.add_weight(
-                draw.shape,
-                "zeros",
-                name=f"{variable.name}_{index}",
-                dtype=keras.backend.standardize_dtype(draw.dtype),
-                trainable=variable.trainable,
-                regularizer=variable.regularizer,
+        self._layer_configs = [_described(layer) for layer in layers]
+        self._n = n
+        template = distinct_variables(layers)
+        self.stacks = [
+            self._stack(variable, draw, index)
+            for index, (variable, draw) in enumerate(
+                zip(template, _draws(layers, n), strict=True)
             )
-            stack.assign(draw)
-            self.stacks.append(stack)
+        ]
         self.built = True
+
+    def _stack(
+        self, variable: keras.Variable, draw: np.ndarray, index: int
+    ) -> keras.Variable:
+        if variable.constraint is not None:
+            raise ValueError(
+                "Argument `step` of `Repeat` must have no weight constraints, which "
+                "do not know of stacked copies. "
+                f"Received: a constraint on '{variable.path}'"
+            )
+        stack = self.add_weight(
+            draw.shape,
+            "zeros",
+            name=f"{variable.name}_{index}",
+            dtype=keras.backend.standardize_dtype(draw.dtype),
+            trainable=variable.trainable,
+            regularizer=variable.regularizer,
+        )
+        stack.assign(draw)
+        return stack
+
+    def get_config(self) -> dict[str, Any]:
+        """Says how to draw the copies anew, for a `Repeat` within a `Repeat`."""
+        return {"layers": self._layer_configs, "n": self._n, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> StackedWeights:
+        """Draws n copies of the described layers."""
+        layers = [_drawn(description) for description in config["layers"]]
+        return cls(layers, config["n"], name=config["name"])
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -121,12 +141,9 @@ class Repeat(FlowBijector):
         self._step = self._no_dependency(_Hidden(step))
         self._n = n
         self._mode = mode
-        self._template = self._no_dependency(_distinct_variables(layers))
+        self._template = self._no_dependency(distinct_variables(layers))
         _refuse_raw_variables(step, self._template)
-        stacked = StackedWeights(
-            self._template, _draws(layers, self._template, n), name="stacked"
-        )
-        self._own("_stacked", stacked)
+        self._own("_stacked", StackedWeights(layers, n, name="stacked"))
 
     @property
     def step(self) -> tfb.Bijector:
@@ -283,6 +300,7 @@ class Repeat(FlowBijector):
 
     def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Adapts the copies in turn, each to the latents of the one before."""
+        y = tf.convert_to_tensor(y)
         rows = [[] for _ in self._template]
         for step in self.each_step():
             y = paired.adapt(step, y, self.forward_min_event_ndims, condition)
@@ -318,7 +336,8 @@ def _check_arguments(step: Any, n: Any, mode: Any) -> None:
         )
 
 
-def _distinct_variables(layers: list[keras.Layer]) -> list[keras.Variable]:
+def distinct_variables(layers: list[keras.Layer]) -> list[keras.Variable]:
+    """Returns the variables of some layers, each once."""
     found = {id(v): v for layer in layers for v in keras_variables(layer)}
     return list(found.values())
 
@@ -335,23 +354,26 @@ def _refuse_raw_variables(step: tfb.Bijector, template: list[keras.Variable]) ->
             )
 
 
-def _draws(
-    layers: list[keras.Layer], template: list[keras.Variable], n: int
-) -> list[np.ndarray]:
-    """Draws the initial weights of n copies; copy 0 has the template's own."""
-    copies = [[_copied(v) for v in template]]
+def _draws(layers: list[keras.Layer], n: int) -> list[np.ndarray]:
+    """Draws the initial weights of n copies; copy 0 has the layers' own."""
+    copies = [[_copied(v) for v in distinct_variables(layers)]]
+    descriptions = [_described(layer) for layer in layers]
     for _ in range(n - 1):
-        fresh = _distinct_variables([_drawn_anew(layer) for layer in layers])
+        fresh = distinct_variables([_drawn(description) for description in descriptions])
         copies.append([_copied(v) for v in fresh])
     return [np.stack(rows) for rows in zip(*copies, strict=True)]
 
 
-def _drawn_anew(layer: keras.Layer) -> keras.Layer:
-    fresh = type(layer).from_config(layer.get_config())
-    build_config = layer.get_build_config()
+def _described(layer: keras.Layer) -> tuple[type, dict, dict | None]:
+    return type(layer), layer.get_config(), layer.get_build_config()
+
+
+def _drawn(description: tuple[type, dict, dict | None]) -> keras.Layer:
+    cls, config, build_config = description
+    layer = cls.from_config(config)
     if build_config is not None:
-        fresh.build_from_config(build_config)
-    return fresh
+        layer.build_from_config(build_config)
+    return layer
 
 
 def _copied(variable: keras.Variable) -> np.ndarray:

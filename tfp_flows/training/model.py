@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -15,7 +16,7 @@ from tfp_flows.bijectors.conditioned import condition_shape
 from tfp_flows.bijectors.conditioning import condition_arguments
 from tfp_flows.training import sampling, serialization
 from tfp_flows.training.first_batch import first_batch
-from tfp_flows.training.likelihood import NegativeLogLikelihood
+from tfp_flows.training.likelihood import BitsPerDim, MeanNll, NegativeLogLikelihood
 from tfp_flows.training.nonfinite import (
     NonFiniteGuard,
     StopAtNonFinite,
@@ -107,7 +108,8 @@ class FlowModel(keras.Model):
             _raw_variables(distribution, self._flow_layers), name="adopted"
         )
         self._likelihood = NegativeLogLikelihood()
-        self._nll_tracker = keras.metrics.Mean(name="nll")
+        self._nll = MeanNll()
+        self._bits_per_dim = BitsPerDim(self._nll, math.prod(self.event_shape))
         self._guard = NonFiniteGuard()
         # Keras traces the call of an unbuilt model in a scratch graph, whose tensors
         # TFP's caches would then hand to the real graph.
@@ -156,8 +158,9 @@ class FlowModel(keras.Model):
         """Moves what Keras calls the target of a conditional flow to its inputs."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         if self.condition_shape is not None and y is not None:
-            x, y = (x, y), None
-        return keras.utils.pack_x_y_sample_weight(x, y, weight)
+            x = x if isinstance(x, dict | tuple | list) else (x, y)
+        # Keras's own packing forgets the weights where there is no target.
+        return (x, y, weight)
 
     def compute_loss(
         self,
@@ -180,15 +183,8 @@ class FlowModel(keras.Model):
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, tf.Tensor]:
         """Updates and returns `loss`, `nll` and `bits_per_dim`."""
-        self._nll_tracker.update_state(-y_pred, sample_weight=sample_weight)
+        self._nll.update_state(-y_pred, sample_weight=sample_weight)
         return self.get_metrics_result()
-
-    def get_metrics_result(self) -> dict[str, tf.Tensor]:
-        """Returns the running means of this epoch."""
-        results = super().get_metrics_result()
-        bits = math.prod(self.event_shape) * math.log(2.0)
-        results["bits_per_dim"] = results["nll"] / bits
-        return results
 
     def fit(
         self, x: Any = None, y: Any = None, **kwargs: Any
@@ -215,7 +211,8 @@ class FlowModel(keras.Model):
             self.adapt(batch, conditions)
         callbacks = kwargs.pop("callbacks", None)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*_as_list(callbacks), StopAtNonFinite()]
+            callbacks = [*_less_is_better(callbacks), StopAtNonFinite()]
+        y = _with_weights(y, kwargs.get("sample_weight"))
         try:
             return super().fit(x, y, callbacks=callbacks, **kwargs)
         except tf.errors.OpError as error:
@@ -223,6 +220,11 @@ class FlowModel(keras.Model):
             raise
         finally:
             clear_caches(_bijectors(self._distribution))
+
+    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Returns `loss`, `nll` and `bits_per_dim`; see `keras.Model.evaluate`."""
+        y = _with_weights(y, kwargs.get("sample_weight"))
+        return super().evaluate(x, y, **kwargs)
 
     # Around training.
 
@@ -351,7 +353,24 @@ def _split_inputs(inputs: Any) -> tuple[Any, Any]:
     return inputs, None
 
 
-def _as_list(callbacks: Any) -> list:
+def _with_weights(y: Any, sample_weight: Any) -> Any:
+    """Returns a target for Keras to carry: it forgets weights that have none."""
+    if sample_weight is None or y is not None:
+        return y
+    return np.zeros(len(sample_weight), "float32")
+
+
+def _less_is_better(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Lists the callbacks, told that our figures should fall.
+
+    Keras works this out only for metrics that were given to `compile`.
+    """
     if callbacks is None:
         return []
-    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
+    listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    for callback in listed:
+        monitored = str(getattr(callback, "monitor", "")).removeprefix("val_")
+        automatic = getattr(callback, "mode", None) == "auto"
+        if automatic and monitored in ("nll", "bits_per_dim"):
+            callback.mode = "min"
+    return list(listed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -32,25 +32,35 @@ class NonFiniteGuard:
     def checked(
         self, model: keras.Model, loss: tf.Tensor, x: tf.Tensor, condition: Any
     ) -> tf.Tensor:
-        """Returns `loss`, or stops the step if it is not finite."""
+        """Returns `loss`, whose gradient exists only if it is finite."""
+        given = [x] if condition is None else [x, condition]
+        step = tf.cast(tf.convert_to_tensor(model.optimizer.iterations), tf.int64)
+
+        def diagnose(value: tf.Tensor, step: tf.Tensor, *batch: tf.Tensor) -> None:
+            where = first_non_finite(model.distribution, *batch)
+            self._message = (
+                f"The loss of training step {int(step) + 1} is {float(value)}: "
+                f"{where} The weights are those before this step."
+            )
+            raise FloatingPointError(self._message)
 
         def stop() -> tf.Tensor:
-            given = [x] if condition is None else [x, condition]
-
-            def diagnose(value: tf.Tensor, step: tf.Tensor, *batch: tf.Tensor) -> None:
-                where = first_non_finite(model.distribution, *batch)
-                self._message = (
-                    f"The loss of training step {int(step) + 1} is {float(value)}: "
-                    f"{where} The weights are those before this step."
-                )
-                raise FloatingPointError(self._message)
-
-            step = tf.cast(tf.convert_to_tensor(model.optimizer.iterations), tf.int64)
             called = tf.py_function(diagnose, [loss, step, *given], [])
             with tf.control_dependencies([called] if called is not None else []):
-                return tf.identity(loss)
+                return tf.constant(False)
 
-        return tf.cond(tf.math.is_finite(loss), lambda: tf.identity(loss), stop)
+        @tf.custom_gradient
+        def gate(value: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+            checked = tf.cond(tf.math.is_finite(value), lambda: tf.constant(True), stop)
+
+            def gradient(upstream: tf.Tensor) -> tf.Tensor:
+                # The gradient does not depend on the loss's value; it must wait.
+                with tf.control_dependencies([checked]):
+                    return tf.identity(upstream)
+
+            return tf.identity(value), gradient
+
+        return gate(loss)
 
     def reraise(self, error: Exception) -> None:
         """Raises what was found as a `FloatingPointError`, if anything was."""

@@ -35,14 +35,10 @@ def summary_table(
     base = distribution if bijector is None else distribution.distribution
     if bijector is not None:
         for depth, part, shape in _rows(bijector, distribution.event_shape):
-            table.add_row(
-                "  " * depth + _label(part), str(tuple(shape)), *_counts(part)
-            )
-    table.add_row(
-        f"{_class_name(base)} (base)", str(tuple(base.event_shape)), *_counts(base)
-    )
+            table.add_row("  " * depth + _label(part), *_cells(part, shape))
+    table.add_row(f"{_class_name(base)} (base)", *_cells(base, base.event_shape))
     table.add_section()
-    table.add_row("Total", str(tuple(distribution.event_shape)), *_counts(distribution))
+    table.add_row("Total", *_cells(distribution, distribution.event_shape))
     if print_fn is None:
         Console().print(table)
         return

@@ -1,0 +1,185 @@
+"""`Repeat`: many copies are what as many separate steps would be."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def make_step(dropout=0.0, condition_shape=None):
+    return tfb.Chain(
+        [
+            tff.ActNorm(3, dtype="float64"),
+            tff.InvertibleConv1x1(3, dtype="float64"),
+            tff.AffineCoupling(
+                tff.masks.half(3),
+                tff.nets.MLP((8,), dropout=dropout, dtype="float64"),
+                condition_shape=condition_shape,
+                dtype="float64",
+            ),
+            tfb.Permute([2, 0, 1]),
+        ]
+    )
+
+
+def perturbed(repeat, seed=0):
+    rng = np.random.default_rng(seed)
+    for variable in repeat.trainable_variables:
+        variable.assign_add(0.2 * rng.normal(size=variable.shape))
+    return repeat
+
+
+@pytest.fixture(params=["unrolled", "loop"])
+def repeat(request):
+    keras.utils.set_random_seed(0)
+    return perturbed(tff.Repeat(make_step(), 4, mode=request.param))
+
+
+Y = np.random.default_rng(1).normal(size=(5, 3))
+
+
+def test_copies_equal_separate_steps(repeat):
+    steps = []
+    for step in repeat.each_step():
+        # A separate step with the weights that the template has right now.
+        separate = make_step()
+        for mine, its in zip(separate.variables, step.variables, strict=True):
+            mine.assign(its)
+        steps.append(separate)
+    chain = tfb.Chain(steps)
+    np.testing.assert_allclose(repeat.inverse(Y), chain.inverse(Y), rtol=1e-12)
+    np.testing.assert_allclose(
+        repeat.inverse_log_det_jacobian(Y),
+        chain.inverse_log_det_jacobian(Y, 1),
+        rtol=1e-12,
+    )
+
+
+def test_round_trip_and_gradients(repeat):
+    x = repeat.inverse(Y)
+    np.testing.assert_allclose(repeat.forward(tf.identity(x)), Y, atol=1e-12)
+    with tf.GradientTape() as tape:
+        z, ildj = repeat.inverse(Y + 0), repeat.inverse_log_det_jacobian(Y)
+        loss = tf.reduce_sum(z**2) - tf.reduce_sum(ildj)
+    gradients = tape.gradient(loss, repeat.trainable_variables)
+    for gradient in gradients:
+        # Every copy of every weight, not only some slice of the stack.
+        per_copy = tf.reduce_max(tf.abs(tf.reshape(gradient, [4, -1])), axis=1)
+        assert np.all(per_copy.numpy() > 0)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_graph_equals_eager(repeat, jit):
+    f = tf.function(lambda y: (repeat.inverse(y), repeat.forward(y)), jit_compile=jit)
+    for traced, eager in zip(
+        f(tf.constant(Y)), (repeat.inverse(Y), repeat.forward(Y)), strict=True
+    ):
+        np.testing.assert_allclose(traced, eager, rtol=1e-11, atol=1e-12)
+
+
+def test_modes_agree():
+    keras.utils.set_random_seed(0)
+    unrolled = perturbed(tff.Repeat(make_step(), 4, mode="unrolled"))
+    loop = tff.Repeat(make_step(), 4, mode="loop")
+    for a, b in zip(loop.variables, unrolled.variables, strict=True):
+        a.assign(b)
+    np.testing.assert_allclose(loop.forward(Y), unrolled.forward(Y), rtol=1e-12)
+
+
+def test_every_copy_has_its_own_draw():
+    repeat = tff.Repeat(make_step(), 3)
+    kernels = [v for v in repeat.trainable_variables if v.shape[1:] == (1, 8)]
+    assert len(kernels) == 1
+    a, b, c = kernels[0].numpy()
+    assert np.abs(a - b).max() > 1e-3
+    assert np.abs(b - c).max() > 1e-3
+
+
+def test_only_the_stacks_are_tracked():
+    repeat = tff.Repeat(make_step(), 5)
+    assert all(v.shape[0] == 5 for v in repeat.variables)
+    base = tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 1.0), 3)
+    flow = tfd.TransformedDistribution(base, repeat)
+    assert len(flow.trainable_variables) == len(repeat.trainable_variables) == 7
+
+
+def test_adapt_normalizes_every_copy():
+    keras.utils.set_random_seed(0)
+    repeat = perturbed(tff.Repeat(make_step(), 3))
+    assert not repeat.is_adapted
+    y = np.random.default_rng(2).normal(5.0, 3.0, (200, 3))
+    latents = repeat.adapt(y)
+    assert repeat.is_adapted
+    np.testing.assert_allclose(latents, repeat.inverse(y), rtol=1e-12)
+    value = tf.constant(y)
+    for step in repeat.each_step():
+        normalized = step.bijectors[0].inverse(value)
+        np.testing.assert_allclose(np.mean(normalized, 0), 0.0, atol=1e-12)
+        np.testing.assert_allclose(np.std(normalized, 0), 1.0, atol=1e-9)
+        value = step.inverse(value)
+
+
+def test_dropout_keeps_a_state_for_each_copy():
+    repeat = tff.Repeat(make_step(dropout=0.5), 3)
+    perturbed(repeat)
+    state = next(v for v in repeat.variables if "seed" in v.name)
+    assert len({tuple(row) for row in state.numpy()}) == 3
+    before = state.numpy().copy()
+
+    class Training(keras.layers.Layer):
+        def call(self, x):
+            return repeat.inverse(x)
+
+    layer = Training(dtype="float64")
+    layer.built = True
+    first, second = layer(Y, training=True), layer(Y + 0, training=True)
+    assert np.abs(first - second).max() > 1e-6
+    assert np.all(np.any(state.numpy() != before, axis=1))
+    np.testing.assert_array_equal(layer(Y + 0), layer(Y + 0))
+    repeat = tff.Repeat(make_step(dropout=0.5), 2, mode="loop")
+    with pytest.raises(ValueError, match="`mode` must be 'unrolled'"):
+        layer(Y + 0, training=True)
+
+
+def test_conditions_reach_every_copy(repeat):
+    conditional = perturbed(
+        tff.Repeat(make_step(condition_shape=(2,)), 3, mode=repeat._mode)
+    )
+    assert conditional.condition_shape == (2,)
+    zero = conditional.inverse(Y, condition=np.zeros((5, 2)))
+    one = conditional.inverse(Y, condition=np.ones((5, 2)))
+    assert np.abs(zero - one).max() > 1e-3
+
+
+def test_nested_repeats():
+    keras.utils.set_random_seed(0)
+    nested = perturbed(tff.Repeat(tff.Repeat(make_step(), 2), 3))
+    x = nested.inverse(Y)
+    np.testing.assert_allclose(nested.forward(tf.identity(x)), Y, atol=1e-11)
+    assert all(v.shape[:2] == (3, 2) for v in nested.variables)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tff.Repeat("step", 2), "`step` must be a bijector"),
+        (lambda: tff.Repeat(tfb.Exp(), 0), "`n` must be a positive integer"),
+        (lambda: tff.Repeat(tfb.Exp(), 2, mode="fast"), "`mode` must be one of"),
+        (
+            lambda: tff.Repeat(tfb.Scale(tf.Variable(2.0, name="factor")), 2),
+            "raw variable 'factor",
+        ),
+        (
+            lambda: tff.Repeat(tfb.Reshape([2, 2], event_shape_in=[4]), 2),
+            "rank that it takes",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(make, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()

@@ -1,0 +1,254 @@
+"""`FlowModel`: Keras trains every weight of any TFP distribution."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+RNG = np.random.default_rng(0)
+X = (RNG.normal(size=(400, 2)) @ [[1.5, 1.0], [0.0, 0.3]] + 3.0).astype("float32")
+
+
+def small_flow(**arguments):
+    return tff.glow((2,), steps=2, hidden_units=(16,), **arguments)
+
+
+def compiled(distribution, learning_rate=0.01, **arguments):
+    model = tff.FlowModel(distribution)
+    optimizer = keras.optimizers.Adam(learning_rate)
+    model.compile(optimizer=optimizer, **arguments)
+    return model
+
+
+def hand_made_chain():
+    return tfd.TransformedDistribution(
+        tfd.Sample(tfd.StudentT(tf.Variable(5.0), tf.Variable(0.0), 1.0), 2),
+        tfb.Chain(
+            [
+                tff.ActNorm(2),
+                tfb.Shift(tf.Variable([1.0, 1.0])),
+                tff.InvertibleConv1x1(2),
+                tfb.Permute([1, 0]),
+            ]
+        ),
+    )
+
+
+def plain_tfp():
+    scale = tfp.util.TransformedVariable(tf.eye(2), tfb.FillScaleTriL())
+    return tfd.MultivariateNormalTriL(tf.Variable([0.0, 0.0]), scale)
+
+
+@pytest.mark.parametrize("make", [small_flow, hand_made_chain, plain_tfp])
+def test_fit_trains_every_weight(make):
+    keras.utils.set_random_seed(0)
+    distribution = make()
+    model = compiled(distribution)
+    model.adapt(X)
+    assert len(model.trainable_weights) == len(distribution.trainable_variables) > 0
+    before = [np.array(v) for v in distribution.trainable_variables]
+    history = model.fit(X, epochs=3, batch_size=100, verbose=0).history
+    assert history["nll"][-1] < history["nll"][0]
+    for old, new in zip(before, distribution.trainable_variables, strict=True):
+        assert np.abs(old - new.numpy()).max() > 0
+
+
+def test_figures_are_the_exact_likelihood():
+    model = compiled(small_flow())
+    model.adapt(X)
+    log_prob = model.distribution.log_prob(X).numpy()
+    np.testing.assert_allclose(model.predict(X, verbose=0), log_prob, rtol=1e-5)
+    logs = model.evaluate(X, verbose=0, return_dict=True)
+    assert set(logs) == {"loss", "nll", "bits_per_dim"}
+    np.testing.assert_allclose(logs["nll"], -log_prob.mean(), rtol=1e-5)
+    np.testing.assert_allclose(logs["loss"], logs["nll"], rtol=1e-5)
+    np.testing.assert_allclose(
+        logs["bits_per_dim"], logs["nll"] / (2 * math.log(2)), rtol=1e-5
+    )
+    weights = np.linspace(0.0, 2.0, len(X)).astype("float32")
+    weighted = model.evaluate(X, sample_weight=weights, verbose=0, return_dict=True)
+    np.testing.assert_allclose(
+        weighted["nll"], -np.average(log_prob, weights=weights), rtol=1e-5
+    )
+    np.testing.assert_allclose(weighted["loss"], -np.mean(weights * log_prob), rtol=1e-5)
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return X[i * 100 : (i + 1) * 100]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [X, tf.data.Dataset.from_tensor_slices(X).batch(100), Batches()],
+    ids=["array", "dataset", "pydataset"],
+)
+def test_all_kinds_of_data(data):
+    model = compiled(small_flow())
+    extra = {"batch_size": 100} if data is X else {}
+    history = model.fit(data, validation_data=data, verbose=0, **extra).history
+    assert model.is_adapted
+    assert {"nll", "val_nll", "val_bits_per_dim"} <= set(history)
+
+
+def test_layer_losses_are_added():
+    class Regularized(tff.nets.MLP):
+        def build_network(self, *shapes, **named):
+            super().build_network(*shapes, **named)
+            self._head.kernel.regularizer = keras.regularizers.L2(1.0)
+
+    net = Regularized((4,))
+    flow = tfd.TransformedDistribution(
+        tfd.Sample(tfd.Normal(0.0, 1.0), 2),
+        tff.AdditiveCoupling(tff.masks.half(2), net),
+    )
+    net._head.kernel.assign(tf.ones_like(net._head.kernel))
+    logs = compiled(flow).evaluate(X, verbose=0, return_dict=True)
+    np.testing.assert_allclose(logs["loss"] - logs["nll"], 4.0, rtol=1e-4)
+
+
+def test_a_held_latent_is_not_stale_after_fit():
+    model = compiled(small_flow())
+    model.adapt(X)
+    y = tf.constant(X)
+    before = model.distribution.bijector.inverse(y)
+    model.fit(X, verbose=0)
+    assert np.abs(before - model.distribution.bijector.inverse(y)).max() > 1e-4
+
+
+def test_sampling_is_seeded_and_tempered():
+    model = tff.FlowModel(small_flow())
+    a, b = model.sample(5, seed=1), model.sample(5, seed=[0, 1])
+    np.testing.assert_array_equal(a, b)
+    assert np.abs(a - model.sample(5, seed=2)).max() > 0
+    cold = model.sample(5, seed=1, temperature=0.0)
+    center = model.distribution.bijector.forward(tf.zeros([5, 2]))
+    np.testing.assert_allclose(cold, center, atol=1e-6)
+    with pytest.raises(ValueError, match="`temperature`"):
+        model.sample(5, temperature=-1.0)
+    with pytest.raises(ValueError, match="`n`"):
+        model.sample(-5)
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda m, x, c: m.fit(x, c, verbose=0),
+        lambda m, x, c: m.fit({"x": x, "condition": c}, verbose=0),
+        lambda m, x, c: m.fit(
+            tf.data.Dataset.from_tensor_slices((x, c)).batch(50), verbose=0
+        ),
+    ],
+    ids=["pair", "dictionary", "dataset"],
+)
+def test_conditional_flows_take_pairs(arrange):
+    keras.utils.set_random_seed(0)
+    condition = X[:, :1]
+    model = compiled(tff.real_nvp((2,), couplings=2, condition_shape=(1,)), 0.02)
+    arrange(model, X, condition)
+    predicted = model.predict((X[:3], condition[:3]), verbose=0)
+    bound = tff.condition(model.distribution, condition[:3])
+    assert bound.batch_shape == (3,)
+    np.testing.assert_allclose(predicted, bound.log_prob(X[:3]), rtol=1e-4)
+    samples = model.sample(4, seed=1, condition=condition[:3])
+    assert samples.shape == (4, 3, 2)
+
+
+def test_gradients_flow_to_the_condition():
+    flow = tff.real_nvp((2,), couplings=2, condition_shape=(1,))
+    for variable in flow.trainable_variables:
+        variable.assign_add(0.1 * RNG.normal(size=variable.shape).astype("float32"))
+    c = tf.ones([3, 1])
+    with tf.GradientTape() as tape:
+        tape.watch(c)
+        total = tf.reduce_sum(tff.condition(flow, c).log_prob(X[:3]))
+    assert np.all(np.abs(tape.gradient(total, c)) > 0)
+
+
+def test_non_finite_data_stops_before_the_weights_change():
+    model = compiled(small_flow())
+    model.adapt(X)
+    bad = X.copy()
+    bad[7] = np.nan
+    before = [np.array(w) for w in model.get_weights()]
+    with pytest.raises(FloatingPointError, match=r"step 1 is nan.*data itself"):
+        model.fit(bad, batch_size=400, verbose=0)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_blown_up_flow_names_step_and_bijector():
+    model = tff.FlowModel(small_flow())
+    model.compile(optimizer=keras.optimizers.SGD(1e12))
+    with pytest.raises(FloatingPointError, match=r"training step \d+ .* in copy 0"):
+        model.fit(X, batch_size=100, epochs=5, verbose=0)
+
+
+def test_a_blown_up_compiled_step_stops_at_the_epoch():
+    flow = tff.real_nvp((2,), couplings=2, hidden_units=(4,), log_scale="exp")
+    model = tff.FlowModel(flow)
+    model.compile(optimizer=keras.optimizers.SGD(1e30), jit_compile=True)
+    with pytest.raises(FloatingPointError, match="loss of epoch 1"):
+        model.fit(X, batch_size=100, epochs=2, verbose=0)
+
+
+def test_keras_callbacks_and_steps_per_execution(tmp_path):
+    model = compiled(small_flow(), steps_per_execution=2)
+    callbacks = [
+        keras.callbacks.EarlyStopping("val_nll", patience=2),
+        keras.callbacks.ReduceLROnPlateau("val_nll"),
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", "val_nll"),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.TerminateOnNaN(),
+    ]
+    model.fit(X, validation_split=0.25, epochs=2, callbacks=callbacks, verbose=0)
+    restored = keras.models.load_model(tmp_path / "best.keras")
+    assert restored.predict(X[:2], verbose=0).shape == (2,)
+    assert "bits_per_dim" in (tmp_path / "log.csv").read_text()
+
+
+def test_summary_lists_bijectors_with_counts():
+    lines = []
+    tff.FlowModel(small_flow()).summary(print_fn=lines.append)
+    text = "\n".join(lines)
+    for word in ("Repeat x 2", "ActNorm", "InvertibleConv1x1", "AffineCoupling"):
+        assert word in text
+    total = sum(int(np.prod(v.shape)) for v in small_flow().trainable_variables)
+    assert f"{total:,}" in text
+
+
+def test_wrong_inputs_are_named():
+    with pytest.raises(TypeError, match="`distribution` must be a TFP"):
+        tff.FlowModel(tfb.Exp())
+    model = compiled(small_flow())
+    with pytest.raises(ValueError, match=r"`x` must have shape \[batch, 2\]"):
+        model.fit(np.ones((10, 3), "float32"), verbose=0)
+    with pytest.raises(ValueError, match="1 of 10 rows with NaN"):
+        model.adapt(np.where(np.arange(20).reshape(10, 2) == 4, np.nan, 1.0))
+
+
+def test_two_replicas_equal_one():
+    if len(tf.config.list_logical_devices("CPU")) < 2:
+        pytest.skip("needs two virtual CPUs, which conftest.py makes")
+    results = []
+    for strategy in (
+        tf.distribute.get_strategy(),
+        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
+    ):
+        with strategy.scope():
+            keras.utils.set_random_seed(0)
+            model = compiled(small_flow())
+        model.adapt(X)
+        history = model.fit(X, batch_size=100, epochs=2, shuffle=False, verbose=0)
+        results.append(history.history["nll"])
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-4)

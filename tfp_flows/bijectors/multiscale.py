@@ -1,0 +1,181 @@
+"""`MultiScale`: levels between which half of the channels leaves for the latents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import paired
+from tfp_flows.bijectors.base import FlowBijector, known_dtype
+from tfp_flows.bijectors.conditioned import condition_shape
+
+tfb = tfp.bijectors
+
+Shape = tuple[int, ...]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class MultiScale(FlowBijector):
+    """A pyramid of levels; after each but the last, half of the channels is done.
+
+    With `f_1, ..., f_L` the levels, from the data to the latents, the inverse is
+
+        h_0 = y
+        (h_l, z_l) = halves of f_l^-1(h_{l-1})    for l < L
+        z_L = f_L^-1(h_{L-1})
+        x = concat(flat(z_L), flat(z_{L-1}), ..., flat(z_1))
+
+    and the log-det is the sum of the levels' log-dets. The first half of the
+    channels goes on to the next level, the second half is done.
+
+    **Order of the flat latent vector:** coarsest first. The values that passed all
+    levels lead, those that left after the first level come last; each part is in
+    row, column, channel order. `latent_shapes` lists the parts in this order.
+    Since latents are one vector, any distribution of vectors can be the base.
+
+    The prior of a half that leaves is a standard normal, as in RealNVP, if the
+    base is one. A prior learned from the half that stays, as in Glow, is a part of
+    the level: an `AffineCoupling` with a channel mask as its last bijector turns
+    `z_l ~ Normal(m(h_l), s(h_l))` into a standard normal.
+
+    Shapes: latents `[..., d]`, data `[..., h, w, c]`; log-dets have the batch shape.
+
+    Reference:
+        Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
+        arXiv:1605.08803, section 3.6.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        levels: Sequence[tfb.Bijector],
+        *,
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> None:
+        """Works out the shapes of all levels.
+
+        Args:
+            event_shape: Shape `(h, w, c)` of one image.
+            levels: Bijectors of images, from the data's side to the latent side.
+                Each but the last must return an even number of channels.
+            validate_args: Whether to check outputs for finiteness.
+            name: Name of the bijector.
+
+        Raises:
+            ValueError: If there is no level, or a level's latents are no image with
+                an even number of channels.
+        """
+        parameters = dict(locals())
+        if not levels:
+            raise ValueError(
+                "Argument `levels` must hold at least one bijector. "
+                f"Received: levels={levels!r}"
+            )
+        super().__init__(
+            event_ndims=1,
+            inverse_event_ndims=3,
+            dtype=next(filter(None, map(known_dtype, levels)), None),
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+        self._levels = list(levels)
+        self._event = tuple(int(n) for n in event_shape)
+        self._shapes = _latent_shapes(self._event, self._levels)
+
+    @property
+    def latent_shapes(self) -> list[Shape]:
+        """Shapes `(h, w, c)` of the parts of the latent vector, coarsest first."""
+        return list(self._shapes)
+
+    @property
+    def condition_shape(self) -> Shape | None:
+        """Shape of one condition if any level takes one."""
+        shapes = map(condition_shape, self._levels)
+        return next((shape for shape in shapes if shape is not None), None)
+
+    def _inverse_and_log_det(
+        self, y: tf.Tensor, condition: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        parts, log_det = [], tf.zeros([], y.dtype)
+        for level in self._levels[:-1]:
+            y, ildj = paired.inverse_and_log_det(level, y, 3, condition)
+            y, done = tf.split(y, 2, axis=-1)
+            parts.append(_flat(done))
+            log_det += ildj
+        y, ildj = paired.inverse_and_log_det(self._levels[-1], y, 3, condition)
+        parts.append(_flat(y))
+        return tf.concat(parts[::-1], axis=-1), log_det + ildj
+
+    def _forward_and_log_det(
+        self, x: tf.Tensor, condition: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        y, *done = self._images(x)
+        y, log_det = paired.forward_and_log_det(self._levels[-1], y, 3, condition)
+        for level, part in zip(self._levels[-2::-1], done, strict=True):
+            y = tf.concat([y, part], axis=-1)
+            y, fldj = paired.forward_and_log_det(level, y, 3, condition)
+            log_det += fldj
+        return y, log_det
+
+    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+        """Adapts the levels in turn, from the data's side."""
+        parts = []
+        for level in self._levels[:-1]:
+            y, done = tf.split(paired.adapt(level, y, 3, condition), 2, axis=-1)
+            parts.append(_flat(done))
+        parts.append(_flat(paired.adapt(self._levels[-1], y, 3, condition)))
+        return tf.concat(parts[::-1], axis=-1)
+
+    def _images(self, x: tf.Tensor) -> list[tf.Tensor]:
+        """Cuts flat latents into images, coarsest first."""
+        batch, static = tf.shape(x)[:-1], x.shape[:-1]
+        images = []
+        parts = tf.split(x, [math.prod(shape) for shape in self._shapes], axis=-1)
+        for part, shape in zip(parts, self._shapes, strict=True):
+            image = tf.reshape(part, tf.concat([batch, shape], 0))
+            image.set_shape(static.concatenate(shape))
+            images.append(image)
+        return images
+
+    def _forward_event_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(self._event)
+
+    def _inverse_event_shape(self, output_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape([math.prod(self._event)])
+
+    def _forward_event_shape_tensor(self, input_shape: tf.Tensor) -> tf.Tensor:
+        return tf.constant(self._event, tf.int32)
+
+    def _inverse_event_shape_tensor(self, output_shape: tf.Tensor) -> tf.Tensor:
+        return tf.constant([math.prod(self._event)], tf.int32)
+
+
+def _latent_shapes(event: Shape, levels: list[tfb.Bijector]) -> list[Shape]:
+    shapes, shape = [], event
+    for number, level in enumerate(levels, start=1):
+        shape = tuple(level.inverse_event_shape(shape))
+        last = number == len(levels)
+        if len(shape) != 3 or (shape[-1] % 2 and not last):
+            raise ValueError(
+                "Argument `levels` must hold bijectors of images, whose latents have "
+                "an even number of channels on all but the last level. "
+                f"Received: level {number} with latents of shape {shape}"
+            )
+        if not last:
+            shape = (*shape[:-1], shape[-1] // 2)
+        shapes.append(shape)
+    return shapes[::-1]
+
+
+def _flat(x: tf.Tensor) -> tf.Tensor:
+    size = x.shape[-3:].num_elements()
+    flat = tf.reshape(x, tf.concat([tf.shape(x)[:-3], [size]], 0))
+    flat.set_shape(x.shape[:-3].concatenate([size]))
+    return flat

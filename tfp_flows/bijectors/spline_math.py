@@ -1,0 +1,141 @@
+"""Monotone rational-quadratic splines: bins, and the map inside one bin."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+
+class Bin(NamedTuple):
+    """The bin of a spline in which a value lies; every field has its shape.
+
+    `left` and `bottom` are the corner, `width` and `height` the extent, `slope` and
+    `next_slope` the derivatives at the two knots.
+    """
+
+    left: tf.Tensor
+    width: tf.Tensor
+    bottom: tf.Tensor
+    height: tf.Tensor
+    slope: tf.Tensor
+    next_slope: tf.Tensor
+
+
+def find_bin(
+    value: tf.Tensor,
+    raw_widths: tf.Tensor,
+    raw_heights: tf.Tensor,
+    raw_slopes: tf.Tensor,
+    *,
+    bound: float,
+    min_bin: float,
+    min_slope: float,
+    by_height: bool,
+) -> Bin:
+    """Returns the bin that holds each value, for `K` bins on `[-bound, bound]`.
+
+    The bin is picked by a sum over a one-hot mask: it costs less than a gather,
+    whose gradient is a scatter. Slopes are picked raw, so that the softplus runs on
+    two numbers a value instead of `K + 1`.
+
+    Args:
+        value: Values within `[-bound, bound]`, shape `[n]`.
+        raw_widths: Any real numbers, `[n, K]`; a softmax makes them widths.
+        raw_heights: Likewise for the heights.
+        raw_slopes: Any real numbers, `[n, K + 1]`, one for each knot; a softplus
+            makes them derivatives, and 0 stands for derivative 1.
+        bound: Half the side of the square on which the spline lives.
+        min_bin: Smallest width and height, as a share of the side.
+        min_slope: Smallest derivative at a knot.
+        by_height: Whether `value` is an output of the spline, to be inverted.
+
+    Returns:
+        The bins, with fields of shape `[n]`.
+    """
+    bins = raw_widths.shape[-1]
+    widths = _extents(raw_widths, bound, min_bin)
+    heights = _extents(raw_heights, bound, min_bin)
+    # Knots as a product with a triangle of ones: faster than a cumulative sum over
+    # a short axis, in the graph executor as under XLA.
+    triangle = np.triu(np.ones((bins, bins)), 1).astype(value.dtype.as_numpy_dtype)
+    lefts = tf.matmul(widths, triangle) - bound
+    bottoms = tf.matmul(heights, triangle) - bound
+    reached = tf.cast(
+        value[:, tf.newaxis] >= (bottoms if by_height else lefts)[:, 1:], value.dtype
+    )
+    from_first = tf.pad(reached, [[0, 0], [1, 0]], constant_values=1.0)
+    one_hot = from_first - tf.pad(reached, [[0, 0], [0, 1]])
+
+    def picked(candidates: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(one_hot * candidates, axis=-1)
+
+    # softplus(offset) + min_slope = 1.
+    offset = math.log(math.expm1(1.0 - min_slope))
+    return Bin(
+        left=picked(lefts),
+        width=picked(widths),
+        bottom=picked(bottoms),
+        height=picked(heights),
+        slope=min_slope + tf.nn.softplus(picked(raw_slopes[:, :-1]) + offset),
+        next_slope=min_slope + tf.nn.softplus(picked(raw_slopes[:, 1:]) + offset),
+    )
+
+
+def forward_in_bin(x: tf.Tensor, b: Bin) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the spline's value and log-derivative at `x` within its bin.
+
+    With `u = (x - left) / width`, `s = height / width` and
+    `t = slope + next_slope - 2 s`,
+
+        y = bottom + height (s u^2 + slope u (1 - u)) / (s + t u (1 - u)).
+    """
+    s = b.height / b.width
+    u = (x - b.left) / b.width
+    y_share, log_derivative = _share_and_log_derivative(u, s, b)
+    return b.bottom + b.height * y_share, log_derivative
+
+
+def inverse_in_bin(y: tf.Tensor, b: Bin) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the `x` with spline value `y` and the log-derivative of the inverse.
+
+    With `v = (y - bottom) / height` the position `u` in the bin solves
+
+        (s - p) u^2 + p u - s v = 0,    p = slope - v t.
+
+    Its discriminant is written as a sum of two terms that cannot be negative, and
+    the root in the form that subtracts no near-equal numbers, so that no digits are
+    lost in float32.
+    """
+    s = b.height / b.width
+    v = tf.clip_by_value((y - b.bottom) / b.height, 0.0, 1.0)
+    p = b.slope - v * (b.slope + b.next_slope - 2.0 * s)
+    discriminant = tf.square(p - 2.0 * s * v) + 4.0 * tf.square(s) * v * (1.0 - v)
+    q = tf.abs(p) + tf.sqrt(discriminant)
+    falling = p < 0.0
+    # The branch that is not taken divides by 1, so that its gradient stays finite.
+    safe = tf.where(falling, s - p, tf.ones_like(p))
+    u = tf.where(falling, 0.5 * q / safe, 2.0 * s * v / q)
+    _, log_derivative = _share_and_log_derivative(u, s, b)
+    return b.left + b.width * u, -log_derivative
+
+
+def _share_and_log_derivative(
+    u: tf.Tensor, s: tf.Tensor, b: Bin
+) -> tuple[tf.Tensor, tf.Tensor]:
+    rest = 1.0 - u
+    mixed = u * rest
+    denominator = s + (b.slope + b.next_slope - 2.0 * s) * mixed
+    share = (s * tf.square(u) + b.slope * mixed) / denominator
+    slope = (
+        b.next_slope * tf.square(u) + 2.0 * s * mixed + b.slope * tf.square(rest)
+    ) * tf.square(s / denominator)
+    return share, tf.math.log(slope)
+
+
+def _extents(raw: tf.Tensor, bound: float, min_bin: float) -> tf.Tensor:
+    side = 2.0 * bound
+    free = side * (1.0 - raw.shape[-1] * min_bin)
+    return side * min_bin + free * tf.nn.softmax(raw)
