@@ -77,7 +77,9 @@ def test_figures_are_the_exact_likelihood():
     np.testing.assert_allclose(
         weighted["nll"], -np.average(log_prob, weights=weights), rtol=1e-5
     )
-    np.testing.assert_allclose(weighted["loss"], -np.mean(weights * log_prob), rtol=1e-5)
+    np.testing.assert_allclose(
+        weighted["loss"], -np.mean(weights * log_prob), rtol=1e-5
+    )
 
 
 class Batches(keras.utils.PyDataset):

@@ -43,6 +43,7 @@ def glow(
     condition_use: str = "couplings",
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
+    mode: str = "auto",
     dtype: Any = None,
     name: str = "glow",
 ) -> tfd.TransformedDistribution:
@@ -79,6 +80,8 @@ def glow(
         base: Distribution of flat latents; None for a standard normal. `MultiScale`
             documents the order of an image's latents.
         preprocess: Bijector on the data's side, such as `tff.logit(256)`.
+        mode: How repeated steps run; `"reversible"` trains in memory that does not
+            grow with their number. See `Repeat`.
         dtype: Float type of flow and networks; None for Keras's defaults.
         name: Name of the distribution.
 
@@ -130,6 +133,7 @@ def glow(
             shape,
             levels=levels,
             steps=steps,
+            mode=mode,
             coupled=coupled,
             permutation=permutation,
             split_prior=split_prior,
@@ -143,4 +147,4 @@ def glow(
         InvertibleConv1x1(d, kind=permutation, dtype=dtype),
         coupled(masks.half(d)),
     ]
-    return assemble(shape, [Repeat(tfb.Chain(step), steps)], **options)
+    return assemble(shape, [Repeat(tfb.Chain(step), steps, mode=mode)], **options)

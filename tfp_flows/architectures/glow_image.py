@@ -34,6 +34,7 @@ def glow_image(
     *,
     levels: int | None,
     steps: int,
+    mode: str,
     coupled: Callable[[Mask], tfb.Bijector],
     permutation: str,
     split_prior: str,
@@ -66,7 +67,7 @@ def glow_image(
     for level in range(1, levels + 1):
         height, width, channels = shape
         shape = (height // 2, width // 2, 4 * channels)
-        bijectors = [Squeeze(dtype=dtype), Repeat(step(shape), steps)]
+        bijectors = [Squeeze(dtype=dtype), Repeat(step(shape), steps, mode=mode)]
         if level == levels:
             bijectors += _top_prior(shape, top_prior, prior_condition, dtype)
         else:

@@ -30,6 +30,7 @@ def nice(
     condition_shape: Sequence[int] | None = None,
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
+    mode: str = "auto",
     dtype: Any = None,
     name: str = "nice",
 ) -> tfd.TransformedDistribution:
@@ -49,6 +50,8 @@ def nice(
         base: Distribution of flat latents; None for a standard normal. The paper
             also uses `tfd.Sample(tfd.Logistic(0.0, 1.0), [d])`.
         preprocess: Bijector on the data's side, such as `tff.logit(levels)`.
+        mode: How repeated steps run; `"reversible"` trains in memory that does not
+            grow with their number. See `Repeat`.
         dtype: Float type of flow and networks; None for Keras's defaults.
         name: Name of the distribution.
 
@@ -73,7 +76,7 @@ def nice(
         )
 
     pair = [coupling(range(0, d, 2)), coupling(range(1, d, 2))]
-    bijectors = [Repeat(tfb.Chain(pair), couplings // 2)]
+    bijectors = [Repeat(tfb.Chain(pair), couplings // 2, mode=mode)]
     if couplings % 2:
         bijectors.append(coupling(range(0, d, 2)))
     zeros = tf.zeros([d], dtype or keras.config.floatx())

@@ -43,6 +43,7 @@ def real_nvp(
     condition_shape: Sequence[int] | None = None,
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
+    mode: str = "auto",
     dtype: Any = None,
     name: str = "real_nvp",
 ) -> tfd.TransformedDistribution:
@@ -78,6 +79,8 @@ def real_nvp(
         base: Distribution of flat latents; None for a standard normal. `MultiScale`
             documents the order of an image's latents.
         preprocess: Bijector on the data's side, such as `tff.logit(256)`.
+        mode: How repeated steps run; `"reversible"` trains in memory that does not
+            grow with their number. See `Repeat`.
         dtype: Float type of flow and networks; None for Keras's defaults.
         name: Name of the distribution.
 
@@ -132,7 +135,7 @@ def real_nvp(
     pair = [coupled(masks.half(d)), coupled(masks.half(d, flip=True))]
     if normalization is not None:
         pair.insert(0, normalization(d, dtype=dtype))
-    bijectors = [Repeat(tfb.Chain(pair), couplings // 2)]
+    bijectors = [Repeat(tfb.Chain(pair), couplings // 2, mode=mode)]
     if couplings % 2:
         bijectors.append(coupled(masks.half(d)))
     return assemble(shape, bijectors, **options)

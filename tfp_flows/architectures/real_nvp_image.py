@@ -19,6 +19,7 @@ from tfp_flows.architectures.images import (
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.multiscale import MultiScale
+from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.squeeze import Squeeze
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -66,7 +67,8 @@ def real_nvp_image(
             bijectors.append(learned_prior(squeezed, dtype))
         parts.append(tfb.Chain(bijectors))
         shape = (*squeezed[:-1], 2 * channels)
-    parts.append(tfb.Chain(alternating(masks.checkerboard, shape, 4)))
+    pair = alternating(masks.checkerboard, shape, 2)
+    parts.append(Repeat(tfb.Chain(pair), 2))
     return assemble(
         event_shape,
         [MultiScale(event_shape, parts)],

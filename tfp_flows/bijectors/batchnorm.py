@@ -153,6 +153,7 @@ class BatchNorm(FlowBijector):
 
     def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Sets the statistics to the moments of `y`."""
+        y = tf.convert_to_tensor(y, self.dtype)
         mean, variance = tf.nn.moments(y, list(range(y.shape.rank - 1)))
         self._statistics.mean.assign(mean)
         self._statistics.variance.assign(variance)

@@ -126,7 +126,7 @@ class MultiScale(FlowBijector):
 
     def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Adapts the levels in turn, from the data's side."""
-        parts = []
+        y, parts = tf.convert_to_tensor(y, self.dtype), []
         for level in self._levels[:-1]:
             y, done = tf.split(paired.adapt(level, y, 3, condition), 2, axis=-1)
             parts.append(_flat(done))

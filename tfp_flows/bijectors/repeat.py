@@ -10,70 +10,22 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import paired
+from tfp_flows.bijectors import paired, walks
 from tfp_flows.bijectors.base import (
     FlowBijector,
     known_dtype,
     nested_bijectors,
     nested_layers,
 )
-from tfp_flows.bijectors.weights import Weights
-from tfp_flows.nets.conditioner import keras_variables
+from tfp_flows.bijectors.stacked import StackedWeights, copied, distinct_variables
+from tfp_flows.nets.conditioner import broadcast_batch
 
 tfb = tfp.bijectors
 
-MODES = ("auto", "unrolled", "loop")
+MODES = ("auto", "unrolled", "loop", "reversible")
 # Above this many copies the graph of an unrolled flow takes longer to build and
 # to start than the loop costs; benchmarks/ has the measurement.
 _LOOP_ABOVE = 16
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class StackedWeights(Weights):
-    """The weights of n copies of some layers, stacked on a first axis."""
-
-    def __init__(self, layers: list[keras.Layer], n: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._layer_configs = [_described(layer) for layer in layers]
-        self._n = n
-        template = distinct_variables(layers)
-        self.stacks = [
-            self._stack(variable, draw, index)
-            for index, (variable, draw) in enumerate(
-                zip(template, _draws(layers, n), strict=True)
-            )
-        ]
-        self.built = True
-
-    def _stack(
-        self, variable: keras.Variable, draw: np.ndarray, index: int
-    ) -> keras.Variable:
-        if variable.constraint is not None:
-            raise ValueError(
-                "Argument `step` of `Repeat` must have no weight constraints, which "
-                "do not know of stacked copies. "
-                f"Received: a constraint on '{variable.path}'"
-            )
-        stack = self.add_weight(
-            draw.shape,
-            "zeros",
-            name=f"{variable.name}_{index}",
-            dtype=keras.backend.standardize_dtype(draw.dtype),
-            trainable=variable.trainable,
-            regularizer=variable.regularizer,
-        )
-        stack.assign(draw)
-        return stack
-
-    def get_config(self) -> dict[str, Any]:
-        """Says how to draw the copies anew, for a `Repeat` within a `Repeat`."""
-        return {"layers": self._layer_configs, "n": self._n, "name": self.name}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> StackedWeights:
-        """Draws n copies of the described layers."""
-        layers = [_drawn(description) for description in config["layers"]]
-        return cls(layers, config["n"], name=config["name"])
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -94,8 +46,11 @@ class Repeat(FlowBijector):
 
     `mode` says how the copies run: `"unrolled"` writes them all into the graph,
     `"loop"` runs them in a `tf.while_loop`, so that the graph and the time to the
-    first step do not grow with n; `"auto"` takes the loop for more than 16 copies,
-    unless the step keeps state, as dropout does.
+    first step do not grow with n; `"reversible"` is the loop with reversible
+    back-propagation: nothing is stored but the output, and each copy's input is
+    recomputed by its inverse, so that memory does not grow with n (see
+    `walks.reversible`); `"auto"` takes the loop for more than 16 copies, unless the
+    step keeps state, as dropout does.
 
     Shapes: those of the step.
     """
@@ -118,7 +73,7 @@ class Repeat(FlowBijector):
         Args:
             step: The template. It belongs to this bijector from now on.
             n: Number of copies, at least 1.
-            mode: `"auto"`, `"unrolled"` or `"loop"`; see above.
+            mode: `"auto"`, `"unrolled"`, `"loop"` or `"reversible"`; see above.
             validate_args: Whether to check outputs for finiteness.
             name: Name of the bijector.
 
@@ -167,46 +122,74 @@ class Repeat(FlowBijector):
     def _forward_and_log_det(
         self, x: tf.Tensor, condition: Any = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._run(paired.forward_and_log_det, x, condition, reverse=True)
+        return self._run(
+            x,
+            condition,
+            walks.Walk(paired.forward_and_log_det, paired.inverse_and_log_det),
+            reverse=True,
+        )
 
     def _inverse_and_log_det(
         self, y: tf.Tensor, condition: Any = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._run(paired.inverse_and_log_det, y, condition, reverse=False)
+        return self._run(
+            y,
+            condition,
+            walks.Walk(paired.inverse_and_log_det, paired.forward_and_log_det),
+            reverse=False,
+        )
 
     def _run(
-        self, direction: Callable, x: tf.Tensor, condition: Any, reverse: bool
+        self, x: tf.Tensor, condition: Any, walk: walks.Walk, reverse: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         stacks = [tf.convert_to_tensor(stack) for stack in self._stacked.stacks]
+        order = list(range(self._n))
+        if reverse:
+            order.reverse()
+        if condition is not None:
+            condition = tf.convert_to_tensor(condition)
+        mode = self._resolved_mode()
+        if mode == "unrolled":
+            return self._unrolled(walk.there, x, stacks, order, condition)
+        run = walks.looped if mode == "loop" else walks.reversible
+        copy, uncopy = (
+            self._stateless_copy(direction) for direction in (walk.there, walk.back)
+        )
+        x = self._over_condition(x, condition)
+        return run(copy, uncopy, x, stacks, order, condition, self._zero_log_det(x))
 
-        def one_copy(value: tf.Tensor, slices: list[tf.Tensor]) -> tuple:
-            with keras.StatelessScope(
-                list(zip(self._template, slices, strict=True)),
-                collect_losses=True,
-                initialize_variables=False,
-            ) as scope:
-                value, log_det = direction(
-                    self.step, value, self.forward_min_event_ndims, condition
-                )
-            return value, log_det, scope
+    def _resolved_mode(self) -> str:
+        if self._mode != "auto":
+            return self._mode
+        stateful = any("seed" in v.path for v in self._template)
+        return "loop" if self._n > _LOOP_ABOVE and not stateful else "unrolled"
 
-        if self._loops():
-            return self._looped(one_copy, x, stacks, reverse)
-        return self._unrolled(one_copy, x, stacks, reverse)
-
-    def _loops(self) -> bool:
-        if self._mode == "auto":
-            stateful = any("seed" in v.path for v in self._template)
-            return self._n > _LOOP_ABOVE and not stateful
-        return self._mode == "loop"
+    def _in_scope(
+        self, direction: Callable, x: tf.Tensor, slices: list[tf.Tensor], condition: Any
+    ) -> tuple[tf.Tensor, tf.Tensor, keras.StatelessScope]:
+        """Runs the template with the weights of one copy."""
+        with keras.StatelessScope(
+            list(zip(self._template, slices, strict=True)),
+            collect_losses=True,
+            initialize_variables=False,
+        ) as scope:
+            event_ndims = self.forward_min_event_ndims
+            value, log_det = direction(self.step, x, event_ndims, condition)
+        return value, log_det, scope
 
     def _unrolled(
-        self, one_copy: Callable, x: tf.Tensor, stacks: list[tf.Tensor], reverse: bool
+        self,
+        direction: Callable,
+        x: tf.Tensor,
+        stacks: list[tf.Tensor],
+        order: list[int],
+        condition: Any,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         slices = [tf.unstack(stack) for stack in stacks]
         log_dets, new_slices = [], [list(each) for each in slices]
-        for k in reversed(range(self._n)) if reverse else range(self._n):
-            x, log_det, scope = one_copy(x, [each[k] for each in slices])
+        for k in order:
+            mine = [each[k] for each in slices]
+            x, log_det, scope = self._in_scope(direction, x, mine, condition)
             log_dets.append(log_det)
             for new, variable in zip(new_slices, self._template, strict=True):
                 new[k] = scope.get_current_value(variable)
@@ -221,45 +204,17 @@ class Repeat(FlowBijector):
             if any(b is not a for b, a in zip(before, after, strict=True)):
                 stack.assign(tf.stack(after))
 
-    def _looped(
-        self, one_copy: Callable, x: tf.Tensor, stacks: list[tf.Tensor], reverse: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        # TensorArrays, since the gradient of `stack[k]` would be as large as the
-        # whole stack in each round.
-        arrays = [
-            tf.TensorArray(
-                stack.dtype,
-                size=self._n,
-                element_shape=stack.shape[1:],
-                clear_after_read=False,
-            ).unstack(stack)
-            for stack in stacks
-        ]
-        static = x.shape
+    def _stateless_copy(self, direction: Callable) -> walks.Copy:
+        """Returns a function of value, weights and condition, and of nothing else."""
 
-        def body(k: tf.Tensor, value: tf.Tensor, total: tf.Tensor) -> tuple:
-            index = self._n - 1 - k if reverse else k
-            slices = [array.read(index) for array in arrays]
-            value, log_det, scope = one_copy(value, slices)
+        def copy(
+            x: tf.Tensor, slices: list[tf.Tensor], condition: Any
+        ) -> tuple[tf.Tensor, tf.Tensor]:
+            value, log_det, scope = self._in_scope(direction, x, slices, condition)
             self._refuse_updates(slices, scope)
-            return k + 1, tf.ensure_shape(value, static), total + log_det
+            return value, log_det
 
-        event_ndims = self.forward_min_event_ndims
-        zeros = (
-            tf.zeros([], x.dtype)
-            if self.is_constant_jacobian
-            else tf.zeros(tf.shape(x)[: tf.rank(x) - event_ndims], x.dtype)
-        )
-        if not self.is_constant_jacobian:
-            zeros.set_shape(static[: static.rank - event_ndims])
-        _, x, log_det = tf.while_loop(
-            lambda k, *_: k < self._n,
-            body,
-            (tf.constant(0), x, zeros),
-            parallel_iterations=1,
-            maximum_iterations=self._n,
-        )
-        return x, log_det
+        return copy
 
     def _refuse_updates(self, slices: list[tf.Tensor], scope: Any) -> None:
         for variable, value in zip(self._template, slices, strict=True):
@@ -273,6 +228,21 @@ class Repeat(FlowBijector):
                 "Argument `mode` must be 'unrolled' for a step that adds losses. "
                 f"Received: mode={self._mode!r}"
             )
+
+    def _over_condition(self, x: tf.Tensor, condition: Any) -> tf.Tensor:
+        """Gives `x` the condition's batch axes first: a loop's shapes are fixed."""
+        if condition is None:
+            return x
+        event_ndims, ndims = self.forward_min_event_ndims, len(self.condition_shape)
+        return broadcast_batch(x, event_ndims, condition, ndims)[0]
+
+    def _zero_log_det(self, x: tf.Tensor) -> tf.Tensor:
+        if self.is_constant_jacobian:
+            return tf.zeros([], x.dtype)
+        batch_ndims = x.shape.rank - self.forward_min_event_ndims
+        zeros = tf.zeros(tf.shape(x)[:batch_ndims], x.dtype)
+        zeros.set_shape(x.shape[:batch_ndims])
+        return zeros
 
     # Data-dependent initialization, copy by copy.
 
@@ -305,7 +275,7 @@ class Repeat(FlowBijector):
         for step in self.each_step():
             y = paired.adapt(step, y, self.forward_min_event_ndims, condition)
             for row, variable in zip(rows, self._template, strict=True):
-                row.append(_copied(variable))
+                row.append(copied(variable))
         for stack, row in zip(self._stacked.stacks, rows, strict=True):
             stack.assign(np.stack(row))
         return y
@@ -336,12 +306,6 @@ def _check_arguments(step: Any, n: Any, mode: Any) -> None:
         )
 
 
-def distinct_variables(layers: list[keras.Layer]) -> list[keras.Variable]:
-    """Returns the variables of some layers, each once."""
-    found = {id(v): v for layer in layers for v in keras_variables(layer)}
-    return list(found.values())
-
-
 def _refuse_raw_variables(step: tfb.Bijector, template: list[keras.Variable]) -> None:
     known = {id(variable._value) for variable in template}
     for variable in step.variables:
@@ -352,30 +316,3 @@ def _refuse_raw_variables(step: tfb.Bijector, template: list[keras.Variable]) ->
                 f"in place of it. Received: the raw variable '{variable.name}' of "
                 f"shape {variable.shape}"
             )
-
-
-def _draws(layers: list[keras.Layer], n: int) -> list[np.ndarray]:
-    """Draws the initial weights of n copies; copy 0 has the layers' own."""
-    copies = [[_copied(v) for v in distinct_variables(layers)]]
-    descriptions = [_described(layer) for layer in layers]
-    for _ in range(n - 1):
-        fresh = distinct_variables([_drawn(description) for description in descriptions])
-        copies.append([_copied(v) for v in fresh])
-    return [np.stack(rows) for rows in zip(*copies, strict=True)]
-
-
-def _described(layer: keras.Layer) -> tuple[type, dict, dict | None]:
-    return type(layer), layer.get_config(), layer.get_build_config()
-
-
-def _drawn(description: tuple[type, dict, dict | None]) -> keras.Layer:
-    cls, config, build_config = description
-    layer = cls.from_config(config)
-    if build_config is not None:
-        layer.build_from_config(build_config)
-    return layer
-
-
-def _copied(variable: keras.Variable) -> np.ndarray:
-    # TensorFlow may hand out a view of the variable's memory, which changes with it.
-    return np.array(keras.ops.convert_to_numpy(variable), copy=True)

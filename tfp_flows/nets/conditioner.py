@@ -157,7 +157,7 @@ def apply(
     keywords = {}
     if condition is not None:
         condition = tf.convert_to_tensor(condition)
-        inputs, condition = _broadcast_batch(
+        inputs, condition = broadcast_batch(
             inputs, event_ndims, condition, condition_ndims
         )
         keywords["condition"] = _fold(condition, condition_ndims)
@@ -185,9 +185,10 @@ def _fold(x: tf.Tensor, event_ndims: int) -> tf.Tensor:
     return tf.reshape(x, [-1, *event])
 
 
-def _broadcast_batch(
+def broadcast_batch(
     x: tf.Tensor, x_ndims: int, c: tf.Tensor, c_ndims: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gives values and conditions the same batch axes, by broadcasting."""
     x_batch, c_batch = (
         x.shape[: len(x.shape) - x_ndims],
         c.shape[: len(c.shape) - c_ndims],

@@ -1,0 +1,212 @@
+"""`MultiScale`: laws, the order of its latents, learned and conditional priors."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+Y = np.random.default_rng(0).normal(size=(3, 4, 4, 2))
+
+
+def learned_prior(shape):
+    net = tff.nets.ZeroConv2D(shape[-1], dtype="float64")
+    mask = tff.masks.channel(shape)
+    return tff.AffineCoupling(mask, net, log_scale="exp", dtype="float64")
+
+
+def two_levels(condition_shape=None):
+    def level(shape, prior):
+        net = tff.nets.ConvNet(4, "tanh", dtype="float64")
+        coupling = tff.AffineCoupling(
+            tff.masks.channel(shape),
+            net,
+            condition_shape=condition_shape,
+            dtype="float64",
+        )
+        parts = [
+            tff.Squeeze(dtype="float64"),
+            tff.ActNorm(shape[-1], dtype="float64"),
+            tff.InvertibleConv1x1(shape[-1], dtype="float64"),
+            coupling,
+        ]
+        return tfb.Chain(parts + ([learned_prior(shape)] if prior else []))
+
+    levels = [level((2, 2, 8), True), level((1, 1, 16), False)]
+    return tff.MultiScale((4, 4, 2), levels)
+
+
+@pytest.fixture
+def pyramid(perturbed):
+    bijector = two_levels()
+    perturbed(bijector)
+    return bijector
+
+
+def test_round_trip(pyramid):
+    x = pyramid.inverse(Y)
+    assert x.shape == (3, 32)
+    np.testing.assert_allclose(pyramid.forward(tf.identity(x)), Y, atol=1e-11)
+    np.testing.assert_allclose(pyramid.inverse(Y[0]), x[0], atol=1e-12)
+
+
+def test_log_det_against_autodiff(pyramid):
+    y = tf.constant(Y)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(y)
+        x = pyramid.inverse(y)
+        again = pyramid.forward(tf.identity(x))
+        tape.watch(x)
+    jacobian = tf.reshape(tape.batch_jacobian(x, y), [3, 32, 32])
+    true = tf.linalg.slogdet(jacobian)[1]
+    np.testing.assert_allclose(pyramid.inverse_log_det_jacobian(y, 3), true, atol=1e-9)
+    np.testing.assert_allclose(pyramid.forward_log_det_jacobian(x, 1), -true, atol=1e-9)
+    np.testing.assert_allclose(again, Y, atol=1e-11)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_graph_equals_eager(pyramid, jit):
+    spec = tf.TensorSpec([None, 4, 4, 2], tf.float64)
+
+    @tf.function(input_signature=[spec], jit_compile=jit)
+    def both(y):
+        x = pyramid.inverse(y)
+        return x, pyramid.inverse_log_det_jacobian(y, 3), pyramid.forward(x + 0)
+
+    x, ildj, again = both(tf.constant(Y))
+    np.testing.assert_allclose(x, pyramid.inverse(Y), atol=1e-11)
+    np.testing.assert_allclose(ildj, pyramid.inverse_log_det_jacobian(Y, 3), atol=1e-11)
+    np.testing.assert_allclose(again, Y, atol=1e-11)
+
+
+def test_every_weight_gets_a_gradient(pyramid):
+    with tf.GradientTape() as tape:
+        x, ildj = pyramid.inverse(Y + 0), pyramid.inverse_log_det_jacobian(Y + 0, 3)
+        loss = tf.reduce_sum(x**2 + 0.1 * x) - tf.reduce_sum(ildj)
+    for variable, gradient in zip(
+        pyramid.trainable_variables,
+        tape.gradient(loss, pyramid.trainable_variables),
+        strict=True,
+    ):
+        assert gradient is not None, variable.name
+        assert np.abs(gradient).max() > 0, variable.name
+
+
+def test_latents_are_coarsest_first():
+    levels = [tff.Squeeze(dtype="float64") for _ in range(3)]
+    pyramid = tff.MultiScale((8, 8, 1), levels)
+    assert pyramid.latent_shapes == [(1, 1, 16), (2, 2, 4), (4, 4, 2)]
+    y = np.random.default_rng(0).normal(size=(8, 8, 1))
+    x = pyramid.inverse(y).numpy()
+    h = tff.Squeeze(dtype="float64").inverse(y).numpy()
+    np.testing.assert_array_equal(x[-32:], h[..., 2:].ravel())
+    h = tff.Squeeze(dtype="float64").inverse(h[..., :2]).numpy()
+    np.testing.assert_array_equal(x[16:32], h[..., 4:].ravel())
+    h = tff.Squeeze(dtype="float64").inverse(h[..., :4]).numpy()
+    np.testing.assert_array_equal(x[:16], h.ravel())
+    np.testing.assert_array_equal(pyramid.inverse_log_det_jacobian(y, 3), 0.0)
+
+
+def test_any_distribution_of_vectors_is_a_base(pyramid):
+    base = tfd.MultivariateNormalTriL(
+        tf.zeros(32, tf.float64), tf.eye(32, dtype=tf.float64)
+    )
+    flow = tfd.TransformedDistribution(base, pyramid)
+    assert flow.event_shape == (4, 4, 2)
+    plain = tfd.TransformedDistribution(
+        tfd.Sample(tfd.Normal(tf.constant(0.0, tf.float64), 1.0), 32), pyramid
+    )
+    np.testing.assert_allclose(flow.log_prob(Y), plain.log_prob(Y), rtol=1e-10)
+    assert flow.sample(2, seed=1).shape == (2, 4, 4, 2)
+
+
+def test_a_learned_prior_is_a_normal_given_the_half_that_stays(perturbed):
+    shape = (2, 2, 4)
+    prior = learned_prior(shape)
+    perturbed(prior)
+    h, z = np.split(np.random.default_rng(0).normal(size=(5, *shape)), 2, axis=-1)
+    mean, log_scale = np.split(prior.conditioner(h), 2, axis=-1)
+    normal = tfd.Normal(tf.constant(mean), np.exp(log_scale))
+    flow = tfd.TransformedDistribution(
+        tfd.Sample(tfd.Normal(tf.constant(0.0, tf.float64), 1.0), shape), prior
+    )
+    expected = np.sum(normal.log_prob(z), (1, 2, 3)) + np.sum(
+        tfd.Normal(tf.constant(0.0, tf.float64), 1.0).log_prob(h), (1, 2, 3)
+    )
+    np.testing.assert_allclose(
+        flow.log_prob(np.concatenate([h, z], -1)), expected, rtol=1e-10
+    )
+
+
+def test_conditions_reach_the_levels(perturbed):
+    pyramid = two_levels(condition_shape=(3,))
+    perturbed(pyramid)
+    assert pyramid.condition_shape == (3,)
+    a = pyramid.inverse(Y, condition=np.zeros((3, 3)))
+    b = pyramid.inverse(Y, condition=np.ones((3, 3)))
+    assert np.abs(a - b).max() > 1e-3
+    np.testing.assert_allclose(
+        pyramid.forward(tf.identity(b), condition=np.ones((3, 3))), Y, atol=1e-11
+    )
+
+
+def test_adapt_reaches_the_levels():
+    pyramid = two_levels()
+    y = np.random.default_rng(0).normal(4.0, 3.0, (100, 4, 4, 2))
+    latents = pyramid.adapt(y)
+    np.testing.assert_allclose(latents, pyramid.inverse(y), atol=1e-11)
+    assert np.abs(np.mean(latents)) < 0.1
+    assert np.std(latents) == pytest.approx(1.0, abs=0.1)
+
+
+def test_one_conditioner_call(counting):
+    net = counting(tff.nets.ConvNet(4, dtype="float64"))
+    coupling = tff.AffineCoupling(tff.masks.channel((2, 2, 8)), net, dtype="float64")
+    level = tfb.Chain([tff.Squeeze(dtype="float64"), coupling])
+    pyramid = tff.MultiScale((4, 4, 2), [level, tff.Squeeze(dtype="float64")])
+    base = tfd.Sample(tfd.Normal(tf.constant(0.0, tf.float64), 1.0), 32)
+    net.calls = 0
+    tfd.TransformedDistribution(base, pyramid).log_prob(Y)
+    assert net.calls == 1
+
+
+def test_save_and_load(tmp_path, pyramid):
+    base = tfd.Sample(tfd.Normal(tf.constant(0.0, tf.float64), 1.0), 32)
+    flow = tfd.TransformedDistribution(base, pyramid)
+    tff.save_distribution(flow, tmp_path / "flow.keras")
+    again = tff.load_distribution(tmp_path / "flow.keras")
+    np.testing.assert_array_equal(again.log_prob(Y), flow.log_prob(Y))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tff.MultiScale((4, 4, 1), []), "`levels` must hold at least one"),
+        (
+            lambda: tff.MultiScale((4, 4, 1), [tfb.Identity(), tff.Squeeze()]),
+            "even number of channels.*level 1",
+        ),
+        (
+            lambda: tff.MultiScale(
+                (4, 4, 1), [tfb.Reshape([4, 4, 1], event_shape_in=[16])]
+            ),
+            "bijectors of images",
+        ),
+        (
+            lambda: tff.MultiScale((4, 5, 1), [tff.Squeeze()]),
+            "divisible by 2",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_dtype_follows_the_levels():
+    keras.config.set_floatx("float32")
+    assert two_levels().dtype == tf.float64

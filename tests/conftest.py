@@ -1,0 +1,74 @@
+"""What every test has: fixed seeds, the CPU, quiet logs, a conditioner that counts."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import keras
+import pytest
+import tensorflow as tf
+
+from tfp_flows.nets.conditioner import Conditioner
+
+# The same examples in every run, on fast and slow machines.
+hypothesis.settings.register_profile(
+    "tests", derandomize=True, deadline=None, database=None, max_examples=5
+)
+hypothesis.settings.load_profile("tests")
+
+
+def pytest_configure(config):
+    """Keeps tests off the GPU unless `-m` asks for those marked `gpu`."""
+    if "not gpu" in config.option.markexpr:
+        tf.config.set_visible_devices([], "GPU")
+    # Two virtual CPUs, on which `tf.distribute` strategies are tested.
+    virtual = [tf.config.LogicalDeviceConfiguration()] * 2
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, virtual)
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    """Gives each test the same seeds, whatever ran before it."""
+    keras.utils.set_random_seed(0)
+    floatx = keras.config.floatx()
+    yield
+    keras.config.set_floatx(floatx)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows_tests")
+class CountingConditioner(Conditioner):
+    """A conditioner around another that counts its calls.
+
+    Eagerly `calls` grows with each execution; in a `tf.function` it grows while
+    the graph is traced, so it counts the networks that stand in the graph.
+    """
+
+    def __init__(self, conditioner, **kwargs):
+        super().__init__(dtype=conditioner.dtype_policy, **kwargs)
+        self.conditioner = conditioner
+        self.calls = 0
+
+    def build_network(self, input_shape, output_shape, condition_shape):
+        self.conditioner.connect(input_shape, output_shape, condition_shape)
+
+    def call(self, inputs, condition=None, training=None):
+        self.calls += 1
+        return self.conditioner(inputs, condition=condition, training=training)
+
+    def get_config(self):
+        inner = keras.saving.serialize_keras_object(self.conditioner)
+        return {"name": self.name, "conditioner": inner}
+
+    @classmethod
+    def from_config(cls, config):
+        inner = keras.saving.deserialize_keras_object(config.pop("conditioner"))
+        return cls(inner, **config)
+
+
+@pytest.fixture(scope="session")
+def counting():
+    """The class `CountingConditioner`: `net = counting(tff.nets.MLP((8,)))`."""
+    return CountingConditioner

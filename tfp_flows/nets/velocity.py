@@ -1,0 +1,178 @@
+"""`VelocityNet`: the vector field of a continuous flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tfp_flows.nets.conditioner import Conditioner, Shape, size
+from tfp_flows.nets.mlp import _positive_widths
+
+STYLES = ("concatsquash", "concat")
+
+
+class TimedLayer(keras.Layer):
+    """A dense or convolutional layer that also sees the context `u = (t, c)`.
+
+        concat:        y = x W + b + u S
+        concatsquash:  y = (x W + b) * sigmoid(u G + g) + u S
+
+    "concat" is what a layer of `concatenate([x, u])` computes, written without the
+    concatenation; over images the context is the same at every pixel.
+    """
+
+    def __init__(
+        self, linear: keras.Layer, context: int, units: int, gated: bool, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self._linear = linear
+        self._shift = self._dense(context, units, use_bias=False)
+        self._gate = self._dense(context, units, use_bias=True) if gated else None
+        self.built = True
+
+    def _dense(self, inputs: int, units: int, use_bias: bool) -> keras.layers.Dense:
+        dense = keras.layers.Dense(units, use_bias=use_bias, dtype=self.dtype_policy)
+        dense.build((None, inputs))
+        return dense
+
+    def call(self, x: Any, context: Any) -> Any:
+        """Maps `x` of `[n, ..., inputs]` and `context` of `[n or 1, context]`."""
+        y = self._linear(x)
+        if self._gate is not None:
+            y = y * _at_every_pixel(keras.ops.sigmoid(self._gate(context)), y)
+        return y + _at_every_pixel(self._shift(context), y)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class VelocityNet(Conditioner):
+    """A network `f(t, x)` for `dx/dt = f(t, x)`, called as `net(x, t, condition)`.
+
+    Every layer sees the time `t`, and the condition where there is one, in one of
+    FFJORD's two ways:
+
+    * `"concatsquash"`: as a gate and a shift of the layer's outputs;
+    * `"concat"`: as further inputs of the layer.
+
+    With `kernel_size` the layers are convolutions and events must be images
+    `(h, w, c)`; otherwise they are dense and events are flattened inside. The
+    activation has to be smooth: the log-det is the integral of a derivative. The
+    last layer starts at zero, so that the flow starts as the identity.
+
+    Reference:
+        Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud: FFJORD, 2018,
+        arXiv:1810.01367.
+
+    Example:
+        >>> net = VelocityNet((16,), style="concat")
+        >>> net.connect(input_shape=(2,), output_shape=(2,))
+        >>> net.count_params()  # (2 + 1 + 1) 16 + (16 + 1 + 1) 2
+        100
+    """
+
+    def __init__(
+        self,
+        hidden_units: Sequence[int] = (64, 64),
+        activation: Any = "tanh",
+        style: str = "concatsquash",
+        kernel_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Configures the network; weights are made when it is connected.
+
+        Args:
+            hidden_units: Widths (channels) of the hidden layers.
+            activation: Smooth Keras activation after each hidden layer.
+            style: `"concatsquash"` or `"concat"`; see above.
+            kernel_size: Side of the convolutions' kernels; None for dense layers.
+            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
+
+        Raises:
+            ValueError: If a width is not positive or `style` is not known.
+        """
+        super().__init__(**kwargs)
+        self.hidden_units = _positive_widths(hidden_units)
+        self.activation = keras.activations.get(activation)
+        self.style = style
+        self.kernel_size = kernel_size
+        if style not in STYLES:
+            raise ValueError(
+                f"Argument `style` must be one of {STYLES}. Received: style={style!r}"
+            )
+
+    def build_network(
+        self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
+    ) -> None:
+        """Makes the layers for the given shapes."""
+        if self.kernel_size is not None and len(input_shape) != 3:
+            raise ValueError(
+                "Argument `kernel_size` must be None for events that are not images "
+                f"(h, w, c). Received: kernel_size={self.kernel_size} for events of "
+                f"shape {input_shape}"
+            )
+        context = 1 + (size(condition_shape) if condition_shape else 0)
+        dense = self.kernel_size is None
+        width = size(input_shape) if dense else input_shape[-1]
+        last = size(output_shape) if dense else output_shape[-1]
+        self._timed = []
+        for units in (*self.hidden_units, last):
+            final = len(self._timed) == len(self.hidden_units)
+            linear = self._linear(units, "zeros" if final else "glorot_uniform")
+            linear.build((None, width) if dense else (None, *input_shape[:-1], width))
+            layer = TimedLayer(
+                linear,
+                context,
+                units,
+                self.style == "concatsquash",
+                dtype=self.dtype_policy,
+            )
+            if final:
+                layer._shift.kernel.assign(keras.ops.zeros_like(layer._shift.kernel))
+            self._timed.append(layer)
+            width = units
+
+    def _linear(self, units: int, initializer: str) -> keras.Layer:
+        arguments = {"kernel_initializer": initializer, "dtype": self.dtype_policy}
+        if self.kernel_size is None:
+            return keras.layers.Dense(units, **arguments)
+        return keras.layers.Conv2D(
+            units, self.kernel_size, padding="same", **arguments
+        )
+
+    def call(self, inputs: Any, time: Any, condition: Any = None) -> Any:
+        """Returns the velocities of `[n, *event]` at `time`, a scalar or `[n]`."""
+        h = inputs
+        if self.kernel_size is None and len(h.shape) != 2:
+            h = keras.ops.reshape(h, (-1, size(inputs.shape[1:])))
+        context = keras.ops.reshape(keras.ops.cast(time, h.dtype), (-1, 1))
+        if condition is not None:
+            context = self._joined(context, condition, keras.ops.shape(h)[0])
+        for layer in self._timed[:-1]:
+            h = self.activation(layer(h, context))
+        h = self._timed[-1](h, context)
+        if h.shape[1:] == inputs.shape[1:]:
+            return h
+        return keras.ops.reshape(h, (-1, *inputs.shape[1:]))
+
+    def _joined(self, time: Any, condition: Any, n: Any) -> Any:
+        condition = keras.ops.cast(condition, time.dtype)
+        condition = keras.ops.reshape(condition, (-1, size(condition.shape[1:])))
+        time = keras.ops.broadcast_to(time, (n, 1))
+        return keras.ops.concatenate([time, condition], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "hidden_units": self.hidden_units,
+            "activation": keras.activations.serialize(self.activation),
+            "style": self.style,
+            "kernel_size": self.kernel_size,
+        }
+
+
+def _at_every_pixel(context: Any, y: Any) -> Any:
+    if len(y.shape) == 2:
+        return context
+    return keras.ops.expand_dims(context, (1, 2))
