@@ -1,17 +1,28 @@
 """Normalizing flows as TFP bijectors that Keras 3 trains, saves and serves."""
 
-from tfp_flows import nets
+from tfp_flows import data, nets
+from tfp_flows.architectures.ffjord import ffjord
 from tfp_flows.architectures.glow import glow
 from tfp_flows.architectures.nice import nice
 from tfp_flows.architectures.preprocessing import center, logit
 from tfp_flows.architectures.real_nvp import real_nvp
+from tfp_flows.architectures.spline_flow import spline_flow
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.actnorm import ActNorm
 from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.batchnorm import BatchNorm
+from tfp_flows.bijectors.cnf import ContinuousFlow
+from tfp_flows.bijectors.conditional_affine import ConditionalAffine
 from tfp_flows.bijectors.conditioned import condition
 from tfp_flows.bijectors.conv1x1 import InvertibleConv1x1
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from tfp_flows.bijectors.multiscale import MultiScale
+from tfp_flows.bijectors.ode import Adaptive, FixedStep
 from tfp_flows.bijectors.repeat import Repeat
+from tfp_flows.bijectors.spline import SplineCoupling
+from tfp_flows.bijectors.squeeze import Squeeze
+from tfp_flows.serving.export import export_saved_model
+from tfp_flows.tools.checks import check_bijector
 from tfp_flows.training.files import load_distribution, save_distribution
 from tfp_flows.training.model import FlowModel
 
@@ -19,14 +30,26 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ActNorm",
+    "Adaptive",
     "AdditiveCoupling",
     "AffineCoupling",
+    "BatchNorm",
+    "ConditionalAffine",
+    "ContinuousFlow",
+    "FixedStep",
     "FlowBijector",
     "FlowModel",
     "InvertibleConv1x1",
+    "MultiScale",
     "Repeat",
+    "SplineCoupling",
+    "Squeeze",
     "center",
+    "check_bijector",
     "condition",
+    "data",
+    "export_saved_model",
+    "ffjord",
     "glow",
     "load_distribution",
     "logit",
@@ -35,4 +58,5 @@ __all__ = [
     "nice",
     "real_nvp",
     "save_distribution",
+    "spline_flow",
 ]

@@ -213,6 +213,8 @@ class FlowModel(keras.Model):
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*_less_is_better(callbacks), StopAtNonFinite()]
         y = _with_weights(y, kwargs.get("sample_weight"))
+        # Keras warns of its own default where a dataset brings its own order.
+        kwargs.setdefault("shuffle", not isinstance(x, tf.data.Dataset))
         try:
             return super().fit(x, y, callbacks=callbacks, **kwargs)
         except tf.errors.OpError as error:
