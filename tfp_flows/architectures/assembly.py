@@ -29,7 +29,7 @@ def checked_shape(event_shape: int | Sequence[int], least: int = 2) -> tuple[int
     given = (event_shape,) if isinstance(event_shape, int) else event_shape
     try:
         shape = tuple(int(n) for n in given)
-    except TypeError:
+    except (TypeError, ValueError):
         shape = ()
     if not shape or min(shape) < 1 or math.prod(shape) < least:
         raise ValueError(

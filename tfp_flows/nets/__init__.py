@@ -6,4 +6,4 @@ from tfp_flows.nets.mlp import MLP
 from tfp_flows.nets.velocity import VelocityNet
 from tfp_flows.nets.zero_conv import ZeroConv2D
 
-__all__ = ["MLP", "Conditioner", "ConvNet", "ZeroConv2D"]
+__all__ = ["MLP", "Conditioner", "ConvNet", "VelocityNet", "ZeroConv2D"]

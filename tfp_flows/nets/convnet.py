@@ -32,7 +32,7 @@ class ConvNet(Conditioner):
         plain:     4 h w_px (n + 2 w + m) bytes an image of h x w_px positions
         residual:  4 h w_px (n + (4 B + 1) w + m) bytes
 
-    For w = 512, n = 6, m = 12 on 16 x 16 positions a plain network has 346,648
+    For w = 512, n = 6, m = 12 on 16 x 16 positions a plain network has 346,136
     weights (1.4 MB) and keeps 1.1 MB an image.
 
     A condition that is a vector of d values adds `d w` weights: a dense layer without

@@ -1,0 +1,283 @@
+"""Image architectures: laws of the whole, weight counts, variants, errors."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+
+tfd = tfp.distributions
+
+PIXELS = np.random.default_rng(0).uniform(0.0, 256.0, (8, 32, 32, 3))
+
+
+def convnet(n, w, m):
+    return (9 * n + 1) * w + (w + 1) * w + (9 * w + 2) * m
+
+
+def residual(n, w, m, blocks):
+    return (9 * n + 1) * w + 2 * blocks * (9 * w + 1) * w + (w + 2) * m
+
+
+def glow_count(channels, levels, steps, width, learned_prior=True):
+    """The paper's formula: per step 2 c + c^2 weights and the coupling's network."""
+    total, c = 0, channels
+    for level in range(1, levels + 1):
+        c *= 4
+        total += steps * (2 * c + c**2 + convnet(c // 2, width, c))
+        if level < levels:
+            total += learned_prior * (9 * (c // 2) * c + 2 * c)
+            c //= 2
+    return total
+
+
+def real_nvp_count(channels, levels, width, blocks, norm):
+    total, c = 0, channels
+    for _ in range(levels - 1):
+        # Checkerboards fold the kept pixels of 2 x 2 blocks into 2 c channels.
+        total += 3 * (residual(2 * c, width, 4 * c, blocks) + norm * c)
+        total += 3 * (residual(2 * c, width, 4 * c, blocks) + norm * 4 * c)
+        c *= 2
+    return total + 4 * (residual(2 * c, width, 4 * c, blocks) + norm * c)
+
+
+def trained_count(flow):
+    return sum(math.prod(v.shape) for v in flow.trainable_variables)
+
+
+FLOWS = {
+    "glow": lambda **k: tff.glow(levels=2, steps=2, hidden_channels=8, **k),
+    "glow additive": lambda **k: tff.glow(
+        levels=2, steps=2, hidden_channels=8, coupling="additive", **k
+    ),
+    "glow reverse": lambda **k: tff.glow(
+        levels=1,
+        steps=2,
+        hidden_channels=8,
+        permutation="reverse",
+        split_prior="normal",
+        top_prior="learned",
+        log_scale="sigmoid",
+        **k,
+    ),
+    "glow matrix": lambda **k: tff.glow(
+        levels=2, steps=1, hidden_channels=8, permutation="matrix", residual=True, **k
+    ),
+    "real_nvp": lambda **k: tff.real_nvp(levels=2, hidden_channels=8, blocks=1, **k),
+    "real_nvp batchnorm": lambda **k: tff.real_nvp(
+        levels=2,
+        hidden_channels=8,
+        blocks=1,
+        batchnorm=True,
+        split_prior="learned",
+        **k,
+    ),
+    "nice": lambda **k: tff.nice(hidden_units=(16,), **k),
+}
+
+
+def perturb(flow, scale=0.1):
+    rng = np.random.default_rng(0)
+    for variable in flow.trainable_variables:
+        noise = scale * rng.normal(size=variable.shape)
+        variable.assign_add(tf.cast(noise, variable.dtype))
+    return flow
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_log_det_against_autodiff_on_4x4x2(name):
+    flow = FLOWS[name](event_shape=(4, 4, 2), dtype="float64")
+    y = tf.constant(np.random.default_rng(1).normal(size=(2, 4, 4, 2)))
+    tff.FlowModel(flow).adapt(np.random.default_rng(2).normal(size=(64, 4, 4, 2)))
+    perturb(flow)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(y)
+        x = flow.bijector.inverse(y)
+    true = tf.linalg.slogdet(tf.reshape(tape.batch_jacobian(x, y), [2, 32, 32]))[1]
+    ildj = flow.bijector.inverse_log_det_jacobian(y, 3)
+    np.testing.assert_allclose(ildj, true, atol=1e-8)
+    again = flow.bijector.forward(tf.identity(x))
+    np.testing.assert_allclose(again, y, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_every_weight_gets_a_gradient_and_is_in_the_model(name):
+    flow = FLOWS[name](event_shape=(4, 4, 2), dtype="float64")
+    y = np.random.default_rng(1).normal(size=(64, 4, 4, 2))
+    model = tff.FlowModel(flow)
+    model.adapt(y)
+    perturb(flow)
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_mean(flow.log_prob(y[:8] * 1.1))
+    gradients = tape.gradient(loss, flow.trainable_variables)
+    for variable, gradient in zip(flow.trainable_variables, gradients, strict=True):
+        assert gradient is not None, variable.name
+        assert np.abs(gradient).max() > 0, variable.name
+    kept = {id(v._value) for v in model.trainable_weights}
+    assert kept == {id(v) for v in flow.trainable_variables}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tff.glow(
+            (32, 32, 3),
+            levels=3,
+            steps=8,
+            hidden_channels=16,
+            preprocess=tff.center(256),
+        ),
+        lambda: tff.real_nvp(
+            (32, 32, 3), levels=3, hidden_channels=8, preprocess=tff.logit(256)
+        ),
+        lambda: tff.nice((32, 32, 3), hidden_units=(32,), preprocess=tff.logit(256)),
+    ],
+    ids=["glow", "real_nvp", "nice"],
+)
+def test_reconstruction_in_float32_at_32x32x3(make):
+    keras.utils.set_random_seed(0)
+    flow = perturb(make(), 0.02)
+    data = tf.constant(PIXELS, tf.float32)
+    tff.FlowModel(flow).adapt(data)
+    latents = flow.bijector.inverse(data)
+    again = flow.bijector.forward(tf.identity(latents))
+    assert latents.shape == (8, 32 * 32 * 3)
+    assert np.abs(again - data).max() < 1e-3 * 256
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels", "steps", "width"),
+    [((32, 32, 3), 3, 2, 32), ((8, 16, 1), 3, 1, 8), ((28, 28, 1), 1, 3, 8)],
+)
+def test_glow_has_as_many_weights_as_the_paper_says(shape, levels, steps, width):
+    flow = tff.glow(shape, levels=levels, steps=steps, hidden_channels=width)
+    assert trained_count(flow) == glow_count(shape[-1], levels, steps, width)
+
+
+def test_variants_change_the_weight_count_as_they_should():
+    arguments = {"levels": 2, "steps": 2, "hidden_channels": 8}
+    full = glow_count(1, 2, 2, 8)
+    c1, c2 = 4, 8
+    fixed = tff.glow((8, 8, 1), permutation="permutation", **arguments)
+    assert trained_count(fixed) == full - 2 * (c1**2 + c2**2)
+    additive = tff.glow((8, 8, 1), coupling="additive", **arguments)
+    halved = sum(
+        2 * (convnet(c // 2, 8, c) - convnet(c // 2, 8, c // 2)) for c in (c1, c2)
+    )
+    assert trained_count(additive) == full - halved
+    normal = tff.glow((8, 8, 1), split_prior="normal", **arguments)
+    assert trained_count(normal) == glow_count(1, 2, 2, 8, learned_prior=False)
+    top = tff.glow((8, 8, 1), top_prior="learned", **arguments)
+    assert trained_count(top) == full + 2 * c2
+    classes = tff.glow(
+        (8, 8, 1), condition_shape=(10,), condition_use="prior", **arguments
+    )
+    assert trained_count(classes) == full + 10 * 2 * c2
+    both = tff.glow((8, 8, 1), condition_shape=(10,), condition_use="both", **arguments)
+    assert trained_count(both) == full + 10 * 2 * c2 + 4 * 10 * 8
+
+
+@pytest.mark.parametrize(("levels", "blocks"), [(1, 2), (3, 1)])
+def test_real_nvp_has_as_many_weights_as_its_couplings(levels, blocks):
+    options = {"levels": levels, "hidden_channels": 8, "blocks": blocks}
+    flow = tff.real_nvp((16, 16, 3), **options)
+    assert trained_count(flow) == real_nvp_count(3, levels, 8, blocks, norm=2)
+    paper = tff.real_nvp((16, 16, 3), batchnorm=True, **options)
+    assert trained_count(paper) == real_nvp_count(3, levels, 8, blocks, norm=0)
+
+
+def test_class_conditional_prior_moves_the_top_latents_only():
+    flow = tff.glow(
+        (8, 8, 1),
+        levels=2,
+        steps=1,
+        hidden_channels=8,
+        condition_shape=(3,),
+        condition_use="prior",
+        dtype="float64",
+    )
+    perturb(flow)
+    y = np.random.default_rng(0).normal(size=(8, 8, 1))
+    pyramid = flow.bijector.bijectors[0]
+    a, b = pyramid.inverse(np.stack([y, y]), condition=np.eye(3)[:2])
+    top = math.prod(pyramid.latent_shapes[0])
+    assert np.abs(a - b)[:top].min() > 0
+    np.testing.assert_array_equal(a[top:], b[top:])
+    assert tff.condition(flow, np.eye(3)).sample(2, seed=1).shape == (2, 3, 8, 8, 1)
+
+
+def test_conditions_can_be_images():
+    flow = tff.glow(
+        (8, 8, 1), levels=2, steps=1, hidden_channels=8, condition_shape=(8, 8, 2)
+    )
+    perturb(flow)
+    y = np.zeros((2, 8, 8, 1), "float32")
+    c = np.stack([np.zeros((8, 8, 2)), np.ones((8, 8, 2))]).astype("float32")
+    a, b = tff.condition(flow, c).log_prob(y).numpy()
+    assert abs(a - b) > 1e-3
+
+
+def test_fit_save_load(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 17, (64, 8, 8, 1)) + rng.uniform(size=(64, 8, 8, 1))
+    flow = tff.glow(
+        (8, 8, 1), levels=1, steps=2, hidden_channels=8, preprocess=tff.center(17)
+    )
+    model = tff.FlowModel(flow)
+    model.compile(optimizer=keras.optimizers.Adam(1e-2))
+    history = model.fit(x, batch_size=32, epochs=3, verbose=0).history
+    assert history["bits_per_dim"][-1] < history["bits_per_dim"][0]
+    model.save(tmp_path / "flow.keras")
+    again = keras.models.load_model(tmp_path / "flow.keras")
+    np.testing.assert_array_equal(
+        again.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+
+
+def test_hidden_units_ask_for_a_flattened_flow():
+    image = tff.glow((8, 8, 1), steps=1)
+    flat = tff.glow((8, 8, 1), steps=1, hidden_units=(16,))
+    assert any(isinstance(part, tff.MultiScale) for part in image.bijector.bijectors)
+    assert not any(isinstance(part, tff.MultiScale) for part in flat.bijector.bijectors)
+    assert flat.event_shape == image.event_shape == (8, 8, 1)
+
+
+def test_levels_default_to_what_fits():
+    for shape, levels in {(32, 32, 3): 3, (28, 28, 1): 2, (6, 4, 1): 1}.items():
+        flow = tff.glow(shape, steps=1, hidden_channels=4)
+        assert len(flow.bijector.bijectors[0].latent_shapes) == levels
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: tff.glow((28, 28, 1), levels=3),
+            r"pad the images by 4 rows and 4 columns to \(32, 32, 1\), or use at most "
+            r"levels=2\. Received: event_shape=\(28, 28, 1\), levels=3",
+        ),
+        (
+            lambda: tff.real_nvp((7, 8, 1)),
+            r"levels = 2: pad the images by 1 rows and 0 columns to \(8, 8, 1\)\. ",
+        ),
+        (lambda: tff.glow((8, 8, 1), levels=0), "`levels` must be an integer of at"),
+        (lambda: tff.glow((8, 8), levels=1), "are for images"),
+        (lambda: tff.glow((8, 8, 1), levels=1, hidden_units=(4,)), "exclude"),
+        (lambda: tff.glow((8, 8, 1), coupling="spline"), "`coupling` must be one of"),
+        (lambda: tff.glow((8, 8, 1), split_prior="x"), "`split_prior` must be one"),
+        (lambda: tff.glow((8, 8, 1), top_prior="x"), "`top_prior` must be one of"),
+        (
+            lambda: tff.glow((2,), condition_shape=(1,), condition_use="prior"),
+            "`condition_use` must be 'couplings' for vectors",
+        ),
+        (lambda: tff.real_nvp((8, 8, 1), coupling="x"), "`coupling` must be one of"),
+        (lambda: tff.real_nvp((8, 8, 1), split_prior="x"), "`split_prior` must be"),
+    ],
+)
+def test_wrong_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,145 @@
+"""`ConvNet` and `ZeroConv2D`: weight counts, shapes, conditions, saving."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfp_flows as tff
+
+
+def plain_count(n, w, m):
+    return (9 * n + 1) * w + (w + 1) * w + (9 * w + 2) * m
+
+
+def residual_count(n, w, m, blocks):
+    return (9 * n + 1) * w + 2 * blocks * (9 * w + 1) * w + (w + 2) * m
+
+
+def connected(n=2, m=4, condition_shape=None, **kwargs):
+    net = tff.nets.ConvNet(**kwargs)
+    net.connect((8, 6, n), (8, 6, m), condition_shape)
+    return net
+
+
+@pytest.mark.parametrize(("n", "w", "m"), [(2, 16, 4), (6, 512, 12)])
+def test_weight_count_of_the_plain_network(n, w, m):
+    net = connected(n, m, hidden_channels=w)
+    assert net.count_params() == plain_count(n, w, m)
+
+
+def test_the_docstring_counts_right():
+    count = plain_count(6, 512, 12)
+    assert count == 346_136
+    assert f"{count:,}" in tff.nets.ConvNet.__doc__
+    kept = 4 * 16 * 16 * (6 + 2 * 512 + 12)
+    assert f"{kept / 1e6:.1f} MB an image" in tff.nets.ConvNet.__doc__
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_weight_count_of_the_residual_network(blocks):
+    net = connected(3, 6, hidden_channels=8, residual=True, blocks=blocks)
+    assert net.count_params() == residual_count(3, 8, 6, blocks)
+
+
+def test_condition_adds_weights():
+    plain = connected(hidden_channels=8).count_params()
+    vector = connected(hidden_channels=8, condition_shape=(5,))
+    assert vector.count_params() == plain + 5 * 8
+    image = connected(hidden_channels=8, condition_shape=(16, 12, 3))
+    assert image.count_params() == plain + 9 * 12 * 8
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_it_starts_at_zero_and_every_weight_then_learns(residual):
+    net = connected(hidden_channels=8, residual=residual, dtype="float64")
+    x = np.random.default_rng(0).normal(size=(3, 8, 6, 2))
+    np.testing.assert_array_equal(net(x), np.zeros((3, 8, 6, 4)))
+    rng = np.random.default_rng(1)
+    for variable in net.trainable_variables:
+        variable.assign_add(0.1 * rng.normal(size=variable.shape))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(net(x)))
+    variables = [v.value for v in net.trainable_variables]
+    for variable, gradient in zip(
+        variables, tape.gradient(loss, variables), strict=True
+    ):
+        assert np.abs(gradient).max() > 0, variable.name
+
+
+@pytest.mark.parametrize("condition_shape", [(5,), (8, 6, 1), (16, 12, 1)])
+def test_conditions_change_the_output(condition_shape):
+    net = connected(hidden_channels=8, condition_shape=condition_shape)
+    rng = np.random.default_rng(0)
+    for variable in net.trainable_variables:
+        variable.assign_add(0.1 * rng.normal(size=variable.shape))
+    x = rng.normal(size=(3, 8, 6, 2)).astype("float32")
+    conditions = rng.normal(size=(2, 3, *condition_shape)).astype("float32")
+    a, b = (net(x, condition=c) for c in conditions)
+    assert a.shape == (3, 8, 6, 4)
+    assert np.abs(a - b).max() > 1e-3
+
+
+def test_the_gain_is_exp_of_three_logs():
+    net = tff.nets.ZeroConv2D(3, dtype="float64")
+    net.build((None, 4, 4, 2))
+    assert net.count_params() == 9 * 2 * 3 + 2 * 3
+    rng = np.random.default_rng(0)
+    kernel, bias, logs = (rng.normal(size=v.shape) for v in net.trainable_variables)
+    x = rng.normal(size=(2, 4, 4, 2))
+    net.set_weights([kernel, bias, np.zeros(3)])
+    before = net(x)
+    np.testing.assert_allclose(before, tf.nn.conv2d(x, kernel, 1, "SAME") + bias)
+    net.set_weights([kernel, bias, logs])
+    np.testing.assert_allclose(net(x), before * np.exp(3 * logs), rtol=1e-12)
+
+
+def test_dropout_acts_in_training_only():
+    net = connected(hidden_channels=64, dropout=0.5)
+    for variable in net.trainable_variables:
+        if variable.name == "kernel":
+            variable.assign_add(tf.ones(variable.shape))
+    x = np.ones((2, 8, 6, 2), "float32")
+    np.testing.assert_array_equal(net(x), net(x))
+    assert np.abs(net(x, training=True) - net(x)).max() > 1e-3
+
+
+def test_mixed_precision_computes_in_bfloat16():
+    net = connected(hidden_channels=8, dtype="mixed_bfloat16")
+    assert net(np.ones((2, 8, 6, 2), "float32")).dtype == tf.bfloat16
+    assert {v.dtype for v in net.variables} == {"float32"}
+
+
+def test_config_round_trip():
+    net = connected(
+        hidden_channels=8, activation="tanh", residual=True, blocks=1, dropout=0.1
+    )
+    again = tff.nets.ConvNet.from_config(net.get_config())
+    again.build_from_config(net.get_build_config())
+    assert again.get_config() == net.get_config()
+    assert [v.shape for v in again.variables] == [v.shape for v in net.variables]
+    head = tff.nets.ZeroConv2D(3, 1)
+    assert (
+        keras.saving.deserialize_keras_object(
+            keras.saving.serialize_keras_object(head)
+        ).get_config()
+        == head.get_config()
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tff.nets.ConvNet(0), "`hidden_channels` must be a positive integer"),
+        (lambda: tff.nets.ConvNet(8, blocks=-1), "`blocks` must be a positive"),
+        (lambda: tff.nets.ConvNet(8, dropout=1.0), "`dropout` must lie in"),
+        (lambda: tff.nets.ConvNet(8).connect((4,), (8,)), "must map images"),
+        (
+            lambda: connected(condition_shape=(5, 5, 1)),
+            "`condition_shape` must be that of a vector",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,159 @@
+"""The house rules that a linter does not know."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGE = REPOSITORY / "tfp_flows"
+
+# A module imports only from its own package or from one with a smaller number.
+RANK = {
+    "nets": 0,
+    "bijectors": 1,
+    "architectures": 2,
+    "training": 3,
+    "tools": 4,
+    "serving": 4,
+    "cli": 5,
+}
+ALONE = ("data", "plotting")
+MODULES = sorted(path.relative_to(REPOSITORY) for path in PACKAGE.rglob("*.py"))
+FOLDERS = ("benchmarks", "docs", "export", "notebooks", "tests")
+ENDINGS = {".md", ".toml", ".py", ".sh", ".c", ".cc", ".h", ".yml", ".yaml", ".config"}
+TEXTS = sorted(
+    path.relative_to(REPOSITORY)
+    for paths in [
+        REPOSITORY.glob("*"),
+        *((REPOSITORY / folder).rglob("*") for folder in FOLDERS),
+    ]
+    for path in paths
+    if path.suffix in ENDINGS and path.name != Path(__file__).name
+)
+
+
+def imported_modules(path, source):
+    """Yields the dotted names that a module imports, wherever it does so."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = list(path.with_suffix("").parts)[: -node.level or None]
+            start = ".".join(package) + "." if node.level else ""
+            module = (start + (node.module or "")).rstrip(".")
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def part_of(dotted):
+    """Names the part of the package that `tfp_flows.<part>...` lies in."""
+    parts = dotted.split(".")
+    return parts[1] if parts[0] == "tfp_flows" and len(parts) > 1 else None
+
+
+def broken_rules(path, source):
+    """Returns one sentence for each import that the house forbids."""
+    own = part_of(".".join(path.with_suffix("").parts))
+    broken = []
+    for name in imported_modules(path, source):
+        other = part_of(name)
+        if other is not None and not _may_import(own, other):
+            broken.append(f"{path}: `{own}` must not import `{name}`")
+        if own == "nets" and name.startswith("tensorflow_probability"):
+            broken.append(f"{path}: `nets` must not import TFP")
+        if name.partition(".")[0] in ("tf_keras", "pickle", "dill", "cloudpickle"):
+            broken.append(f"{path}: nothing imports `{name}`")
+        if ".python.internal" in name and path.name != "base.py":
+            broken.append(f"{path}: only bijectors/base.py imports `{name}`")
+        if name.startswith("keras.src"):
+            broken.append(f"{path}: nothing imports Keras's private `{name}`")
+    return broken
+
+
+def _may_import(own, other):
+    if own in ("__init__", "__main__") or other == own:
+        return True
+    if own in ALONE:
+        return False
+    if other in ALONE:
+        return own == "cli"
+    # Anything else, such as `tfp_flows.__version__`, is the package's own face.
+    return other not in RANK or RANK[other] < RANK[own]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_imports_point_left(path):
+    assert broken_rules(path, (REPOSITORY / path).read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("bijectors/a.py", "from tfp_flows.training.model import FlowModel"),
+        ("bijectors/a.py", "from tfp_flows import training"),
+        ("bijectors/a.py", "from ..architectures import glow"),
+        ("bijectors/a.py", "def f():\n    import tfp_flows.cli"),
+        ("tools/a.py", "from tfp_flows.serving import export"),
+        ("serving/a.py", "import tfp_flows.tools.checks"),
+        ("training/a.py", "from tfp_flows.data import load"),
+        ("data/a.py", "from tfp_flows.nets import MLP"),
+        ("plotting.py", "from tfp_flows import bijectors"),
+        ("nets/a.py", "import tensorflow_probability as tfp"),
+        ("training/a.py", "import pickle"),
+        ("training/a.py", "from tf_keras import layers"),
+        ("training/a.py", "from keras.src import backend"),
+        ("tools/a.py", "from tensorflow_probability.python.internal import cache_util"),
+    ],
+)
+def test_a_forbidden_import_is_found(path, line):
+    assert len(broken_rules(Path("tfp_flows", path), line)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("bijectors/a.py", "from tfp_flows.nets import MLP"),
+        ("bijectors/a.py", "from . import base"),
+        ("tools/a.py", "from tfp_flows.training import model"),
+        ("cli.py", "from tfp_flows import data, plotting, serving"),
+        ("__init__.py", "from tfp_flows import data"),
+    ],
+)
+def test_a_permitted_import_passes(path, line):
+    assert broken_rules(Path("tfp_flows", path), line) == []
+
+
+FORBIDDEN = {
+    "a path of one machine": r"(?<![\w.])/(home|root|work|Users|mnt)/",
+    "a number of a tracker": r"(?i)\bissues? #?\d|(?<![\w&])#\d+\b(?![-\w])",
+    "unfinished work": r"\b(TODO|FIXME|XXX|HACK)\b",
+}
+
+
+def forbidden_words(text):
+    """Returns what stands in a text that a stranger could not make sense of."""
+    return [
+        f"line {number}: {what}: {line.strip()}"
+        for number, line in enumerate(text.splitlines(), 1)
+        for what, pattern in FORBIDDEN.items()
+        if re.search(pattern, line)
+    ]
+
+
+@pytest.mark.parametrize("path", sorted({*TEXTS, *MODULES}), ids=str)
+def test_texts_make_sense_to_a_stranger(path):
+    assert forbidden_words((REPOSITORY / path).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["see /home/me/notes.txt", "as issue 12 says", "fixes #3", "# TODO: all"]
+)
+def test_a_forbidden_word_is_found(text):
+    assert len(forbidden_words(text)) == 1
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_files_stay_short(path):
+    lines = (REPOSITORY / path).read_text().count("\n")
+    assert lines <= 400, f"{path} has {lines} lines: give its second idea its own file"

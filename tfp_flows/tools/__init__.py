@@ -1,0 +1,1 @@
+"""What people do with a bijector or a trained flow."""

@@ -1,0 +1,1 @@
+"""The single checks behind `check_bijector`, and the report they fill."""
