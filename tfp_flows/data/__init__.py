@@ -1,0 +1,19 @@
+"""Data sets: digits, toy densities, files and TFDS images, split and in batches."""
+
+from tfp_flows.data.datasets import Data, load
+from tfp_flows.data.files import FileData, read_file
+from tfp_flows.data.preprocessing import dequantize, reduce_bits, split_indices
+from tfp_flows.data.toy import log_density, sample, true_entropy
+
+__all__ = [
+    "Data",
+    "FileData",
+    "dequantize",
+    "load",
+    "log_density",
+    "read_file",
+    "reduce_bits",
+    "sample",
+    "split_indices",
+    "true_entropy",
+]

@@ -1,0 +1,271 @@
+"""`load`: one name in, batches of training and held-out data out."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import sklearn.datasets
+import tensorflow as tf
+
+from tfp_flows.data import files, preprocessing, toy
+
+TOY_TRAIN, TOY_TEST = 20_000, 10_000
+DIGITS_TEST, DIGITS_LEVELS = 297, 17
+DEFAULT_TEST_FRACTION = 0.2
+
+# Noise streams of one seed: training noise varies, held-out noise does not.
+TRAIN_STREAM, TEST_STREAM = 0, 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Data:
+    """A data set in two parts, ready for ``fit``.
+
+    ``train, test = data`` gives the two ``tf.data.Dataset``s of batches.
+
+    Attributes:
+        name: The name or path it was loaded by.
+        kind: ``"image"``, ``"table"`` or ``"toy"``.
+        x_train: The training examples, ``[n, *event_shape]``: float32, or uint8 for
+            images, which are whole pixel values without noise.
+        x_test: The held-out examples.
+        labels_train: Class numbers ``[n]``, or None.
+        labels_test: Class numbers of the held-out examples, or None.
+        levels: How many values a pixel can take; None for anything but images.
+        columns: The column names of a table, or None.
+        true_entropy: The entropy of a toy set's density in nats, or None.
+        batch_size: Examples in a batch; the last one may be smaller.
+        seed: Seed of the order and of the dequantization noise.
+    """
+
+    name: str
+    kind: Literal["image", "table", "toy"]
+    x_train: np.ndarray
+    x_test: np.ndarray
+    labels_train: np.ndarray | None = None
+    labels_test: np.ndarray | None = None
+    levels: int | None = None
+    columns: tuple[str, ...] | None = None
+    true_entropy: float | None = None
+    batch_size: int = 256
+    seed: int = 0
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return tuple(self.x_train.shape[1:])
+
+    @property
+    def train(self) -> tf.data.Dataset:
+        """Training batches, in a new order and with new noise in every epoch."""
+        return self._batches(self.x_train, shuffle=True, stream=TRAIN_STREAM)
+
+    @property
+    def test(self) -> tf.data.Dataset:
+        """Held-out batches, the same in every pass."""
+        return self.evaluation(0)
+
+    def evaluation(self, draw: int) -> tf.data.Dataset:
+        """Held-out batches with the ``draw``-th of many fixed noise draws.
+
+        Args:
+            draw: 0 gives ``test``. Without dequantization all draws are equal.
+
+        Returns:
+            Batches of the held-out examples, in order.
+        """
+        return self._batches(self.x_test, shuffle=False, stream=TEST_STREAM + draw)
+
+    def __iter__(self) -> Iterator[tf.data.Dataset]:
+        """Yields ``train`` and ``test``."""
+        yield self.train
+        yield self.test
+
+    def _batches(self, x: np.ndarray, shuffle: bool, stream: int) -> tf.data.Dataset:
+        """Batches that are gathered from memory by index, then dequantized."""
+        with tf.device("CPU:0"):  # `tf.data` runs there, wherever the model does
+            examples = tf.constant(x)
+        indices = tf.data.Dataset.range(len(x))
+        seeds = tf.data.Dataset.random(
+            seed=2 * self.seed + 1, rerandomize_each_iteration=shuffle
+        )
+        if shuffle:
+            indices = indices.shuffle(len(x), seed=self.seed)
+
+        def batch(index: tf.Tensor, noise_seed: tf.Tensor) -> tf.Tensor:
+            values = tf.gather(examples, index)
+            if self.levels is None:
+                return values
+            return preprocessing.dequantize(values, [noise_seed, stream])
+
+        batches = tf.data.Dataset.zip(indices.batch(self.batch_size), seeds)
+        return batches.map(batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def load(
+    name: str | Path,
+    *,
+    batch_size: int = 256,
+    test_fraction: float | None = None,
+    seed: int = 0,
+    n_bits: int | None = None,
+    data_dir: str | Path | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    key: str | None = None,
+    to_score: bool = False,
+) -> Data:
+    """Loads a data set by name or path, split into a training and a held-out part.
+
+    Images come out as whole pixel values plus uniform noise, in ``[0, levels)``, so
+    that ``nll / (D log 2)`` of a flow is bits per dimension as it stands. The split
+    never depends on ``seed``: runs with different seeds hold out the same examples.
+
+    Args:
+        name: ``"digits"`` (1,797 images of 8x8 pixels with 17 levels, split
+            1,500/297), a toy set (``"two_moons"``, ``"eight_gaussians"``,
+            ``"pinwheel"``, ``"checkerboard"``, ``"rings"``; 20,000/10,000 fresh
+            points), a ``.npy``, ``.npz``, ``.csv`` or ``.parquet`` file, or an image
+            set by its TFDS name (``"mnist"``, ``"fashion_mnist"``, ``"cifar10"``,
+            ...), which is held in memory.
+        batch_size: Examples in a batch.
+        test_fraction: Which share to hold out. None means the set's own test split,
+            or a fifth where it has none.
+        seed: Seed of a toy set's points, of the order and of the noise.
+        n_bits: Keep this many of the 8 bits of each pixel, as Glow does with 5.
+        data_dir: Where TFDS keeps its data. None means the environment variable
+            ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``.
+        image_size: Crop and resize a TFDS set's images to this height and width.
+        key: Which array of an ``.npz`` file to take.
+        to_score: Hold out the whole of a file, which may then be a single row.
+
+    Returns:
+        The data: ``train, test = load(...)`` gives the two datasets of batches.
+
+    Raises:
+        ValueError: If an argument does not fit, or the data cannot be had or used.
+    """
+    name = str(name)
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}.")
+    if test_fraction is not None and not 0.0 < test_fraction < 1.0:
+        raise ValueError(
+            f"`test_fraction` must be between 0 and 1. Received: {test_fraction}."
+        )
+    if name in toy.TOY_SETS:
+        data = _load_toy(name, seed)
+    elif name == "digits":
+        data = _load_digits()
+    elif _is_path(name):
+        data = _load_file(name, key, to_score)
+    else:
+        data = _load_tfds(name, data_dir, image_size)
+    if test_fraction is not None:
+        data = _resplit(data, test_fraction)
+    if n_bits is not None:
+        data = _with_bits(data, n_bits)
+    return dataclasses.replace(data, batch_size=batch_size, seed=seed)
+
+
+def _is_path(name: str) -> bool:
+    return Path(name).suffix.lower() in files.SUFFIXES or Path(name).exists()
+
+
+def _load_toy(name: str, seed: int) -> Data:
+    return Data(
+        name=name,
+        kind="toy",
+        x_train=toy.sample(name, TOY_TRAIN, seed=2 * seed),
+        x_test=toy.sample(name, TOY_TEST, seed=2 * seed + 1),
+        true_entropy=toy.true_entropy(name),
+    )
+
+
+def _load_digits() -> Data:
+    digits: Any = sklearn.datasets.load_digits()
+    images = digits.images.astype(np.uint8)[..., None]
+    train, test = preprocessing.split_indices(len(images), DIGITS_TEST)
+    return Data(
+        name="digits",
+        kind="image",
+        x_train=images[train],
+        x_test=images[test],
+        labels_train=digits.target[train],
+        labels_test=digits.target[test],
+        levels=DIGITS_LEVELS,
+    )
+
+
+def _load_file(path: str, key: str | None, to_score: bool) -> Data:
+    loaded = files.read_file(path, key, for_training=not to_score)
+    data = Data(
+        name=path,
+        kind="image" if loaded.columns is None else "table",
+        x_train=loaded.x[:0],
+        x_test=loaded.x,
+        levels=256 if loaded.x.dtype == np.uint8 else None,
+        columns=loaded.columns,
+    )
+    return data if to_score else _resplit(data, DEFAULT_TEST_FRACTION)
+
+
+def _load_tfds(
+    name: str,
+    data_dir: str | Path | None,
+    image_size: int | tuple[int, int] | None,
+) -> Data:
+    # TFDS takes a second to import, which only its own sets should cost.
+    from tfp_flows.data import tfds_images
+
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    splits = tfds_images.load_images(name, data_dir, size)
+    train = splits["train"]
+    test = splits.get("test", train.first(0))
+    data = Data(
+        name=name,
+        kind="image",
+        x_train=train.images,
+        x_test=test.images,
+        labels_train=train.labels,
+        labels_test=test.labels,
+        levels=256,
+    )
+    return data if "test" in splits else _resplit(data, DEFAULT_TEST_FRACTION)
+
+
+def _resplit(data: Data, test_fraction: float) -> Data:
+    """Joins both parts and splits them anew, in a fixed random way."""
+    x = np.concatenate([data.x_train, data.x_test])
+    held_out = round(test_fraction * len(x))
+    if not 0 < held_out < len(x):
+        raise ValueError(
+            f"`test_fraction` must leave examples in both parts of {len(x)}. "
+            f"Received: {test_fraction}."
+        )
+    train, test = preprocessing.split_indices(len(x), held_out)
+    labels_train = labels_test = None
+    if data.labels_train is not None and data.labels_test is not None:
+        labels = np.concatenate([data.labels_train, data.labels_test])
+        labels_train, labels_test = labels[train], labels[test]
+    return dataclasses.replace(
+        data,
+        x_train=x[train],
+        x_test=x[test],
+        labels_train=labels_train,
+        labels_test=labels_test,
+    )
+
+
+def _with_bits(data: Data, n_bits: int) -> Data:
+    if data.levels != 256:
+        raise ValueError(
+            f"`n_bits` must be None for anything but 8-bit images. Received: {n_bits} "
+            f"for {data.name!r}."
+        )
+    return dataclasses.replace(
+        data,
+        x_train=preprocessing.reduce_bits(data.x_train, n_bits),
+        x_test=preprocessing.reduce_bits(data.x_test, n_bits),
+        levels=2**n_bits,
+    )
