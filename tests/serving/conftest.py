@@ -1,0 +1,154 @@
+"""Fixtures of the serving tests: small flows, and a C program that runs exports."""
+
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+
+
+def build_with_gcc(source: Path, program: Path) -> None:
+    """Compiles a C file against the installed TensorFlow, with no Python in it."""
+    library = Path(tf.sysconfig.get_lib())
+    linker = ["-fuse-ld=gold"] if shutil.which("ld.gold") else []
+    subprocess.run(
+        [
+            "gcc",
+            *["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror"],
+            f"-I{REPOSITORY / 'export' / 'cpp'}",
+            f"-I{tf.sysconfig.get_include()}",
+            *[str(source), "-o", str(program), f"-L{library}", *linker],
+            *["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"],
+            f"-Wl,-rpath,{library}",
+            "-Wl,--unresolved-symbols=ignore-in-shared-libs",
+        ],
+        check=True,
+        timeout=300,
+    )
+
+
+class RunnerError(Exception):
+    """The C library refused a request; `code` is its status code."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Runner:
+    """A C program with one exported version loaded, spoken to through pipes."""
+
+    def __init__(self, program: Path, version: str) -> None:
+        self.process = subprocess.Popen(
+            [str(program), str(version)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": os.environ["PATH"], "TF_CPP_MIN_LOG_LEVEL": "2"},
+        )
+        code, message = self._u32(), self._name()
+        if code:
+            self.close()
+            raise RunnerError(code, message)
+
+    def run(self, signature: str, **inputs) -> dict[str, np.ndarray]:
+        """Runs a signature on arrays; their dtypes are sent as they are."""
+        request = [_packed_name(signature), struct.pack("<I", len(inputs))]
+        for name, value in inputs.items():
+            request += [_packed_name(name), _packed_tensor(np.asarray(value))]
+        self.process.stdin.write(b"".join(request))
+        self.process.stdin.flush()
+        if code := self._u32():
+            raise RunnerError(code, self._name())
+        (self.nanoseconds,) = struct.unpack("<Q", self._read(8))
+        return {self._name(): self._tensor() for _ in range(self._u32())}
+
+    def close(self) -> int:
+        """Ends the program and returns its exit status."""
+        self.process.stdin.close()
+        self.process.stdout.close()
+        return self.process.wait(timeout=60)
+
+    def _read(self, size: int) -> bytes:
+        data = self.process.stdout.read(size)
+        if len(data) != size:
+            raise EOFError(f"The C program ended with {self.process.wait()}.")
+        return data
+
+    def _u32(self) -> int:
+        return struct.unpack("<I", self._read(4))[0]
+
+    def _name(self) -> str:
+        return self._read(self._u32()).decode()
+
+    def _tensor(self) -> np.ndarray:
+        dtype = tf.as_dtype(self._u32()).as_numpy_dtype
+        rank = self._u32()
+        shape = struct.unpack(f"<{rank}q", self._read(8 * rank))
+        (size,) = struct.unpack("<Q", self._read(8))
+        return np.frombuffer(self._read(size), dtype).reshape(shape)
+
+
+def _packed_name(name: str) -> bytes:
+    return struct.pack("<I", len(name.encode())) + name.encode()
+
+
+def _packed_tensor(value: np.ndarray) -> bytes:
+    dtype = tf.as_dtype(value.dtype).as_datatype_enum
+    head = struct.pack(
+        f"<II{value.ndim}qQ", dtype, value.ndim, *value.shape, value.nbytes
+    )
+    return head + np.ascontiguousarray(value).tobytes()
+
+
+@pytest.fixture(scope="session")
+def runner_program(tmp_path_factory):
+    """Path of the compiled C program."""
+    program = tmp_path_factory.mktemp("runner") / "runner"
+    build_with_gcc(HERE / "runner.c", program)
+    return program
+
+
+@pytest.fixture
+def c_runner(runner_program):
+    """Starts the C program on a version directory."""
+    runners = []
+
+    def start(version: str) -> Runner:
+        runners.append(Runner(runner_program, version))
+        return runners[-1]
+
+    yield start
+    for runner in runners:
+        runner.close()
+
+
+def toy_flow() -> tfd.TransformedDistribution:
+    """A flow over the open unit square, of TFP's parts and `tf.Variable`s alone."""
+    return tfd.TransformedDistribution(
+        tfd.MultivariateNormalDiag(tf.Variable([0.5, -0.5]), tf.Variable([1.0, 2.0])),
+        tfb.Chain(
+            [
+                tfb.Sigmoid(),
+                tfb.Shift(tf.Variable([0.3, -0.2])),
+                tfb.Scale(tf.Variable([0.7, 1.5])),
+            ]
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """The toy flow and a batch of its data, kept for the whole session."""
+    flow = toy_flow()
+    return flow, flow.sample(16, seed=(1, 2)).numpy()

@@ -1,0 +1,158 @@
+"""The C library runs an export as Python does, and refuses in the same sentences."""
+
+import numpy as np
+import pytest
+
+import tfp_flows as tff
+from tfp_flows.serving import export_saved_model
+from tfp_flows.training import sampling
+
+FLOWS = {
+    "nice": lambda: tff.nice((4,), couplings=2, hidden_units=(16,)),
+    "real_nvp": lambda: tff.real_nvp((2,), couplings=4, hidden_units=(16,)),
+    "glow": lambda: tff.glow((3,), steps=3, hidden_units=(16,)),
+}
+
+
+def close(actual, expected):
+    """Equal to 1e-5, relative to 1 or to the size of the numbers."""
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def shaken(flow):
+    """The flow with weights away from their zero-initialized start."""
+    generator = np.random.default_rng(0)
+    for variable in flow.trainable_variables:
+        noise = generator.normal(scale=0.1, size=variable.shape)
+        variable.assign_add(noise.astype(variable.dtype.as_numpy_dtype))
+    return flow
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_every_signature_equals_python(name, c_runner, tmp_path):
+    flow = shaken(FLOWS[name]())
+    runner = c_runner(export_saved_model(tff.FlowModel(flow), tmp_path, warmup=False))
+    x = flow.sample(7, seed=(5, 6)).numpy()
+    close(runner.run("log_prob", x=x)["log_prob"], flow.log_prob(x))
+    close(runner.run("serving_default", x=x)["log_prob"], flow.log_prob(x))
+    latent = runner.run("encode", x=x)["latent"]
+    close(latent, flow.bijector.inverse(x))
+    close(runner.run("decode", latent=latent)["samples"], x)
+    seed, temperature = np.int32([3, 4]), np.float32(0.7)
+    drawn = runner.run("sample", n=np.int32(5), seed=seed, temperature=temperature)
+    close(drawn["samples"], sampling.sample(flow, 5, (3, 4), 0.7))
+    rows = runner.run(
+        "sample_batch",
+        seed=np.int32([[3, 4], [5, 6]]),
+        temperature=np.float32([0.7, 1]),
+    )
+    close(rows["samples"][1], sampling.sample(flow, 1, (5, 6))[0])
+
+
+def test_conditional_flow_equals_python(c_runner, tmp_path):
+    flow = tff.real_nvp((2,), couplings=2, hidden_units=(8,), condition_shape=(3,))
+    model = tff.FlowModel(shaken(flow))
+    runner = c_runner(export_saved_model(model, tmp_path, warmup=False))
+    generator = np.random.default_rng(1)
+    x, c = generator.normal(size=(5, 2)), generator.normal(size=(5, 3))
+    x, c = x.astype("float32"), c.astype("float32")
+    given = tff.condition(flow, c)
+    close(runner.run("log_prob", x=x, condition=c)["log_prob"], given.log_prob(x))
+    latent = runner.run("encode", x=x, condition=c)["latent"]
+    close(runner.run("decode", latent=latent, condition=c)["samples"], x)
+    drawn = runner.run(
+        "sample",
+        n=np.int32(4),
+        seed=np.int32([1, 2]),
+        temperature=np.float32(0.5),
+        condition=c[0],
+    )["samples"]
+    close(drawn, model.sample(4, seed=(1, 2), temperature=0.5, condition=c[0]))
+    rows = runner.run(
+        "sample_batch",
+        seed=np.int32([[1, 2]] * 5),
+        temperature=np.float32([0.5] * 5),
+        condition=c,
+    )["samples"]
+    close(rows[0], model.sample(1, seed=(1, 2), temperature=0.5, condition=c[0])[0])
+
+
+@pytest.fixture(scope="module")
+def toy_version(toy, tmp_path_factory):
+    return export_saved_model(toy[0], tmp_path_factory.mktemp("toy"), max_samples=64)
+
+
+def f32(*shape):
+    return np.full(shape, 0.5, np.float32)
+
+
+def draw(n=1, seed=(1, 2), temperature=1.0):
+    return {
+        "n": np.int32(n),
+        "seed": np.int32(seed),
+        "temperature": np.float32(temperature),
+    }
+
+
+ROWS = [
+    (f32(), "received shape []."),
+    (f32(2), "received shape [2]."),
+    (f32(3, 5), "received shape [3, 5]."),
+    (f32(0, 2), "expected at least one row, received shape [0, 2]."),
+    (f32(1, 2, 1), "received shape [1, 2, 1]."),
+    (f32(1, 2) * np.nan, "expected finite numbers, received 2 that"),
+    (f32(1, 2) * -np.inf, "expected finite numbers, received 2 that"),
+]
+WRONG = [
+    *[("log_prob", {"x": x}, f"x: .*{text}") for x, text in ROWS],
+    *[("encode", {"x": x}, f"x: .*{text}") for x, text in ROWS],
+    *[("decode", {"latent": x}, f"latent: .*{text}") for x, text in ROWS],
+    *[
+        ("sample", draw(n=n), f"n: expected a number from 1 to 64, received {n}.")
+        for n in (0, -1, 65, 2**31 - 1)
+    ],
+    ("sample", draw(n=[1]), "n: expected a single number, received shape [1]."),
+    ("sample", draw(seed=[1]), "seed: expected shape [2], received shape [1]."),
+    ("sample", draw(seed=[1, 2, 3]), "seed: expected shape [2], received shape [3]."),
+    (
+        "sample",
+        draw(temperature=-0.5),
+        "temperature: expected at least 0, received -0.5",
+    ),
+    ("sample", draw(temperature=np.nan), "temperature: expected finite numbers"),
+    ("sample", draw(temperature=[1.0]), "temperature: expected a single number"),
+    (
+        "sample_batch",
+        {"seed": np.int32([[1, 2]]), "temperature": np.float32([1, 1])},
+        "temperature: expected as many rows as `seed` has, 1, received 2.",
+    ),
+    (
+        "sample_batch",
+        {"seed": np.int32([[1, 2, 3]]), "temperature": np.float32([1])},
+        "seed: expected shape [batch, 2], received shape [1, 3].",
+    ),
+]
+
+
+def as_pattern(sentence):
+    for mark in "[]":
+        sentence = sentence.replace(mark, "\\" + mark)
+    return sentence
+
+
+def test_wrong_requests_are_answered_with_a_sentence(toy, toy_version, c_runner):
+    _, x = toy
+    runner = c_runner(toy_version)
+    before = runner.run("log_prob", x=x)["log_prob"]
+    for signature, inputs, sentence in WRONG:
+        with pytest.raises(Exception, match=as_pattern(sentence)) as refusal:
+            runner.run(signature, **inputs)
+        assert refusal.value.code == 3, "INVALID_ARGUMENT"
+    np.testing.assert_array_equal(runner.run("log_prob", x=x)["log_prob"], before)
+
+
+def test_wrong_dtype_is_refused(toy_version, c_runner):
+    runner = c_runner(toy_version)
+    with pytest.raises(Exception, match="double.*float|float.*double") as refusal:
+        runner.run("log_prob", x=np.zeros([1, 2]))
+    assert refusal.value.code == 3

@@ -1,0 +1,102 @@
+"""`kill -9` in the middle of an export never leaves a version that is not complete."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from tfp_flows.serving.versions import existing_versions
+
+HERE = Path(__file__).parent
+
+
+@contextlib.contextmanager
+def publisher(base):
+    """A process that forks children which export without end."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", str(HERE / "publisher.py"), str(base)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(HERE.parents[1]),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        },
+    )
+    assert process.stdout.readline() == "ready\n"
+
+    def start_child():
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        return int(process.stdout.readline())
+
+    try:
+        yield start_child
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        process.wait(timeout=60)
+
+
+def staged(base):
+    return [path for path in base.glob(".*") if path.is_dir()]
+
+
+def wait_for(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened for a minute"
+        time.sleep(0.002)
+
+
+def is_complete(version):
+    """Whether a version loads and answers, and has all the files it was given."""
+    files = {str(path.relative_to(version)) for path in version.rglob("*")}
+    wanted = {"saved_model.pb", "variables/variables.index"}
+    wanted |= {"variables/variables.data-00000-of-00001"}
+    if not wanted <= files:
+        return False
+    answer = tf.saved_model.load(str(version)).signatures["log_prob"](
+        x=tf.constant([[0.5, 0.5]])
+    )
+    return bool(answer["is_finite"].numpy().all())
+
+
+def kill_in_the_middle(base, start_child, generator):
+    """Kills an export at a random moment after it has begun to write."""
+    before = set(staged(base))
+    child = start_child()
+    wait_for(lambda: set(staged(base)) - before)
+    # An export writes for about a third of a second: most kills come before the
+    # rename, some after it.
+    time.sleep(generator.uniform(0.0, 0.4))
+    os.kill(child, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        wait_for(lambda: os.kill(child, 0))
+
+
+@pytest.mark.parametrize(
+    "kills", [3, pytest.param(20, marks=pytest.mark.slow)], ids=str
+)
+def test_killed_exports_leave_only_complete_versions(tmp_path, kills):
+    generator = random.Random(kills)
+    interrupted, complete = 0, set()
+    with publisher(tmp_path) as start_child:
+        for _ in range(kills):
+            kill_in_the_middle(tmp_path, start_child, generator)
+            interrupted += bool(staged(tmp_path))
+            for number in set(existing_versions(tmp_path)) - complete:
+                assert is_complete(tmp_path / str(number)), f"version {number}"
+                complete.add(number)
+    assert interrupted >= kills // 3, "the kills missed the exports"
+    # The next export removes what the last kill left.
+    assert len(staged(tmp_path)) <= 1

@@ -1,0 +1,21 @@
+"""From a trained flow to a server: SavedModels with checked signatures."""
+
+from tfp_flows.serving.configs import (
+    ModelEntry,
+    write_batching_config,
+    write_models_config,
+)
+from tfp_flows.serving.export import export_saved_model
+from tfp_flows.serving.metadata import read_metadata
+from tfp_flows.serving.serve import serve
+from tfp_flows.serving.show import show_export
+
+__all__ = [
+    "ModelEntry",
+    "export_saved_model",
+    "read_metadata",
+    "serve",
+    "show_export",
+    "write_batching_config",
+    "write_models_config",
+]

@@ -1,0 +1,178 @@
+"""Version directories that appear whole or not at all.
+
+TF Serving takes every child of a model's directory whose name is an integer for a
+version, each second, without asking whether it is complete. So a version is written
+beside its place under a name that is no integer, brought to disk, and renamed: the
+rename is one step for everybody who looks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: leftovers of a killed export stay where they are.
+    fcntl = None
+
+_STAGING_PREFIX = ".staging-"
+_LARGEST_VERSION = 2**63 - 1  # TF Serving keeps versions in an int64.
+
+
+def existing_versions(base_path: str | os.PathLike) -> list[int]:
+    """Returns the versions under a model's directory, in rising order."""
+    base = Path(base_path)
+    if not base.is_dir():
+        return []
+    names = [child.name for child in base.iterdir()]
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def check_version(base_path: str | os.PathLike, version: int | None) -> None:
+    """Refuses a version that cannot be published under a model's directory.
+
+    Args:
+        base_path: The model's directory; need not exist yet.
+        version: The wanted number; None is always fine.
+
+    Raises:
+        TypeError: If `version` is no integer.
+        ValueError: If `version` is not positive, or exists, or if `base_path` is a
+            file.
+    """
+    base = Path(base_path)
+    if base.exists() and not base.is_dir():
+        raise ValueError(
+            "Argument `base_path` must be a directory, or not exist yet. "
+            f"Received: base_path={str(base)!r}, which is a file"
+        )
+    if version is None:
+        return
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise TypeError(
+            "Argument `version` must be an integer or None. "
+            f"Received: version={version!r} of type {type(version).__name__}"
+        )
+    if not 1 <= version <= _LARGEST_VERSION:
+        raise ValueError(
+            "Argument `version` must be a positive 64-bit integer. "
+            f"Received: version={version}"
+        )
+    if version in existing_versions(base):
+        raise ValueError(
+            "Argument `version` must not exist yet, because a server may have it "
+            f"loaded. Received: version={version}, and {str(base / str(version))!r} "
+            "exists"
+        )
+
+
+@contextlib.contextmanager
+def staging_directory(base_path: str | os.PathLike) -> Iterator[Path]:
+    """Opens a hidden directory under `base_path` to write a version into.
+
+    Whatever of it is not published by the end of the block is removed. What a killed
+    process leaves behind has a name that no server looks at; the next export under
+    the same base removes it.
+
+    Args:
+        base_path: The model's directory, made if there is none.
+
+    Yields:
+        An empty directory on the same filesystem as the versions.
+    """
+    base = Path(base_path)
+    base.mkdir(parents=True, exist_ok=True)
+    with _lock(base):
+        _remove_abandoned(base)
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=base))
+        # Held for as long as this process lives: so one can tell what is abandoned.
+        alive = os.open(staging, os.O_RDONLY)
+        _try_lock(alive)
+    staging.chmod(0o755)  # mkdtemp's 0700 would keep a server's own user out.
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        os.close(alive)
+
+
+def publish(
+    staging: Path,
+    base_path: str | os.PathLike,
+    version: int | None,
+    before: Callable[[int], None],
+) -> Path:
+    """Makes a complete staging directory visible as a version.
+
+    Args:
+        staging: What `staging_directory` yielded.
+        base_path: The same base.
+        version: The number to take; None for one more than the largest.
+        before: Called with the number, to write what depends on it.
+
+    Returns:
+        The path of the version.
+
+    Raises:
+        ValueError: If somebody else has published `version` in the meantime.
+    """
+    base = Path(base_path)
+    with _lock(base):
+        check_version(base, version)
+        number = version or max(existing_versions(base), default=0) + 1
+        before(number)
+        for path in staging.rglob("*"):
+            _sync(path)
+        _sync(staging)
+        # Without locks a rename onto another's version fails: it is never empty.
+        os.rename(staging, base / str(number))
+        _sync(base)
+    return base / str(number)
+
+
+def _remove_abandoned(base: Path) -> None:
+    """Removes what killed exports left: their locks went with their processes."""
+    for leftover in base.glob(f"{_STAGING_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(leftover, os.O_RDONLY)
+            if _try_lock(lock):
+                shutil.rmtree(leftover, ignore_errors=True)
+            os.close(lock)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Locks an open file or directory if nobody else has; False also without locks."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _lock(base: Path) -> Iterator[None]:
+    """Lets one process at a time choose a number, where the filesystem can."""
+    descriptor = os.open(base, os.O_RDONLY)
+    try:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    """Brings a file, or the names in a directory, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
