@@ -1,0 +1,132 @@
+"""Wrong input: one sentence, exit code 2, and nothing half-written."""
+
+import numpy as np
+import pytest
+
+GOOD = ("--flow", "real_nvp", "--epochs", "1")
+
+
+def refuse(invoke, tmp_path, arguments, message):
+    """Calls a verb that must refuse, and checks how it does."""
+    before = sorted(tmp_path.rglob("*"))
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+    return result.stderr
+
+
+BROKEN_TABLES = {
+    "nan": ("a,b\n" + "1,2\n2,3\n" * 10 + "nan,1\n", "nan in row 21, column 'a'"),
+    "text": ("a,b\n" + "1,x\n2,y\n" * 10, "Column 'b' of"),
+    "constant": ("a,b\n" + "1,2\n2,2\n" * 10, "every row of 'b'"),
+    "few": ("a,b\n1,2\n2,1\n", "at least 10 rows. Received: 2"),
+    "ragged": ("a,b\n" + "1,2\n" * 10 + "1,2,3\n", "cannot be read as a table"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_TABLES)
+def test_broken_tables(invoke, tmp_path, case):
+    text, message = BROKEN_TABLES[case]
+    path, out = tmp_path / "table.csv", tmp_path / "run"
+    path.write_text(text)
+    stderr = refuse(
+        invoke, tmp_path, ("train", "--data", path, *GOOD, "--out", out), message
+    )
+    assert len(stderr.strip().splitlines()) == 1
+
+
+WRONG_TRAINING = {
+    "missing file": (["--data", "missing.csv"], "must be an existing file"),
+    "unknown data": (["--data", "no_such_set"], "must be a toy set, `digits`"),
+    "no data": ([], "Missing option '--data'"),
+    "unknown flow": (["--data", "digits", "--flow", "flux"], "'flux' is not one of"),
+    "unknown option": (["--data", "digits", "--layers", "3"], "No such option"),
+    "text for number": (["--data", "digits", "--epochs", "few"], "not a valid int"),
+    "no epochs": (["--data", "digits", "--epochs", "0"], "`--epochs` must be positive"),
+    "rate": (["--data", "digits", "--learning-rate", "-1"], "`--learning-rate` must"),
+    "foreign": (["--data", "rings", "--flow", "glow", "--bins", "4"], "`--bins` must"),
+    "widths": (["--data", "rings", "--hidden-units", "8,x"], "widths such as 128,128"),
+    "width": (["--data", "rings", "--hidden-units", "0"], "widths such as 128,128"),
+    "couplings": (["--data", "rings", "--flow", "nice", "--couplings", "1"], "`coupl"),
+    "levels": (["--data", "digits", "--flow", "glow", "--levels", "9"], "divisible"),
+    "bits": (["--data", "digits", "--n-bits", "3"], "`n_bits` must be None"),
+    "fraction": (["--data", "digits", "--test-fraction", "2"], "`test_fraction` must"),
+    "resume": (["--data", "digits", "--resume"], "`--resume` must name an interrupted"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_TRAINING)
+def test_wrong_training_arguments(invoke, tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    arguments, message = WRONG_TRAINING[case]
+    refuse(invoke, tmp_path, ("train", *arguments), message)
+
+
+def test_an_occupied_folder_is_left_alone(invoke, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    refuse(
+        invoke,
+        tmp_path,
+        ("train", "--data", "rings", *GOOD, "--out", tmp_path),
+        "must be a new or empty folder",
+    )
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_evaluate_refuses(run, invoke, tmp_path):
+    wide, other = tmp_path / "wide.npy", tmp_path / "other.csv"
+    np.save(wide, np.ones([5, 4]))
+    other.write_text("a,b,c\n1,2,3\n")
+    for data, message in {
+        wide: "examples of the shape (3,)",
+        other: "must have the columns that the flow was trained on, acid, sugar",
+        "digits": "examples of the shape (3,)",
+        "missing.npy": "must be an existing file",
+    }.items():
+        refuse(invoke, tmp_path, ("evaluate", run, "--data", data), message)
+
+
+def test_evaluate_refuses_what_has_no_density(image_run, invoke, tmp_path):
+    bright = tmp_path / "bright.npy"
+    np.save(bright, np.full([2, 8, 8, 1], 200, np.uint8))
+    refuse(
+        invoke,
+        tmp_path,
+        ("evaluate", image_run, "--data", bright),
+        "2 of 2 examples without a finite log-density",
+    )
+
+
+def test_wrong_models(invoke, tmp_path):
+    damaged = tmp_path / "flow.keras"
+    damaged.write_bytes(b"no archive")
+    for model, message in {
+        tmp_path / "missing.keras": "must name a file",
+        tmp_path / "missing": "must end in '.keras'",
+        damaged: "is not a whole archive",
+    }.items():
+        for verb in (
+            ("evaluate", model, "--data", "rings"),
+            ("sample", model, "--out", tmp_path / "x.npy"),
+            ("export", model, "--out", tmp_path / "models"),
+            ("check", model),
+        ):
+            refuse(invoke, tmp_path, verb, message)
+
+
+def test_a_folder_without_a_finished_run(invoke, tmp_path):
+    refuse(invoke, tmp_path, ("check", tmp_path), "the folder of a finished run")
+
+
+def test_sample_refuses(run, invoke, tmp_path):
+    for out, message in {
+        "x.txt": "must end in .npy, .csv",
+        "nowhere/x.npy": "must lie in an existing folder",
+        "x.png": "neither images nor points",
+    }.items():
+        refuse(invoke, tmp_path, ("sample", run, "--out", tmp_path / out), message)
+    for option in (("-n", "0"), ("--temperature", "-1")):
+        arguments = ("sample", run, "--out", tmp_path / "x.npy", *option)
+        refuse(invoke, tmp_path, arguments, "is not in the range")

@@ -1,0 +1,5 @@
+"""The command line: `tfp-flows train | evaluate | sample | export | check`."""
+
+from tfp_flows.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,139 @@
+"""From a recipe and data to a flow and its optimizer."""
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+from tfp_flows.cli.recipe_table import DEFAULT_FLOW, RECIPES, Recipe
+from tfp_flows.data import Data
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+# Half of the pixels of most images are exactly black: the closer to 0 the logit may
+# come, the better it spreads them.
+LOGIT_ALPHA = 1e-3
+
+TINY_PIXELS = 256
+WARMUP_STEPS = 200
+
+# Either of these sets of arguments replaces the other.
+_IMAGE_SIZES, _VECTOR_SIZES = {"levels", "hidden_channels"}, {"hidden_units"}
+
+
+def choose(
+    data: Data,
+    flow: str | None,
+    preset: str,
+    architecture: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> Recipe:
+    """Takes the recipe for a data set and changes what the user asks for.
+
+    Args:
+        data: The data.
+        flow: Name of an architecture, or None for the one that suits the data.
+        preset: `"small"` for minutes on a CPU, `"paper"` for the published sizes.
+        architecture: Arguments of the architecture to change; those that are None
+            stay as they are.
+        training: Fields of the recipe to change, in the same way.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: If the architecture has no such argument, or a field is out of
+            range.
+    """
+    kind = _kind(data.event_shape)
+    recipe = RECIPES[preset][kind][flow or DEFAULT_FLOW[kind]]
+    changes = {key: value for key, value in architecture.items() if value is not None}
+    known = set(inspect.signature(getattr(tff, recipe.flow)).parameters)
+    for name in sorted(changes.keys() - known):
+        raise ValueError(
+            f"`{_option(name)}` must not be given for {recipe.flow}, which takes "
+            f"{', '.join(_option(other) for other in architecture if other in known)}. "
+            f"Received: {changes[name]}."
+        )
+    kept = recipe.architecture
+    for given, other in ((_IMAGE_SIZES, _VECTOR_SIZES), (_VECTOR_SIZES, _IMAGE_SIZES)):
+        if given & changes.keys():
+            kept = {key: value for key, value in kept.items() if key not in other}
+    training = {key: value for key, value in training.items() if value is not None}
+    for name, value in training.items():
+        if not value > 0:
+            raise ValueError(f"`{_option(name)}` must be positive. Received: {value}.")
+    return dataclasses.replace(recipe, architecture=kept | changes, **training)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _kind(event_shape: tuple[int, ...]) -> str:
+    if len(event_shape) != 3:
+        return "vector"
+    tiny = math.prod(event_shape[:2]) <= TINY_PIXELS
+    return "tiny image" if tiny else "image"
+
+
+def build(recipe: Recipe, data: Data) -> tfd.TransformedDistribution:
+    """Builds the untrained flow of a recipe.
+
+    Args:
+        recipe: The recipe.
+        data: The data, whose shape, levels, mean and deviation the flow takes on.
+
+    Returns:
+        The flow.
+    """
+    base = None
+    if recipe.base == "logistic":
+        size = math.prod(data.event_shape)
+        base = tfd.Sample(tfd.Logistic(np.float32(0), np.float32(1)), [size])
+    architecture = getattr(tff, recipe.flow)
+    return architecture(
+        data.event_shape,
+        preprocess=_preprocess(recipe, data),
+        base=base,
+        **recipe.architecture,
+    )
+
+
+def _preprocess(recipe: Recipe, data: Data) -> tfb.Bijector:
+    """The bijector between the data and the values that the flow works on."""
+    if data.levels is None:
+        mean, deviation = data.x_train.mean(axis=0), data.x_train.std(axis=0)
+        return tfb.Chain([tfb.Shift(mean), tfb.Scale(deviation)], name="standardize")
+    if recipe.preprocess == "center":
+        return tff.center(data.levels)
+    return tff.logit(data.levels, LOGIT_ALPHA)
+
+
+def optimizer(recipe: Recipe, examples: int) -> keras.optimizers.Optimizer:
+    """Makes AdamW with a warm-up and a cosine-shaped decay of the learning rate.
+
+    Args:
+        recipe: The recipe.
+        examples: How many training examples there are.
+
+    Returns:
+        The optimizer.
+    """
+    steps = recipe.epochs * math.ceil(examples / recipe.batch_size)
+    warmup = min(WARMUP_STEPS, steps // 20)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0,
+        max(1, steps - warmup),
+        warmup_target=recipe.learning_rate,
+        warmup_steps=warmup,
+    )
+    if not warmup:
+        schedule = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps)
+    return keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay)

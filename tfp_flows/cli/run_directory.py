@@ -1,0 +1,148 @@
+"""The folder of one training run: what is in it while training and afterwards.
+
+While a run trains, everything lies in `.training`: its settings, Keras's backup of the
+last epoch and the history so far. The results are written at the end, each file whole
+or not at all, `report.json` last; then `.training` goes.
+"""
+
+import csv
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tfp_flows.cli import output
+
+SCRATCH = ".training"
+
+
+class RunDirectory:
+    """A run's folder.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._scratch = path / SCRATCH
+        self._settings = self._scratch / "settings.json"
+        self._log = self._scratch / "history.csv"
+
+    @classmethod
+    def start(cls, path: Path, settings: Mapping[str, Any]) -> "RunDirectory":
+        """Makes the folder of a new run.
+
+        Args:
+            path: A folder that does not exist yet, or is empty.
+            settings: What decides the run, to be compared when it is resumed.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: If the folder holds something.
+        """
+        run = cls(path)
+        if run._settings.is_file():
+            raise ValueError(
+                f"`--out` must be a new or empty folder, or go with `--resume`. "
+                f"Received: {path}, which holds an interrupted run."
+            )
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ValueError(
+                f"`--out` must be a new or empty folder. Received: {path}, which "
+                f"holds other files."
+            )
+        run._scratch.mkdir(parents=True)
+        output.write_json(run._settings, settings)
+        return run
+
+    @classmethod
+    def resume(cls, path: Path, settings: Mapping[str, Any]) -> "RunDirectory":
+        """Opens the folder of an interrupted run.
+
+        Args:
+            path: The folder.
+            settings: The settings of this call, which must be those of the run.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: If there is no interrupted run or its settings were others.
+        """
+        run = cls(path)
+        if not run._settings.is_file():
+            raise ValueError(
+                f"`--resume` must name an interrupted run with `--out`. Received: "
+                f"{path}, which holds none."
+            )
+        before = json.loads(run._settings.read_text(encoding="utf-8"))
+        now = json.loads(json.dumps(settings))
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
+                raise ValueError(
+                    f"`{name}` must be {before.get(name)!r}, as in the interrupted "
+                    f"run in {path}. Received: {now.get(name)!r}."
+                )
+        run._write_log(run._rows())
+        return run
+
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """Keras callbacks that keep the history and a backup of every epoch."""
+        # Two backups: a kill while one is written leaves the other.
+        backup = keras.callbacks.BackupAndRestore(
+            str(self._scratch / "backup"),
+            double_checkpoint=True,
+            delete_checkpoint=False,
+        )
+        return [keras.callbacks.CSVLogger(str(self._log), append=True), backup]
+
+    def history(self) -> dict[str, list[float]]:
+        """The metrics of all epochs, by name, across interruptions."""
+        rows = self._rows()
+        names = [name for name in (rows[0] if rows else {}) if name != "epoch"]
+        return {name: [float(row[name]) for row in rows] for name in names}
+
+    def finish(self) -> None:
+        """Removes what only an interrupted run needs."""
+        shutil.rmtree(self._scratch)
+
+    def _rows(self) -> list[dict[str, str]]:
+        """Whole lines of the log, the last one of each epoch."""
+        if not self._log.is_file():
+            return []
+        with self._log.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        whole = [line for line in lines if all(line.values())]
+        return list({line["epoch"]: line for line in whole}.values())
+
+    def _write_log(self, rows: list[dict[str, str]]) -> None:
+        """Rewrites the log: a kill may have cut its last line short."""
+        if rows:
+            output.write_csv(self._log, list(rows[0]), [r.values() for r in rows])
+        else:
+            self._log.unlink(missing_ok=True)
+
+
+def default_path(data_name: str, flow: str, resume: bool) -> Path:
+    """Chooses a folder under `runs` in the working directory.
+
+    Args:
+        data_name: Name or path of the data.
+        flow: Name of the architecture.
+        resume: Whether to find the newest run of that name, not a free name.
+
+    Returns:
+        `runs/<data>-<flow>`, with a number behind it from the second on.
+    """
+    stem = Path(data_name).stem.replace(":", "-")
+    names = [f"{stem}-{flow}"]
+    while (Path("runs") / names[-1]).exists():
+        names.append(f"{stem}-{flow}-{len(names) + 1}")
+    chosen = names[-2] if resume and len(names) > 1 else names[-1]
+    return Path("runs") / chosen

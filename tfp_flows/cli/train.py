@@ -1,0 +1,198 @@
+"""`tfp-flows train`: from the name of a data set to a tested, exported flow."""
+
+import dataclasses
+import enum
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import keras
+import typer
+from rich.console import Console
+
+from tfp_flows import data as flow_data
+from tfp_flows.cli import options, recipes, report
+from tfp_flows.cli.errors import one_sentence
+from tfp_flows.cli.recipe_table import Recipe
+from tfp_flows.cli.run_directory import RunDirectory, default_path
+from tfp_flows.data import Data
+from tfp_flows.training.model import FlowModel
+
+# Watching the held-out part while training costs at most so many examples an epoch.
+WATCHED_EXAMPLES = 2_048
+
+
+class Flow(str, enum.Enum):
+    """The architectures."""
+
+    nice = "nice"
+    real_nvp = "real_nvp"
+    glow = "glow"
+    spline_flow = "spline_flow"
+    ffjord = "ffjord"
+
+
+class Preset(str, enum.Enum):
+    """The sizes."""
+
+    small = "small"
+    paper = "paper"
+
+
+@one_sentence
+def train(
+    data: options.DataName,
+    flow: Annotated[
+        Flow | None, typer.Option(help="Architecture (default: what suits the data)")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to make (default: runs/DATA-FLOW)"),
+    ] = None,
+    preset: Annotated[
+        Preset, typer.Option(help="Minutes on a CPU, or the sizes of the papers.")
+    ] = Preset.small,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Highest learning rate.")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None,
+    seed: options.Seed = 0,
+    couplings: Annotated[int | None, typer.Option(help="Coupling layers.")] = None,
+    levels: Annotated[int | None, typer.Option(help="Levels of an image flow.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of Glow, a level.")] = None,
+    blocks: Annotated[
+        int | None, typer.Option(help="Residual blocks (RealNVP), flows (FFJORD).")
+    ] = None,
+    hidden_units: Annotated[
+        str | None, typer.Option(help="Widths of dense networks, such as 128,128.")
+    ] = None,
+    hidden_channels: Annotated[
+        int | None, typer.Option(help="Width of convolutional networks.")
+    ] = None,
+    bins: Annotated[int | None, typer.Option(help="Bins of each spline.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Share to drop.")] = None,
+    test_fraction: Annotated[
+        float | None,
+        typer.Option(help="Share to hold out (default: the set's own, or 0.2)"),
+    ] = None,
+    n_bits: options.NBits = None,
+    image_size: options.ImageSize = None,
+    data_dir: options.DataDir = None,
+    key: options.Key = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress while training.")
+    ] = False,
+) -> None:
+    """Train a flow, compare it with two baselines, and export it.
+
+    Writes into the folder `--out`: report.json, history.csv, learning_curve.png,
+    real_and_sampled.png, flow.keras and saved_model/, ready for TF Serving. The
+    SavedModel is loaded again and must give the same log-densities.
+
+    For example:
+
+      tfp-flows train --data digits
+
+      tfp-flows train --data two_moons --flow spline_flow --epochs 20
+
+      tfp-flows train --data wine.csv --flow real_nvp --couplings 6 --out runs/wine
+
+      tfp-flows train --data fashion_mnist --flow glow --data-dir ~/tfds
+    """
+    loaded = flow_data.load(
+        data,
+        test_fraction=test_fraction,
+        seed=seed,
+        n_bits=n_bits,
+        data_dir=data_dir,
+        image_size=image_size,
+        key=key,
+    )
+    recipe = recipes.choose(
+        loaded,
+        flow.value if flow else None,
+        preset.value,
+        architecture={
+            "couplings": couplings,
+            "levels": levels,
+            "steps": steps,
+            "blocks": blocks,
+            "hidden_units": options.sizes(hidden_units),
+            "hidden_channels": hidden_channels,
+            "bins": bins,
+            "dropout": dropout,
+        },
+        training={
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+        },
+    )
+    loaded = dataclasses.replace(loaded, batch_size=recipe.batch_size)
+    keras.utils.set_random_seed(seed)
+    model = _compiled(recipe, loaded)
+    run = _open_run(out, resume, recipe, loaded, model)
+    console = Console()
+    console.print(
+        f"{recipe.flow} with {model.count_params():,} weights on {loaded.name}: "
+        f"{len(loaded.x_train):,} examples to train, {len(loaded.x_test):,} held out"
+    )
+    seconds = _fit(model, loaded, recipe, run, 0 if quiet else _verbosity())
+    results = report.write(run, model, loaded, recipe, seconds)
+    run.finish()
+    console.print(report.table(results))
+    console.print(f"Everything is in {run.path}")
+
+
+def _compiled(recipe: Recipe, data: Data) -> FlowModel:
+    model = FlowModel(recipes.build(recipe, data))
+    model.compile(
+        optimizer=recipes.optimizer(recipe, len(data.x_train)),
+        jit_compile=recipe.jit_compile,
+    )
+    return model
+
+
+def _open_run(
+    out: Path | None, resume: bool, recipe: Recipe, data: Data, model: FlowModel
+) -> RunDirectory:
+    """Makes or opens the run's folder, once everything else has proved right."""
+    settings: dict[str, Any] = dataclasses.asdict(recipe) | {
+        "data": data.name,
+        "seed": data.seed,
+        "examples": [len(data.x_train), len(data.x_test)],
+        "levels_of_pixels": data.levels,
+        "event_shape": list(model.event_shape),
+    }
+    path = out or default_path(data.name, recipe.flow, resume)
+    opened = RunDirectory.resume if resume else RunDirectory.start
+    return opened(path, settings)
+
+
+def _fit(
+    model: FlowModel, data: Data, recipe: Recipe, run: RunDirectory, verbose: int
+) -> float:
+    """Trains, and returns the seconds it took."""
+    watched = data.test.take(-(-WATCHED_EXAMPLES // data.batch_size))
+    started = time.monotonic()
+    model.fit(
+        data.train,
+        validation_data=watched,
+        epochs=recipe.epochs,
+        callbacks=run.callbacks(),
+        verbose=verbose,
+        shuffle=False,  # `data.train` shuffles already
+    )
+    return time.monotonic() - started
+
+
+def _verbosity() -> int:
+    """Keras's moving bar on a terminal, a line an epoch elsewhere."""
+    return 1 if sys.stdout.isatty() else 2
