@@ -64,8 +64,8 @@ class CountingConditioner(Conditioner):
 
     @classmethod
     def from_config(cls, config):
-        inner = keras.saving.deserialize_keras_object(config.pop("conditioner"))
-        return cls(inner, **config)
+        inner = keras.saving.deserialize_keras_object(config["conditioner"])
+        return cls(inner, name=config["name"])
 
 
 @pytest.fixture(scope="session")

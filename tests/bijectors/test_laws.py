@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import tfp_flows as tff
+from tfp_flows.bijectors.base import nested_layers
 from tfp_flows.bijectors.conditioning import condition_arguments
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -41,6 +42,7 @@ class Row:
             for one of each network.
         traced: The same in a graph, where a loop counts once; None stands for `calls`.
         bound: Inputs are drawn from [-bound, bound].
+        xla: Whether XLA knows all of its ops.
     """
 
     make: Callable
@@ -49,6 +51,7 @@ class Row:
     calls: int | None = None
     traced: int | None = None
     bound: float = 3.0
+    xla: bool = True
 
 
 def pair(net, condition_shape=None):
@@ -85,12 +88,15 @@ def two_levels(net):
     return tff.MultiScale(IMAGE, [tfb.Chain([tff.Squeeze(), step]) for step in steps])
 
 
+def standard_normal(shape):
+    zero, one = tf.zeros([], tf.float64), tf.ones([], tf.float64)
+    return tfd.Sample(tfd.Normal(zero, one), shape)
+
+
 def conditioned(net):
     """A conditional coupling with its condition filled in."""
-    flow = tfd.TransformedDistribution(
-        tfd.Sample(tfd.Normal(np.float64(0.0), np.float64(1.0)), [4]),
-        tff.AffineCoupling(HALF, net(), condition_shape=CONDITION),
-    )
+    coupling = tff.AffineCoupling(HALF, net(), condition_shape=CONDITION)
+    flow = tfd.TransformedDistribution(standard_normal([4]), coupling)
     return tff.condition(flow, np.array([0.3, -1.0, 2.0])).bijector
 
 
@@ -130,7 +136,9 @@ TABLE = {
     "actnorm_image": Row(lambda net: tff.ActNorm(2), IMAGE),
     "conv1x1": Row(lambda net: tff.InvertibleConv1x1(4)),
     "conv1x1_image": Row(lambda net: tff.InvertibleConv1x1(2), IMAGE),
-    "conv1x1_matrix": Row(lambda net: tff.InvertibleConv1x1(4, kind="matrix")),
+    "conv1x1_matrix": Row(
+        lambda net: tff.InvertibleConv1x1(4, kind="matrix"), xla=False
+    ),
     "permutation": Row(lambda net: tff.InvertibleConv1x1(4, kind="permutation")),
     "reverse": Row(lambda net: tff.InvertibleConv1x1(4, kind="reverse")),
     "batch_norm": Row(batch_norm),
@@ -157,13 +165,8 @@ class Case:
         self.name = name
         self.row = TABLE[name]
         self.nets = []
-        floatx = keras.config.floatx()
-        keras.config.set_floatx("float64")
         keras.utils.set_random_seed(1)
-        try:
-            self.bijector = self.row.make(lambda: self._net(counting))
-        finally:
-            keras.config.set_floatx(floatx)
+        self.bijector = self.row.make(lambda: self._net(counting))
         moved(self.bijector, 0.3)
         self.ndims = len(self.row.shape)
 
@@ -213,8 +216,8 @@ class Case:
         def measure(x, c=None):
             y, fldj, back, ildj = self.both(x, c)
             again, _ = self.forward(back, c)
-            exact = true_log_det(lambda v: self.forward(v, c)[0], x)
-            exact_back = true_log_det(lambda v: self.inverse(v, c)[0], y)
+            exact = true_log_det(self.forward, x, c)
+            exact_back = true_log_det(self.inverse, y, c)
             return (y, fldj, back, ildj), again, exact, exact_back
 
         return measure
@@ -228,12 +231,15 @@ def moved(bijector, spread):
         variable.assign_add(tf.cast(noise, variable.dtype))
 
 
-def true_log_det(function, x):
+def true_log_det(function, x, c):
+    """Differentiates each output in a batch entry of its own."""
+    size = int(np.prod(x.shape[1:]))
+    x, c = (None if t is None else tf.repeat(t, size, axis=0) for t in (x, c))
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = function(x)
-    size = int(np.prod(x.shape[1:]))
-    jacobian = tf.reshape(tape.batch_jacobian(y, x), [-1, size, size])
+        values = tf.reshape(function(x, c)[0], [-1, size, size])
+        diagonal = tf.reduce_sum(tf.linalg.diag_part(values))
+    jacobian = tf.reshape(tape.gradient(diagonal, x), [-1, size, size])
     return tf.linalg.slogdet(jacobian)[1]
 
 
@@ -246,6 +252,14 @@ def assert_near(found, expected, atol, what):
 def assert_all_near(found, expected, atol, what):
     for name, a, b in zip(("y", "fldj", "x", "ildj"), found, expected, strict=True):
         assert_near(a, b, atol, f"{what}, {name}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _in_float64():
+    floatx = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx(floatx)
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +291,8 @@ def test_round_trips_and_log_dets(case):
 
 def test_every_weight_gets_a_gradient_in_both_directions(case):
     weights = case.bijector.trainable_variables
-    layers = [l for l in case.bijector.submodules if isinstance(l, keras.Layer)]
+    held = [layer.trainable_weights for layer in nested_layers(case.bijector)]
+    assert len(weights) == sum(map(len, held)), "not every Keras weight is listed"
     for direction, v in (("forward", case.inputs()[0]), ("inverse", case.eager[0])):
         with tf.GradientTape() as tape:
             value, log_det = getattr(case, direction)(v, *case.inputs()[1:])
@@ -286,7 +301,6 @@ def test_every_weight_gets_a_gradient_in_both_directions(case):
             assert gradient is not None, f"{direction}: none reaches {weight.name}"
             assert np.all(np.isfinite(gradient)), f"{direction}: {weight.name}"
             assert np.any(gradient), f"{direction}: zero at {weight.name}"
-    assert not layers
 
 
 def counted(case, run):
@@ -317,9 +331,10 @@ def test_a_value_and_its_log_det_call_each_network_once(case, chained):
 
 def test_graphs_and_xla_equal_eager_execution(case):
     inputs = case.inputs()
-    compiled = tf.function(case.both, autograph=False, jit_compile=True)
-    assert_all_near(compiled(*inputs), case.eager, 1e-11, "XLA")
     assert_all_near(case.measured(*inputs)[0], case.eager, 1e-11, "graph")
+    if case.row.xla:
+        compiled = tf.function(case.both, autograph=False, jit_compile=True)
+        assert_all_near(compiled(*inputs), case.eager, 1e-11, "XLA")
 
 
 def test_any_batch_shape(case):
@@ -358,8 +373,7 @@ def reloaded(cases, tmp_path_factory):
     for shape in {row.shape for row in TABLE.values()}:
         names = [name for name, row in TABLE.items() if row.shape == shape]
         chain = tfb.Chain([cases(name).bijector for name in names])
-        zero, one = np.float64(0.0), np.float64(1.0)
-        base = tfd.Sample(tfd.Normal(zero, one), shape)
+        base = standard_normal(shape)
         path = tmp_path_factory.mktemp("laws") / "flow.keras"
         tff.save_distribution(tfd.TransformedDistribution(base, chain), path)
         loaded = tff.load_distribution(path).bijector.bijectors
@@ -374,20 +388,24 @@ def test_a_saved_and_loaded_bijector_is_bit_equal(case, reloaded):
 
 
 @settings(max_examples=10)
-@given(
-    arrays("float32", (8, 4), elements=st.floats(-10, 10, width=32)),
-)
+@given(arrays("float32", (8, 4), elements=st.floats(-10, 10, width=32)))
 def test_float32_survives_32_couplings(x):
-    chain = thirty_two_couplings()
-    y = chain.forward(x)
-    np.testing.assert_allclose(chain.inverse(tf.identity(y)), x, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(chain.forward(chain.inverse(y) + 0.0), y, atol=1e-4)
+    y, back, again = through_32_couplings()(x)
+    assert_near(back, x, 1e-4, "inverse(forward(x))")
+    assert_near(again, y, 1e-4, "forward(inverse(y))")
 
 
 @functools.cache
-def thirty_two_couplings():
-    net = functools.partial(tff.nets.MLP, (32,), activation="tanh")
-    couplings = [tff.AffineCoupling(mask, net()) for mask in (HALF, FLIP)]
+def through_32_couplings():
+    net = functools.partial(tff.nets.MLP, (32,), activation="tanh", dtype="float32")
+    couplings = [tff.AffineCoupling(m, net(), dtype="float32") for m in (HALF, FLIP)]
     chain = tff.Repeat(tfb.Chain(couplings), 16)
     moved(chain, 0.05)
-    return chain
+
+    @tf.function(autograph=False)
+    def there_and_back(x):
+        y = chain.forward(x)
+        back = chain.inverse(tf.identity(y))
+        return y, back, chain.forward(tf.identity(back))
+
+    return there_and_back

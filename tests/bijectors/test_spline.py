@@ -20,13 +20,8 @@ def points(n=64, d=5, scale=3.0, seed=1):
     return scale * np.random.default_rng(seed).normal(size=(n, d))
 
 
-def test_linear_laws_inside_and_outside(laws):
+def test_laws_far_from_the_identity_and_across_the_borders(laws):
     laws(coupling(bound=3.0), points(), scale=0.8)
-
-
-def test_conditional_laws(laws):
-    bijector = coupling(condition_shape=(2,))
-    laws(bijector, points(8), points(8, 2, seed=2), xla=False)
 
 
 def test_condition_adds_batch_axes(perturbed):
@@ -34,11 +29,6 @@ def test_condition_adds_batch_axes(perturbed):
     perturbed(bijector)
     y, c = points(1, 5)[0], points(7, 2)
     assert bijector.inverse(y, condition=c).shape == (7, 5)
-
-
-def test_circular_laws(laws):
-    y = np.random.default_rng(0).uniform(-np.pi, np.pi, (64, 5))
-    laws(coupling(tails="circular", bound=np.pi), y, scale=0.5)
 
 
 def test_circle_closes(perturbed):
@@ -56,7 +46,7 @@ def test_image_laws(laws):
     mask = tff.masks.checkerboard((2, 2, 1))
     net = tff.nets.MLP((8,), dtype="float64")
     bijector = tff.SplineCoupling(mask, net, bins=3, dtype="float64")
-    laws(bijector, np.random.default_rng(0).normal(size=(4, 2, 2, 1)), xla=False)
+    laws(bijector, np.random.default_rng(0).normal(size=(4, 2, 2, 1)))
 
 
 def test_zero_parameters_are_the_identity():

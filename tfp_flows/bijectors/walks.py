@@ -153,12 +153,13 @@ def _backward(
             watched = [value, *(slices[j] for j in floats), *conditions]
             tape.watch(watched)
             result = copy(value, slices, condition)
-        d_value, *rest = tape.gradient(
+        gradients: list[Any] = tape.gradient(
             result,
             watched,
             [d_value, _shaped(d_log_det, result[1])],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
+        d_value, rest = gradients[0], gradients[1:]
         out = tuple(
             array.write(k, d) for array, d in zip(out, rest[: len(floats)], strict=True)
         )

@@ -1,0 +1,246 @@
+"""`ContinuousFlow`: laws, solvers, traces, gradients, regularizers."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfp_flows as tff
+from tfp_flows.bijectors import divergence
+
+
+def flow(solver=None, d=2, dtype="float64", style="concatsquash", **kwargs):
+    net = tff.nets.VelocityNet((8, 8), style=style, dtype=dtype)
+    return tff.ContinuousFlow(net, (d,), solver=solver, dtype=dtype, **kwargs)
+
+
+def points(n=6, d=2, seed=1):
+    return tf.constant(np.random.default_rng(seed).normal(size=(n, d)))
+
+
+@pytest.mark.parametrize("style", ["concat", "concatsquash"])
+def test_laws_of_fixed_steps(laws, style):
+    bijector = flow(tff.FixedStep("rk4", 20), style=style)
+    laws(bijector, points(), log_det=1e-6, round_trip=1e-6, xla=style == "concat")
+
+
+def test_laws_of_the_adaptive_solver(perturbed):
+    tolerance = 1e-9
+    bijector = flow(tff.Adaptive(rtol=tolerance, atol=tolerance))
+    perturbed(bijector, 0.5)
+    y = points()
+    x = bijector.inverse(y)
+    log_det = bijector.inverse_log_det_jacobian(y)
+    assert np.abs(bijector.forward(tf.identity(x)) - y).max() < 10 * tolerance
+    # The determinant of the true map, to the error of central differences.
+    step = 1e-4
+    columns = [
+        (bijector.inverse(y + step * e) - bijector.inverse(y - step * e)) / (2 * step)
+        for e in np.eye(2)
+    ]
+    true = np.linalg.slogdet(np.stack(columns, -1))[1]
+    np.testing.assert_allclose(log_det, true, atol=1e-7)
+
+
+def test_condition_adds_batch_axes(perturbed):
+    bijector = flow(condition_shape=(3,))
+    perturbed(bijector)
+    one = points(1)[0]
+    many = bijector.inverse(one, condition=points(5, 3))
+    again = bijector.inverse(tf.tile(one[None], [5, 1]), condition=points(5, 3))
+    np.testing.assert_allclose(many, again)
+
+
+def test_image_laws(laws):
+    net = tff.nets.VelocityNet((3,), kernel_size=3, dtype="float64")
+    bijector = tff.ContinuousFlow(
+        net, (2, 2, 1), solver=tff.FixedStep("rk4", 20), dtype="float64"
+    )
+    y = np.random.default_rng(0).normal(size=(3, 2, 2, 1))
+    laws(bijector, y, log_det=1e-6, round_trip=1e-6, eager=False)
+
+
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
+def test_error_falls_with_the_order_of_the_method(perturbed, method, order):
+    bijector = flow(tff.FixedStep("rk4", 200))
+    perturbed(bijector, 0.5)
+    x = points()
+    true = bijector.forward(x)
+    errors = [
+        np.abs(bijector.copy(solver=tff.FixedStep(method, n)).forward(x) - true).max()
+        for n in (8, 16)
+    ]
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [tff.FixedStep("rk4", 40, "adjoint"), tff.Adaptive(rtol=1e-8, atol=1e-8)],
+)
+def test_adjoint_gradients_equal_direct_ones(perturbed, solver):
+    direct = flow(tff.FixedStep("rk4", 40), condition_shape=(1,))
+    perturbed(direct, 0.5)
+    y, c = points(), points(6, 1)
+
+    def gradients(bijector):
+        with tf.GradientTape() as tape:
+            tape.watch([y, c])
+            x = bijector.inverse(y + 0, condition=c)
+            log_det = bijector.inverse_log_det_jacobian(y + 0, condition=c)
+            loss = tf.reduce_sum(x**2) - tf.reduce_sum(log_det * y[:, 0])
+        return tape.gradient(loss, [y, c, *bijector.trainable_variables])
+
+    adjoint = direct.copy(solver=solver)
+    assert adjoint.velocity is direct.velocity
+    for a, b in zip(gradients(adjoint), gradients(direct), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_bdf_agrees_with_fixed_steps(perturbed):
+    bijector = flow(tff.FixedStep("rk4", 40))
+    perturbed(bijector)
+    stiff = bijector.copy(solver=tff.Adaptive("bdf", 1e-7, 1e-7))
+    x = points(2)
+    np.testing.assert_allclose(stiff.forward(x), bijector.forward(x), atol=1e-4)
+
+
+def test_exact_trace_is_the_trace_of_the_jacobian():
+    matrix = points(4, 4)
+    z = points(3, 4, seed=2)
+    f, trace, norm = divergence.exact(lambda v: v @ matrix, z)
+    np.testing.assert_allclose(f, z @ matrix)
+    np.testing.assert_allclose(trace, [np.trace(matrix)] * 3)
+    np.testing.assert_allclose(norm, [np.sum(np.square(matrix))] * 3)
+
+
+@pytest.mark.parametrize("kind", ["rademacher", "gaussian"])
+def test_estimated_trace_is_unbiased(kind):
+    matrix = points(4, 4)
+    z = tf.zeros([40_000, 4], tf.float64)
+    probe = divergence.Probe(kind, seed=3)(z)
+    _, trace, norm = divergence.hutchinson(lambda v: v @ matrix, z, probe)
+    for sample, true in ((trace, np.trace(matrix)), (norm, np.sum(matrix**2))):
+        assert np.mean(sample) == pytest.approx(true, abs=4 * np.std(sample) / 200)
+
+
+def test_estimated_log_det_is_reproducible_and_consistent(perturbed):
+    bijector = flow(tff.FixedStep("rk4", 40), d=5, trace="rademacher", seed=7)
+    perturbed(bijector)
+    y = points(6, 5)
+    x = bijector.inverse(y)
+    first = bijector.inverse_log_det_jacobian(y)
+    again = tf.function(bijector.inverse_log_det_jacobian)(y + 0)
+    np.testing.assert_allclose(first, again, atol=1e-12)
+    back = bijector.forward_log_det_jacobian(tf.identity(x))
+    np.testing.assert_allclose(first, -back, atol=1e-6)
+
+
+def test_keras_draws_new_probes_while_it_trains():
+    probe = divergence.Probe("gaussian", seed=1)
+    z = tf.zeros([4, 2])
+    assert np.abs(probe(z, training=True) - probe(z, training=True)).max() > 0
+    np.testing.assert_array_equal(probe(z), probe(z))
+
+
+def trained(jit=False, **kwargs):
+    distribution = tff.ffjord((2,), hidden_units=(8,), **kwargs)
+    model = tff.FlowModel(distribution)
+    model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=jit)
+    x = np.random.default_rng(0).normal(2.0, 0.5, (256, 2)).astype("float32")
+    history = model.fit(x, epochs=4, batch_size=64, verbose=0).history
+    return model, history, x
+
+
+@pytest.mark.parametrize(
+    ("solver", "jit"),
+    [
+        (tff.FixedStep("rk4", 4), True),
+        (tff.FixedStep("rk4", 4, "adjoint"), True),
+        (tff.Adaptive(rtol=1e-3, atol=1e-3), False),
+    ],
+)
+def test_trains_under_keras(solver, jit):
+    _, history, _ = trained(jit, solver=solver)
+    assert history["nll"][-1] < history["nll"][0] - 0.1
+    if isinstance(solver, tff.FixedStep):
+        assert history["nfe"] == [16.0] * 4
+    else:
+        assert history["nfe"][0] >= 7
+
+
+def test_regularizers_add_to_the_loss_and_shorten_paths():
+    _, plain, _ = trained()
+    np.testing.assert_allclose(plain["loss"], plain["nll"], rtol=1e-5)
+    model, costly, x = trained(kinetic=1.0, jacobian=0.1)
+    assert costly["loss"][-1] > costly["nll"][-1]
+    still, _, _ = trained(kinetic=100.0)
+    moved = [
+        np.abs(m.distribution.bijector.inverse(x) - x).mean() for m in (model, still)
+    ]
+    assert moved[1] < moved[0]
+    # Outside of training nothing is added.
+    evaluated = model.evaluate(x, verbose=0, return_dict=True)
+    assert evaluated["loss"] == pytest.approx(evaluated["nll"], rel=1e-5)
+
+
+def test_saves_and_loads(tmp_path):
+    model, _, x = trained(trace="rademacher", kinetic=0.1, solver=tff.FixedStep("rk4", 4))
+    model.save(tmp_path / "flow.keras")
+    again = keras.models.load_model(tmp_path / "flow.keras")
+    np.testing.assert_array_equal(
+        again.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+
+
+@pytest.mark.parametrize(
+    "solver", [tff.FixedStep("rk4", 4), tff.Adaptive(rtol=1e-4, atol=1e-4)]
+)
+def test_exports_to_a_saved_model(tmp_path, solver):
+    distribution = tff.ffjord((2,), hidden_units=(8,), solver=solver)
+    module = tf.Module()
+    module.weights = distribution.variables
+    signature = [tf.TensorSpec([None, 2])]
+    module.log_prob = tf.function(distribution.log_prob, input_signature=signature)
+    tf.saved_model.save(module, str(tmp_path / "flow"))
+    x = tf.random.stateless_normal([5, 2], [1, 2])
+    again = tf.saved_model.load(str(tmp_path / "flow"))
+    np.testing.assert_allclose(again.log_prob(x), distribution.log_prob(x), rtol=1e-6)
+
+
+def test_inside_repeat(laws):
+    repeated = tff.Repeat(flow(tff.FixedStep("rk4", 20)), 2, mode="unrolled")
+    laws(repeated, points(), log_det=1e-5, round_trip=1e-5, eager=False)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "error"),
+    [
+        ("velocity", tff.nets, TypeError),
+        ("solver", "rk4", TypeError),
+        ("trace", "none", ValueError),
+        ("kinetic", -1.0, ValueError),
+    ],
+)
+def test_names_the_argument_that_is_wrong(argument, value, error):
+    arguments = {
+        "velocity": tff.nets.VelocityNet((4,)),
+        "event_shape": (2,),
+        argument: value,
+    }
+    with pytest.raises(error, match=f"`{argument}`.*Received"):
+        tff.ContinuousFlow(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (lambda: tff.FixedStep("rk5"), "method"),
+        (lambda: tff.FixedStep("rk4", 0), "steps"),
+        (lambda: tff.FixedStep(gradient="none"), "gradient"),
+        (lambda: tff.Adaptive("euler"), "method"),
+        (lambda: tff.Adaptive(rtol=0.0), "rtol"),
+    ],
+)
+def test_solvers_name_the_argument_that_is_wrong(make, argument):
+    with pytest.raises(ValueError, match=f"`{argument}`.*Received"):
+        make()

@@ -1,0 +1,134 @@
+"""`MADE`: a network whose k-th outputs see only earlier inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfp_flows.nets.conditioner import Conditioner, Shape, size
+from tfp_flows.nets.mlp import _positive_widths
+
+
+class MaskedDense(keras.Layer):
+    """A dense layer of which a mask keeps some connections.
+
+        y = x (W * M) + b
+    """
+
+    def __init__(self, mask: np.ndarray, initializer: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._initializer = initializer
+        self._mask = mask.astype("float32")
+        self.build((None, mask.shape[0]))
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the kernel and the bias."""
+        self.kernel = self.add_weight(self._mask.shape, self._initializer, name="kernel")
+        self.bias = self.add_weight((self._mask.shape[1],), "zeros", name="bias")
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        """Maps `[n, inputs]` to `[n, outputs]`."""
+        mask = keras.ops.cast(self._mask, x.dtype)
+        return keras.ops.matmul(x, self.kernel * mask) + self.bias
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class MADE(Conditioner):
+    """Masked dense layers: parameters of value k depend on values before k only.
+
+    Each hidden unit has a degree `m`: it sees the values that come before the
+    `m`-th in the order, and the parameters of a value see the units of its own
+    degree or a smaller one. Degrees are dealt out evenly, in cycles, so the masks
+    follow from the shapes alone. Conditions are seen by all units.
+
+    Inputs are vectors `[n, d]` with `d >= 2`, outputs `[n, d * parameters]`, the
+    parameters of one value beside each other. The last layer starts at zero.
+
+    Reference:
+        Germain, Gregor, Murray, Larochelle: MADE, 2015, arXiv:1502.03509.
+
+    Example:
+        >>> net = MADE(hidden_units=(16,))
+        >>> net.connect(input_shape=(3,), output_shape=(6,))
+        >>> net([[1.0, 2.0, 3.0]]).shape
+        TensorShape([1, 6])
+    """
+
+    def __init__(
+        self,
+        hidden_units: Sequence[int] = (128, 128),
+        activation: Any = "relu",
+        reverse: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Configures the network; weights are made when it is connected.
+
+        Args:
+            hidden_units: Widths of the hidden layers.
+            activation: Keras activation after each hidden layer.
+            reverse: Whether the order of the values runs from the last to the first.
+            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
+        """
+        super().__init__(**kwargs)
+        self.hidden_units = _positive_widths(hidden_units)
+        self.activation = keras.activations.get(activation)
+        self.reverse = bool(reverse)
+
+    def build_network(
+        self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
+    ) -> None:
+        """Makes the masked layers for the given shapes."""
+        d = input_shape[0]
+        if len(input_shape) != 1 or d < 2 or size(output_shape) % d:
+            raise ValueError(
+                "A `MADE` needs vectors of at least 2 values and as many outputs for "
+                f"each of them. Received: inputs of shape {input_shape}, outputs of "
+                f"shape {output_shape}"
+            )
+        order = np.arange(1, d + 1)
+        order = order[::-1] if self.reverse else order
+        degrees = [order]
+        for units in self.hidden_units:
+            degrees.append(1 + np.arange(units) % (d - 1))
+        self._layers_ = []
+        for before, after in zip(degrees[:-1], degrees[1:], strict=True):
+            mask = before[:, np.newaxis] <= after[np.newaxis, :]
+            self._layers_.append(self._masked(mask, "glorot_uniform"))
+        last = np.repeat(order, size(output_shape) // d)
+        mask = degrees[-1][:, np.newaxis] < last[np.newaxis, :]
+        self._layers_.append(self._masked(mask, "zeros"))
+        self._from_condition = None
+        if condition_shape is not None:
+            self._from_condition = keras.layers.Dense(
+                self.hidden_units[0], use_bias=False, dtype=self.dtype_policy
+            )
+            self._from_condition.build((None, size(condition_shape)))
+
+    def _masked(self, mask: np.ndarray, initializer: str) -> MaskedDense:
+        return MaskedDense(mask, initializer, dtype=self.dtype_policy)
+
+    def call(self, inputs: Any, condition: Any = None) -> Any:
+        """Maps `[n, d]` to `[n, *output_shape]`."""
+        h = self._layers_[0](inputs)
+        if condition is not None:
+            flat = keras.ops.reshape(condition, (-1, size(condition.shape[1:])))
+            h = h + self._from_condition(keras.ops.cast(flat, h.dtype))
+        for layer in self._layers_[1:]:
+            h = layer(self.activation(h))
+        output_shape = self._connection["output_shape"]
+        if len(output_shape) == 1:
+            return h
+        return keras.ops.reshape(h, (-1, *output_shape))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "hidden_units": self.hidden_units,
+            "activation": keras.activations.serialize(self.activation),
+            "reverse": self.reverse,
+        }
