@@ -229,6 +229,23 @@ def test_summary_lists_bijectors_with_counts():
     assert f"{total:,}" in text
 
 
+@pytest.mark.parametrize("policy", ["float64", "mixed_bfloat16", "mixed_float16"])
+def test_precision_of_networks_and_flow(policy):
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        dtype = "float64" if policy == "float64" else None
+        model = compiled(small_flow(dtype=dtype))
+        history = model.fit(X, epochs=2, batch_size=100, verbose=0).history
+    finally:
+        keras.config.set_dtype_policy(previous)
+    assert history["nll"][1] < history["nll"][0]
+    expected = tf.as_dtype(dtype or "float32")
+    assert model.distribution.log_prob(tf.cast(X, expected)).dtype == expected
+    scaled = type(model.optimizer).__name__ == "LossScaleOptimizer"
+    assert scaled == (policy == "mixed_float16")
+
+
 def test_wrong_inputs_are_named():
     with pytest.raises(TypeError, match="`distribution` must be a TFP"):
         tff.FlowModel(tfb.Exp())

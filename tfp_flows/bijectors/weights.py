@@ -16,12 +16,17 @@ class Weights(keras.Layer):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        """Configures the layer; floats in it keep full precision.
+        """Configures the layer.
 
         Args:
             **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
         """
         super().__init__(autocast=False, **kwargs)
+
+    def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
+        """Adds a weight that mixed precision never rounds: see `keras.Layer`."""
+        kwargs.setdefault("autocast", False)
+        return super().add_weight(*args, **kwargs)
 
     def made(self) -> Weights:
         """Builds the layer, if need be, and returns it."""

@@ -101,7 +101,9 @@ class FlowModel(keras.Model):
                 "Argument `distribution` must have a static event shape of one tensor. "
                 f"Received: event shape {event_shape}"
             )
-        super().__init__(**kwargs)
+        # Without autocasting, which would round the data under a mixed precision
+        # policy before the flow sees it; the networks inside cast for themselves.
+        super().__init__(autocast=False, **kwargs)
         self._distribution = distribution
         self._flow_layers = nested_layers(distribution)
         self._adopted = AdoptedVariables(
@@ -137,6 +139,7 @@ class FlowModel(keras.Model):
         """Returns `log_prob` in nats, one value for each example."""
         x, condition = _split_inputs(inputs)
         self._check_event(x)
+        x = tf.cast(x, self._distribution.dtype)
         if condition is None:
             return self._distribution.log_prob(x)
         arguments = condition_arguments(self._distribution.bijector, condition)
