@@ -3,12 +3,14 @@
 from tfp_flows import data, nets
 from tfp_flows.architectures.ffjord import ffjord
 from tfp_flows.architectures.glow import glow
+from tfp_flows.architectures.maf import maf
 from tfp_flows.architectures.nice import nice
 from tfp_flows.architectures.preprocessing import center, logit
 from tfp_flows.architectures.real_nvp import real_nvp
 from tfp_flows.architectures.spline_flow import spline_flow
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.actnorm import ActNorm
+from tfp_flows.bijectors.autoregressive import MaskedAutoregressive
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.batchnorm import BatchNorm
 from tfp_flows.bijectors.cnf import ContinuousFlow
@@ -16,14 +18,19 @@ from tfp_flows.bijectors.conditional_affine import ConditionalAffine
 from tfp_flows.bijectors.conditioned import condition
 from tfp_flows.bijectors.conv1x1 import InvertibleConv1x1
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from tfp_flows.bijectors.elementary import LeakyReLU, SinhArcsinh
+from tfp_flows.bijectors.linear import Linear
 from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.bijectors.ode import Adaptive, FixedStep
+from tfp_flows.bijectors.planar import Planar
+from tfp_flows.bijectors.radial import Radial
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.spline import SplineCoupling
 from tfp_flows.bijectors.squeeze import Squeeze
 from tfp_flows.serving.export import export_saved_model
 from tfp_flows.tools.checks import check_bijector
 from tfp_flows.training.files import load_distribution, save_distribution
+from tfp_flows.training.flow_matching import FlowMatchingModel
 from tfp_flows.training.model import FlowModel
 
 __version__ = "0.1.0"
@@ -38,10 +45,17 @@ __all__ = [
     "ContinuousFlow",
     "FixedStep",
     "FlowBijector",
+    "FlowMatchingModel",
     "FlowModel",
     "InvertibleConv1x1",
+    "LeakyReLU",
+    "Linear",
+    "MaskedAutoregressive",
     "MultiScale",
+    "Planar",
+    "Radial",
     "Repeat",
+    "SinhArcsinh",
     "SplineCoupling",
     "Squeeze",
     "center",
@@ -53,6 +67,7 @@ __all__ = [
     "glow",
     "load_distribution",
     "logit",
+    "maf",
     "masks",
     "nets",
     "nice",

@@ -111,6 +111,12 @@ def conv_coupling(net):
     return tff.AffineCoupling(CHECKERBOARD, tff.nets.ConvNet(4, "tanh"))
 
 
+def masked_autoregressive(net, **keywords):
+    """An autoregressive layer with a network that knows the order of values."""
+    made = tff.nets.MADE((8,), "tanh")
+    return tff.MaskedAutoregressive(4, made, bins=4, **keywords)
+
+
 TABLE = {
     "additive": Row(lambda net: tff.AdditiveCoupling(HALF, net())),
     "affine": Row(lambda net: tff.AffineCoupling(HALF, net())),
@@ -132,6 +138,23 @@ TABLE = {
     "spline_circular": Row(
         lambda net: tff.SplineCoupling(HALF, net(), bins=4, tails="circular")
     ),
+    "maf": Row(masked_autoregressive),
+    "maf_spline": Row(functools.partial(masked_autoregressive, transform="spline")),
+    "maf_condition": Row(
+        functools.partial(masked_autoregressive, condition_shape=CONDITION),
+        condition=CONDITION,
+    ),
+    "iaf": Row(lambda net: tfb.Invert(masked_autoregressive(net))),
+    "linear_full": Row(lambda net: tff.Linear(4, kind="full"), xla=False),
+    "linear_triangular": Row(lambda net: tff.Linear(4, kind="triangular")),
+    "linear_lu": Row(lambda net: tff.Linear(4, kind="lu")),
+    "linear_householder": Row(
+        lambda net: tff.Linear(4, kind="householder", reflections=3)
+    ),
+    "sinh_arcsinh": Row(lambda net: tff.SinhArcsinh(4)),
+    "leaky_relu": Row(lambda net: tff.LeakyReLU(4)),
+    "planar": Row(lambda net: tff.Planar(4)),
+    "radial": Row(lambda net: tff.Radial(4)),
     "actnorm": Row(lambda net: tff.ActNorm(4)),
     "actnorm_image": Row(lambda net: tff.ActNorm(2), IMAGE),
     "conv1x1": Row(lambda net: tff.InvertibleConv1x1(4)),
@@ -146,12 +169,12 @@ TABLE = {
     "conditional_affine": Row(prior, IMAGE, CONDITION),
     "conditioned": Row(conditioned),
     "multiscale": Row(two_levels, (32,)),
-    "repeat": Row(lambda net: tff.Repeat(pair(net), 3, mode="unrolled"), calls=6),
+    "repeat": Row(lambda net: tff.Repeat(pair(net), 2, mode="unrolled"), calls=4),
     "repeat_loop": Row(
         lambda net: tff.Repeat(glow_step(net), 3, mode="loop"), calls=3, traced=1
     ),
     "repeat_condition": Row(
-        lambda net: tff.Repeat(pair(net, CONDITION), 2), condition=CONDITION, calls=4
+        lambda net: tff.Repeat(pair(net, CONDITION), 1), condition=CONDITION
     ),
     "inverted": Row(lambda net: tfb.Invert(tff.AffineCoupling(HALF, net()))),
     "among_tfps": Row(among_tfps),
@@ -319,10 +342,8 @@ def test_a_value_and_its_log_det_call_each_network_once(case, chained):
     bijector = tfb.Chain([tfb.Scale(np.float64(2.0)), case.bijector])
     bijector = bijector if chained else case.bijector
     inputs = case.inputs()
-    for direction in (case.forward, case.inverse):
-        v = inputs[0]
-        if direction == case.inverse:
-            v = case.forward(*inputs, bijector=bijector)[0]
+    # y of the bijector alone will do as an input of the chain's inverse too.
+    for direction, v in ((case.forward, inputs[0]), (case.inverse, case.eager[0])):
         run = functools.partial(direction, v, *inputs[1:], bijector=bijector)
         assert counted(case, run) == due
         graph = tf.function(run, autograph=False)
@@ -340,23 +361,18 @@ def test_graphs_and_xla_equal_eager_execution(case):
 def test_any_batch_shape(case):
     several = case.inputs(batch=(3, 1, 2))
     flat = [tf.reshape(t, [6, *t.shape[3:]]) for t in several]
-    expected = case.both(*flat)
-    found = [
-        np.broadcast_to(part, (3, 1, 2)) if part.shape.rank == 0 else part
-        for part in case.both(*several)
-    ]
-    for part, flat_part in zip(found, expected, strict=True):
-        flat_part = np.asarray(flat_part)
-        event = flat_part.shape[1:]
-        assert part.shape == (3, 1, 2, *event)
-        assert_near(np.reshape(part, (6, *event)), flat_part, 1e-12, "several axes")
-    alone = case.both(*[t[0] for t in flat])
-    for part, flat_part in zip(alone, expected, strict=True):
-        first = flat_part if flat_part.shape.rank == 0 else flat_part[0]
-        assert part.shape == first.shape
-        assert_near(part, first, 1e-12, "no batch axis")
-    graph = case.measured(*flat)[0]
-    assert_all_near(graph, expected, 1e-12, "unknown batch size")
+    # This graph was traced without knowing the batch size.
+    expected = case.measured(*flat)[0]
+    for found, part in zip(case.both(*several), expected, strict=True):
+        if found.shape.rank == part.shape.rank == 0:
+            assert found == part, "constant log-det"
+            continue
+        assert found.shape == (3, 1, 2, *part.shape[1:])
+        assert_near(tf.reshape(found, part.shape), part, 1e-12, "several axes")
+    for found, part in zip(case.both(*[t[0] for t in flat]), expected, strict=True):
+        first = part if part.shape.rank == 0 else part[0]
+        assert found.shape == first.shape
+        assert_near(found, first, 1e-12, "no batch axis")
 
 
 def test_a_copy_shares_the_weights(case):

@@ -1,24 +1,37 @@
 """A small finished run that the verbs' tests share, and a way to call verbs."""
 
+import contextlib
+import dataclasses
+import io
+
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from tfp_flows.cli import app
+from tfp_flows.cli import main
 
 COLUMNS = ("acid", "sugar", "colour")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    exit_code: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture(scope="session")
 def invoke():
     """Calls a verb in this process and returns its exit code and output."""
-    runner = CliRunner()
 
     def call(*arguments):
-        result = runner.invoke(app, [str(argument) for argument in arguments])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+            pytest.raises(SystemExit) as caught,
+        ):
+            main([str(argument) for argument in arguments])
+        return Result(caught.value.code, stdout.getvalue(), stderr.getvalue())
 
     return call
 
@@ -41,17 +54,23 @@ def run(tmp_path_factory, invoke, table):
         "train", "--data", table, "--flow", "real_nvp", "--couplings", 2,
         "--hidden-units", "16", "--epochs", 3, "--batch-size", 64, "--out", out,
     )  # fmt: skip
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, result.stderr
     return out
 
 
 @pytest.fixture(scope="session")
-def image_run(tmp_path_factory, invoke):
-    """The folder of a finished run on digits, with a very small flow."""
+def printed(tmp_path_factory, invoke):
+    """What a run on digits with a very small flow printed, and its folder."""
     out = tmp_path_factory.mktemp("runs") / "digits"
     result = invoke(
         "train", "--data", "digits", "--flow", "real_nvp", "--couplings", 2,
         "--hidden-units", "16", "--epochs", 1, "--batch-size", 256, "--out", out,
     )  # fmt: skip
-    assert result.exit_code == 0, result.output
-    return out
+    assert result.exit_code == 0, result.stderr
+    return result.stdout, out
+
+
+@pytest.fixture(scope="session")
+def image_run(printed):
+    """The folder of a finished run on digits, with a very small flow."""
+    return printed[1]

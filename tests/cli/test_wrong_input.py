@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+VERBS = ("train", "evaluate", "sample", "export", "check")
 GOOD = ("--flow", "real_nvp", "--epochs", "1")
 
 
@@ -10,11 +11,11 @@ def refuse(invoke, tmp_path, arguments, message):
     """Calls a verb that must refuse, and checks how it does."""
     before = sorted(tmp_path.rglob("*"))
     result = invoke(*arguments)
-    assert result.exit_code == 2, result.output
-    assert message in " ".join(result.stderr.split())
-    assert "Traceback" not in result.stderr
+    assert result.exit_code == 2, result.stderr
+    assert message in result.stderr
+    assert result.stderr.startswith("tfp-flows: ")
+    assert result.stderr.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
-    return result.stderr
 
 
 BROKEN_TABLES = {
@@ -31,10 +32,7 @@ def test_broken_tables(invoke, tmp_path, case):
     text, message = BROKEN_TABLES[case]
     path, out = tmp_path / "table.csv", tmp_path / "run"
     path.write_text(text)
-    stderr = refuse(
-        invoke, tmp_path, ("train", "--data", path, *GOOD, "--out", out), message
-    )
-    assert len(stderr.strip().splitlines()) == 1
+    refuse(invoke, tmp_path, ("train", "--data", path, *GOOD, "--out", out), message)
 
 
 WRONG_TRAINING = {
@@ -130,3 +128,11 @@ def test_sample_refuses(run, invoke, tmp_path):
     for option in (("-n", "0"), ("--temperature", "-1")):
         arguments = ("sample", run, "--out", tmp_path / "x.npy", *option)
         refuse(invoke, tmp_path, arguments, "is not in the range")
+
+
+def test_help_and_no_verb(invoke):
+    for arguments in ((), ("--help",), *((v, "--help") for v in VERBS)):
+        result = invoke(*arguments)
+        assert result.exit_code == 0
+        assert "tfp-flows" in result.stdout
+    assert invoke("tarin").exit_code == 2

@@ -1,9 +1,11 @@
 """Fixtures of the serving tests: small flows, and a C program that runs exports."""
 
+import contextlib
 import os
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +114,12 @@ def _packed_tensor(value: np.ndarray) -> bytes:
 
 
 @pytest.fixture(scope="session")
+def build_c():
+    """The function that compiles a C file, `build_c(source, program)`."""
+    return build_with_gcc
+
+
+@pytest.fixture(scope="session")
 def runner_program(tmp_path_factory):
     """Path of the compiled C program."""
     program = tmp_path_factory.mktemp("runner") / "runner"
@@ -145,6 +153,42 @@ def toy_flow() -> tfd.TransformedDistribution:
             ]
         ),
     )
+
+
+@contextlib.contextmanager
+def running_publisher(base):
+    """A process that forks children which export without end."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", str(HERE / "publisher.py"), str(base)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        },
+    )
+    assert process.stdout.readline() == "ready\n"
+
+    def start_child():
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        return int(process.stdout.readline())
+
+    try:
+        yield start_child
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        process.wait(timeout=60)
+
+
+@pytest.fixture
+def publisher():
+    """`with publisher(base) as start_child: pid = start_child()`."""
+    return running_publisher
 
 
 @pytest.fixture(scope="session")

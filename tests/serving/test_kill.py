@@ -4,47 +4,12 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
 from tfp_flows.serving.versions import existing_versions
-
-HERE = Path(__file__).parent
-
-
-@contextlib.contextmanager
-def publisher(base):
-    """A process that forks children which export without end."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", str(HERE / "publisher.py"), str(base)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(HERE.parents[1]),
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        },
-    )
-    assert process.stdout.readline() == "ready\n"
-
-    def start_child():
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        return int(process.stdout.readline())
-
-    try:
-        yield start_child
-    finally:
-        process.stdin.close()
-        process.stdout.close()
-        process.wait(timeout=60)
 
 
 def staged(base):
@@ -87,7 +52,7 @@ def kill_in_the_middle(base, start_child, generator):
 @pytest.mark.parametrize(
     "kills", [3, pytest.param(20, marks=pytest.mark.slow)], ids=str
 )
-def test_killed_exports_leave_only_complete_versions(tmp_path, kills):
+def test_killed_exports_leave_only_complete_versions(tmp_path, publisher, kills):
     generator = random.Random(kills)
     interrupted, complete = 0, set()
     with publisher(tmp_path) as start_child:

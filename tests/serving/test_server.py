@@ -1,9 +1,10 @@
 """The local server answers as TF Serving does, over REST and gRPC."""
 
-import concurrent.futures
 import json
 import shutil
 import socket
+import threading
+import time
 
 import grpc
 import numpy as np
@@ -273,21 +274,21 @@ def test_swaps_to_a_new_version_while_requests_run(toy, tmp_path):
     export_saved_model(flow, tmp_path / "flow", warmup=False)
     model = ServedModel(tmp_path / "flow")
     model.poll()
-    expected = flow.log_prob(x).numpy()
+    polling = threading.Thread(target=model.poll)
     with model.version() as old:
         export_saved_model(flow, tmp_path / "flow", warmup=False)
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            polled = pool.submit(model.poll)
-            # The swap waits for this request, new requests do not wait for the swap.
-            while model.status()[0].state != "AVAILABLE" or len(model.status()) < 2:
-                pass
-            with model.version() as new:
-                assert new.number == 2
-            states = {line.number: line.state for line in model.status()}
-            assert states == {2: "AVAILABLE", 1: "UNLOADING"}
-            answer = old.run("log_prob", {"x": x})["log_prob"]
-            np.testing.assert_allclose(answer, expected, rtol=1e-6)
-    polled.result()
+        polling.start()
+        # The swap waits for this request; new requests do not wait for the swap.
+        wanted = {2: "AVAILABLE", 1: "UNLOADING"}
+        end = time.monotonic() + 60
+        while {line.number: line.state for line in model.status()} != wanted:
+            assert time.monotonic() < end, model.status()
+            time.sleep(0.01)
+        with model.version() as new:
+            assert new.number == 2
+        answer = old.run("log_prob", {"x": x})["log_prob"]
+        np.testing.assert_allclose(answer, flow.log_prob(x), rtol=1e-6)
+    polling.join(timeout=60)
     states = {line.number: line.state for line in model.status()}
     assert states == {2: "AVAILABLE", 1: "END"}
     model.close()

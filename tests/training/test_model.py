@@ -119,6 +119,20 @@ def test_layer_losses_are_added():
     np.testing.assert_allclose(logs["loss"] - logs["nll"], 4.0, rtol=1e-4)
 
 
+def test_dropout_acts_in_fit_and_nowhere_else():
+    keras.utils.set_random_seed(0)
+    model = compiled(tff.real_nvp((2,), couplings=2, dropout=0.5), 0.0)
+    model.adapt(X)
+    for variable in model.distribution.trainable_variables:
+        variable.assign_add(0.2 * tf.random.stateless_normal(variable.shape, [1, 2]))
+    exact = model.evaluate(X, verbose=0, return_dict=True)["nll"]
+    first, second = model.fit(X, epochs=2, shuffle=False, verbose=0).history["nll"]
+    assert abs(first - second) > 1e-3
+    assert abs(first - exact) > 1e-3
+    again = model.evaluate(X, verbose=0, return_dict=True)["nll"]
+    np.testing.assert_allclose(again, exact, rtol=1e-6)
+
+
 def test_a_held_latent_is_not_stale_after_fit():
     model = compiled(small_flow())
     model.adapt(X)

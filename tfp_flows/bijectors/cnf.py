@@ -120,7 +120,9 @@ class ContinuousFlow(FlowBijector):
         """Shape of one condition, or None."""
         return self._condition_shape
 
-    def velocity_at(self, t: tf.Tensor, z: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def velocity_at(
+        self, t: tf.Tensor, z: tf.Tensor, condition: Any = None
+    ) -> tf.Tensor:
         """Computes `f(t, z)`, as flow matching needs it.
 
         Args:

@@ -81,7 +81,8 @@ class FixedStep(Solver):
         _check_choice("gradient", gradient, ("direct", "adjoint"))
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(
-                f"Argument `steps` must be a positive integer. Received: steps={steps!r}"
+                "Argument `steps` must be a positive integer. "
+                f"Received: steps={steps!r}"
             )
         self.method = method
         self.steps = steps

@@ -40,9 +40,7 @@ class PathMonitor(keras.Layer):
     ) -> None:
         """Takes the number of evaluations and the integrals, `[n]` each, or none."""
         if training:
-            for weight, energy in zip(
-                self._weights_in_use(), energies, strict=True
-            ):
+            for weight, energy in zip(self._weights_in_use(), energies, strict=True):
                 self.add_loss(weight * tf.reduce_mean(energy))
         if training is not None:
             self.nfe.update_state(tf.cast(evaluations, tf.float32))

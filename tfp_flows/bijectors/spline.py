@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,9 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.coupling import Coupling, _like_batch
 from tfp_flows.bijectors.masks import Mask
-from tfp_flows.bijectors.spline_math import find_bin, forward_in_bin, inverse_in_bin
-
-TAILS = ("linear", "circular")
+from tfp_flows.bijectors.spline_math import Spline
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -88,15 +86,11 @@ class SplineCoupling(Coupling):
             ValueError: If an argument is out of its range.
         """
         parameters = dict(locals())
-        _check_arguments(bins, bound, tails, min_bin, min_slope)
-        self._bins = bins
-        self._bound = float(bound)
-        self._circular = tails == "circular"
-        self._minima = {"min_bin": float(min_bin), "min_slope": float(min_slope)}
+        self._spline = Spline(bins, float(bound), tails, min_bin, min_slope)
         super().__init__(
             mask,
             conditioner,
-            parameters_per_value=3 * bins + (1 if self._circular else -1),
+            parameters_per_value=self._spline.parameters_per_value,
             condition_shape=condition_shape,
             dtype=dtype,
             validate_args=validate_args,
@@ -107,76 +101,15 @@ class SplineCoupling(Coupling):
     def _transform(
         self, x: tf.Tensor, parameters: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._bend(forward_in_bin, x, parameters, inverse=False)
+        return self._spline.forward(self._with_batch_of(x, parameters), parameters)
 
     def _untransform(
         self, y: tf.Tensor, parameters: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._bend(inverse_in_bin, y, parameters, inverse=True)
+        return self._spline.inverse(self._with_batch_of(y, parameters), parameters)
 
-    def _bend(
-        self, in_bin: Callable, value: tf.Tensor, parameters: tf.Tensor, inverse: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        if self._condition_shape is not None:
-            value = _like_batch(value, parameters)
-        k = self._bins
-        flat = tf.reshape(value, [-1])
-        rows = tf.reshape(parameters, [-1, 3 * k + (1 if self._circular else -1)])
-        if self._circular:
-            raw_widths, raw_heights, raw_slopes, turn = tf.split(rows, [k, k, k, 1], -1)
-            raw_slopes = tf.concat([raw_slopes, raw_slopes[:, :1]], -1)
-            turn = tf.squeeze(turn, -1)
-            inside = self._wrapped(flat - turn if inverse else flat)
-        else:
-            raw_widths, raw_heights, raw_slopes = tf.split(rows, [k, k, k - 1], -1)
-            raw_slopes = tf.pad(raw_slopes, [[0, 0], [1, 1]])
-            inside = tf.clip_by_value(flat, -self._bound, self._bound)
-        here = find_bin(
-            inside,
-            raw_widths,
-            raw_heights,
-            raw_slopes,
-            bound=self._bound,
-            by_height=inverse,
-            **self._minima,
-        )
-        bent, log_derivative = in_bin(inside, here)
-        if self._circular:
-            bent = bent if inverse else self._wrapped(bent + turn)
-        else:
-            # `inside` is a safe stand-in for values beyond the borders, so the
-            # spline's gradient is finite where its result is not used.
-            within = tf.abs(flat) <= self._bound
-            bent = tf.where(within, bent, flat)
-            log_derivative = tf.where(
-                within, log_derivative, tf.zeros_like(log_derivative)
-            )
-        return tf.reshape(bent, tf.shape(value)), tf.reshape(
-            log_derivative, tf.shape(value)
-        )
-
-    def _wrapped(self, angle: tf.Tensor) -> tf.Tensor:
-        return tf.math.floormod(angle + self._bound, 2.0 * self._bound) - self._bound
-
-
-def _check_arguments(
-    bins: Any, bound: float, tails: str, min_bin: float, min_slope: float
-) -> None:
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 2:
-        raise ValueError(
-            f"Argument `bins` must be an integer of at least 2. Received: bins={bins!r}"
-        )
-    if not bound > 0.0:
-        raise ValueError(f"Argument `bound` must be positive. Received: bound={bound}")
-    if tails not in TAILS:
-        raise ValueError(f"Argument `tails` must be one of {TAILS}. Received: {tails!r}")
-    if not 0.0 < min_bin * bins < 1.0:
-        raise ValueError(
-            "Argument `min_bin` must lie between 0 and 1 / bins. "
-            f"Received: min_bin={min_bin} with bins={bins}"
-        )
-    if not 0.0 < min_slope < 1.0:
-        raise ValueError(
-            "Argument `min_slope` must lie between 0 and 1. "
-            f"Received: min_slope={min_slope}"
-        )
+    def _with_batch_of(self, value: tf.Tensor, parameters: tf.Tensor) -> tf.Tensor:
+        """Repeats values over batch axes that only the condition has."""
+        if self._condition_shape is None:
+            return value
+        return _like_batch(value, parameters)

@@ -1,12 +1,123 @@
-"""Monotone rational-quadratic splines: bins, and the map inside one bin."""
+"""Monotone rational-quadratic splines: bins, the map inside one bin, the tails."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+TAILS = ("linear", "circular")
+
+
+@dataclasses.dataclass(frozen=True)
+class Spline:
+    """The elementwise map of `SplineCoupling`, whose docstring says what it does.
+
+    Attributes:
+        bins: Number of bins `K`.
+        bound: Half the side of the square on which the spline bends.
+        tails: `"linear"` or `"circular"`.
+        min_bin: Smallest width and height of a bin, as a share of the side.
+        min_slope: Smallest slope at a knot.
+    """
+
+    bins: int = 8
+    bound: float = 5.0
+    tails: str = "linear"
+    min_bin: float = 1e-3
+    min_slope: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Refuses values out of range."""
+        if type(self.bins) is not int or self.bins < 2:
+            raise ValueError(
+                "Argument `bins` must be an integer of at least 2. "
+                f"Received: bins={self.bins!r}"
+            )
+        if not self.bound > 0.0:
+            raise ValueError(
+                f"Argument `bound` must be positive. Received: bound={self.bound}"
+            )
+        if self.tails not in TAILS:
+            raise ValueError(
+                f"Argument `tails` must be one of {TAILS}. Received: {self.tails!r}"
+            )
+        if not 0.0 < self.min_bin * self.bins < 1.0:
+            raise ValueError(
+                "Argument `min_bin` must lie between 0 and 1 / bins. "
+                f"Received: min_bin={self.min_bin} with bins={self.bins}"
+            )
+        if not 0.0 < self.min_slope < 1.0:
+            raise ValueError(
+                "Argument `min_slope` must lie between 0 and 1. "
+                f"Received: min_slope={self.min_slope}"
+            )
+
+    @property
+    def parameters_per_value(self) -> int:
+        """Number of parameters that one value's spline has."""
+        return 3 * self.bins + (1 if self.tails == "circular" else -1)
+
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> tuple:
+        """Returns the values of `[..., v]` and their log-derivatives.
+
+        Args:
+            x: Values `[..., v]`.
+            parameters: Parameters `[..., v * parameters_per_value]`, those of one
+                value beside each other.
+        """
+        return self._bend(x, parameters, inverse=False)
+
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> tuple:
+        """Undoes `forward`; returns the log-derivatives of the inverse."""
+        return self._bend(y, parameters, inverse=True)
+
+    def _bend(self, value: tf.Tensor, parameters: tf.Tensor, inverse: bool) -> tuple:
+        flat = tf.reshape(value, [-1])
+        rows = tf.reshape(parameters, [-1, self.parameters_per_value])
+        bend = self._on_circle if self.tails == "circular" else self._on_line
+        bent, log_derivative = bend(flat, rows, inverse)
+        shape = tf.shape(value)
+        bent, log_derivative = (tf.reshape(t, shape) for t in (bent, log_derivative))
+        bent.set_shape(value.shape)
+        log_derivative.set_shape(value.shape)
+        return bent, log_derivative
+
+    def _on_line(self, value: tf.Tensor, rows: tf.Tensor, inverse: bool) -> tuple:
+        *extents, slopes = tf.split(rows, [self.bins, self.bins, self.bins - 1], -1)
+        slopes = tf.pad(slopes, [[0, 0], [1, 1]])
+        # A safe stand-in for values beyond the borders, so that the spline's
+        # gradient is finite where its result is not used.
+        inside = tf.clip_by_value(value, -self.bound, self.bound)
+        bent, log_derivative = self._in_bin(inside, (*extents, slopes), inverse)
+        within = tf.abs(value) <= self.bound
+        zeros = tf.zeros_like(log_derivative)
+        return tf.where(within, bent, value), tf.where(within, log_derivative, zeros)
+
+    def _on_circle(self, angle: tf.Tensor, rows: tf.Tensor, inverse: bool) -> tuple:
+        *extents, slopes, turn = tf.split(rows, [self.bins] * 3 + [1], -1)
+        slopes = tf.concat([slopes, slopes[:, :1]], -1)
+        turn = tf.squeeze(turn, -1)
+        start = self._wrapped(angle - turn if inverse else angle)
+        bent, log_derivative = self._in_bin(start, (*extents, slopes), inverse)
+        return bent if inverse else self._wrapped(bent + turn), log_derivative
+
+    def _in_bin(self, value: tf.Tensor, raw: tuple, inverse: bool) -> tuple:
+        here = find_bin(
+            value,
+            *raw,
+            bound=self.bound,
+            min_bin=self.min_bin,
+            min_slope=self.min_slope,
+            by_height=inverse,
+        )
+        return inverse_in_bin(value, here) if inverse else forward_in_bin(value, here)
+
+    def _wrapped(self, angle: tf.Tensor) -> tf.Tensor:
+        return tf.math.floormod(angle + self.bound, 2.0 * self.bound) - self.bound
 
 
 class Bin(NamedTuple):

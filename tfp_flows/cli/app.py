@@ -1,17 +1,24 @@
 """The `tfp-flows` program: one verb a file."""
 
+import sys
+from collections.abc import Sequence
+
 import typer
 
 from tfp_flows.cli.check import check
+from tfp_flows.cli.errors import WRONG_INPUT
 from tfp_flows.cli.evaluate import evaluate
 from tfp_flows.cli.export import export
 from tfp_flows.cli.sample import sample
 from tfp_flows.cli.train import train
 
+# What typer raises for options it cannot read; it exports only the subclass.
+UsageError = typer.BadParameter.__base__ or typer.BadParameter
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="tfp-flows",
     help="Train, judge, sample and serve normalizing flows.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -19,6 +26,22 @@ for verb in (train, evaluate, sample, export, check):
     app.command()(verb)
 
 
-def main() -> None:
-    """Runs the program; `tfp-flows --help` shows what it can do."""
-    app(prog_name="tfp-flows")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the program; `tfp-flows --help` shows what it can do.
+
+    Args:
+        arguments: The command line without the program's name; None for that of this
+            process.
+
+    Raises:
+        SystemExit: Always: 0 when all went well, 2 for wrong input, 1 for a failure.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        code = app(arguments, prog_name="tfp-flows", standalone_mode=False)
+    except UsageError as error:
+        typer.echo(f"tfp-flows: {error.format_message()}", err=True)
+        sys.exit(WRONG_INPUT)
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
+    sys.exit(code or 0)

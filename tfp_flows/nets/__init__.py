@@ -2,8 +2,9 @@
 
 from tfp_flows.nets.conditioner import Conditioner
 from tfp_flows.nets.convnet import ConvNet
+from tfp_flows.nets.made import MADE
 from tfp_flows.nets.mlp import MLP
 from tfp_flows.nets.velocity import VelocityNet
 from tfp_flows.nets.zero_conv import ZeroConv2D
 
-__all__ = ["MLP", "Conditioner", "ConvNet", "VelocityNet", "ZeroConv2D"]
+__all__ = ["MADE", "MLP", "Conditioner", "ConvNet", "VelocityNet", "ZeroConv2D"]

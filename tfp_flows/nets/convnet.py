@@ -102,8 +102,11 @@ class ConvNet(Conditioner):
             else None
         )
         self._first = self._conv(3, channels)
-        sizes = [3, 3] * self.blocks if self.residual else [1]
-        self._middle = [self._conv(size, width) for size in sizes]
+        self._middle = (
+            [self._conv(3, width) for _ in range(2 * self.blocks)]
+            if self.residual
+            else [self._dense(width)]
+        )
         self._head = ZeroConv2D(
             output_shape[-1], 1 if self.residual else 3, dtype=self.dtype_policy
         )
@@ -127,6 +130,16 @@ class ConvNet(Conditioner):
             dtype=self.dtype_policy,
         )
         layer.build((None, None, None, channels))
+        return layer
+
+    def _dense(self, channels: int) -> keras.layers.Dense:
+        """Makes a 1x1 convolution, which is a dense layer at every position."""
+        layer = keras.layers.Dense(
+            self.hidden_channels,
+            kernel_initializer="he_normal",
+            dtype=self.dtype_policy,
+        )
+        layer.build((None, channels))
         return layer
 
     def _projection(self, condition_shape: Shape) -> keras.layers.Dense:
@@ -161,7 +174,9 @@ class ConvNet(Conditioner):
             for first, second in pairs:
                 h += second(active(first(self.activation(h))))
         else:
-            h = self._middle[0](active(h))
+            # In two dimensions this is one matrix product.
+            flat = keras.ops.reshape(active(h), (-1, self.hidden_channels))
+            h = keras.ops.reshape(self._middle[0](flat), (-1, *h.shape[1:]))
         return self._head(active(h))
 
     def _stacked(self, inputs: Any, condition: Any) -> Any:

@@ -13,10 +13,7 @@ from tfp_flows.nets.mlp import _positive_widths
 
 
 class MaskedDense(keras.Layer):
-    """A dense layer of which a mask keeps some connections.
-
-        y = x (W * M) + b
-    """
+    """A dense layer `y = x (W * M) + b` of which the mask `M` keeps connections."""
 
     def __init__(self, mask: np.ndarray, initializer: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -26,8 +23,9 @@ class MaskedDense(keras.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Makes the kernel and the bias."""
-        self.kernel = self.add_weight(self._mask.shape, self._initializer, name="kernel")
-        self.bias = self.add_weight((self._mask.shape[1],), "zeros", name="bias")
+        shape = self._mask.shape
+        self.kernel = self.add_weight(shape, self._initializer, name="kernel")
+        self.bias = self.add_weight(shape[1:], "zeros", name="bias")
         self.built = True
 
     def call(self, x: Any) -> Any:
@@ -40,10 +38,10 @@ class MaskedDense(keras.Layer):
 class MADE(Conditioner):
     """Masked dense layers: parameters of value k depend on values before k only.
 
-    Each hidden unit has a degree `m`: it sees the values that come before the
-    `m`-th in the order, and the parameters of a value see the units of its own
-    degree or a smaller one. Degrees are dealt out evenly, in cycles, so the masks
-    follow from the shapes alone. Conditions are seen by all units.
+    Each hidden unit has a degree `m`: it sees the first `m` values in the order, and
+    the parameters of the k-th value see the units of degrees below `k`. Degrees are
+    dealt out evenly, in cycles, so the masks follow from the shapes alone. Conditions
+    are seen by all units.
 
     Inputs are vectors `[n, d]` with `d >= 2`, outputs `[n, d * parameters]`, the
     parameters of one value beside each other. The last layer starts at zero.
@@ -91,16 +89,18 @@ class MADE(Conditioner):
             )
         order = np.arange(1, d + 1)
         order = order[::-1] if self.reverse else order
+        # Units of degree 0 see no value, and bring the condition to the first one.
+        lowest = 1 if condition_shape is None else 0
         degrees = [order]
         for units in self.hidden_units:
-            degrees.append(1 + np.arange(units) % (d - 1))
-        self._layers_ = []
+            degrees.append(lowest + np.arange(units) % (d - lowest))
+        self._masked_layers = []
         for before, after in zip(degrees[:-1], degrees[1:], strict=True):
             mask = before[:, np.newaxis] <= after[np.newaxis, :]
-            self._layers_.append(self._masked(mask, "glorot_uniform"))
+            self._masked_layers.append(self._masked(mask, "glorot_uniform"))
         last = np.repeat(order, size(output_shape) // d)
         mask = degrees[-1][:, np.newaxis] < last[np.newaxis, :]
-        self._layers_.append(self._masked(mask, "zeros"))
+        self._masked_layers.append(self._masked(mask, "zeros"))
         self._from_condition = None
         if condition_shape is not None:
             self._from_condition = keras.layers.Dense(
@@ -113,11 +113,11 @@ class MADE(Conditioner):
 
     def call(self, inputs: Any, condition: Any = None) -> Any:
         """Maps `[n, d]` to `[n, *output_shape]`."""
-        h = self._layers_[0](inputs)
+        h = self._masked_layers[0](inputs)
         if condition is not None:
             flat = keras.ops.reshape(condition, (-1, size(condition.shape[1:])))
             h = h + self._from_condition(keras.ops.cast(flat, h.dtype))
-        for layer in self._layers_[1:]:
+        for layer in self._masked_layers[1:]:
             h = layer(self.activation(h))
         output_shape = self._connection["output_shape"]
         if len(output_shape) == 1:

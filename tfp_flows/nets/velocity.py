@@ -136,9 +136,7 @@ class VelocityNet(Conditioner):
         arguments = {"kernel_initializer": initializer, "dtype": self.dtype_policy}
         if self.kernel_size is None:
             return keras.layers.Dense(units, **arguments)
-        return keras.layers.Conv2D(
-            units, self.kernel_size, padding="same", **arguments
-        )
+        return keras.layers.Conv2D(units, self.kernel_size, padding="same", **arguments)
 
     def call(self, inputs: Any, time: Any, condition: Any = None) -> Any:
         """Returns the velocities of `[n, *event]` at `time`, a scalar or `[n]`."""

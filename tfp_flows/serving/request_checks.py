@@ -26,7 +26,7 @@ def checked_rows(name: str, x: tf.Tensor, event_shape: Sequence[int]) -> tf.Tens
         `x` with its static shape set.
     """
     x = _with_shape(name, x, ["batch", *event_shape])
-    rows = tf.shape(x)[0]
+    rows = _shape(x)[0]
     sentence = tf.strings.join(
         [name, ": expected at least one row, received shape ", _shape_text(x), "."]
     )
@@ -77,32 +77,25 @@ def checked_range(
     return after(tf.reduce_all(inside), sentence, x)
 
 
-def checked_same_rows(name: str, x: tf.Tensor, rows: tf.Tensor, of: str) -> tf.Tensor:
-    """Requires `x` to have `rows` rows, as many as the input `of`.
-
-    Args:
-        name: Name of the input.
-        x: The input, `[batch, ...]`.
-        rows: The number of rows that is needed.
-        of: The input that sets this number.
-
-    Returns:
-        `x`.
-    """
-    received = tf.shape(x)[0]
+def checked_same_rows(
+    name: str, x: tf.Tensor, other_name: str, other: tf.Tensor
+) -> tf.Tensor:
+    """Requires `x` to have as many rows as another input has."""
+    received, wanted = _shape(x)[0], _shape(other)[0]
     sentence = tf.strings.join(
         [
             name,
-            f": expected as many rows as `{of}` has, ",
-            tf.strings.as_string(rows),
+            f": expected as many rows as `{other_name}` has, ",
+            tf.strings.as_string(wanted),
             ", received ",
             tf.strings.as_string(received),
             ".",
         ]
     )
-    x = after(tf.equal(received, rows), sentence, x)
+    x = after(tf.equal(received, wanted), sentence, x)
     # As in `_with_shape`: keeps what follows from being held against the check.
-    return tf.reshape(x, tf.concat([[received], x.shape[1:]], axis=0))
+    row_shape = tf.constant(x.shape[1:].as_list(), tf.int64)
+    return tf.reshape(x, tf.concat([[received], row_shape], axis=0))
 
 
 def after(condition: tf.Tensor, sentence: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
@@ -122,10 +115,11 @@ def _with_shape(name: str, x: tf.Tensor, dimensions: Sequence[int | str]) -> tf.
     wanted = [-1 if isinstance(size, str) else int(size) for size in dimensions]
     # A fixed number of entries, so that comparing never fails whatever the rank.
     # The entry after the last is -1 exactly if the rank is not larger than wanted.
-    received = tf.concat([tf.shape(x), tf.fill([rank + 1], -1)], axis=0)[: rank + 1]
+    filler = tf.fill([rank + 1], tf.constant(-1, tf.int64))
+    received = tf.concat([_shape(x), filler], axis=0)[: rank + 1]
     any_size = tf.constant([isinstance(size, str) for size in dimensions] + [False])
     same = tf.logical_or(
-        tf.equal(received, tf.constant([*wanted, -1], tf.int32)),
+        tf.equal(received, tf.constant([*wanted, -1], tf.int64)),
         tf.logical_and(any_size, received >= 0),
     )
     shape = "shape [" + ", ".join(map(str, dimensions)) + "]"
@@ -139,6 +133,11 @@ def _with_shape(name: str, x: tf.Tensor, dimensions: Sequence[int | str]) -> tf.
     return tf.reshape(after(tf.reduce_all(same), sentence, x), wanted)
 
 
+def _shape(x: tf.Tensor) -> tf.Tensor:
+    """The shape in 64 bits: an empty tensor may claim axes of any length."""
+    return tf.shape(x, out_type=tf.int64)
+
+
 def _shape_text(x: tf.Tensor) -> tf.Tensor:
-    sizes = tf.strings.reduce_join(tf.strings.as_string(tf.shape(x)), separator=", ")
+    sizes = tf.strings.reduce_join(tf.strings.as_string(_shape(x)), separator=", ")
     return tf.strings.join(["[", sizes, "]"])

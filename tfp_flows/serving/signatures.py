@@ -89,7 +89,7 @@ def build_signatures(flow: ServedFlow, max_samples: int) -> list[Signature]:
 def _log_prob(flow: ServedFlow) -> Signature:
     def log_prob(x: tf.Tensor, condition: tf.Tensor | None = None) -> Outputs:
         x = checked_finite("x", checked_rows("x", x, flow.event_shape))
-        condition = _checked_condition(flow, condition, tf.shape(x)[0], "x")
+        condition = _checked_condition(flow, condition, "x", x)
         return _densities(flow, flow.log_prob(x, condition))
 
     return Signature("log_prob", _row_inputs(flow, "x", flow.event_shape), log_prob)
@@ -98,7 +98,7 @@ def _log_prob(flow: ServedFlow) -> Signature:
 def _log_prob_uint8(flow: ServedFlow) -> Signature:
     def log_prob(image: tf.Tensor, condition: tf.Tensor | None = None) -> Outputs:
         image = checked_rows("image", image, flow.event_shape)
-        condition = _checked_condition(flow, condition, tf.shape(image)[0], "image")
+        condition = _checked_condition(flow, condition, "image", image)
         # A pixel value v stands for the cell [v, v + 1): take the middle of it.
         x = tf.cast(image, flow.dtype) + 0.5
         return _densities(flow, flow.log_prob(x, condition))
@@ -110,7 +110,7 @@ def _log_prob_uint8(flow: ServedFlow) -> Signature:
 def _encode(flow: ServedFlow) -> Signature:
     def encode(x: tf.Tensor, condition: tf.Tensor | None = None) -> Outputs:
         x = checked_finite("x", checked_rows("x", x, flow.event_shape))
-        condition = _checked_condition(flow, condition, tf.shape(x)[0], "x")
+        condition = _checked_condition(flow, condition, "x", x)
         return _rows("latent", flow.encode(x, condition))
 
     return Signature("encode", _row_inputs(flow, "x", flow.event_shape), encode)
@@ -121,7 +121,7 @@ def _decode(flow: ServedFlow) -> Signature:
 
     def decode(latent: tf.Tensor, condition: tf.Tensor | None = None) -> Outputs:
         latent = checked_finite("latent", checked_rows("latent", latent, shape))
-        condition = _checked_condition(flow, condition, tf.shape(latent)[0], "latent")
+        condition = _checked_condition(flow, condition, "latent", latent)
         return _rows("samples", flow.decode(latent, condition))
 
     return Signature("decode", _row_inputs(flow, "latent", shape), decode)
@@ -157,11 +157,10 @@ def _sample_batch(flow: ServedFlow) -> Signature:
         condition: tf.Tensor | None = None,
     ) -> Outputs:
         seed = checked_rows("seed", seed, [2])
-        rows = tf.shape(seed)[0]
         temperature = checked_rows("temperature", temperature, [])
-        temperature = checked_same_rows("temperature", temperature, rows, "seed")
+        temperature = checked_same_rows("temperature", temperature, "seed", seed)
         temperature = _checked_temperature(flow, temperature)
-        condition = _checked_condition(flow, condition, rows, "seed")
+        condition = _checked_condition(flow, condition, "seed", seed)
         return _rows("samples", flow.sample_rows(seed, temperature, condition))
 
     inputs = {
@@ -191,10 +190,10 @@ def _condition_input(flow: ServedFlow, batch: bool = True) -> dict[str, tf.Tenso
 def _checked_condition(
     flow: ServedFlow,
     condition: tf.Tensor | None,
+    rows_name: str = "",
     rows: tf.Tensor | None = None,
-    of: str = "",
 ) -> tf.Tensor | None:
-    """Checks one condition, or one for each of the `rows` of the input `of`."""
+    """Checks one condition, or one for each row of another input."""
     if condition is None or flow.condition_shape is None:
         return None
     if rows is None:
@@ -202,7 +201,7 @@ def _checked_condition(
         return checked_finite("condition", condition)
     condition = checked_rows("condition", condition, flow.condition_shape)
     condition = checked_finite("condition", condition)
-    return checked_same_rows("condition", condition, rows, of)
+    return checked_same_rows("condition", condition, rows_name, rows)
 
 
 def _checked_temperature(flow: ServedFlow, temperature: tf.Tensor) -> tf.Tensor:

@@ -53,7 +53,8 @@ def check_bijector(
             independent.
         condition: The conditions of those inputs, for a conditional bijector.
         tolerance: Largest `|a - b| / (1 + |b|)` that passes. Defaults to 1e-8 in
-            float64 and 1e-3 in float32; give more for an iterative solver.
+            float64 and 1e-3 in float32 or with a `ContinuousFlow`; give more for an
+            iterative solver of your own.
 
     Returns:
         A report: `report.ok`, `report.rows`, and a table as `str(report)`. An
@@ -114,7 +115,7 @@ def _runs(subject: Subject) -> Finding:
 def _checks(
     subject: Subject, tolerance: float | None
 ) -> dict[str, Callable[[], Finding]]:
-    largest = laws.tolerance(subject.dtype) if tolerance is None else tolerance
+    largest = laws.tolerance(subject) if tolerance is None else tolerance
     return {
         "finite outputs": partial(laws.finite, subject),
         "round trip of x": partial(laws.round_trip_of_x, subject, largest),

@@ -135,8 +135,11 @@ class FlowModel(keras.Model):
 
     # The likelihood, as Keras asks for it.
 
-    def call(self, inputs: Any) -> tf.Tensor:
-        """Returns `log_prob` in nats, one value for each example."""
+    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+        """Returns `log_prob` in nats, one value for each example.
+
+        Keras hands `training` on to the layers inside the distribution.
+        """
         x, condition = _split_inputs(inputs)
         self._check_event(x)
         x = tf.cast(x, self._distribution.dtype)

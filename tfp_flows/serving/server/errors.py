@@ -8,6 +8,8 @@ import re
 import tensorflow as tf
 
 _ASSERTION = re.compile(r"assertion failed: \[(.*?)\]\s*(?:\n|$)", re.DOTALL)
+# What TensorFlow puts around a message.
+_SURROUNDINGS = ("Graph execution error", "Detected at node", "<stack traces", "[[")
 
 
 class Code(enum.Enum):
@@ -51,8 +53,9 @@ def from_tensorflow(error: tf.errors.OpError) -> RequestError:
     found = _ASSERTION.search(message)
     if found:
         return RequestError(found.group(1))
-    lines = [line for line in message.splitlines() if line.strip()]
-    sentence = lines[0] if lines else type(error).__name__
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(_SURROUNDINGS)]
+    sentence = told[0] if told else type(error).__name__
     if isinstance(error, tf.errors.InvalidArgumentError):
         return RequestError(sentence)
     if isinstance(error, tf.errors.ResourceExhaustedError):

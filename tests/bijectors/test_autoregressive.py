@@ -1,0 +1,97 @@
+"""`MaskedAutoregressive`, MAF and IAF, and TFP's class with our network."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def points(n=8, d=4):
+    return np.random.default_rng(1).normal(size=(n, d))
+
+
+def layer(dtype="float64", **kwargs):
+    net = tff.nets.MADE((16, 16), "tanh", dtype=dtype)
+    return tff.MaskedAutoregressive(4, net, dtype=dtype, **kwargs)
+
+
+@pytest.mark.parametrize("transform", ["affine", "spline"])
+def test_inverse_autoregressive_laws(laws, transform):
+    laws(tfb.Invert(layer(transform=transform, bins=4)), points())
+
+
+def test_equals_the_flow_of_tfp(perturbed):
+    net = tff.nets.MADE((16,), "tanh", dtype="float64")
+    ours = tff.MaskedAutoregressive(4, net, log_scale="exp", dtype="float64")
+    perturbed(ours)
+
+    def shift_and_log_scale(y):
+        return tf.reshape(net(y), [-1, 4, 2])
+
+    theirs = tfb.MaskedAutoregressiveFlow(shift_and_log_scale)
+    x = tf.constant(points())
+    np.testing.assert_allclose(ours.forward(x), theirs.forward(x))
+    np.testing.assert_allclose(
+        ours.inverse_log_det_jacobian(x), theirs.inverse_log_det_jacobian(x)
+    )
+
+
+def test_the_flow_of_tfp_trains_and_saves_with_our_network(tmp_path):
+    net = tff.nets.MADE((8,))
+    net.connect((2,), (2, 2))
+    flow = tfd.TransformedDistribution(
+        tfd.Sample(tfd.Normal(0.0, 1.0), [2]),
+        tfb.MaskedAutoregressiveFlow(shift_and_log_scale_fn=net),
+    )
+    model = tff.FlowModel(flow)
+    assert len(model.trainable_weights) == 4
+    model.compile(keras.optimizers.Adam(0.03))
+    x = (points(256, 2) * [0.3, 2.0] + [1.0, -1.0]).astype("float32")
+    nll = model.fit(x, epochs=6, verbose=0).history["nll"]
+    assert nll[-1] < nll[0] - 0.3
+    model.save(tmp_path / "maf.keras")
+    again = keras.models.load_model(tmp_path / "maf.keras")
+    np.testing.assert_array_equal(
+        again.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_maf_and_iaf_train(inverse):
+    flow = tff.maf((3,), layers=3, hidden_units=(16,), inverse=inverse)
+    model = tff.FlowModel(flow)
+    model.compile(keras.optimizers.Adam(0.02))
+    mixing = np.array([[1, 0.9, 0], [0, 0.2, 0.5], [0, 0, 1]])
+    x = (points(256, 3) @ mixing).astype("float32")
+    nll = model.fit(x, epochs=5, verbose=0).history["nll"]
+    assert nll[-1] < nll[0]
+    assert flow.sample(5, seed=1).shape == (5, 3)
+
+
+def test_condition_adds_batch_axes(perturbed):
+    bijector = layer(condition_shape=(2,))
+    perturbed(bijector)
+    x, c = tf.constant(points()[0]), points(5, 2)
+    y = bijector.forward(x, condition=c)
+    assert y.shape == (5, 4)
+    back = bijector.inverse(tf.identity(y), condition=c)
+    np.testing.assert_allclose(back, [x] * 5, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "name"),
+    [
+        ({"transform": "cubic"}, ValueError, "transform"),
+        ({"log_scale": "cubic"}, ValueError, "log_scale"),
+        ({"conditioner": tff.nets.MLP()}, TypeError, "conditioner"),
+    ],
+)
+def test_names_the_argument_that_is_wrong(arguments, error, name):
+    arguments = {"d": 3, "conditioner": tff.nets.MADE((4,)), **arguments}
+    with pytest.raises(error, match=f"`{name}`.*Received"):
+        tff.MaskedAutoregressive(**arguments)

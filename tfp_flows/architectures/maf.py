@@ -1,0 +1,94 @@
+"""`maf`: masked autoregressive flows, or inverse ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow_probability as tfp
+
+from tfp_flows.architectures.assembly import assemble, checked_count, checked_shape
+from tfp_flows.bijectors.actnorm import ActNorm
+from tfp_flows.bijectors.autoregressive import MaskedAutoregressive
+from tfp_flows.bijectors.repeat import Repeat
+from tfp_flows.nets.made import MADE
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def maf(
+    event_shape: int | Sequence[int],
+    *,
+    layers: int = 4,
+    hidden_units: Sequence[int] = (128, 128),
+    activation: Any = "relu",
+    transform: str = "affine",
+    log_scale: str = "soft_clamp",
+    bins: int = 8,
+    bound: float = 5.0,
+    inverse: bool = False,
+    actnorm: bool = True,
+    condition_shape: Sequence[int] | None = None,
+    base: tfd.Distribution | None = None,
+    preprocess: tfb.Bijector | None = None,
+    dtype: Any = None,
+    name: str = "maf",
+) -> tfd.TransformedDistribution:
+    """Builds a masked autoregressive flow whose order of values turns each layer.
+
+    Args:
+        event_shape: Shape of one data point, such as `(2,)`; others are flattened.
+        layers: Number of autoregressive layers, at least 2.
+        hidden_units: Widths of each masked network's hidden layers.
+        activation: Keras activation of the networks.
+        transform: `"affine"`, or `"spline"` for autoregressive spline flows.
+        log_scale: How affine layers bound their scale; see `AffineCoupling`.
+        bins: Number of bins of each spline.
+        bound: Splines bend on `[-bound, bound]`.
+        inverse: Whether to build an inverse autoregressive flow (IAF), which
+            samples in one network call a layer and takes `D` calls for a density.
+        actnorm: Whether to put an `ActNorm` before each pair of layers.
+        condition_shape: Shape of one condition, for a conditional flow.
+        base: Distribution of flat latents; None for a standard normal.
+        preprocess: Bijector on the data's side, such as `tff.logit(levels)`.
+        dtype: Float type of flow and networks; None for Keras's defaults.
+        name: Name of the distribution.
+
+    Returns:
+        A distribution of events of `event_shape`.
+
+    Reference:
+        Papamakarios, Pavlakou, Murray: Masked Autoregressive Flow, 2017,
+        arXiv:1705.07057.
+
+    Example:
+        >>> maf((2,), layers=2, hidden_units=(8,)).event_shape
+        TensorShape([2])
+    """
+    shape = checked_shape(event_shape)
+    checked_count("layers", layers, least=2)
+    d = math.prod(shape)
+
+    def layer(reverse: bool) -> tfb.Bijector:
+        made = MaskedAutoregressive(
+            d,
+            MADE(hidden_units, activation, reverse, dtype=dtype),
+            transform=transform,
+            log_scale=log_scale,
+            bins=bins,
+            bound=bound,
+            condition_shape=condition_shape,
+            dtype=dtype,
+        )
+        return tfb.Invert(made) if inverse else made
+
+    pair = [layer(False), layer(True)]
+    if actnorm:
+        pair.insert(0, ActNorm(d, dtype=dtype))
+    bijectors = [Repeat(tfb.Chain(pair), layers // 2)]
+    if layers % 2:
+        bijectors.append(layer(False))
+    return assemble(
+        shape, bijectors, base=base, preprocess=preprocess, dtype=dtype, name=name
+    )
