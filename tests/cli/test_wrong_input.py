@@ -41,7 +41,7 @@ WRONG_TRAINING = {
     "no data": ([], "Missing option '--data'"),
     "unknown flow": (["--data", "digits", "--flow", "flux"], "'flux' is not one of"),
     "unknown option": (["--data", "digits", "--layers", "3"], "No such option"),
-    "text for number": (["--data", "digits", "--epochs", "few"], "not a valid int"),
+    "text for number": (["--data", "digits", "--epochs", "few"], "'--epochs'"),
     "no epochs": (["--data", "digits", "--epochs", "0"], "`--epochs` must be positive"),
     "rate": (["--data", "digits", "--learning-rate", "-1"], "`--learning-rate` must"),
     "foreign": (["--data", "rings", "--flow", "glow", "--bins", "4"], "`--bins` must"),
@@ -125,9 +125,9 @@ def test_sample_refuses(run, invoke, tmp_path):
         "x.png": "neither images nor points",
     }.items():
         refuse(invoke, tmp_path, ("sample", run, "--out", tmp_path / out), message)
-    for option in (("-n", "0"), ("--temperature", "-1")):
-        arguments = ("sample", run, "--out", tmp_path / "x.npy", *option)
-        refuse(invoke, tmp_path, arguments, "is not in the range")
+    for option, value in (("-n", "0"), ("--temperature", "-1")):
+        arguments = ("sample", run, "--out", tmp_path / "x.npy", option, value)
+        refuse(invoke, tmp_path, arguments, f"'{option}'")
 
 
 def test_help_and_no_verb(invoke):

@@ -196,3 +196,17 @@ def toy():
     """The toy flow and a batch of its data, kept for the whole session."""
     flow = toy_flow()
     return flow, flow.sample(16, seed=(1, 2)).numpy()
+
+
+@pytest.fixture(scope="session")
+def shaken():
+    """Moves the weights of a flow away from their zero-initialized start."""
+
+    def shake(flow):
+        generator = np.random.default_rng(0)
+        for variable in flow.trainable_variables:
+            noise = generator.normal(scale=0.1, size=variable.shape)
+            variable.assign_add(noise.astype(variable.dtype.as_numpy_dtype))
+        return flow
+
+    return shake

@@ -19,17 +19,8 @@ def close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-def shaken(flow):
-    """The flow with weights away from their zero-initialized start."""
-    generator = np.random.default_rng(0)
-    for variable in flow.trainable_variables:
-        noise = generator.normal(scale=0.1, size=variable.shape)
-        variable.assign_add(noise.astype(variable.dtype.as_numpy_dtype))
-    return flow
-
-
 @pytest.mark.parametrize("name", FLOWS)
-def test_every_signature_equals_python(name, c_runner, tmp_path):
+def test_every_signature_equals_python(name, c_runner, shaken, tmp_path):
     flow = shaken(FLOWS[name]())
     runner = c_runner(export_saved_model(tff.FlowModel(flow), tmp_path, warmup=False))
     x = flow.sample(7, seed=(5, 6)).numpy()
@@ -49,7 +40,7 @@ def test_every_signature_equals_python(name, c_runner, tmp_path):
     close(rows["samples"][1], sampling.sample(flow, 1, (5, 6))[0])
 
 
-def test_conditional_flow_equals_python(c_runner, tmp_path):
+def test_conditional_flow_equals_python(c_runner, shaken, tmp_path):
     flow = tff.real_nvp((2,), couplings=2, hidden_units=(8,), condition_shape=(3,))
     model = tff.FlowModel(shaken(flow))
     runner = c_runner(export_saved_model(model, tmp_path, warmup=False))
@@ -125,6 +116,11 @@ WRONG = [
         "sample_batch",
         {"seed": np.int32([[1, 2]]), "temperature": np.float32([1, 1])},
         "temperature: expected as many rows as `seed` has, 1, received 2.",
+    ),
+    (
+        "sample_batch",
+        {"seed": np.int32([[1, 2]]), "temperature": np.float32(1)},
+        "temperature: expected shape [batch], received shape [].",
     ),
     (
         "sample_batch",

@@ -41,6 +41,8 @@ def test_says_what_it_is(exported):
     assert metadata["training"]["nll"] == pytest.approx(history["nll"][-1])
     assert metadata["training"]["val_nll"] == pytest.approx(history["val_nll"][-1])
     assert metadata["build"]["tensorflow"] == tf.__version__
+    assert metadata["weights"]["precision"] == "float32"
+    assert len(metadata["weights"]["sha256"]) == 64
     assert metadata["limits"] == {"max_samples": 1024, "log_prob_floor": -1e38}
     assert metadata["signatures"]["log_prob_uint8"] == {
         "image": {"dtype": "uint8", "shape": [None, 2, 2, 1]}

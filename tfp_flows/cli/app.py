@@ -13,7 +13,7 @@ from tfp_flows.cli.sample import sample
 from tfp_flows.cli.train import train
 
 # What typer raises for options it cannot read; it exports only the subclass.
-UsageError = typer.BadParameter.__base__ or typer.BadParameter
+UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 INTERRUPTED = 130
 
 app = typer.Typer(

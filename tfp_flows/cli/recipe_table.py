@@ -42,13 +42,20 @@ _SMALL_VECTORS = _by_flow(
     Recipe("nice", {"couplings": 8}, "standardize", 60, 256),
     Recipe("real_nvp", {"couplings": 8}, "standardize", 60, 256),
     Recipe("glow", {"steps": 8}, "standardize", 60, 256),
-    Recipe("spline_flow", {"couplings": 4}, "standardize", 30, 256),
+    Recipe("spline_flow", {"couplings": 4}, "standardize", 30, 256, 2e-3),
     Recipe("ffjord", {}, "standardize", 10, 256),
 )
 _SMALL_TINY_IMAGES = _by_flow(
     Recipe("nice", {"couplings": 8, "dropout": 0.2}, "logit", 60, 64),
     Recipe("real_nvp", {"levels": 2, "hidden_channels": 32}, "logit", 30, 64),
-    Recipe("glow", {"levels": 2, "hidden_channels": 32}, "logit", 30, 64),
+    Recipe(
+        "glow",
+        {"levels": 2, "steps": 8, "hidden_channels": 64, "dropout": 0.1},
+        "logit",
+        30,
+        64,
+        4e-3,
+    ),
     Recipe("spline_flow", {"couplings": 4, "dropout": 0.2}, "logit", 30, 64),
     Recipe("ffjord", {}, "logit", 20, 64),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Mapping
@@ -13,6 +14,12 @@ import tensorflow as tf
 from tfp_flows.serving import saved_model_file, versions
 from tfp_flows.serving.extra import has_serving_protos
 from tfp_flows.serving.metadata import describe, training_results, write_metadata
+from tfp_flows.serving.precision import (
+    PrecisionReport,
+    ReducedFlow,
+    check_precision,
+    compare,
+)
 from tfp_flows.serving.served_flow import ServedFlow
 from tfp_flows.serving.signatures import Signature, build_signatures
 from tfp_flows.serving.warmup import example_requests, write_warmup
@@ -29,6 +36,10 @@ def export_saved_model(
     warmup: bool = True,
     name: str | None = None,
     training: Mapping[str, float] | None = None,
+    precision: str = "float32",
+    check_data: Any = None,
+    check_condition: Any = None,
+    max_bits_change: float = 0.01,
 ) -> str:
     """Writes a flow as a SavedModel that TF Serving, C and Python programs can run.
 
@@ -47,27 +58,34 @@ def export_saved_model(
         name: Name under which the model is served; None for that of `base_path`.
         training: Results to keep in the metadata, such as `{"val_nll": 1.2}` in nats;
             None for the last ones of a model that has just been fitted.
+        precision: How weights are stored: "float32" (as they are), "float16",
+            "bfloat16" or "int8". Arithmetic stays in the flow's dtype. What this
+            changes is measured, printed, and kept in the metadata.
+        check_data: Rows to measure it on; None for samples of the flow.
+        check_condition: Their conditions, for a conditional flow.
+        max_bits_change: Largest change in bits per number; above it nothing is
+            exported.
 
     Returns:
         The path of the version, `base_path/version`.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If `version` exists, `max_samples` is not positive, or the flow
-            cannot be served. Nothing is left behind.
+        ValueError: If `version` exists, `max_samples` is not positive, the flow
+            cannot be served, or reduced weights change too much. Nothing is left
+            behind.
     """
-    if isinstance(max_samples, bool) or not isinstance(max_samples, int):
-        raise TypeError(
-            "Argument `max_samples` must be an integer. "
-            f"Received: max_samples={max_samples!r}"
-        )
-    if max_samples < 1:
-        raise ValueError(
-            "Argument `max_samples` must be at least 1. "
-            f"Received: max_samples={max_samples}"
-        )
+    _check_max_samples(max_samples)
+    check_precision(precision)
     versions.check_version(base_path, version)
     flow = ServedFlow(model_or_distribution)
+    weights = {"precision": precision}
+    if precision != "float32":
+        reduced = ReducedFlow(model_or_distribution, precision)
+        report = compare(flow, reduced, precision, check_data, check_condition)
+        _check_report(report, max_bits_change)
+        print(report)
+        flow, weights = reduced, dataclasses.asdict(report)
     signatures = build_signatures(flow, max_samples)
     functions = _trace(signatures)
     variables = _variables(functions)
@@ -78,6 +96,7 @@ def export_saved_model(
         max_samples=max_samples,
         training=training or training_results(model_or_distribution),
     )
+    metadata["weights"] |= weights
     name = name or Path(base_path).resolve().name
     with versions.staging_directory(base_path) as staging:
         _write_saved_model(functions, variables, str(staging))
@@ -90,6 +109,29 @@ def export_saved_model(
             write_metadata(staging, {"name": name, "version": number, **metadata})
 
         return str(versions.publish(staging, base_path, version, label))
+
+
+def _check_max_samples(max_samples: Any) -> None:
+    if isinstance(max_samples, bool) or not isinstance(max_samples, int):
+        raise TypeError(
+            "Argument `max_samples` must be an integer. "
+            f"Received: max_samples={max_samples!r}"
+        )
+    if max_samples < 1:
+        raise ValueError(
+            "Argument `max_samples` must be at least 1. "
+            f"Received: max_samples={max_samples}"
+        )
+
+
+def _check_report(report: PrecisionReport, max_bits_change: float) -> None:
+    # `not <=`, so that NaN is refused as well.
+    if not abs(report.bits_per_dim_change) <= max_bits_change:
+        raise ValueError(
+            "Argument `max_bits_change` must not be exceeded by what "
+            f"`precision={report.precision!r}` changes. "
+            f"Received: max_bits_change={max_bits_change}; {report}"
+        )
 
 
 def _trace(signatures: list[Signature]) -> Functions:

@@ -51,13 +51,16 @@ def describe(
         "build": {
             **{package: _installed(package) for package in _PACKAGES},
             "python": platform.python_version(),
-            "weights_sha256": _digest(variables),
         },
         "event_shape": list(flow.event_shape),
         "latent_shape": list(flow.latent_shape) if flow.has_latent else None,
         "condition_shape": flow.condition_shape and list(flow.condition_shape),
         "dtype": flow.dtype.name,
-        "weights": sum(int(variable.shape.num_elements()) for variable in variables),
+        "weights": {
+            "count": sum(int(variable.shape.num_elements()) for variable in variables),
+            "bytes": sum(variable.numpy().nbytes for variable in variables),
+            "sha256": _digest(variables),
+        },
         "data_scaling": data_scaling(getattr(flow.distribution, "bijector", None)),
         "training": dict(training or {}),
         "limits": {"max_samples": max_samples, "log_prob_floor": LOG_PROB_FLOOR},

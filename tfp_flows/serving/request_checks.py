@@ -112,15 +112,16 @@ def after(condition: tf.Tensor, sentence: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 def _with_shape(name: str, x: tf.Tensor, dimensions: Sequence[int | str]) -> tf.Tensor:
     """Requires a shape; a dimension given by name may have any size."""
     rank = len(dimensions)
-    wanted = [-1 if isinstance(size, str) else int(size) for size in dimensions]
+    named = [isinstance(size, str) for size in dimensions]
     # A fixed number of entries, so that comparing never fails whatever the rank.
     # The entry after the last is -1 exactly if the rank is not larger than wanted.
     filler = tf.fill([rank + 1], tf.constant(-1, tf.int64))
     received = tf.concat([_shape(x), filler], axis=0)[: rank + 1]
-    any_size = tf.constant([isinstance(size, str) for size in dimensions] + [False])
-    same = tf.logical_or(
+    wanted = [0 if isinstance(size, str) else int(size) for size in dimensions]
+    same = tf.where(
+        tf.constant([*named, False]),
+        received >= 0,
         tf.equal(received, tf.constant([*wanted, -1], tf.int64)),
-        tf.logical_and(any_size, received >= 0),
     )
     shape = "shape [" + ", ".join(map(str, dimensions)) + "]"
     expected = shape if dimensions else "a single number"
@@ -130,7 +131,8 @@ def _with_shape(name: str, x: tf.Tensor, dimensions: Sequence[int | str]) -> tf.
     # TensorFlow's graph optimizer takes a graph to be right: from an op that needs a
     # width it concludes that the input has it, and folds the check away. It does not
     # look through a reshape, which costs nothing at run time.
-    return tf.reshape(after(tf.reduce_all(same), sentence, x), wanted)
+    static = [-1 if isinstance(size, str) else int(size) for size in dimensions]
+    return tf.reshape(after(tf.reduce_all(same), sentence, x), static)
 
 
 def _shape(x: tf.Tensor) -> tf.Tensor:

@@ -112,7 +112,9 @@ class SampleGrid(keras.callbacks.Callback):
         self._every = every
         self._arguments = {"n": n, "seed": seed, "temperature": temperature}
         self._condition = condition
-        self._writer = None if log_dir is None else _summary_writer(log_dir)
+        self._writer = (
+            None if log_dir is None else tf.summary.create_file_writer(str(log_dir))
+        )
         self._drawn = None
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -133,10 +135,18 @@ class SampleGrid(keras.callbacks.Callback):
         picture = picture_grid(images, self._levels, columns)
         write_png(self._directory / f"samples-{epoch + 1:04d}.png", picture)
         if self._writer is not None:
-            with self._writer.as_default():
-                tf.summary.image("samples", picture[None], step=epoch + 1)
-            self._writer.flush()
+            _log_image(self._writer, "samples", picture, epoch + 1)
 
 
-def _summary_writer(log_dir: str | os.PathLike) -> tf.summary.SummaryWriter:
-    return tf.summary.create_file_writer(os.fspath(log_dir))
+def _log_image(
+    writer: tf.summary.SummaryWriter, tag: str, picture: np.ndarray, step: int
+) -> None:
+    """Writes a picture for TensorBoard, which need not be installed here."""
+    # What its image plugin reads: width, height, then the encoded pictures.
+    height, width = picture.shape[:2]
+    parts = [str(width).encode(), str(height).encode(), tf.io.encode_png(picture)]
+    plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="images")
+    metadata = tf.compat.v1.SummaryMetadata(plugin_data=plugin)
+    with writer.as_default():
+        tf.summary.write(tag, tf.stack(parts), step=step, metadata=metadata)
+    writer.flush()

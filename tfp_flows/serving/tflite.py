@@ -1,0 +1,146 @@
+"""`export_tflite`: a flow for phones and small devices, as a LiteRT file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.serving.served_flow import ServedFlow
+
+Arrays = dict[str, np.ndarray]
+
+
+def export_tflite(
+    model_or_distribution: Any,
+    path: str | os.PathLike,
+    *,
+    tolerance: float = 1e-4,
+) -> str:
+    """Writes the `log_prob` and `decode` signatures of a flow as a `.tflite` file.
+
+    Only ops that LiteRT has built in are allowed, so the file runs on its plain
+    runtime. There are no checks of requests inside: LiteRT has none of the ops for
+    their sentences. Before it is written, the file is run on samples of the flow.
+
+    Args:
+        model_or_distribution: As for `export_saved_model`.
+        path: The file to write; an existing one is replaced.
+        tolerance: Largest difference from the flow's own numbers, relative to 1 or to
+            their size.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: If the flow uses ops that LiteRT does not have, or its answers
+            there differ. Nothing is written then.
+    """
+    flow = ServedFlow(model_or_distribution)
+    content = _convert(flow)
+    _check_equal(flow, content, tolerance)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    beside.write_bytes(content)
+    os.replace(beside, target)
+    return str(target)
+
+
+def _convert(flow: ServedFlow) -> bytes:
+    functions = _functions(flow)
+    root = tf.Module()
+    root.variables_in_graphs = list(
+        {id(v): v for traced in functions.values() for v in traced.variables}.values()
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(root, folder, signatures=functions)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=list(functions)
+        )
+        try:
+            return converter.convert()
+        except Exception as error:
+            missing = str(error).strip().splitlines()[-1]
+            raise ValueError(
+                "Argument `model_or_distribution` must use only ops that LiteRT has "
+                f"built in. Received: {flow.distribution.name!r}, which needs others "
+                f"({missing})"
+            ) from error
+
+
+def _functions(flow: ServedFlow) -> dict[str, Any]:
+    condition: list[tf.TensorSpec] = []
+    if flow.condition_shape is not None:
+        shape = [None, *flow.condition_shape]
+        condition = [tf.TensorSpec(shape, flow.dtype, name="condition")]
+
+    def log_prob(x: tf.Tensor, condition: Any = None) -> dict[str, tf.Tensor]:
+        return {"log_prob": flow.log_prob(x, condition)}
+
+    def decode(latent: tf.Tensor, condition: Any = None) -> dict[str, tf.Tensor]:
+        return {"samples": flow.decode(latent, condition)}
+
+    x = tf.TensorSpec([None, *flow.event_shape], flow.dtype, name="x")
+    functions = {"log_prob": _traced(log_prob, [x, *condition])}
+    if flow.has_latent:
+        latent = tf.TensorSpec([None, *flow.latent_shape], flow.dtype, name="latent")
+        functions["decode"] = _traced(decode, [latent, *condition])
+    return functions
+
+
+def _traced(function: Any, inputs: list[tf.TensorSpec]) -> Any:
+    traced = tf.function(function, input_signature=inputs, autograph=False)
+    return traced.get_concrete_function()
+
+
+def _check_equal(flow: ServedFlow, content: bytes, tolerance: float) -> None:
+    """Runs the file on 16 samples of the flow and compares."""
+    rows, condition, given = 16, None, {}
+    if flow.condition_shape is not None:
+        condition = tf.zeros([rows, *flow.condition_shape], flow.dtype)
+        given = {"condition": condition.numpy()}
+    seeds = tf.stack([tf.zeros([rows], tf.int32), tf.range(rows)], axis=1)
+    x = flow.sample_rows(seeds, tf.ones([rows], flow.dtype), condition)
+    expected = flow.log_prob(x, condition).numpy()
+    answer = run_tflite(content, "log_prob", {"x": x.numpy(), **given})
+    _require_close("log_prob", answer["log_prob"], expected, tolerance)
+    if flow.has_latent:
+        latent = flow.encode(x, condition)
+        expected = flow.decode(latent, condition).numpy()
+        answer = run_tflite(content, "decode", {"latent": latent.numpy(), **given})
+        _require_close("decode", answer["samples"], expected, tolerance)
+
+
+def run_tflite(content: bytes, signature: str, inputs: Arrays) -> Arrays:
+    """Runs a signature of a LiteRT file.
+
+    Args:
+        content: The file's bytes.
+        signature: "log_prob" or "decode".
+        inputs: Arrays by input name.
+
+    Returns:
+        Arrays by output name.
+    """
+    with warnings.catch_warnings():
+        # TensorFlow says that its interpreter will move to a package of its own.
+        warnings.simplefilter("ignore")
+        interpreter = tf.lite.Interpreter(model_content=content)
+    return interpreter.get_signature_runner(signature)(**inputs)
+
+
+def _require_close(
+    name: str, actual: np.ndarray, expected: np.ndarray, tolerance: float
+) -> None:
+    error = np.max(np.abs(actual - expected) / np.maximum(1.0, np.abs(expected)))
+    if not error <= tolerance:
+        raise ValueError(
+            f"Argument `tolerance` must not be exceeded by what `{name}` answers in "
+            f"LiteRT. Received: tolerance={tolerance}, and a difference of {error:.3g}"
+        )
