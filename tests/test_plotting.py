@@ -24,7 +24,7 @@ def test_learning_curve_shows_both_curves_and_levels():
     lines = {line.get_label(): line.get_ydata() for line in axes.lines}
     assert np.array_equal(lines["training"], history["nll"])
     assert np.array_equal(lines["held out"], history["val_nll"])
-    assert set(lines) == {"training", "held out", "Gaussian"}
+    assert set(lines) == {"training", "held out", "Gaussian (4.00)"}
     assert axes.get_xlabel() == "epoch"
     assert axes.get_ylabel() == "nll [nats]"
     with pytest.raises(ValueError, match="`metric` must be one of nll, val_nll, lr"):
@@ -37,6 +37,9 @@ def test_learning_curve_does_not_let_the_first_epoch_flatten_the_rest():
     low, high = axes.get_ylim()
     assert low < 2.0
     assert 3.0 < high < 10.0
+    levels = {"far": 50.0, "near": 12.0}
+    axes = plotting.learning_curve({"nll": values}, levels=levels).axes[0]
+    assert 12.0 < axes.get_ylim()[1] < 50.0
 
 
 @pytest.mark.parametrize("channels", [1, 3])

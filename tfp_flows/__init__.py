@@ -1,6 +1,7 @@
 """Normalizing flows as TFP bijectors that Keras 3 trains, saves and serves."""
 
 from tfp_flows import data, nets
+from tfp_flows.architectures import bases
 from tfp_flows.architectures.ffjord import ffjord
 from tfp_flows.architectures.glow import glow
 from tfp_flows.architectures.maf import maf
@@ -58,6 +59,7 @@ __all__ = [
     "SinhArcsinh",
     "SplineCoupling",
     "Squeeze",
+    "bases",
     "center",
     "check_bijector",
     "condition",

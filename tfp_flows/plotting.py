@@ -94,9 +94,10 @@ def learning_curve(
     for style, (label, value) in zip(
         ("--", ":", "-.", (0, (1, 3))), (levels or {}).items(), strict=False
     ):
-        axes.axhline(value, color="0.35", linestyle=style, lw=1.2, label=label)
+        named = f"{label} ({value:.2f})"
+        axes.axhline(value, color="0.35", linestyle=style, lw=1.2, label=named)
         shown.append(value)
-    _limit_to_the_settled_part(axes, shown)
+    _limit_to_the_settled_part(axes, shown, list((levels or {}).values()))
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{metric.replace('_', ' ')} [{unit}]")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -105,13 +106,18 @@ def learning_curve(
     return figure
 
 
-def _limit_to_the_settled_part(axes: Axes, values: Sequence[float]) -> None:
-    """Cuts the first epochs off the top where they would flatten all the rest."""
+def _limit_to_the_settled_part(
+    axes: Axes, values: Sequence[float], levels: Sequence[float]
+) -> None:
+    """Cuts the first epochs off the top where they would flatten all the rest.
+
+    The lowest of the levels stays in sight: it is what a curve has to beat.
+    """
     if not values:
         return
     low, middle, high = np.min(values), np.median(values), np.max(values)
     if high - low > 8 * (middle - low) > 0:
-        span = 4 * (middle - low)
+        span = max(4 * (middle - low), 1.1 * (min(levels, default=low) - low))
         axes.set_ylim(low - 0.08 * span, low + span)
 
 

@@ -114,7 +114,7 @@ def test_bdf_agrees_with_fixed_steps(perturbed):
 def test_exact_trace_is_the_trace_of_the_jacobian():
     matrix = points(4, 4)
     z = points(3, 4, seed=2)
-    f, trace, norm = divergence.exact(lambda v: v @ matrix, z)
+    f, trace, norm = divergence.exact(lambda v, _: v @ matrix, z)
     np.testing.assert_allclose(f, z @ matrix)
     np.testing.assert_allclose(trace, [np.trace(matrix)] * 3)
     np.testing.assert_allclose(norm, [np.sum(np.square(matrix))] * 3)
@@ -125,7 +125,7 @@ def test_estimated_trace_is_unbiased(kind):
     matrix = points(4, 4)
     z = tf.zeros([40_000, 4], tf.float64)
     probe = divergence.Probe(kind, seed=3)(z)
-    _, trace, norm = divergence.hutchinson(lambda v: v @ matrix, z, probe)
+    _, trace, norm = divergence.hutchinson(lambda v, _: v @ matrix, z, None, probe)
     for sample, true in ((trace, np.trace(matrix)), (norm, np.sum(matrix**2))):
         assert np.mean(sample) == pytest.approx(true, abs=4 * np.std(sample) / 200)
 

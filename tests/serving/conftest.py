@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -172,14 +173,20 @@ def running_publisher(base):
     )
     assert process.stdout.readline() == "ready\n"
 
+    children = []
+
     def start_child():
         process.stdin.write("go\n")
         process.stdin.flush()
-        return int(process.stdout.readline())
+        children.append(int(process.stdout.readline()))
+        return children[-1]
 
     try:
         yield start_child
     finally:
+        for child in children[-1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         process.stdin.close()
         process.stdout.close()
         process.wait(timeout=60)

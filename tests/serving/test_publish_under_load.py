@@ -77,9 +77,11 @@ class Load:
 
 
 def wait_for_versions(base, count):
-    end = time.monotonic() + 120
-    while len(existing_versions(base)) < count:
-        assert time.monotonic() < end, "no new version for two minutes"
+    seen, end = 0, 0.0
+    while (published := len(existing_versions(base))) < count:
+        if published > seen or not end:
+            seen, end = published, time.monotonic() + 180
+        assert time.monotonic() < end, "no new version for three minutes"
         time.sleep(0.01)
 
 

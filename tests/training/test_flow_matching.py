@@ -37,7 +37,7 @@ def test_learns_a_density_without_solving(trained):
     assert set(history) == {"loss", "flow_matching"}
     np.testing.assert_allclose(history["loss"], history["flow_matching"], rtol=1e-4)
     after = made.evaluate(data(), verbose=0, return_dict=True)
-    assert set(after) == {"loss", "nll", "bits_per_dim"}
+    assert set(after) == {"loss", "nll", "bits_per_dim", "nfe"}
     entropy = np.log(2 * np.pi * np.e) + np.log(0.5 * 1.5)
     assert after["nll"] < before["nll"] - 1.0
     assert after["nll"] == pytest.approx(entropy, abs=0.15)

@@ -12,7 +12,7 @@ DATA = np.random.default_rng(0).uniform(0.0, 17.0, (64, 4, 4, 1)).astype("float3
 
 
 def make_model(**kwargs):
-    flow = tff.glow((4, 4, 1), levels=1, steps=1, hidden_channels=4, **kwargs)
+    flow = tff.real_nvp((4, 4, 1), couplings=2, hidden_units=(4,), **kwargs)
     model = tff.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.Adam(1e-2))
     return model

@@ -27,7 +27,7 @@ class ContinuousFlow(FlowBijector):
     All three are as accurate as `solver` makes them; `inverse` undoes `forward` up
     to that error. The trace is
 
-    * `"exact"`: one pullback for each of the `D` values of an event;
+    * `"exact"`: at the cost of `D` pullbacks, for events of `D` values;
     * `"rademacher"` or `"gaussian"`: Hutchinson's unbiased estimate by a random
       probe, one pullback for any `D`. The probes are fixed during a solve. They are
       drawn anew in each training step of Keras, and follow from `seed` and the shape
@@ -201,12 +201,12 @@ class ContinuousFlow(FlowBijector):
         return z, log_det
 
     def _field(self, t: tf.Tensor, z: tf.Tensor, condition: Any, probe: Any) -> tuple:
-        def field(z: tf.Tensor) -> tf.Tensor:
+        def field(z: tf.Tensor, condition: Any) -> tf.Tensor:
             return self.velocity_at(t, z, condition)
 
         if probe is None:
-            return divergence.exact(field, z)
-        return divergence.hutchinson(field, z, probe)
+            return divergence.exact(field, z, condition)
+        return divergence.hutchinson(field, z, condition, probe)
 
     def _energies(
         self, f: tf.Tensor, norm: tf.Tensor, start: bool = False

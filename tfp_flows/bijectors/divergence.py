@@ -10,52 +10,58 @@ import tensorflow as tf
 
 TRACES = ("exact", "rademacher", "gaussian")
 
-Field = Callable[[tf.Tensor], tf.Tensor]
+Field = Callable[[tf.Tensor, Any], tf.Tensor]
+Divergence = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
-def exact(field: Field, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Computes a field and the trace of its Jacobian, one pullback a dimension.
+def exact(field: Field, z: tf.Tensor, condition: Any = None) -> Divergence:
+    """Computes a field and the trace of its Jacobian.
+
+    Each point is repeated once for each of its D values, so that one pullback gives
+    all rows of the Jacobian: the graph does not grow with D.
 
     Args:
-        field: Maps `[n, *event]` to velocities of that shape, row by row.
+        field: Maps points `[m, *event]` and their conditions to velocities
+            `[m, *event]`, row by row.
         z: Points `[n, *event]`.
+        condition: The conditions of the points, `[n, ...]`, or None.
 
     Returns:
         Velocities `[n, *event]`, traces `[n]`, squared Frobenius norms of the
         Jacobian `[n]`.
     """
     d = z.shape[1:].num_elements()
-    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        tape.watch(z)
-        velocity = field(z)
-        parts = tf.unstack(tf.reshape(velocity, [-1, d]), axis=1)
-    rows = [_pullback(tape, part, z) for part in parts]
-    rows = [tf.reshape(row, [-1, d]) for row in rows]
-    trace = tf.add_n([row[:, i] for i, row in enumerate(rows)])
-    return velocity, trace, tf.add_n([tf.reduce_sum(row**2, 1) for row in rows])
+    n = tf.shape(z)[0]
+    copies = tf.repeat(z, d, axis=0)
+    given = None if condition is None else tf.repeat(condition, d, axis=0)
+    units = tf.reshape(tf.tile(tf.eye(d, dtype=z.dtype), [n, 1]), tf.shape(copies))
+    velocity, rows = _pullback(field, copies, given, units)
+    jacobian = tf.reshape(rows, [-1, d, d])
+    velocity = tf.reshape(velocity, [-1, d, *z.shape[1:]])[:, 0]
+    norm = tf.reduce_sum(tf.square(jacobian), axis=[1, 2])
+    return velocity, tf.linalg.trace(jacobian), norm
 
 
 def hutchinson(
-    field: Field, z: tf.Tensor, probe: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    field: Field, z: tf.Tensor, condition: Any, probe: tf.Tensor
+) -> Divergence:
     """Computes a field and Hutchinson's estimate `e^T J e` of its trace.
 
     The estimate is unbiased for probes `e` of mean 0 and unit covariance, and
     costs one pullback for any dimension.
 
     Args:
-        field: Maps `[n, *event]` to velocities of that shape, row by row.
+        field: Maps points `[m, *event]` and their conditions to velocities
+            `[m, *event]`, row by row.
         z: Points `[n, *event]`.
+        condition: The conditions of the points, `[n, ...]`, or None.
         probe: One probe for each point, of the shape of `z`.
 
     Returns:
         Velocities `[n, *event]`, estimated traces `[n]`, estimated squared
         Frobenius norms `|e^T J|^2` of the Jacobian `[n]`.
     """
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(z)
-        velocity = field(z)
-    row = _pullback(tape, velocity, z, probe)
+    velocity, row = _pullback(field, z, condition, probe)
     return velocity, sum_event(row * probe), sum_event(tf.square(row))
 
 
@@ -100,11 +106,16 @@ class Probe(keras.Layer):
 
 
 def _pullback(
-    tape: tf.GradientTape, y: tf.Tensor, z: tf.Tensor, weights: Any = None
-) -> tf.Tensor:
-    return tape.gradient(
-        y,
+    field: Field, z: tf.Tensor, condition: Any, weights: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the field and `weights^T J`, row by row."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(z)
+        velocity = field(z, condition)
+    pulled = tape.gradient(
+        velocity,
         z,
         output_gradients=weights,
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
+    return velocity, pulled

@@ -1,5 +1,6 @@
 """The `tfp-flows` program: one verb a file."""
 
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always: 0 when all went well, 2 for wrong input, 1 for a failure.
     """
+    # TensorFlow's remarks on loading its own files are not for users of a program.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         code = app(arguments, prog_name="tfp-flows", standalone_mode=False)

@@ -19,6 +19,7 @@ from tfp_flows.cli.recipe_table import Recipe
 from tfp_flows.cli.run_directory import RunDirectory
 from tfp_flows.data import Data
 from tfp_flows.serving.export import export_saved_model
+from tfp_flows.serving.extra import has_serving_protos
 from tfp_flows.training.files import save_model
 from tfp_flows.training.model import FlowModel
 
@@ -125,7 +126,7 @@ def _versions() -> dict[str, str]:
 
 def _export(path: Path, model: FlowModel, data: Data) -> Results:
     """Exports the flow, loads the export and compares its log-densities."""
-    version = export_saved_model(model, path)
+    version = export_saved_model(model, path, warmup=has_serving_protos())
     x = next(iter(data.test.rebatch(COMPARED_ROWS)))
     served = tf.saved_model.load(version).signatures["log_prob"](x=x)["log_prob"]
     live = model.predict(x, verbose=0)

@@ -108,18 +108,16 @@ def compare(
         reduced: The same flow with smaller weights.
         precision: Their name.
         data: Rows to score; None for 256 samples of the trained flow.
-        condition: Their conditions, for a conditional flow.
+        condition: Their conditions, if `data` is given and the flow takes any.
 
     Returns:
         The measurement.
     """
-    if exact.condition_shape is not None and condition is None:
-        rows = 256 if data is None else len(data)
-        condition = tf.zeros([rows, *exact.condition_shape], exact.dtype)
     if data is None:
-        seeds = tf.stack([tf.zeros([256], tf.int32), tf.range(256)], axis=1)
-        data = exact.sample_rows(seeds, tf.ones([256], exact.dtype), condition)
+        data, condition = exact.examples(256)
     data = tf.cast(data, exact.dtype)
+    if condition is not None:
+        condition = tf.cast(condition, exact.dtype)
     before = exact.log_prob(data, condition).numpy()
     after = reduced.log_prob(data, condition).numpy()
     change = float(np.mean(before - after))

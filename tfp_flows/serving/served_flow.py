@@ -100,6 +100,15 @@ class ServedFlow:
         )
         return self._forward(draws, condition)
 
+    def examples(self, rows: int) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Draws data to try the flow on, with conditions of zero where it takes any."""
+        condition, conditions = None, None
+        if self.condition_shape is not None:
+            condition = tf.zeros(self.condition_shape, self.dtype)
+            conditions = tf.repeat(condition[tf.newaxis], rows, axis=0)
+        seed, temperature = tf.constant([0, 1]), tf.ones([], self.dtype)
+        return self.sample(tf.constant(rows), seed, temperature, condition), conditions
+
     def _draw(self, n: Any, seed: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
         # A base without a mean is only sampled as it is.
         heat = temperature if self.has_temperature else 1.0

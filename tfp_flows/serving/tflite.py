@@ -101,12 +101,8 @@ def _traced(function: Any, inputs: list[tf.TensorSpec]) -> Any:
 
 def _check_equal(flow: ServedFlow, content: bytes, tolerance: float) -> None:
     """Runs the file on 16 samples of the flow and compares."""
-    rows, condition, given = 16, None, {}
-    if flow.condition_shape is not None:
-        condition = tf.zeros([rows, *flow.condition_shape], flow.dtype)
-        given = {"condition": condition.numpy()}
-    seeds = tf.stack([tf.zeros([rows], tf.int32), tf.range(rows)], axis=1)
-    x = flow.sample_rows(seeds, tf.ones([rows], flow.dtype), condition)
+    x, condition = flow.examples(16)
+    given = {} if condition is None else {"condition": condition.numpy()}
     expected = flow.log_prob(x, condition).numpy()
     answer = run_tflite(content, "log_prob", {"x": x.numpy(), **given})
     _require_close("log_prob", answer["log_prob"], expected, tolerance)

@@ -35,18 +35,13 @@ def example_requests(
     Returns:
         Inputs by the name of the signature, arrays by the name of the input.
     """
-    n, seed = tf.constant(1), tf.constant([0, 1])
-    condition, rows = None, None
-    if flow.condition_shape is not None:
-        condition = tf.zeros(flow.condition_shape, flow.dtype)
-        rows = condition[tf.newaxis]
-    x = flow.sample(n, seed, tf.ones([], flow.dtype), condition)
+    x, condition = flow.examples(1)
     examples: dict[str, Any] = {
         "x": x,
         "image": tf.saturate_cast(x, tf.uint8),
-        "latent": flow.encode(x, rows),
-        "n": n,
-        "seed": seed,
+        "latent": flow.encode(x, condition),
+        "n": 1,
+        "seed": [0, 1],
         "temperature": 1.0,
         "condition": condition,
     }

@@ -10,10 +10,10 @@ For a conditional flow, bind the condition first: `tff.condition(flow, c)`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -40,10 +40,8 @@ def flow_of(flow: Any) -> tfd.TransformedDistribution:
         TypeError: If there is no flow of images in it.
     """
     found = flow.distribution if isinstance(flow, FlowModel) else flow
-    if (
-        not isinstance(found, tfd.TransformedDistribution)
-        or len(found.event_shape) != 3
-    ):
+    # TFP's own classes of transformed distributions have no common public base.
+    if not hasattr(found, "bijector") or len(found.event_shape) != 3:
         raise TypeError(
             "Argument `flow` must be a flow of images (height, width, channels), or a "
             f"`FlowModel` of one. Received: {flow!r} of type {type(flow).__name__}"
@@ -123,7 +121,8 @@ def interpolate(
     """
     if not isinstance(steps, int) or steps < 2:
         raise ValueError(
-            f"Argument `steps` must be an integer of at least 2. Received: steps={steps}"
+            "Argument `steps` must be an integer of at least 2. "
+            f"Received: steps={steps}"
         )
     a, b = encode(flow, start)[:, None], encode(flow, end)[:, None]
     t = tf.linspace(tf.zeros([], a.dtype), tf.ones([], a.dtype), steps)[:, None]
@@ -162,16 +161,12 @@ def attribute_vector(flow: Any, images: Any, has_attribute: Any) -> tf.Tensor:
     Raises:
         ValueError: If all images have the attribute or none has.
     """
-    has = tf.cast(tf.convert_to_tensor(has_attribute), tf.bool)
-    if (
-        has.shape != (len(images),)
-        or bool(tf.reduce_all(has))
-        or not bool(tf.reduce_any(has))
-    ):
+    has = np.asarray(has_attribute).astype(bool)
+    if has.shape != (len(images),) or has.all() or not has.any():
         raise ValueError(
             "Argument `has_attribute` must hold one boolean for each of the "
             f"{len(images)} images, some true and some false. "
-            f"Received: {int(tf.reduce_sum(tf.cast(has, tf.int32)))} true of {has.shape}"
+            f"Received: {has.sum()} true values in shape {has.shape}"
         )
     latents = encode(flow, images)
     return tf.reduce_mean(latents[has], axis=0) - tf.reduce_mean(latents[~has], axis=0)

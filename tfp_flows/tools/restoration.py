@@ -98,9 +98,9 @@ def super_resolve(
     """
     flow = flow_of(flow)
     small = tf.cast(tf.convert_to_tensor(small), flow.dtype)
-    height, width, channels = flow.event_shape
+    height, width, _ = flow.event_shape
     factor = height // small.shape[1]
-    if small.shape[1:] != (height / factor, width / factor, channels) or factor < 2:
+    if factor < 2 or [n * factor for n in small.shape[1:3]] != [height, width]:
         raise ValueError(
             "Argument `small` must hold images smaller by a whole factor than "
             f"{tuple(flow.event_shape)}. Received: small of shape {small.shape}"

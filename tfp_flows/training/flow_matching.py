@@ -15,6 +15,8 @@ from tfp_flows.training.model import FlowModel, _split_inputs
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
+_NAME = "flow_matching"
+
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class FlowMatchingModel(FlowModel):
@@ -77,16 +79,15 @@ class FlowMatchingModel(FlowModel):
         self._data_side, self._flow, self._latent_side = _around_the_flow(distribution)
         self._noise = keras.random.SeedGenerator(seed)
         self._seed = seed
-        self._matching = keras.metrics.Mean(name="flow_matching")
-        self._in_training_step = False
+        self._matching = keras.metrics.Mean(name=_NAME)
 
-    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
-        """Returns `log_prob`; in a training step, minus each example's loss."""
-        if not self._in_training_step:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns `log_prob`; in training, a dictionary with each example's loss."""
+        if not training:
             return super().call(inputs)
         x, condition = _split_inputs(inputs)
         self._check_event(x)
-        return -self.matching_loss(x, condition)
+        return {_NAME: self.matching_loss(x, condition)}
 
     def matching_loss(self, x: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Draws a time and a latent for each example and returns its loss.
@@ -117,32 +118,35 @@ class FlowMatchingModel(FlowModel):
             x_0 = part.forward(x_0)
         return x_0
 
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Takes one optimizer step on a batch."""
-        self._in_training_step = True
-        try:
-            return super().train_step(data)
-        finally:
-            self._in_training_step = False
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> tf.Tensor:
+        """Returns the mean matching loss in training, else the mean nll."""
+        if isinstance(y_pred, dict):
+            y_pred = -y_pred[_NAME]
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, tf.Tensor]:
         """Returns `loss` and `flow_matching` in training, else the likelihood's."""
-        if not self._in_training_step:
-            results = super().compute_metrics(x, y, y_pred, sample_weight)
-            return {k: v for k, v in results.items() if k not in _TRAINING_ONLY}
-        self._matching.update_state(-y_pred, sample_weight=sample_weight)
-        results = self.get_metrics_result()
-        return {k: results[k] for k in ("loss", "flow_matching")}
+        if isinstance(y_pred, dict):
+            self._matching.update_state(y_pred[_NAME], sample_weight=sample_weight)
+            results = self.get_metrics_result()
+            return {name: results[name] for name in ("loss", _NAME)}
+        results = super().compute_metrics(x, y, y_pred, sample_weight)
+        results.pop(_NAME)
+        return results
 
     def get_config(self) -> dict[str, Any]:
         """Describes the distribution, without its weights."""
         config = {"sigma_min": self._sigma_min, "seed": self._seed}
         return {**super().get_config(), **config}
-
-
-_TRAINING_ONLY = ("flow_matching", "nfe")
 
 
 def _around_the_flow(distribution: tfd.Distribution) -> tuple:

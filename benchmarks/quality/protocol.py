@@ -1,0 +1,81 @@
+"""What both sides share: files, steps, rates, the command line. NumPy only."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+TOYS = ("two_moons", "eight_gaussians", "pinwheel", "checkerboard", "rings")
+TABLES = ("wine", "breast_cancer")
+BATCH, RATE, EVERY = 256, 2e-3, 100
+
+
+def arguments(models):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--sets", nargs="*", default=[*TOYS, *TABLES])
+    parser.add_argument("--models", nargs="*", default=list(models))
+    return parser.parse_args()
+
+
+def split(folder, name, seed):
+    """Returns training, validation and test rows in float32."""
+    with np.load(folder / f"{name}_{seed}.npz") as parts:
+        return parts["train"], parts["validation"], parts["test"]
+
+
+def rate_at(step, steps):
+    """The learning rate of a step, which falls along half a cosine."""
+    return RATE * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+
+
+def batches(train, steps, seed):
+    """Yields `steps` batches, drawn without repetition within an epoch."""
+    rng = np.random.default_rng(seed)
+    rows = min(BATCH, len(train))
+    order = np.empty(0, int)
+    for _ in range(steps):
+        if len(order) < rows:
+            order = rng.permutation(len(train))
+        chosen, order = order[:rows], order[rows:]
+        yield train[chosen]
+
+
+def fit(train, validation, test, *, step, nll, steps, seed):
+    """Trains and returns the test nll at the best validation nll.
+
+    Args:
+        step: Takes a batch and a learning rate, and takes one optimizer step.
+        nll: Returns the mean nll of rows, in nats.
+    """
+    best, kept = math.inf, math.inf
+    for k, batch in enumerate(batches(train, steps, seed), start=1):
+        step(batch, rate_at(k - 1, steps))
+        if k % EVERY == 0 or k == steps:
+            now = nll(validation)
+            if now < best:
+                best, kept = now, nll(test)
+    return kept
+
+
+def run(side, options, train_one):
+    """Runs what is missing and appends one JSON line for each result."""
+    path = options.folder / f"{side}.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    known = [json.loads(line) for line in lines]
+    done = {(r["set"], r["model"], r["seed"], r["steps"]) for r in known}
+    for name in options.sets:
+        for model in options.models:
+            for seed in range(options.seeds):
+                key = (name, model, seed, options.steps)
+                if key in done:
+                    continue
+                row = dict(zip(("set", "model", "seed", "steps"), key, strict=True))
+                row |= train_one(model, *split(options.folder, name, seed), seed)
+                with path.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(side, *key, f"{row['nll']:.4f}", flush=True)

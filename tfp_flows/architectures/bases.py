@@ -1,0 +1,127 @@
+"""Base distributions with learned parameters, all of them plain TFP objects.
+
+Each function returns a TFP distribution of flat latents whose parameters are
+`tf.Variable`s; `tff.FlowModel` trains and saves them with the flow's weights. For
+latents that depend on a class, put a `tff.ConditionalAffine` at the latent end of
+the chain instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.architectures.assembly import checked_count
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def diagonal_normal(d: int, *, dtype: Any = None) -> tfd.Distribution:
+    """Returns a normal distribution with learned means and variances.
+
+    Args:
+        d: Number of values in a latent vector.
+        dtype: Float type; defaults to `keras.config.floatx()`.
+
+    Returns:
+        A distribution that starts as the standard normal.
+    """
+    checked_count("d", d)
+    return tfd.MultivariateNormalDiag(
+        tf.Variable(_zeros([d], dtype), name="loc"),
+        _positive(_ones([d], dtype), "scale"),
+    )
+
+
+def full_normal(d: int, *, dtype: Any = None) -> tfd.Distribution:
+    """Returns a normal distribution with learned means and covariances.
+
+    Args:
+        d: Number of values in a latent vector.
+        dtype: Float type; defaults to `keras.config.floatx()`.
+
+    Returns:
+        A distribution that starts as the standard normal.
+    """
+    checked_count("d", d)
+    loc = _zeros([d], dtype)
+    scale = tfp.util.TransformedVariable(
+        tf.eye(d, dtype=loc.dtype), tfb.FillScaleTriL(), name="scale_tril"
+    )
+    return tfd.MultivariateNormalTriL(tf.Variable(loc, name="loc"), scale)
+
+
+def normal_mixture(
+    d: int, components: int = 10, *, spread: float = 1.0, dtype: Any = None
+) -> tfd.Distribution:
+    """Returns a learned mixture of diagonal normal distributions.
+
+    A flow is a continuous map, so a base of one piece cannot become data of several
+    without thin bridges between them; a base of several pieces can.
+
+    Args:
+        d: Number of values in a latent vector.
+        components: Number of components.
+        spread: Standard deviation of the means that the mixture starts from.
+        dtype: Float type; defaults to `keras.config.floatx()`.
+
+    Returns:
+        A mixture with equal weights and unit variances to start from.
+    """
+    checked_count("d", d)
+    checked_count("components", components)
+    shape = [components, d]
+    means = keras.random.normal(shape, 0.0, spread, dtype=_name(dtype))
+    return tfd.MixtureSameFamily(
+        tfd.Categorical(tf.Variable(_zeros([components], dtype), name="logits")),
+        tfd.MultivariateNormalDiag(
+            tf.Variable(means, name="locs"), _positive(_ones(shape, dtype), "scales")
+        ),
+    )
+
+
+def student_t(d: int, degrees: float = 5.0, *, dtype: Any = None) -> tfd.Distribution:
+    """Returns independent Student-t distributions with learned degrees of freedom.
+
+    A flow that is Lipschitz, as affine couplings and linear-tailed splines are,
+    cannot make heavier tails than its base has: data with heavy tails need such a
+    base (Jaini et al., 2020, arXiv:1907.04481).
+
+    Args:
+        d: Number of values in a latent vector.
+        degrees: Degrees of freedom to start from, positive.
+        dtype: Float type; defaults to `keras.config.floatx()`.
+
+    Returns:
+        A distribution of `d` values around 0.
+    """
+    checked_count("d", d)
+    if not degrees > 0.0:
+        raise ValueError(
+            f"Argument `degrees` must be positive. Received: degrees={degrees}"
+        )
+    values = tfd.StudentT(
+        _positive(degrees * _ones([d], dtype), "degrees"),
+        tf.Variable(_zeros([d], dtype), name="loc"),
+        _positive(_ones([d], dtype), "scale"),
+    )
+    return tfd.Independent(values, reinterpreted_batch_ndims=1)
+
+
+def _positive(start: tf.Tensor, name: str) -> tfp.util.TransformedVariable:
+    return tfp.util.TransformedVariable(start, tfb.Softplus(), name=name)
+
+
+def _name(dtype: Any) -> str:
+    return tf.as_dtype(dtype or keras.config.floatx()).name
+
+
+def _zeros(shape: list[int], dtype: Any) -> tf.Tensor:
+    return tf.zeros(shape, _name(dtype))
+
+
+def _ones(shape: list[int], dtype: Any) -> tf.Tensor:
+    return tf.ones(shape, _name(dtype))
