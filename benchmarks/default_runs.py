@@ -96,10 +96,18 @@ def main() -> None:
     names = parser.parse_args().sets
     with tempfile.TemporaryDirectory() as folder:
         rows = [row(run(name, Path(folder))) for name in names]
-    where = machine()
+    print(table(rows, machine()))
+    keep(rows)
+
+
+def keep(rows: list[dict]) -> None:
+    """Puts the rows, with machine and day, in the place of older ones."""
+    kept = {}
+    if RESULTS.exists():
+        kept = {r["data"]: r for r in json.loads(RESULTS.read_text())}
+    kept |= {r["data"]: r | {"machine": machine()} for r in rows}
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"machine": where, "rows": rows}, indent=2) + "\n")
-    print(table(rows, where))
+    RESULTS.write_text(json.dumps(list(kept.values()), indent=2) + "\n")
 
 
 if __name__ == "__main__":

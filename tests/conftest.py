@@ -36,6 +36,8 @@ def _same_start():
     floatx = keras.config.floatx()
     yield
     keras.config.set_floatx(floatx)
+    # Keras remembers a policy from the first time somebody asks for it.
+    keras.config.set_dtype_policy(floatx)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows_tests")

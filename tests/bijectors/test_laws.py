@@ -281,8 +281,10 @@ def assert_all_near(found, expected, atol, what):
 def _in_float64():
     floatx = keras.config.floatx()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     yield
     keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(floatx)
 
 
 @pytest.fixture(scope="module")

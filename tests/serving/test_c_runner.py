@@ -11,6 +11,11 @@ FLOWS = {
     "nice": lambda: tff.nice((4,), couplings=2, hidden_units=(16,)),
     "real_nvp": lambda: tff.real_nvp((2,), couplings=4, hidden_units=(16,)),
     "glow": lambda: tff.glow((3,), steps=3, hidden_units=(16,)),
+    "spline_flow": lambda: tff.spline_flow((2,), couplings=2, hidden_units=(16,)),
+    "ffjord": lambda: tff.ffjord((2,), hidden_units=(16,)),
+    "glow of images": lambda: tff.glow(
+        (4, 4, 1), levels=2, steps=1, hidden_channels=8, preprocess=tff.logit(17.0)
+    ),
 }
 
 

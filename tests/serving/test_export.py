@@ -153,6 +153,30 @@ def test_image_flow_scores_uint8_at_the_middle_of_the_cell(tmp_path):
     np.testing.assert_allclose(answer["log_prob"], expected, rtol=1e-6)
 
 
+class _Distance:
+    """Distance of the latent from the origin, fitted to raise 1 alarm in 100."""
+
+    threshold = 3.0
+
+    def __call__(self, x, log_prob, latent):
+        return tf.norm(latent, axis=-1)
+
+
+def test_a_fitted_scorer_travels_along(toy, tmp_path):
+    flow, x = toy
+    path = export_saved_model(flow, tmp_path, warmup=False, scorer=_Distance())
+    served = tf.saved_model.load(path).signatures["anomaly_score"]
+    rows = np.concatenate([x, [[2.0, 2.0]]]).astype("float32")
+    answer = {name: value.numpy() for name, value in served(x=rows).items()}
+    distance = np.linalg.norm(flow.bijector.inverse(x), axis=-1)
+    np.testing.assert_allclose(answer["anomaly_score"][:-1], distance, rtol=1e-5)
+    np.testing.assert_array_equal(answer["is_anomaly"][:-1], distance > 3.0)
+    # Outside the support there is no latent: certainly an anomaly.
+    assert not answer["is_finite"][-1]
+    assert answer["is_anomaly"][-1]
+    assert np.isfinite(answer["anomaly_score"][-1])
+
+
 def test_chosen_version_and_the_next_one(toy, tmp_path):
     flow, _ = toy
     assert export_saved_model(flow, tmp_path, version=7, warmup=False).endswith("/7")

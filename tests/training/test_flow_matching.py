@@ -65,7 +65,7 @@ def test_loss_of_a_constant_velocity_is_known():
     x = data(20_000)
     losses = made.matching_loss(x).numpy()
     expected = np.mean(np.sum(x**2, axis=1)) + 0.81 * 2
-    assert losses.mean() == pytest.approx(expected, abs=4 * losses.std() / 141)
+    assert losses.mean() == pytest.approx(expected, abs=4 * float(losses.std()) / 141)
 
 
 def test_data_side_is_applied_and_conditions_pass():

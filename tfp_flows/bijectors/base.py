@@ -5,6 +5,7 @@ This is the only file that touches TFP's internals (its bijector cache).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -352,5 +353,6 @@ def _constructor_arguments(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _snake_case(name: str) -> str:
-    words = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
-    return words.lstrip("_")
+    # "LeakyReLU" is two words: capitals in a row belong together.
+    words = re.findall(r"[A-Z]*[a-z0-9]+[A-Z]*$|[A-Z]+[a-z0-9]*", name)
+    return "_".join(words).lower()

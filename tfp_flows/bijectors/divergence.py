@@ -32,14 +32,20 @@ def exact(field: Field, z: tf.Tensor, condition: Any = None) -> Divergence:
     """
     d = z.shape[1:].num_elements()
     n = tf.shape(z)[0]
-    copies = tf.repeat(z, d, axis=0)
-    given = None if condition is None else tf.repeat(condition, d, axis=0)
+    copies = _repeated(z, d)
+    given = None if condition is None else _repeated(condition, d)
     units = tf.reshape(tf.tile(tf.eye(d, dtype=z.dtype), [n, 1]), tf.shape(copies))
     velocity, rows = _pullback(field, copies, given, units)
     jacobian = tf.reshape(rows, [-1, d, d])
     velocity = tf.reshape(velocity, [-1, d, *z.shape[1:]])[:, 0]
     norm = tf.reduce_sum(tf.square(jacobian), axis=[1, 2])
     return velocity, tf.linalg.trace(jacobian), norm
+
+
+def _repeated(x: tf.Tensor, d: int) -> tf.Tensor:
+    """Repeats each row d times, by broadcasting: XLA has no gradient of `tf.repeat`."""
+    ones = tf.ones([d] + [1] * (x.shape.rank - 1), x.dtype)
+    return tf.reshape(x[:, None] * ones, [-1, *x.shape[1:]])
 
 
 def hutchinson(

@@ -31,7 +31,7 @@ class SplineCoupling(Coupling):
       first and the last slope are equal and a learned turn follows the spline
       (`3 bins + 1` parameters a value). Values outside are wrapped into
       `[-bound, bound)`. Give the conditioner features of kept angles that are
-      periodic too, as `tff.nets.Periodic` does.
+      periodic too, such as their sine and cosine.
 
     Floats: bins have at least `min_bin` of the side and knots at least `min_slope`,
     so slopes stay positive and the error of a round trip is at most rounding times

@@ -21,7 +21,9 @@ def sample(
     out: Annotated[
         Path, typer.Option(help="A .npy or .csv file, or a .png, .pdf or .svg picture.")
     ],
-    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 64,
+    n: Annotated[
+        int, typer.Option("-n", "--n", "--number", min=1, help="How many.")
+    ] = 64,
     temperature: Annotated[
         float,
         typer.Option(min=0.0, help="Factor on the spread of the latents; 1 is exact."),

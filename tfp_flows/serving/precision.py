@@ -98,6 +98,39 @@ def check_precision(precision: str) -> None:
         )
 
 
+def reduce_weights(
+    flow: ServedFlow, precision: str, check_data: Any, max_bits_change: float
+) -> tuple[ReducedFlow, PrecisionReport]:
+    """Returns a flow with smaller weights, if that changes it little enough.
+
+    Args:
+        flow: The trained flow.
+        precision: How to store its weights.
+        check_data: Rows to compare on, or `(x, condition)`; None for 256 samples.
+        max_bits_change: Largest change of the nll, in bits per number.
+
+    Returns:
+        The flow, and how far it is from the trained one.
+
+    Raises:
+        ValueError: If the change is larger, or not a number.
+    """
+    reduced = ReducedFlow(flow.distribution, precision)
+    if check_data is None:
+        check_data = flow.examples(256)
+    elif not isinstance(check_data, tuple):
+        check_data = (check_data, None)
+    report = compare(flow, reduced, precision, *check_data)
+    # `not <=`, so that NaN is refused as well.
+    if not abs(report.bits_per_dim_change) <= max_bits_change:
+        raise ValueError(
+            "Argument `max_bits_change` must not be exceeded by what "
+            f"`precision={precision!r}` changes. "
+            f"Received: max_bits_change={max_bits_change}; {report}"
+        )
+    return reduced, report
+
+
 def compare(
     exact: ServedFlow, reduced: ServedFlow, precision: str, data: Any, condition: Any
 ) -> PrecisionReport:
@@ -107,14 +140,12 @@ def compare(
         exact: The trained flow.
         reduced: The same flow with smaller weights.
         precision: Their name.
-        data: Rows to score; None for 256 samples of the trained flow.
-        condition: Their conditions, if `data` is given and the flow takes any.
+        data: Rows to score.
+        condition: Their conditions, or None.
 
     Returns:
         The measurement.
     """
-    if data is None:
-        data, condition = exact.examples(256)
     data = tf.cast(data, exact.dtype)
     if condition is not None:
         condition = tf.cast(condition, exact.dtype)

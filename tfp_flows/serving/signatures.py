@@ -6,6 +6,7 @@
 | `log_prob_uint8` (images) | `image [batch, h, w, c]` | as `log_prob` |
 | `encode` | `x` | `latent [batch, *latent]`, `is_finite` |
 | `decode` | `latent` | `samples [batch, *event]`, `is_finite` |
+| `anomaly_score` (with a scorer) | `x` | `anomaly_score [batch]`, `is_anomaly`, `is_finite` |
 | `sample` | `n`, `seed [2]`, `temperature` | `samples [n, *event]`, `is_finite` |
 | `sample_batch` | `seed [batch, 2]`, `temperature [batch]` | `samples`, `is_finite` |
 
@@ -39,6 +40,9 @@ LOG_PROB_FLOOR = -1e38
 
 Outputs = dict[str, tf.Tensor]
 
+Scorer = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+"""Anomaly scores `[batch]` of `x`, given its log-density and its latents."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
@@ -68,12 +72,15 @@ class Signature:
         )
 
 
-def build_signatures(flow: ServedFlow, max_samples: int) -> list[Signature]:
+def build_signatures(
+    flow: ServedFlow, max_samples: int, scorer: Scorer | None = None
+) -> list[Signature]:
     """Returns every signature that a flow can answer.
 
     Args:
         flow: The flow.
         max_samples: Largest `n` of `sample`.
+        scorer: A fitted anomaly scorer; None for no `anomaly_score`.
 
     Returns:
         The signatures, `log_prob` first.
@@ -83,6 +90,8 @@ def build_signatures(flow: ServedFlow, max_samples: int) -> list[Signature]:
         signatures.append(_log_prob_uint8(flow))
     if flow.has_latent:
         signatures += [_encode(flow), _decode(flow)]
+    if scorer is not None:
+        signatures.append(_anomaly_score(flow, scorer))
     return [*signatures, _sample(flow, max_samples), _sample_batch(flow)]
 
 
@@ -125,6 +134,27 @@ def _decode(flow: ServedFlow) -> Signature:
         return _rows("samples", flow.decode(latent, condition))
 
     return Signature("decode", _row_inputs(flow, "latent", shape), decode)
+
+
+def _anomaly_score(flow: ServedFlow, scorer: Scorer) -> Signature:
+    threshold = getattr(scorer, "threshold", None)
+
+    def anomaly_score(x: tf.Tensor, condition: tf.Tensor | None = None) -> Outputs:
+        x = checked_finite("x", checked_rows("x", x, flow.event_shape))
+        condition = _checked_condition(flow, condition, "x", x)
+        log_prob, latent = flow.log_prob(x, condition), flow.encode(x, condition)
+        score = tf.cast(scorer(x, log_prob, latent), flow.dtype)
+        # What has no density is as anomalous as can be.
+        is_finite = tf.math.is_finite(score)
+        ceiling = tf.constant(-LOG_PROB_FLOOR, flow.dtype)
+        score = tf.minimum(tf.where(is_finite, score, ceiling), ceiling)
+        outputs = {"anomaly_score": score, "is_finite": is_finite}
+        if threshold is not None:
+            outputs["is_anomaly"] = score > tf.cast(threshold, flow.dtype)
+        return outputs
+
+    inputs = _row_inputs(flow, "x", flow.event_shape)
+    return Signature("anomaly_score", inputs, anomaly_score)
 
 
 def _sample(flow: ServedFlow, max_samples: int) -> Signature:

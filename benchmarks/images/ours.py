@@ -1,0 +1,137 @@
+"""Trains one of our image flows on Fashion-MNIST for a fixed time.
+
+    python -m benchmarks.images.ours --data DATA --out LOGS --flow glow
+
+The first run writes the images to `DATA/fashion_mnist.npz`, which the other side
+reads too. The model is left in `LOGS/<flow>.keras`.
+"""
+
+import math
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfp_flows as tff
+from benchmarks.images import protocol
+
+EVALUATIONS = 24  # on a tenth of the test images, during training
+
+
+def build(options):
+    """Returns the flow that is asked for."""
+    shape, preprocess = (28, 28, 1), tff.logit(256, alpha=options.alpha)
+    if options.flow == "glow":
+        return tff.glow(
+            shape,
+            levels=options.levels,
+            steps=options.steps,
+            hidden_channels=options.hidden_channels,
+            log_scale=options.log_scale,
+            preprocess=preprocess,
+        )
+    if options.flow == "real_nvp":
+        return tff.real_nvp(
+            shape,
+            levels=options.levels,
+            hidden_channels=options.hidden_channels,
+            log_scale=options.log_scale,
+            preprocess=preprocess,
+        )
+    return tff.nice(shape, couplings=4, hidden_units=(1000,) * 3, preprocess=preprocess)
+
+
+def write_data(folder):
+    """Writes the images for both sides, unless they are there."""
+    if not (folder / protocol.DATA_FILE).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        data = tff.data.load("fashion_mnist")
+        np.savez(folder / protocol.DATA_FILE, train=data.x_train, test=data.x_test)
+
+
+def batches(images, batch_size, seed):
+    """Endless shuffled batches with fresh uniform noise."""
+
+    def dequantized(batch):
+        values = tf.cast(batch, tf.float32)
+        return values + tf.random.uniform(tf.shape(values), maxval=1 - 2**-16)
+
+    dataset = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images), seed)
+    dataset = dataset.repeat().batch(batch_size, drop_remainder=True)
+    return dataset.map(dequantized).prefetch(tf.data.AUTOTUNE)
+
+
+class Budget(keras.callbacks.Callback):
+    """Sets the learning rate by the clock, evaluates now and then, stops in time."""
+
+    def __init__(self, options, log, test):
+        super().__init__()
+        self.clock = protocol.Clock(options.minutes)
+        self.images = 0
+        self._options, self._log, self._test = options, log, test
+        self._next, self._bits = 1, []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        rate = protocol.learning_rate(self._options.learning_rate, self.clock.share())
+        self.model.optimizer.learning_rate = rate
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.images += self._options.batch_size
+        self._bits.append(logs["bits_per_dim"])
+        self.model.reset_metrics()
+        share = self.clock.share()
+        if share >= self._next / EVALUATIONS or share >= 1.0:
+            self._next = int(share * EVALUATIONS) + 1
+            start = time.monotonic()
+            test = self.model.bits(self._test[: len(self._test) // 10])
+            self._log.row(
+                self.clock.seconds(), self.images, np.mean(self._bits[-100:]), test
+            )
+            self.clock.pause(time.monotonic() - start)
+        if share >= 1.0:
+            self.model.stop_training = True
+
+
+class Model(tff.FlowModel):
+    """A flow model with a test score."""
+
+    def bits(self, images):
+        """Returns bits per dimension of dequantized images."""
+        log_prob = self.predict(images, batch_size=250, verbose=0)
+        return -float(np.mean(log_prob)) / (784 * math.log(2))
+
+
+def main():
+    parser = protocol.arguments(__doc__)
+    parser.add_argument("--flow", choices=("glow", "real_nvp", "nice"), default="glow")
+    parser.add_argument("--log-scale", default="soft_clamp")
+    options = parser.parse_args()
+    write_data(options.data)
+    keras.utils.set_random_seed(options.seed)
+    train, test = protocol.load(options.data)
+    test = protocol.dequantized(test, seed=1)
+    log = protocol.Log(options.out, options.flow, options)
+    budget = Budget(options, log, test)
+    model = Model(build(options))
+    model.compile(optimizer=keras.optimizers.Adam(options.learning_rate))
+    model.adapt(protocol.dequantized(train[:1024], seed=2))
+    model.fit(
+        batches(train, options.batch_size, options.seed),
+        steps_per_epoch=10**9,
+        callbacks=[budget],
+        verbose=0,
+    )
+    seconds = budget.clock.seconds()
+    model.save(options.out / f"{options.flow}.keras")
+    log.finish(
+        test_bits_per_dim=model.bits(test),
+        training_seconds=seconds,
+        images=budget.images,
+        weights=sum(math.prod(v.shape) for v in model.trainable_weights),
+        tensorflow=tf.__version__,
+    )
+
+
+if __name__ == "__main__":
+    main()
