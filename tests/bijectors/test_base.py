@@ -140,12 +140,20 @@ def test_copy_shares_weights_and_config_builds_fresh_ones():
     assert config == {
         "channels": 3,
         "epsilon": 1e-6,
-        "dtype": None,
+        "dtype": "float32",
         "validate_args": False,
         "name": "first",
     }
     fresh = tff.ActNorm.from_config(config)
     assert fresh.trainable_variables[0] is not bijector.trainable_variables[0]
+
+
+def test_copies_keep_their_dtype_whatever_the_default_is_then():
+    keras.config.set_floatx("float64")
+    bijector = tff.ActNorm(2)
+    keras.config.set_floatx("float32")
+    assert bijector.copy(name="second").dtype == tf.float64
+    assert tff.ActNorm.from_config(bijector.get_config()).dtype == tf.float64
 
 
 def test_equality_is_identity():

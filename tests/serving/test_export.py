@@ -133,6 +133,18 @@ def test_plain_distribution_has_no_latent(tmp_path):
     np.testing.assert_allclose(answer["log_prob"], expected, rtol=1e-6)
 
 
+def test_base_without_a_mean_is_sampled_at_temperature_one_only(tmp_path):
+    base = tfd.TransformedDistribution(tfd.Normal(0.0, 1.0), tfb.Softplus())
+    flow = tfd.TransformedDistribution(base, tfb.Shift(1.0))
+    path = export_saved_model(flow, tmp_path, warmup=False)
+    sample = tf.saved_model.load(path).signatures["sample"]
+    n, seed = tf.constant(3), tf.constant([1, 2])
+    drawn = sample(n=n, seed=seed, temperature=tf.constant(1.0))["samples"]
+    np.testing.assert_allclose(drawn, sampling.sample(flow, 3, (1, 2)), rtol=1e-6)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="temperature: expected 1"):
+        sample(n=n, seed=seed, temperature=tf.constant(0.5))
+
+
 def test_float64_flow_is_served_in_float64(tmp_path):
     base = tfd.Sample(tfd.Normal(tf.constant(0.0, tf.float64), 1.0), [3])
     flow = tfd.TransformedDistribution(base, tfb.Tanh())

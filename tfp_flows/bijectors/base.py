@@ -141,7 +141,7 @@ class FlowBijector(tfb.Bijector):
             is_constant_jacobian=is_constant_jacobian,
             validate_args=validate_args,
             dtype=dtype,
-            parameters=_constructor_arguments(parameters or {}),
+            parameters=_constructor_arguments(parameters or {}, dtype),
             name=name or _snake_case(type(self).__name__),
         )
         self._owned: dict[str, keras.Layer] = self._no_dependency({})
@@ -344,12 +344,21 @@ def known_dtype(bijector: tfb.Bijector) -> tf.DType | None:
     return next((dtype for dtype in dtypes if dtype is not None), None)
 
 
-def _constructor_arguments(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {
+def _constructor_arguments(
+    parameters: dict[str, Any], dtype: tf.DType
+) -> dict[str, Any]:
+    """Drops what is no argument, and says the dtype that a default stood for.
+
+    A copy or a loaded bijector must not depend on Keras's default at that time.
+    """
+    arguments = {
         key: value
         for key, value in parameters.items()
         if not key.startswith("__") and key != "self"
     }
+    if "dtype" in arguments:
+        arguments["dtype"] = dtype.name
+    return arguments
 
 
 def _snake_case(name: str) -> str:

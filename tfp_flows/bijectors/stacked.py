@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import keras
@@ -82,7 +83,7 @@ def _described(layer: keras.Layer) -> tuple[type, dict, dict | None]:
 
 def _drawn(description: tuple[type, dict, dict | None]) -> keras.Layer:
     cls, config, build_config = description
-    layer = cls.from_config(config)
+    layer = cls.from_config(copy.deepcopy(config))
     if build_config is not None:
         layer.build_from_config(build_config)
     return layer

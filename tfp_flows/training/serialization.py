@@ -76,7 +76,8 @@ class _Writer:
     def write(self, value: Any, where: str) -> Any:
         if value is None or isinstance(value, bool | int | str):
             return value
-        if isinstance(value, float):
+        # A NumPy float64 is a Python float too, but has a dtype to keep.
+        if isinstance(value, float) and not isinstance(value, np.generic):
             return value if math.isfinite(value) else {_KIND: "float", "is": str(value)}
         if isinstance(value, list | tuple):
             return self._sequence(value, where)
