@@ -54,13 +54,13 @@ class ReducedFlow(ServedFlow):
         with keras.StatelessScope(state_mapping=mapping):
             yield
 
-    def _trace_inverse(self, x: tf.Tensor, condition: Any = None) -> tuple:
+    def trace_inverse(self, x: tf.Tensor, condition: Any = None) -> tuple:
         with self._weights():
-            return super()._trace_inverse(x, condition)
+            return super().trace_inverse(x, condition)
 
-    def _trace_forward(self, latent: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def trace_forward(self, latent: tf.Tensor, condition: Any = None) -> tf.Tensor:
         with self._weights():
-            return super()._trace_forward(latent, condition)
+            return super().trace_forward(latent, condition)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,8 +53,8 @@ class ServedFlow:
         if self.has_latent:
             self.condition_shape = condition_shape(distribution.bijector)
         self.has_temperature = _has_mean(self._base)
-        self._inverse = self._traced(self._trace_inverse, self.event_shape)
-        self._forward = self._traced(self._trace_forward, self.latent_shape)
+        self._inverse = self._traced(self.trace_inverse, self.event_shape)
+        self._forward = self._traced(self.trace_forward, self.latent_shape)
 
     @property
     def event_size(self) -> int:
@@ -116,7 +116,7 @@ class ServedFlow:
 
     # Each direction is traced once and called from every signature that needs it.
 
-    def _trace_inverse(self, x: tf.Tensor, condition: Any = None) -> tuple:
+    def trace_inverse(self, x: tf.Tensor, condition: Any = None) -> tuple:
         """The latents of `x` and its log-density, in one walk."""
         if not self.has_latent:
             return x, self.distribution.log_prob(x)
@@ -125,7 +125,8 @@ class ServedFlow:
         latent = self.distribution.bijector.inverse(x, **keywords)
         return latent, self.distribution.log_prob(x, bijector_kwargs=keywords)
 
-    def _trace_forward(self, latent: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def trace_forward(self, latent: tf.Tensor, condition: Any = None) -> tf.Tensor:
+        """The data of `latent`."""
         if not self.has_latent:
             return latent
         keywords = condition_arguments(self.distribution.bijector, condition)
