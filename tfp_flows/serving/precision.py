@@ -55,10 +55,12 @@ class ReducedFlow(ServedFlow):
             yield
 
     def trace_inverse(self, x: tf.Tensor, condition: Any = None) -> tuple:
+        """The latents of `x` and its log-density, under the stored weights."""
         with self._weights():
             return super().trace_inverse(x, condition)
 
     def trace_forward(self, latent: tf.Tensor, condition: Any = None) -> tf.Tensor:
+        """The data of `latent`, under the stored weights."""
         with self._weights():
             return super().trace_forward(latent, condition)
 
