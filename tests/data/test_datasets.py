@@ -223,3 +223,15 @@ def test_fashion_mnist_from_manual_downloads(tmp_path):
     assert data.levels == 256
     # The set's published mean pixel value is 0.2860 of white.
     assert data.x_train.mean() / 255 == pytest.approx(0.2860, abs=1e-4)
+
+
+def test_hold_back():
+    data = flow_data.load("digits")
+    kept, back = data.hold_back(0.1)
+    assert (len(kept.x_train), len(back.x_test)) == (1350, 150)
+    assert len(back.labels_test) == 150
+    assert np.array_equal(kept.x_test, data.x_test)
+    parts = np.concatenate([kept.x_train, back.x_test])
+    assert {x.tobytes() for x in parts} == {x.tobytes() for x in data.x_train}
+    again, _ = data.hold_back(0.1)
+    assert np.array_equal(again.x_train, kept.x_train)

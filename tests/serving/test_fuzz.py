@@ -54,7 +54,9 @@ class Malformed:
             fits = len(shape) == len(wanted) and all(
                 size in (None, given) for size, given in zip(wanted, shape, strict=True)
             )
-            if not fits or (len(inputs) > 1 and shape and shape[0] != 1):
+            # Other inputs have one row, so that another number of rows is wrong too.
+            rows_differ = len(inputs) > 1 and wanted[:1] == [None] and shape[:1] != [1]
+            if not fits or rows_differ:
                 break
         inputs[name] = np.ones(shape, inputs[name].dtype)
         return inputs

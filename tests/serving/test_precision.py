@@ -1,4 +1,4 @@
-"""Smaller weights and LiteRT files: still the same flow, or refused."""
+"""Smaller weights: still the same flow, or refused."""
 
 import numpy as np
 import pytest

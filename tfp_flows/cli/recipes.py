@@ -22,6 +22,7 @@ LOGIT_ALPHA = 1e-3
 
 TINY_PIXELS = 256
 WARMUP_STEPS = 200
+TABLE_ROWS, MOST_EPOCHS, SMALLEST_BATCH = 20_000, 400, 32
 
 # Either of these sets of arguments replaces the other.
 _IMAGE_SIZES, _VECTOR_SIZES = {"levels", "hidden_channels"}, {"hidden_units"}
@@ -51,7 +52,7 @@ def choose(
         ValueError: If the architecture has no such argument, or a field is out of
             range.
     """
-    kind = _kind(data.event_shape)
+    kind = _kind(data)
     recipe = RECIPES[preset][kind][flow or DEFAULT_FLOW[kind]]
     changes = {key: value for key, value in architecture.items() if value is not None}
     known = set(inspect.signature(getattr(tff, recipe.flow)).parameters)
@@ -67,19 +68,30 @@ def choose(
             kept = {key: value for key, value in kept.items() if key not in other}
     training = {key: value for key, value in training.items() if value is not None}
     for name, value in training.items():
-        if not value > 0:
+        if not value > 0 and (name, value) != ("weight_decay", 0.0):
             raise ValueError(f"`{_option(name)}` must be positive. Received: {value}.")
+    if kind == "table":
+        recipe = _for_length(recipe, len(data.x_train))
     return dataclasses.replace(recipe, architecture=kept | changes, **training)
+
+
+def _for_length(recipe: Recipe, rows: int) -> Recipe:
+    """Passes more often over a short table, in smaller batches."""
+    batch_size = max(SMALLEST_BATCH, min(recipe.batch_size, rows // 20))
+    epochs = recipe.epochs * max(1.0, TABLE_ROWS / rows)
+    return dataclasses.replace(
+        recipe, batch_size=batch_size, epochs=min(MOST_EPOCHS, round(epochs))
+    )
 
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _kind(event_shape: tuple[int, ...]) -> str:
-    if len(event_shape) != 3:
-        return "vector"
-    tiny = math.prod(event_shape[:2]) <= TINY_PIXELS
+def _kind(data: Data) -> str:
+    if data.kind != "image":
+        return data.kind
+    tiny = math.prod(data.event_shape[:2]) <= TINY_PIXELS
     return "tiny image" if tiny else "image"
 
 

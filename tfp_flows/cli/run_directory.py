@@ -7,6 +7,7 @@ or not at all, `report.json` last; then `.training` goes.
 
 import csv
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ class RunDirectory:
         self._scratch = path / SCRATCH
         self._settings = self._scratch / "settings.json"
         self._log = self._scratch / "history.csv"
+        self._best = self._scratch / "best.weights.h5"
 
     @classmethod
     def start(cls, path: Path, settings: Mapping[str, Any]) -> "RunDirectory":
@@ -102,6 +104,14 @@ class RunDirectory:
         )
         return [keras.callbacks.CSVLogger(str(self._log), append=True), backup]
 
+    def keep_best(self) -> keras.callbacks.Callback:
+        """A Keras callback that keeps the weights with the lowest `val_nll`."""
+        return _BestWeights(self._best, min(self.history().get("val_nll", [math.inf])))
+
+    def restore_best(self, model: keras.Model) -> None:
+        """Gives a model the weights that `keep_best` kept."""
+        model.load_weights(self._best)
+
     def history(self) -> dict[str, list[float]]:
         """The metrics of all epochs, by name, across interruptions."""
         rows = self._rows()
@@ -127,6 +137,22 @@ class RunDirectory:
             output.write_csv(self._log, list(rows[0]), [r.values() for r in rows])
         else:
             self._log.unlink(missing_ok=True)
+
+
+class _BestWeights(keras.callbacks.Callback):
+    """Writes the weights of the best epoch so far, whole even if the run is killed."""
+
+    def __init__(self, path: Path, best: float) -> None:
+        super().__init__()
+        self._path, self._best = path, best
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Keeps the weights if no earlier epoch did better."""
+        nll = (logs or {}).get("val_nll", math.inf)
+        if nll < self._best or not self._path.exists():
+            self._best = nll
+            with output.written_beside(self._path) as file:
+                self.model.save_weights(file)
 
 
 def default_path(data_name: str, flow: str, resume: bool) -> Path:

@@ -21,6 +21,8 @@ from tfp_flows.training.model import FlowModel
 
 # Watching the held-out part while training costs at most so many examples an epoch.
 WATCHED_EXAMPLES = 2_048
+# How long the part held back may get no better before training ends.
+PATIENCE_EPOCHS = 5
 
 
 class Flow(str, enum.Enum):
@@ -180,16 +182,23 @@ def _fit(
     model: FlowModel, data: Data, recipe: Recipe, run: RunDirectory, verbose: int
 ) -> float:
     """Trains, and returns the seconds it took."""
-    watched = data.test.take(-(-WATCHED_EXAMPLES // data.batch_size))
+    callbacks, watched = run.callbacks(), data
+    if recipe.validation:
+        data, watched = data.hold_back(recipe.validation)
+        patience = max(PATIENCE_EPOCHS, recipe.epochs // 10)
+        early = keras.callbacks.EarlyStopping("val_nll", patience=patience, mode="min")
+        callbacks = [run.keep_best(), *callbacks, early]
     started = time.monotonic()
     model.fit(
         data.train,
-        validation_data=watched,
+        validation_data=watched.test.take(-(-WATCHED_EXAMPLES // data.batch_size)),
         epochs=recipe.epochs,
-        callbacks=run.callbacks(),
+        callbacks=callbacks,
         verbose=verbose,
         shuffle=False,  # `data.train` shuffles already
     )
+    if recipe.validation:
+        run.restore_best(model)
     return time.monotonic() - started
 
 

@@ -78,6 +78,32 @@ class Data:
         """
         return self._batches(self.x_test, shuffle=False, stream=TEST_STREAM + draw)
 
+    def hold_back(self, fraction: float) -> tuple["Data", "Data"]:
+        """Splits the training part, in a fixed random way.
+
+        Args:
+            fraction: Which share of it to hold back, for choices made in training.
+
+        Returns:
+            The data without that share, and data that has it in the place of the
+            held-out part.
+        """
+        n = len(self.x_train)
+        size = min(n - 1, max(1, round(fraction * n)))
+        kept, back = preprocessing.split_indices(n, size)
+        labels = self.labels_train
+        reduced = dataclasses.replace(
+            self,
+            x_train=self.x_train[kept],
+            labels_train=None if labels is None else labels[kept],
+        )
+        held = dataclasses.replace(
+            reduced,
+            x_test=self.x_train[back],
+            labels_test=None if labels is None else labels[back],
+        )
+        return reduced, held
+
     def __iter__(self) -> Iterator[tf.data.Dataset]:
         """Yields ``train`` and ``test``."""
         yield self.train

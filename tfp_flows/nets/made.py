@@ -50,9 +50,10 @@ class MADE(Conditioner):
         Germain, Gregor, Murray, Larochelle: MADE, 2015, arXiv:1502.03509.
 
     Example:
+        >>> import tensorflow as tf
         >>> net = MADE(hidden_units=(16,))
         >>> net.connect(input_shape=(3,), output_shape=(6,))
-        >>> net([[1.0, 2.0, 3.0]]).shape
+        >>> net(tf.constant([[1.0, 2.0, 3.0]])).shape
         TensorShape([1, 6])
     """
 

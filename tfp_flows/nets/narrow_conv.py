@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 # Above this many output channels TensorFlow's own convolution is as fast.
@@ -35,16 +36,16 @@ def narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 @tf.custom_gradient
-def _narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    height, width, n = inputs.shape[1:]
-    k, m = kernel.shape[0], kernel.shape[-1]
+def _narrow_conv(inputs: Any, kernel: Any) -> tuple[tf.Tensor, Any]:
+    _, height, width, n = tuple(inputs.shape)
+    k, _, _, m = tuple(kernel.shape)
     rows = tf.reshape(inputs, [-1, n])
     matrix = tf.reshape(tf.transpose(kernel, [2, 0, 1, 3]), [n, k * k * m])
     products = _framed(tf.reshape(rows @ matrix, [-1, height, width, k * k * m]), k)
     outputs = tf.add_n(
         [
             products[:, i : i + height, j : j + width, tap * m : (tap + 1) * m]
-            for tap, (i, j) in enumerate(_taps(k))
+            for tap, (i, j) in enumerate(np.ndindex(k, k))
         ]
     )
 
@@ -52,7 +53,7 @@ def _narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
         framed = _framed(upstream, k)
         shifted = [
             framed[:, k - 1 - i : k - 1 - i + height, k - 1 - j : k - 1 - j + width]
-            for i, j in _taps(k)
+            for i, j in np.ndindex(k, k)
         ]
         columns = tf.reshape(tf.concat(shifted, axis=-1), [-1, k * k * m])
         of_inputs = tf.matmul(columns, matrix, transpose_b=True)
@@ -61,10 +62,6 @@ def _narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
         return tf.reshape(of_inputs, tf.shape(inputs)), of_kernel
 
     return outputs, gradient
-
-
-def _taps(k: int) -> list[tuple[int, int]]:
-    return [(i, j) for i in range(k) for j in range(k)]
 
 
 def _framed(images: tf.Tensor, k: int) -> tf.Tensor:

@@ -9,10 +9,12 @@ from tfp_flows.serving.export import export_saved_model
 from tfp_flows.serving.metadata import read_metadata
 from tfp_flows.serving.serve import serve
 from tfp_flows.serving.show import show_export
+from tfp_flows.serving.tflite import export_tflite
 
 __all__ = [
     "ModelEntry",
     "export_saved_model",
+    "export_tflite",
     "read_metadata",
     "serve",
     "show_export",

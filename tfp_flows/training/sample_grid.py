@@ -37,16 +37,16 @@ def picture_grid(
             f"Received: images of shape {images.shape}"
         )
     n, height, width, channels = images.shape
-    columns = min(n, columns or math.ceil(math.sqrt(n)))
-    rows = math.ceil(n / columns)
-    shape = (rows * (height + margin) - margin, columns * (width + margin) - margin)
+    in_a_row = min(n, columns or math.ceil(math.sqrt(n)))
+    rows = math.ceil(n / in_a_row)
+    shape = (rows * (height + margin) - margin, in_a_row * (width + margin) - margin)
     picture = np.full((*shape, channels), 255, np.uint8)
     # A value v of a dequantized image stands for the whole pixel floor(v).
     whole = np.clip(np.floor(np.nan_to_num(images)), 0, levels - 1)
     whole = np.rint(whole * (255 / (levels - 1))).astype(np.uint8)
     for index, image in enumerate(whole):
-        top = index // columns * (height + margin)
-        left = index % columns * (width + margin)
+        top = index // in_a_row * (height + margin)
+        left = index % in_a_row * (width + margin)
         picture[top : top + height, left : left + width] = image
     return picture
 
@@ -115,7 +115,7 @@ class SampleGrid(keras.callbacks.Callback):
         self._writer = (
             None if log_dir is None else tf.summary.create_file_writer(str(log_dir))
         )
-        self._drawn = None
+        self._draw: Any = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Prepares a graph that draws samples with the weights of the moment."""
@@ -123,13 +123,13 @@ class SampleGrid(keras.callbacks.Callback):
         def draw() -> tf.Tensor:
             return self.model.sample(**self._arguments, condition=self._condition)
 
-        self._drawn = tf.function(draw)
+        self._draw = tf.function(draw)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Draws and writes, if it is time to."""
         if (epoch + 1) % self._every:
             return
-        samples = self._drawn().numpy()
+        samples = self._draw().numpy()
         columns = None if self._condition is None else samples.shape[1]
         images = samples.reshape(-1, *samples.shape[-3:])
         picture = picture_grid(images, self._levels, columns)

@@ -1,0 +1,62 @@
+"""Learned bases: what they start as, and that they train and save in a flow."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+BASES = {
+    "diagonal_normal": (tff.bases.diagonal_normal, 2),
+    "full_normal": (tff.bases.full_normal, 2),
+    "normal_mixture": (lambda d: tff.bases.normal_mixture(d, 3), 3),
+    "student_t": (tff.bases.student_t, 3),
+}
+
+
+def points(n=64):
+    return np.random.default_rng(0).normal(2.0, 0.5, (n, 2)).astype("float32")
+
+
+@pytest.mark.parametrize("name", ["diagonal_normal", "full_normal"])
+def test_normals_start_standard(name):
+    standard = tfd.MultivariateNormalDiag(tf.zeros([2]))
+    log_prob = BASES[name][0](2).log_prob(points())
+    np.testing.assert_allclose(log_prob, standard.log_prob(points()), rtol=1e-5)
+
+
+def test_tails_of_student_t_are_heavy():
+    base = tff.bases.student_t(2, degrees=3.0)
+    far = base.log_prob([[1e3, 0.0]]) - base.log_prob([[1e4, 0.0]])
+    np.testing.assert_allclose(far, 4 * np.log(10), rtol=1e-3)  # r^-(degrees + 1)
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_trains_and_saves_with_the_flow(name, tmp_path):
+    make, variables = BASES[name]
+    flow = tff.real_nvp((2,), couplings=2, hidden_units=(4,), base=make(2))
+    model = tff.FlowModel(flow)
+    assert len(model.trainable_weights) == len(flow.bijector.trainable_variables) + (
+        variables
+    )
+    before = [np.array(v) for v in flow.distribution.trainable_variables]
+    model.compile(keras.optimizers.Adam(0.01))
+    model.fit(points(), epochs=1, verbose=0)
+    for old, new in zip(before, flow.distribution.trainable_variables, strict=True):
+        assert np.abs(new - old).max() > 0
+    model.save(tmp_path / "flow.keras")
+    again = keras.models.load_model(tmp_path / "flow.keras")
+    np.testing.assert_array_equal(
+        again.predict(points(), verbose=0), model.predict(points(), verbose=0)
+    )
+
+
+def test_names_the_argument_that_is_wrong():
+    with pytest.raises(ValueError, match="`degrees`.*Received"):
+        tff.bases.student_t(2, degrees=0.0)
+    with pytest.raises(ValueError, match="`components`.*Received"):
+        tff.bases.normal_mixture(2, components=0)

@@ -1,0 +1,139 @@
+"""`Dequantized`: bounds against probabilities known in closed form, training."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+from tfp_flows.architectures.dequantization import Dequantized, dequantization_noise
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+SHAPE = (2, 2, 1)
+LEVELS = 8
+
+
+def logistic_flow():
+    """Independent logistic values: the mass of a whole value is a difference."""
+    logistic = tfd.Logistic(tf.constant(3.5, tf.float64), 0.6)
+    flat = tfd.Sample(logistic, 4)
+    return tfd.TransformedDistribution(flat, tfb.Reshape(SHAPE, event_shape_in=[4]))
+
+
+def exact_log_prob(x):
+    logistic = tfd.Logistic(tf.constant(3.5, tf.float64), 0.6)
+    mass = logistic.cdf(x + 1.0) - logistic.cdf(x)
+    return np.log(mass).sum((-1, -2, -3))
+
+
+X = np.random.default_rng(0).integers(0, LEVELS, (20, *SHAPE)).astype("float64")
+
+
+def mean_bound(bound, repeats):
+    """The mean of many estimates of the bound for each image."""
+    return np.mean(bound.log_prob(np.stack([X] * repeats)), axis=0)
+
+
+def test_uniform_noise_estimates_a_lower_bound():
+    estimates = mean_bound(Dequantized(logistic_flow(), levels=LEVELS), 400)
+    assert np.all(estimates < exact_log_prob(X) + 0.05)
+    assert np.mean(exact_log_prob(X) - estimates) > 0.01
+
+
+def test_more_draws_tighten_the_bound():
+    exact = exact_log_prob(X)
+    gaps = []
+    for samples in (1, 10, 1000):
+        bound = Dequantized(logistic_flow(), levels=LEVELS, samples=samples)
+        gaps.append(np.mean(exact - mean_bound(bound, 4000 // samples)))
+    assert gaps[0] > gaps[1] > gaps[2]
+    assert abs(gaps[2]) < 6e-3
+
+
+def test_learned_noise_tightens_the_bound():
+    keras.utils.set_random_seed(0)
+    noise = dequantization_noise(SHAPE, steps=2, hidden_channels=8, dtype="float64")
+    uniform = Dequantized(logistic_flow(), levels=LEVELS)
+    learned = Dequantized(logistic_flow(), noise, levels=LEVELS)
+    learned.adapt(X)
+    optimizer = keras.optimizers.Adam(1e-2)
+    variables = list(noise.trainable_variables)
+    optimizer.build(variables)
+
+    @tf.function
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = -tf.reduce_mean(learned.log_prob(x))
+        optimizer.apply(tape.gradient(loss, variables), variables)
+
+    for _ in range(300):
+        step(tf.constant(X))
+    exact = exact_log_prob(X)
+    uniform_gap = np.mean(exact - mean_bound(uniform, 200))
+    learned_gap = np.mean(exact - mean_bound(learned, 200))
+    assert 0 < learned_gap < 0.7 * uniform_gap
+
+
+def make(**kwargs):
+    flow = tff.glow((4, 4, 1), levels=1, steps=1, hidden_channels=4, **kwargs)
+    noise = dequantization_noise((4, 4, 1), steps=1, hidden_channels=4)
+    return Dequantized(flow, noise, levels=LEVELS)
+
+
+def test_every_weight_of_both_flows_gets_a_gradient():
+    bound = make()
+    rng = np.random.default_rng(0)
+    for variable in bound.trainable_variables:
+        variable.assign_add(0.1 * rng.normal(size=variable.shape).astype("float32"))
+    both = [*bound.flow.trainable_variables, *bound.noise.trainable_variables]
+    assert {id(v) for v in bound.trainable_variables} == {id(v) for v in both}
+    x = rng.integers(0, LEVELS, (8, 4, 4, 1))
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_mean(bound.log_prob(x))
+    for variable, gradient in zip(
+        bound.trainable_variables,
+        tape.gradient(loss, bound.trainable_variables),
+        strict=True,
+    ):
+        assert gradient is not None, variable.name
+        assert np.abs(gradient).max() > 0, variable.name
+
+
+def test_fit_on_whole_values_and_save(tmp_path):
+    rng = np.random.default_rng(0)
+    x = np.clip(np.rint(rng.normal(4.0, 0.7, (256, 4, 4, 1))), 0, LEVELS - 1)
+    bound = make(preprocess=tff.logit(LEVELS))
+    bound.adapt(x)
+    model = tff.FlowModel(bound)
+    model.compile(optimizer=keras.optimizers.Adam(3e-3))
+    history = model.fit(x, epochs=3, batch_size=64, verbose=0).history["nll"]
+    assert history[-1] < history[0]
+    model.save(tmp_path / "flow.keras")
+    again = keras.models.load_model(tmp_path / "flow.keras").distribution
+    for saved, loaded in zip(bound.variables, again.variables, strict=True):
+        np.testing.assert_array_equal(saved, loaded)
+    samples = again.sample(50, seed=1).numpy()
+    assert np.all(samples == np.floor(samples))
+    assert samples.min() >= 0
+    assert samples.max() < LEVELS
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (
+            lambda f: Dequantized(f, levels=1),
+            "`levels` must be an integer of at least 2",
+        ),
+        (lambda f: Dequantized(f, samples=0), "`samples` must be an integer of at"),
+        (
+            lambda f: Dequantized(f, dequantization_noise((4, 4, 1), steps=1)),
+            "`noise` must be a flow of the event shape",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(act, message):
+    with pytest.raises(ValueError, match=message):
+        act(logistic_flow())

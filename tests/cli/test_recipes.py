@@ -1,0 +1,106 @@
+"""Recipes: every one fits its architecture, and options change what they name."""
+
+import dataclasses
+import inspect
+
+import numpy as np
+import pytest
+
+import tfp_flows as tff
+from tfp_flows import data as flow_data
+from tfp_flows.cli import recipes
+from tfp_flows.cli.recipe_table import DEFAULT_FLOW, RECIPES
+
+ALL = [
+    pytest.param(recipe, id=f"{preset}-{kind}-{recipe.flow}")
+    for preset, kinds in RECIPES.items()
+    for kind, by_flow in kinds.items()
+    for recipe in by_flow.values()
+]
+SHAPES = {"toy": (2,), "table": (5,), "tiny image": (8, 8, 1), "image": (28, 28, 1)}
+
+
+def made_up(kind, n=1000):
+    """Data of a kind, with random content."""
+    rng = np.random.default_rng(0)
+    shape = (n, *SHAPES[kind])
+    if "image" in kind:
+        x = rng.integers(0, 256, shape, np.uint8)
+        return flow_data.Data("made up", "image", x, x[:10], levels=256)
+    x = rng.normal(size=shape).astype(np.float32)
+    return flow_data.Data("made up", kind, x, x[:10])
+
+
+def choose(data, flow=None, preset="small", training=None, **architecture):
+    return recipes.choose(data, flow, preset, architecture, training or {})
+
+
+@pytest.mark.parametrize("recipe", ALL)
+def test_arguments_are_the_architecture_s(recipe):
+    architecture = getattr(tff, recipe.flow)
+    inspect.signature(architecture).bind((2,), preprocess=None, **recipe.architecture)
+    assert recipe.preprocess in ("logit", "center", "standardize")
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_default_recipe_makes_a_flow_on_data_of_its_kind(kind):
+    data = made_up(kind, 50)
+    recipe = choose(data)
+    assert recipe.flow == DEFAULT_FLOW[kind]
+    flow = recipes.build(recipe, data)
+    assert tuple(flow.event_shape) == data.event_shape
+    x = next(iter(data.train))[:2]
+    assert np.all(np.isfinite(flow.log_prob(x)))
+
+
+def test_flow_and_options_change_the_recipe():
+    data = made_up("toy")
+    changes = {"epochs": 3, "learning_rate": 0.5, "batch_size": None}
+    recipe = choose(data, "nice", training=changes, couplings=5, bins=None)
+    assert recipe.architecture["couplings"] == 5
+    assert (recipe.epochs, recipe.learning_rate) == (3, 0.5)
+    assert recipe.batch_size == RECIPES["small"]["toy"]["nice"].batch_size
+
+
+def test_weight_decay_may_be_zero_and_nothing_negative():
+    data = made_up("toy")
+    assert choose(data, training={"weight_decay": 0.0}).weight_decay == 0.0
+    for name in ("weight_decay", "learning_rate", "epochs", "batch_size"):
+        with pytest.raises(ValueError, match="`--.*must be positive. Received: -1"):
+            choose(data, training={name: -1})
+
+
+def test_widths_of_dense_networks_replace_those_of_convolutions():
+    data = made_up("tiny image")
+    assert "hidden_channels" in choose(data, "glow").architecture
+    dense = choose(data, "glow", hidden_units=(8,)).architecture
+    assert not {"levels", "hidden_channels"} & dense.keys()
+    assert dense["hidden_units"] == (8,)
+
+
+def test_short_tables_are_passed_over_more_often():
+    short, long = (choose(made_up("table", n)) for n in (100, 30_000))
+    assert short.epochs > long.epochs
+    assert short.batch_size < long.batch_size
+    assert choose(made_up("table", 100), training={"epochs": 2}).epochs == 2
+
+
+def test_standardized_tables_start_near_the_gaussian():
+    """A fresh flow has the density of a diagonal Gaussian of the data's moments."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(500, 5)) * [1, 10, 100, 0.1, 1] + 50).astype(np.float32)
+    data = dataclasses.replace(made_up("table"), x_train=x)
+    flow = recipes.build(choose(data, "nice"), data)
+    expected = np.sum(0.5 * np.log(2 * np.pi * np.e) + np.log(x.std(axis=0)))
+    assert -np.mean(flow.log_prob(x)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_learning_rate_rises_and_falls_to_zero():
+    recipe = dataclasses.replace(choose(made_up("toy")), epochs=100, batch_size=10)
+    schedule = recipes.optimizer(recipe, 100)._learning_rate
+    steps = [0, 25, 50, 500, 999, 1000]
+    start, rising, top, middle, low, end = (float(schedule(s)) for s in steps)
+    assert start == pytest.approx(0.0)
+    assert start < rising < top == pytest.approx(recipe.learning_rate, rel=1e-3)
+    assert top > middle > low
+    assert end == pytest.approx(0.0, abs=1e-9)
