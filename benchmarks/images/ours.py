@@ -123,7 +123,7 @@ def main():
         verbose=0,
     )
     seconds = budget.clock.seconds()
-    model.save(options.out / f"{options.flow}.keras")
+    tff.save_distribution(model.distribution, options.out / f"{options.flow}.keras")
     log.finish(
         test_bits_per_dim=model.bits(test),
         training_seconds=seconds,

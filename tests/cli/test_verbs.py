@@ -171,6 +171,46 @@ def test_export_versions(run, invoke, tmp_path):
     assert result.exit_code == 2
 
 
+def test_export_shows_itself_and_stores_smaller_weights(run, invoke, tmp_path):
+    result = invoke(
+        "export", run, "--out", tmp_path / "m", "--precision", "float16", "--no-warmup"
+    )
+    assert result.exit_code == 0
+    shown = invoke("export", tmp_path / "m", "--show")
+    assert shown.exit_code == 0
+    for words in ("m, version 1", "float16", "log_prob", "temperature"):
+        assert words in shown.stdout
+    for arguments, words in (
+        ((tmp_path, "--show"), "export"),
+        ((run,), "`--out` must be the served model's folder"),
+    ):
+        result = invoke("export", *arguments)
+        assert result.exit_code == 2
+        assert words in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def conditional_file(tmp_path):
+    flow = tff.real_nvp((3,), couplings=2, hidden_units=(8,), condition_shape=(2,))
+    tff.FlowModel(flow).save(tmp_path / "conditional.keras")
+    return tmp_path / "conditional.keras"
+
+
+def test_conditional_flows_are_checked_and_exported_not_sampled(
+    conditional_file, invoke, tmp_path
+):
+    result = invoke("check", conditional_file)
+    assert result.exit_code == 0, result.stdout
+    out = tmp_path / "served"
+    assert invoke("export", conditional_file, "--out", out).exit_code == 0
+    signature = tf.saved_model.load(str(out / "1")).signatures["log_prob"]
+    assert set(signature.structured_input_signature[1]) == {"x", "condition"}
+    result = invoke("sample", conditional_file, "--out", tmp_path / "x.npy")
+    assert result.exit_code == 2
+    assert "without conditions" in result.stderr
+
+
 def test_check(run, invoke):
     result = invoke("check", run)
     assert result.exit_code == 0, result.stdout

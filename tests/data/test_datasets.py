@@ -46,6 +46,13 @@ def test_training_noise_is_fresh_and_held_out_noise_fixed():
     assert np.array_equal(collect(test), collect(data.evaluation(0)))
 
 
+def test_held_out_noise_does_not_depend_on_the_batch_size():
+    default = collect(flow_data.load("digits").test)
+    for batch_size in (1, 100, 1000):
+        other = flow_data.load("digits", batch_size=batch_size).test
+        assert np.array_equal(default, collect(other))
+
+
 def test_every_epoch_sees_every_example_once_in_a_new_order():
     train, _ = flow_data.load("two_moons", batch_size=999)
     first, second = collect(train), collect(train)

@@ -13,9 +13,25 @@ FLOWS = {
     "glow": lambda: tff.glow((3,), steps=3, hidden_units=(16,)),
     "spline_flow": lambda: tff.spline_flow((2,), couplings=2, hidden_units=(16,)),
     "ffjord": lambda: tff.ffjord((2,), hidden_units=(16,)),
+    "maf": lambda: tff.maf((3,), layers=2, hidden_units=(16,)),
+    "iaf": lambda: tff.maf((3,), layers=2, hidden_units=(16,), inverse=True),
+    "nice of images": lambda: tff.nice((4, 4, 1), couplings=2, hidden_units=(16,)),
+    "real_nvp of images": lambda: tff.real_nvp(
+        (4, 4, 1), levels=2, hidden_channels=8, preprocess=tff.logit(17.0)
+    ),
     "glow of images": lambda: tff.glow(
         (4, 4, 1), levels=2, steps=1, hidden_channels=8, preprocess=tff.logit(17.0)
     ),
+}
+CONDITIONAL = {
+    "nice": lambda **c: tff.nice((2,), couplings=2, hidden_units=(8,), **c),
+    "real_nvp": lambda **c: tff.real_nvp((2,), couplings=2, hidden_units=(8,), **c),
+    "glow": lambda **c: tff.glow((2,), steps=2, hidden_units=(8,), **c),
+    "spline_flow": lambda **c: tff.spline_flow(
+        (2,), couplings=2, hidden_units=(8,), **c
+    ),
+    "maf": lambda **c: tff.maf((2,), layers=2, hidden_units=(8,), **c),
+    "ffjord": lambda **c: tff.ffjord((2,), hidden_units=(8,), **c),
 }
 
 
@@ -45,8 +61,9 @@ def test_every_signature_equals_python(name, c_runner, shaken, tmp_path):
     close(rows["samples"][1], sampling.sample(flow, 1, (5, 6))[0])
 
 
-def test_conditional_flow_equals_python(c_runner, shaken, tmp_path):
-    flow = tff.real_nvp((2,), couplings=2, hidden_units=(8,), condition_shape=(3,))
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_conditional_flow_equals_python(name, c_runner, shaken, tmp_path):
+    flow = CONDITIONAL[name](condition_shape=(3,))
     model = tff.FlowModel(shaken(flow))
     runner = c_runner(export_saved_model(model, tmp_path, warmup=False))
     generator = np.random.default_rng(1)

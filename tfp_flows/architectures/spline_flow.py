@@ -34,6 +34,7 @@ def spline_flow(
     condition_shape: Sequence[int] | None = None,
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
+    mode: str = "auto",
     dtype: Any = None,
     name: str = "spline_flow",
 ) -> tfd.TransformedDistribution:
@@ -56,6 +57,7 @@ def spline_flow(
         condition_shape: Shape of one condition, for a conditional flow.
         base: Distribution of flat latents; None for a standard normal.
         preprocess: Bijector on the data's side, such as `tff.logit(levels)`.
+        mode: How the copies of the step run; see `Repeat`.
         dtype: Float type of flow and networks; None for Keras's defaults.
         name: Name of the distribution.
 
@@ -88,7 +90,7 @@ def spline_flow(
         step.insert(0, ActNorm(d, dtype=dtype))
     return assemble(
         shape,
-        [Repeat(tfb.Chain(step), couplings)],
+        [Repeat(tfb.Chain(step), couplings, mode=mode)],
         base=base,
         preprocess=preprocess,
         dtype=dtype,

@@ -1,4 +1,4 @@
-"""The command line: `tfp-flows train | evaluate | sample | export | check`."""
+"""The command line: `tfp-flows train | evaluate | sample | export | serve | check`."""
 
 from tfp_flows.cli.app import app, main
 

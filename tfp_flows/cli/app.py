@@ -11,6 +11,7 @@ from tfp_flows.cli.errors import WRONG_INPUT
 from tfp_flows.cli.evaluate import evaluate
 from tfp_flows.cli.export import export
 from tfp_flows.cli.sample import sample
+from tfp_flows.cli.serve import serve
 from tfp_flows.cli.train import train
 
 # What typer raises for options it cannot read; it exports only the subclass.
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (train, evaluate, sample, export, check):
+for verb in (train, evaluate, sample, export, serve, check):
     app.command()(verb)
 
 

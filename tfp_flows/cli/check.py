@@ -1,5 +1,6 @@
 """`tfp-flows check`: the laws of change of variables on a trained flow."""
 
+import tensorflow as tf
 import typer
 
 from tfp_flows.cli import models, options
@@ -14,13 +15,14 @@ def check(model: options.Model, seed: options.Seed = 0) -> None:
     """Check that a trained flow keeps the laws of change of variables.
 
     Inverse, log-determinant against automatic differentiation, gradients, saving and
-    export; the exit code is 1 if a check fails.
+    export; the exit code is 1 if a check fails. A conditional flow is checked with
+    conditions drawn from a standard normal.
 
     For example:
 
       tfp-flows check runs/digits-glow
     """
-    trained, _ = models.load(model)
+    trained, _ = models.load(model, conditional=True)
     flow = trained.distribution
     bijector = getattr(flow, "bijector", None)
     if bijector is None:
@@ -28,7 +30,11 @@ def check(model: options.Model, seed: options.Seed = 0) -> None:
             f"`MODEL` must hold a transformed distribution. Received: {flow.name}."
         )
     latents = flow.distribution.sample(ROWS, seed=(0, seed))
-    report = check_bijector(bijector, latents)
+    condition = None
+    if trained.condition_shape is not None:
+        shape = (ROWS, *trained.condition_shape)
+        condition = tf.random.stateless_normal(shape, (1, seed), latents.dtype)
+    report = check_bijector(bijector, latents, condition=condition)
     typer.echo(str(report))
     if not report.ok:
         raise typer.Exit(FAILED)

@@ -28,7 +28,7 @@ def one_sentence(verb: Callable[P, R]) -> Callable[P, R]:
 
     Returns:
         The same command, which exits with 2 on wrong input and with 1 when training
-        breaks down.
+        breaks down, a file cannot be written, or a package is missing.
     """
 
     @functools.wraps(verb)
@@ -41,7 +41,7 @@ def one_sentence(verb: Callable[P, R]) -> Callable[P, R]:
                 raise
             typer.echo(f"tfp-flows: {message}", err=True)
             raise typer.Exit(WRONG_INPUT) from error
-        except (FloatingPointError, OSError, BrokenExport) as error:
+        except (FloatingPointError, ImportError, OSError, BrokenExport) as error:
             typer.echo(f"tfp-flows: {error}", err=True)
             raise typer.Exit(FAILED) from error
 

@@ -1,21 +1,22 @@
 """`tfp-flows evaluate`: the likelihood of data under a trained flow."""
 
+import contextlib
 import dataclasses
+import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from tfp_flows import data as flow_data
-from tfp_flows.cli import models, options, output, scoring
+from tfp_flows.cli import models, options, output, scoring, streams
 from tfp_flows.cli.errors import one_sentence
 from tfp_flows.data import Data
-
-FORMATS = (".csv", ".npy")
 
 
 @one_sentence
@@ -24,7 +25,9 @@ def evaluate(
     data: options.DataName,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write every example's log-density to a .csv or .npy file."),
+        typer.Option(
+            help="Write every example's log-density to a .npy, .csv or .parquet file."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of a table.")
@@ -38,7 +41,8 @@ def evaluate(
 ) -> None:
     """Measure how likely data are under a trained flow.
 
-    A file is scored whole; of a named data set the held-out part is.
+    A file is scored whole, in memory that does not grow with it; of a named data set
+    the held-out part is.
 
     For example:
 
@@ -47,26 +51,48 @@ def evaluate(
       tfp-flows evaluate runs/wine --data new_wine.csv --out log_density.csv
     """
     if out is not None:
-        output.checked_target(out, FORMATS)
+        output.checked_target(out, streams.FORMATS)
     trained, known = models.load(model)
-    loaded = flow_data.load(
-        data,
-        to_score=True,
-        batch_size=batch_size,
-        seed=seed,
-        n_bits=n_bits,
-        data_dir=data_dir,
-        image_size=image_size,
-        key=key,
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "seed": seed,
+        "n_bits": n_bits,
+        "key": key,
+    }
+    if flow_data.is_file(data):
+        pieces = flow_data.load_pieces(data, **settings)
+    else:
+        settings |= {"image_size": image_size, "data_dir": data_dir}
+        pieces = iter([flow_data.load(data, **settings)])
+    first = next(pieces)
+    total = scoring.Total(first.event_shape)
+    with contextlib.ExitStack() as stack:
+        append = None
+        if out is not None:
+            append = stack.enter_context(streams.rows(out, None, (), ["log_prob"]))
+        for piece in _shown(itertools.chain([first], pieces)):
+            _check_fits(piece, trained.event_shape, known.get("columns"))
+            nll = total.add(trained, piece)
+            if append is not None:
+                append(-nll)
+    _print({"data": first.name, **dataclasses.asdict(total.score())}, first, as_json)
+
+
+def _shown(pieces: Iterable[Data]) -> Iterable[Data]:
+    """Shows on a terminal how far the scoring of a large file has come."""
+    console = Console(stderr=True)
+    return track(
+        pieces,
+        "scoring",
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     )
-    _check_fits(loaded, trained.event_shape, known.get("columns"))
-    nll, draws = scoring.held_out_nll(trained, loaded)
-    score = scoring.summarized(nll, draws, loaded.event_shape)
-    if out is not None:
-        _write(out, -nll)
-    result = {"data": loaded.name, **dataclasses.asdict(score)}
-    if loaded.true_entropy is not None:
-        result["true_entropy"] = loaded.true_entropy
+
+
+def _print(result: dict[str, Any], data: Data, as_json: bool) -> None:
+    if data.true_entropy is not None:
+        result["true_entropy"] = data.true_entropy
     if as_json:
         typer.echo(json.dumps(result, indent=2))
     else:
@@ -86,13 +112,6 @@ def _check_fits(
             f"`--data` must have the columns that the flow was trained on, "
             f"{', '.join(columns)}. Received: {', '.join(data.columns)}."
         )
-
-
-def _write(path: Path, log_prob: np.ndarray) -> None:
-    if path.suffix.lower() == ".npy":
-        output.write_npy(path, log_prob)
-    else:
-        output.write_csv(path, ["log_prob"], [[float(value)] for value in log_prob])
 
 
 def _table(result: dict[str, float]) -> Table:

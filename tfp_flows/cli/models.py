@@ -22,21 +22,23 @@ def find_model(path: Path) -> Path:
     return path
 
 
-def load(path: Path) -> tuple[FlowModel, dict[str, Any]]:
+def load(path: Path, *, conditional: bool = False) -> tuple[FlowModel, dict[str, Any]]:
     """Loads a model and the data part of the report beside it, empty without one.
 
     Args:
         path: A `.keras` file, or the folder that `tfp-flows train` wrote.
+        conditional: Whether a flow that needs conditions will do.
 
     Returns:
         The model, and `{"name": ..., "levels": ..., "columns": ...}` if known.
 
     Raises:
-        ValueError: If there is no such model, or it is damaged or conditional.
+        ValueError: If there is no such model, or it is damaged, or conditional where
+            that will not do.
     """
     file = find_model(path)
     model = load_model(file)
-    if model.condition_shape is not None:
+    if model.condition_shape is not None and not conditional:
         raise ValueError(
             f"`MODEL` must be a flow without conditions; use it from Python with "
             f"`tff.condition`. Received: {file}, whose conditions have the shape "

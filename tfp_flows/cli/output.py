@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 
 @contextlib.contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
@@ -64,9 +62,3 @@ def write_csv(path: Path, names: Sequence[str], rows: Any) -> None:
     writer.writerow(names)
     writer.writerows(rows)
     write_text(path, text.getvalue())
-
-
-def write_npy(path: Path, array: np.ndarray) -> None:
-    """Writes a NumPy array."""
-    with written_beside(path) as file:
-        np.save(file, array)

@@ -62,6 +62,39 @@ def held_out_nll(model: FlowModel, data: Data) -> tuple[np.ndarray, int]:
     return nll, draws
 
 
+class Total:
+    """Adds up the scores of data that come in pieces.
+
+    Args:
+        event_shape: The shape of one example.
+    """
+
+    def __init__(self, event_shape: Sequence[int]) -> None:
+        self._event_shape = tuple(event_shape)
+        self._draws = 0
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+
+    def add(self, model: FlowModel, data: Data) -> np.ndarray:
+        """Scores the held-out part of a piece and returns each example's nll."""
+        nll, draws = held_out_nll(model, data)
+        self._draws = min(self._draws or draws, draws)
+        # Chan, Golub and LeVeque's update, which loses no digits to large means.
+        count, mean = len(nll), float(np.mean(nll))
+        both, apart = self._count + count, mean - self._mean
+        self._squares += float(np.sum((nll - mean) ** 2))
+        self._squares += apart**2 * self._count * count / both
+        self._mean += apart * count / both
+        self._count = both
+        return nll
+
+    def score(self) -> Score:
+        """Returns the score of everything that was added."""
+        error = math.sqrt(self._squares) / self._count
+        nll = self._mean
+        bits_per_dim = bits(nll, self._event_shape)
+        return Score(nll, error, bits_per_dim, self._count, self._draws)
+
+
 def summarized(nll: np.ndarray, draws: int, event_shape: Sequence[int]) -> Score:
     """Averages what `held_out_nll` returned."""
     mean, error = float(np.mean(nll)), float(np.std(nll) / math.sqrt(len(nll)))

@@ -1,7 +1,8 @@
 """Data sets: digits, toy densities, files and TFDS images, split and in batches."""
 
-from tfp_flows.data.datasets import Data, load
+from tfp_flows.data.datasets import Data, is_file, load, load_pieces
 from tfp_flows.data.files import FileData, read_file
+from tfp_flows.data.pieces import read_pieces
 from tfp_flows.data.preprocessing import dequantize, reduce_bits, split_indices
 from tfp_flows.data.toy import log_density, sample, true_entropy
 
@@ -9,9 +10,12 @@ __all__ = [
     "Data",
     "FileData",
     "dequantize",
+    "is_file",
     "load",
+    "load_pieces",
     "log_density",
     "read_file",
+    "read_pieces",
     "reduce_bits",
     "sample",
     "split_indices",

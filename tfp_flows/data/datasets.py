@@ -9,11 +9,17 @@ import numpy as np
 import sklearn.datasets
 import tensorflow as tf
 
-from tfp_flows.data import files, preprocessing, toy
+from tfp_flows.data import files, pieces, preprocessing, toy
 
 TOY_TRAIN, TOY_TEST = 20_000, 10_000
 DIGITS_TEST, DIGITS_LEVELS = 297, 17
 DEFAULT_TEST_FRACTION = 0.2
+
+# Held-out noise is drawn for so many examples at once, whatever the batch size.
+NOISE_BLOCK = 256
+
+# Seeds of pieces of a file are so far apart.
+PIECE_SEED = 2**20
 
 # Noise streams of one seed: training noise varies, held-out noise does not.
 TRAIN_STREAM, TEST_STREAM = 0, 1
@@ -126,8 +132,12 @@ class Data:
                 return values
             return preprocessing.dequantize(values, [noise_seed, stream])
 
-        batches = tf.data.Dataset.zip(indices.batch(self.batch_size), seeds)
-        return batches.map(batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        block = self.batch_size if shuffle else NOISE_BLOCK
+        blocks = tf.data.Dataset.zip(indices.batch(block), seeds)
+        batches = blocks.map(batch, tf.data.AUTOTUNE)
+        if block != self.batch_size:
+            batches = batches.rebatch(self.batch_size)
+        return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def load(
@@ -194,6 +204,44 @@ def load(
     return dataclasses.replace(data, batch_size=batch_size, seed=seed)
 
 
+def load_pieces(
+    path: str | Path,
+    *,
+    batch_size: int = 256,
+    seed: int = 0,
+    n_bits: int | None = None,
+    key: str | None = None,
+) -> Iterator[Data]:
+    """Loads a file to be scored, in pieces that fit into memory however long it is.
+
+    Args:
+        path: A ``.npy``, ``.npz``, ``.csv`` or ``.parquet`` file.
+        batch_size: Examples in a batch.
+        seed: Seed of the dequantization noise.
+        n_bits: Keep this many of the 8 bits of each pixel.
+        key: Which array of an ``.npz`` file to take.
+
+    Yields:
+        Data whose held-out part is the next piece.
+
+    Raises:
+        ValueError: If an argument does not fit, or the file cannot be had or used.
+    """
+    for index, loaded in enumerate(pieces.read_pieces(path, key)):
+        data = _to_score(str(path), loaded)
+        if n_bits is not None:
+            data = _with_bits(data, n_bits)
+        # Every piece has noise of its own; the first one has that of `load`.
+        yield dataclasses.replace(
+            data, batch_size=batch_size, seed=seed + index * PIECE_SEED
+        )
+
+
+def is_file(name: str | Path) -> bool:
+    """Whether `load` would take a name for that of a file."""
+    return _is_path(str(name))
+
+
 def _is_path(name: str) -> bool:
     return Path(name).suffix.lower() in files.SUFFIXES or Path(name).exists()
 
@@ -225,7 +273,13 @@ def _load_digits() -> Data:
 
 def _load_file(path: str, key: str | None, to_score: bool) -> Data:
     loaded = files.read_file(path, key, for_training=not to_score)
-    data = Data(
+    data = _to_score(path, loaded)
+    return data if to_score else _resplit(data, DEFAULT_TEST_FRACTION)
+
+
+def _to_score(path: str, loaded: files.FileData) -> Data:
+    """Data of which everything is held out."""
+    return Data(
         name=path,
         kind="image" if loaded.columns is None else "table",
         x_train=loaded.x[:0],
@@ -233,7 +287,6 @@ def _load_file(path: str, key: str | None, to_score: bool) -> Data:
         levels=256 if loaded.x.dtype == np.uint8 else None,
         columns=loaded.columns,
     )
-    return data if to_score else _resplit(data, DEFAULT_TEST_FRACTION)
 
 
 def _load_tfds(

@@ -1,7 +1,9 @@
 """Reads tables and images from files, and says in one sentence what is wrong."""
 
+import contextlib
 import dataclasses
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,42 +49,64 @@ def read_file(
         ValueError: If the file is missing, damaged, ragged or empty, has too few
             rows, text, missing or infinite values, or constant columns.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"`path` must be an existing file. Received: {str(path)!r}.")
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(
-            f"`path` must end in one of {', '.join(SUFFIXES)}. Received: {str(path)!r}."
-        )
-    if suffix in (".csv", ".parquet"):
+    path = checked_path(path)
+    if path.suffix.lower() in (".csv", ".parquet"):
         x, columns = _read_columns(path)
     else:
-        x, columns = _read_array(path, key), None
+        x, columns = read_array(path, key), None
     rows = MIN_ROWS if for_training else 1
     if x.ndim > 0 and len(x) < rows:
         raise ValueError(f"{path} must have at least {rows} rows. Received: {len(x)}.")
     if x.ndim == 2:
         columns = columns or tuple(f"x{i}" for i in range(x.shape[1]))
-        x = _checked_table(x, columns, path)
+        x = checked_table(x, columns, path)
     else:
-        x = _checked_images(x, path)
+        x = checked_images(x, path)
     if for_training and x.dtype != np.uint8:
         _refuse_constant(x, columns, path)
     return FileData(x, columns)
 
 
-def _read_array(path: Path, key: str | None) -> np.ndarray:
-    """Loads one array of real numbers from a NumPy file without ever unpickling."""
+def checked_path(path: str | Path) -> Path:
+    """Returns the path of a file of a known kind, or raises a `ValueError`."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"`path` must be an existing file. Received: {str(path)!r}.")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"`path` must end in one of {', '.join(SUFFIXES)}. Received: {str(path)!r}."
+        )
+    return path
+
+
+def read_array(
+    path: Path, key: str | None = None, *, mapped: bool = False
+) -> np.ndarray:
+    """Loads one array of real numbers from a NumPy file without ever unpickling.
+
+    Args:
+        path: A ``.npy`` or ``.npz`` file.
+        key: Which array of an ``.npz`` file.
+        mapped: Whether to leave a ``.npy`` file's numbers on disk until they are used.
+
+    Returns:
+        The array.
+
+    Raises:
+        ValueError: If there is no such array, or it is not of real numbers.
+    """
     try:
-        with path.open("rb") as file:  # `np.load` leaves a damaged file open
-            loaded = np.load(file, allow_pickle=False)
-            if not isinstance(loaded, np.ndarray):
-                loaded = loaded[_choose_key(list(loaded), key, path)]
+        if mapped:
+            loaded = np.lib.format.open_memmap(path, mode="r")
+        else:
+            with path.open("rb") as file:  # `np.load` leaves a damaged file open
+                loaded = np.load(file, allow_pickle=False)
+                if not isinstance(loaded, np.ndarray):
+                    loaded = loaded[_choose_key(list(loaded), key, path)]
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read as NumPy data: {error}.") from error
     except ValueError as error:
-        if "pickle" not in str(error):
+        if not mapped and "pickle" not in str(error):
             raise
         raise ValueError(
             f"{path} must be a NumPy file of plain numbers. Received: a file of Python "
@@ -108,14 +132,26 @@ def _choose_key(keys: list[str], key: str | None, path: Path) -> str:
 
 def _read_columns(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """Reads the columns of a CSV or Parquet file as one float64 array."""
-    try:
+    with readable_table(path):
         if path.suffix.lower() == ".parquet":
             table = pyarrow.parquet.read_table(path)
         else:
-            table = _read_csv(path)
+            table = pyarrow.csv.read_csv(path, read_options=_csv_options(path))
+    return numbers(table, path)
+
+
+@contextlib.contextmanager
+def readable_table(path: Path) -> Iterator[None]:
+    """Turns what pyarrow says of a damaged file into one sentence."""
+    try:
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(f"{path} cannot be read as a table: {reason}.") from error
+
+
+def numbers(table: pa.Table, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Returns a table's columns as one float64 array, and their names."""
     if table.num_columns == 0:
         raise ValueError(f"{path} must have at least one column. Received: none.")
     for field in table.schema:
@@ -134,13 +170,29 @@ def _is_numeric(kind: pa.DataType) -> bool:
     return any(getattr(pa.types, test)(kind) for test in tests)
 
 
-def _read_csv(path: Path) -> pa.Table:
-    """Reads a CSV file, whose first line is data if it holds nothing but numbers."""
+@contextlib.contextmanager
+def open_csv(path: Path) -> Iterator[pyarrow.csv.CSVStreamingReader]:
+    """Opens a CSV file of numbers, to be read batch by batch."""
+    options = _csv_options(path)
+    with pyarrow.csv.open_csv(path, read_options=options) as reader:
+        schema = reader.schema
+    numbers(schema.empty_table(), path)
+    # What looks whole in the first batch may have fractions in a later one.
+    convert = pyarrow.csv.ConvertOptions(
+        column_types={name: pa.float64() for name in schema.names}
+    )
+    with pyarrow.csv.open_csv(
+        path, read_options=options, convert_options=convert
+    ) as reader:
+        yield reader
+
+
+def _csv_options(path: Path) -> pyarrow.csv.ReadOptions:
+    """Takes the first line for data if it holds nothing but numbers."""
     with path.open(encoding="utf-8", errors="replace") as file:
         first = file.readline().strip().split(",")
     names = any(not _is_number(cell.strip().strip('"')) for cell in first)
-    options = pyarrow.csv.ReadOptions(autogenerate_column_names=not names)
-    return pyarrow.csv.read_csv(path, read_options=options)
+    return pyarrow.csv.ReadOptions(autogenerate_column_names=not names)
 
 
 def _is_number(text: str) -> bool:
@@ -151,8 +203,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _checked_table(x: np.ndarray, columns: tuple[str, ...], path: Path) -> np.ndarray:
-    """Checks a table and returns it in float32."""
+def checked_table(
+    x: np.ndarray, columns: tuple[str, ...], path: Path, start: int = 0
+) -> np.ndarray:
+    """Checks rows of a table, of which `start` came before, and makes them float32."""
     if x.shape[1] == 0:
         raise ValueError(f"{path} must have at least one column. Received: none.")
     with np.errstate(over="ignore"):  # what overflows float32 is reported as infinite
@@ -162,14 +216,17 @@ def _checked_table(x: np.ndarray, columns: tuple[str, ...], path: Path) -> np.nd
         row, column = bad[0]
         raise ValueError(
             f"{path} must hold finite float32 numbers only. Received: "
-            f"{x[row, column]} in row {row + 1}, column {columns[column]!r} "
+            f"{x[row, column]} in row {start + row + 1}, column {columns[column]!r} "
             f"({len(bad)} such value(s) in all)."
         )
     return x
 
 
-def _checked_images(x: np.ndarray, path: Path) -> np.ndarray:
-    """Checks images; whole numbers in 0..255 come back as uint8, others as float32."""
+def checked_images(x: np.ndarray, path: Path, start: int = 0) -> np.ndarray:
+    """Checks images, of which `start` came before.
+
+    Whole numbers in 0..255 come back as uint8, others as float32.
+    """
     if x.ndim != 4:
         hint = "; add a channel axis with `x[..., None]`" if x.ndim == 3 else ""
         raise ValueError(
@@ -185,7 +242,7 @@ def _checked_images(x: np.ndarray, path: Path) -> np.ndarray:
     if bad.size:
         raise ValueError(
             f"{path} must hold finite numbers only. Received: NaN or infinity in image "
-            f"{bad[0] + 1} ({bad.size} such image(s) in all)."
+            f"{start + bad[0] + 1} ({bad.size} such image(s) in all)."
         )
     if x.dtype.kind == "f" and not np.all(x == np.floor(x)):
         return np.ascontiguousarray(x, np.float32)

@@ -1,0 +1,68 @@
+"""This package: `train_step` of `FlowModel` in one `tf.function`, and `fit`."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfp_flows as tff
+from benchmarks.speed.workloads import LEARNING_RATE, Steps
+
+
+def flow(w, mode="auto"):
+    if w.kind == "glow":
+        return tff.glow(
+            w.event_shape,
+            levels=w.levels,
+            steps=w.layers,
+            hidden_channels=w.width,
+            mode=mode,
+        )
+    units = {"couplings": w.layers, "hidden_units": (w.width, w.width)}
+    if w.kind == "spline":
+        return tff.spline_flow(
+            w.event_shape,
+            **units,
+            bins=w.bins,
+            bound=w.bound,
+            permutation="reverse",
+            actnorm=False,
+            mode=mode,
+        )
+    return tff.real_nvp(w.event_shape, **units, actnorm=False, mode=mode)
+
+
+def build(w, jit=False, mode="auto"):
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(w.train_batch, *w.event_shape)).astype("float32")
+    many = rng.normal(size=(w.batch, *w.event_shape)).astype("float32")
+    model = tff.FlowModel(flow(w, mode))
+    model.compile(
+        optimizer=keras.optimizers.Adam(LEARNING_RATE),
+        jit_compile=jit,
+    )
+    model.adapt(x)
+    batch, scored = tf.constant(x), tf.constant(many)
+
+    def function(body):
+        return tf.function(body, jit_compile=jit, autograph=False)
+
+    train = function(lambda: model.train_step((batch,)))
+    log_prob = function(lambda: model.distribution.log_prob(scored))
+    seed = tf.Variable([0, 0])
+
+    @function
+    def sample():
+        return model.distribution.sample(w.batch, seed=seed)
+
+    def fit(steps):
+        data = np.tile(x, (steps,) + (1,) * len(w.event_shape))
+        model.fit(data, batch_size=w.train_batch, epochs=1, verbose=0)
+
+    return Steps(
+        parameters=model.count_params(),
+        train=lambda: {k: float(v) for k, v in train().items()},
+        log_prob=lambda: log_prob().numpy(),
+        sample=lambda: sample().numpy(),
+        fit=fit,
+    )

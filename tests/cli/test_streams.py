@@ -1,0 +1,119 @@
+"""Rows are written as they come, and read in pieces, whatever their number."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+import tfp_flows as tff
+from tfp_flows import data as flow_data
+from tfp_flows.cli import streams
+from tfp_flows.data import pieces as pieces_module
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.csv", "x.parquet"])
+@pytest.mark.parametrize("n", [None, 7])
+def test_written_rows_are_read_back(name, n, tmp_path):
+    x = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    names = ("a", "b", "c")
+    with streams.rows(tmp_path / name, n, (3,), names) as append:
+        for part in (x[:1], x[1:4], x[4:]):
+            append(part)
+    found = flow_data.read_file(tmp_path / name, for_training=False)
+    assert np.array_equal(found.x, x)
+    if name != "x.npy":
+        assert found.columns == names
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.csv", "x.parquet"])
+def test_an_interruption_leaves_nothing(name, tmp_path):
+    def interrupted():
+        with streams.rows(tmp_path / name, None, (2,), ("a", "b")) as append:
+            append(np.zeros((3, 2), np.float32))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(pieces_module, "NUMBERS_AT_ONCE", 512)
+
+
+def write(path, x):
+    with streams.rows(path, len(x), x.shape[1:], ("a", "b")) as append:
+        append(x)
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.csv", "x.parquet"])
+def test_pieces_together_are_the_file(name, tmp_path, small_pieces):
+    x = np.random.default_rng(0).normal(size=(1000, 2)).astype(np.float32)
+    write(tmp_path / name, x)
+    found = list(flow_data.read_pieces(tmp_path / name))
+    assert np.array_equal(np.concatenate([piece.x for piece in found]), x)
+    # pyarrow reads CSV by blocks of a megabyte.
+    assert len(found) == (1 if name == "x.csv" else 4)
+    assert len({piece.columns for piece in found}) == 1
+
+
+def test_images_are_whole_or_fractions_in_every_piece(tmp_path, small_pieces):
+    images = np.random.default_rng(0).integers(0, 256, (600, 2, 2, 1))
+    np.save(tmp_path / "whole.npy", images.astype(np.float64))
+    fractions = images.astype(np.float32)
+    fractions[-1, 0, 0, 0] = 0.5
+    np.save(tmp_path / "fractions.npy", fractions)
+    for name, dtype in (("whole", np.uint8), ("fractions", np.float32)):
+        found = list(flow_data.read_pieces(tmp_path / f"{name}.npy"))
+        assert len(found) > 1
+        assert {piece.x.dtype for piece in found} == {np.dtype(dtype)}
+
+
+def test_whole_numbers_first_and_fractions_much_later(tmp_path):
+    path = tmp_path / "late.csv"
+    lines = ["a,b"] + ["1,2"] * 400_000 + ["0.5,-2e3"]
+    path.write_text("\n".join(lines))
+    found = list(flow_data.read_pieces(path))
+    assert len(found) > 1
+    assert sum(len(piece.x) for piece in found) == 400_001
+    assert found[-1].x[-1].tolist() == [0.5, -2000.0]
+
+
+def test_what_is_wrong_in_a_later_piece_is_said_with_its_row(tmp_path, small_pieces):
+    x = np.zeros((1000, 2), np.float32)
+    x[700, 1] = np.nan
+    for name in ("x.npy", "x.parquet"):
+        write(tmp_path / name, x)
+        with pytest.raises(ValueError, match="nan in row 701, column"):
+            list(flow_data.read_pieces(tmp_path / name))
+    (tmp_path / "text.csv").write_text("a,b\n1,red\n")
+    with pytest.raises(ValueError, match="Column 'b' of .* must hold numbers"):
+        list(flow_data.read_pieces(tmp_path / "text.csv"))
+    (tmp_path / "pickled.npy").write_bytes(b"not an array")
+    with pytest.raises(ValueError, match="must be a NumPy file of plain numbers"):
+        list(flow_data.read_pieces(tmp_path / "pickled.npy"))
+    (tmp_path / "empty.csv").write_text("a,b\n")
+    with pytest.raises(ValueError, match="at least 1 rows"):
+        list(flow_data.read_pieces(tmp_path / "empty.csv"))
+
+
+def test_a_file_in_pieces_scores_as_in_one(run, invoke, tmp_path, monkeypatch):
+    flow = tff.load_distribution(run / "flow.keras")
+    x = flow.sample(1000, seed=(0, 1)).numpy()
+    with streams.rows(
+        tmp_path / "x.parquet", None, (3,), ("acid", "sugar", "colour")
+    ) as append:
+        append(x)
+    arguments = ("evaluate", run, "--data", tmp_path / "x.parquet", "--json")
+    whole = json.loads(invoke(*arguments).stdout)
+    monkeypatch.setattr(pieces_module, "NUMBERS_AT_ONCE", 1024)
+    out = tmp_path / "scores.parquet"
+    pieces = json.loads(invoke(*arguments, "--out", out).stdout)
+    assert pieces["examples"] == whole["examples"] == 1000
+    for key in ("nll", "standard_error", "bits_per_dim"):
+        assert pieces[key] == pytest.approx(whole[key], rel=1e-5)
+    scores = pyarrow.parquet.read_table(out)["log_prob"].to_numpy()
+    np.testing.assert_allclose(scores, flow.log_prob(x), rtol=1e-4, atol=1e-4)

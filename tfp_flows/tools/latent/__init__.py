@@ -1,0 +1,24 @@
+"""Latent flows: an autoencoder's latents with an exact density, and VAEs with flows."""
+
+from tfp_flows.tools.latent.bound import importance_weighted_bound
+from tfp_flows.tools.latent.classifier import FeatureClassifier, train_classifier
+from tfp_flows.tools.latent.frechet import fitted_gaussian, frechet_distance
+from tfp_flows.tools.latent.latent_flow import LatentFlow
+from tfp_flows.tools.latent.likelihood import PixelLikelihood
+from tfp_flows.tools.latent.networks import conv_decoder, conv_encoder
+from tfp_flows.tools.latent.picture import latent_figure
+from tfp_flows.tools.latent.vae import LatentVAE
+
+__all__ = [
+    "FeatureClassifier",
+    "LatentFlow",
+    "LatentVAE",
+    "PixelLikelihood",
+    "conv_decoder",
+    "conv_encoder",
+    "fitted_gaussian",
+    "frechet_distance",
+    "importance_weighted_bound",
+    "latent_figure",
+    "train_classifier",
+]

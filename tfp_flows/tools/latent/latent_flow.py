@@ -1,0 +1,302 @@
+"""`LatentFlow`: an autoencoder, and a flow on its latents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.architectures.real_nvp import real_nvp
+from tfp_flows.bijectors.conditioned import condition_shape
+from tfp_flows.tools.latent.chunks import in_chunks
+from tfp_flows.tools.latent.first_stage import Reconstruction
+from tfp_flows.tools.latent.likelihood import PixelLikelihood
+from tfp_flows.tools.latent.model import (
+    LatentModel,
+    checked_latent_distribution,
+    noise_like,
+    require_finite,
+)
+from tfp_flows.training import serialization
+
+tfd = tfp.distributions
+
+TRAININGS = ("joint", "two-stage")
+_DATASET_BATCH = 128
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class LatentFlow(LatentModel):
+    """A convolutional autoencoder whose latents have an exact density by a flow.
+
+    With encoder e, decoder d, a flow f and fixed noise of size sigma,
+
+        z = e(x) + sigma eps,   eps ~ Normal(0, I),
+        loss = -log p(x | d(z)) - log p_f(z) - H,   H = D/2 log(2 pi e sigma^2)  [nats]
+
+    The last term is a constant, the entropy of the noise. Without noise the joint
+    loss has no lower bound: the encoder can pull all latents to one point, where
+    their density grows for ever. With it, the mean of `-log p_f(z)` is at least H,
+    and the loss is that of a VAE with a posterior of fixed width: its mean is an
+    upper bound of `-log p(x)`.
+
+    * `training="joint"` minimizes that loss in all weights.
+    * `training="two-stage"` first trains the autoencoder on `-log p(x | d(z))` alone,
+      with latents that batch normalization holds at mean 0 and variance 1 (or the
+      noise would be outgrown); then it standardizes the latents of all training
+      images exactly, freezes them, and fits the flow to them by exact likelihood,
+      again with the noise, since latents may fill fewer dimensions than they have.
+
+    Samples run from the flow through the decoder.
+
+    Shapes: images `[n, height, width, channels]` with values in `[0, levels)`,
+    latents `[n, latent_dim]`.
+
+    Reference:
+        Xiao, Yan, Amit: Generative Latent Flow, 2019, arXiv:1905.10485.
+
+    Example:
+        >>> import numpy as np
+        >>> model = LatentFlow((8, 8, 1), latent_dim=4, levels=17, channels=(4, 4))
+        >>> model.compile(optimizer="adam")
+        >>> x = np.random.default_rng(0).uniform(0, 17, (32, 8, 8, 1))
+        >>> history = model.fit(x.astype("float32"), verbose=0)
+        >>> model.sample(3, seed=1).shape
+        TensorShape([3, 8, 8, 1])
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        *,
+        latent_dim: int = 128,
+        flow: tfd.Distribution | None = None,
+        training: str = "joint",
+        noise: float = 0.1,
+        levels: float = 256,
+        likelihood: str | PixelLikelihood = "gaussian",
+        channels: Sequence[int] = (32, 64),
+        encoder: keras.Layer | None = None,
+        decoder: keras.Layer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Builds the networks and adopts the flow.
+
+        Args:
+            event_shape: `(height, width, channels)` of an image; height and width
+                must be divisible by 4 unless both networks are given.
+            latent_dim: Number D of latents, at least 2.
+            flow: Distribution of latents, any `tfd.TransformedDistribution` of
+                vectors of D values; None for four affine couplings with flips.
+            training: `"joint"` or `"two-stage"`.
+            noise: Size sigma of the noise on the latents, positive.
+            levels: How many values a pixel can take, such as 256.
+            likelihood: `"gaussian"`, `"logistic"` or a `PixelLikelihood`.
+            channels: Channels of the networks after one halving and after two.
+            encoder: Keras layer from images to D values, in the place of the default.
+            decoder: Keras layer from D values to images.
+            **kwargs: Passed on to `keras.Model`, such as `name`.
+
+        Raises:
+            ValueError: If an argument is out of range or does not fit the others.
+        """
+        if not isinstance(latent_dim, int) or latent_dim < 2:
+            raise ValueError(
+                "Argument `latent_dim` must be an integer of at least 2. "
+                f"Received: latent_dim={latent_dim!r}"
+            )
+        if training not in TRAININGS:
+            raise ValueError(
+                f"Argument `training` must be one of {TRAININGS}. "
+                f"Received: training={training!r}"
+            )
+        if not noise > 0:
+            raise ValueError(
+                "Argument `noise` must be positive, or the density of the latents has "
+                f"no bound. Received: noise={noise}"
+            )
+        if flow is None:
+            flow = real_nvp((latent_dim,), couplings=4, hidden_units=(256, 256))
+        if isinstance(likelihood, str):
+            likelihood = PixelLikelihood(likelihood, levels)
+        super().__init__(
+            event_shape,
+            latent_dim,
+            _checked_flow(flow, latent_dim),
+            latent_dim,
+            channels=channels,
+            encoder=encoder,
+            decoder=decoder,
+            likelihood=likelihood,
+            **kwargs,
+        )
+        self.training_mode, self.noise = training, noise
+        self.normalizer = None
+        if training == "two-stage":
+            self.normalizer = keras.layers.BatchNormalization(
+                center=False, scale=False, dtype="float32"
+            )
+            self.normalizer.build((None, latent_dim))
+
+    @property
+    def flow(self) -> tfd.TransformedDistribution:
+        """The distribution of the latents."""
+        return self.prior
+
+    @property
+    def noise_entropy(self) -> float:
+        """H, the least `latent_nll` that any flow can reach, in nats."""
+        return 0.5 * self.latent_dim * math.log(2 * math.pi * math.e * self.noise**2)
+
+    def latents(self, x: tf.Tensor, training: bool | None = False) -> tf.Tensor:
+        """Returns `e(x)`, standardized in two-stage training."""
+        z = tf.cast(self.encoder(x, training=training), tf.float32)
+        return z if self.normalizer is None else self.normalizer(z, training=training)
+
+    def posterior(
+        self, x: tf.Tensor, seed: Any, training: bool | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draws `e(x) + sigma eps`, and returns it with its log-density."""
+        mean = self.latents(x, training)
+        z = mean + self.noise * noise_like(mean, seed)
+        width = tf.constant(self.noise, mean.dtype)
+        return z, tf.reduce_sum(tfd.Normal(mean, width).log_prob(z), axis=-1)
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        flow_epochs: int | None = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Trains autoencoder and flow, together or one after the other.
+
+        Args:
+            x: Images `[n, *event_shape]` with values in `[0, levels)`, or a dataset of
+                them, which in two stages must be finite.
+            y: Ignored, such as labels that come with a dataset.
+            flow_epochs: In two stages, epochs of the second; None for `epochs`.
+            **kwargs: All other arguments of `keras.Model.fit`. In two stages the
+                second takes `batch_size`, `callbacks`, `verbose` and
+                `validation_data` of them.
+
+        Returns:
+            Keras's history. In two stages it holds `reconstruction_nll` of the first
+            and `latent_nll` of the second, in nats.
+
+        Raises:
+            FloatingPointError: If the loss is not finite.
+            ValueError: If `flow_epochs` is given for joint training.
+        """
+        if self.training_mode == "two-stage":
+            return self._fit_in_two_stages(x, flow_epochs, kwargs)
+        if flow_epochs is not None:
+            raise ValueError(
+                "Argument `flow_epochs` must be None unless `training='two-stage'`. "
+                f"Received: flow_epochs={flow_epochs}"
+            )
+        return super().fit(x, y, **kwargs)
+
+    def _fit_in_two_stages(
+        self, x: Any, flow_epochs: int | None, kwargs: dict[str, Any]
+    ) -> keras.callbacks.History:
+        if isinstance(x, tf.data.Dataset):
+            if int(x.cardinality()) == tf.data.INFINITE_CARDINALITY:
+                raise ValueError(
+                    "Argument `x` must be a finite dataset for two-stage training. "
+                    "Received: a dataset that repeats for ever"
+                )
+            kwargs.setdefault("shuffle", False)
+        first = Reconstruction(self)
+        first.compile(optimizer=self._fresh_optimizer())
+        before = first.fit(x, **kwargs)
+        require_finite(before, "loss")
+        self._standardize(x)
+        passed = {k: kwargs[k] for k in ("callbacks", "verbose") if k in kwargs}
+        rows = kwargs.get("batch_size") or _DATASET_BATCH
+        if kwargs.get("validation_data") is not None:
+            passed["validation_data"] = self._noisy(kwargs["validation_data"], rows)
+        self.prior_model.compile(optimizer=self._fresh_optimizer())
+        self.prior_model.adapt(self._noisy(x, rows))
+        after = self.prior_model.fit(
+            self._noisy(x, rows),
+            epochs=flow_epochs or kwargs.get("epochs", 1),
+            **passed,
+        )
+        after.history = _renamed(before, "loss", "reconstruction_nll") | _renamed(
+            after, "nll", "latent_nll"
+        )
+        self.history = after
+        return after
+
+    def _fresh_optimizer(self) -> keras.optimizers.Optimizer:
+        if not self.compiled:
+            raise ValueError("Call `compile(optimizer=...)` before `fit`.")
+        return type(self.optimizer).from_config(self.optimizer.get_config())
+
+    def _standardize(self, x: Any) -> None:
+        """Sets the normalizer to the moments of all training images' latents."""
+
+        def encoded(part: tf.Tensor) -> tf.Tensor:
+            return tf.cast(self.encoder(part, training=False), tf.float32)
+
+        z = np.concatenate([in_chunks(encoded, part) for part in _parts(x)])
+        self.normalizer.moving_mean.assign(z.mean(axis=0))
+        self.normalizer.moving_variance.assign(z.var(axis=0))
+
+    def _noisy(self, x: Any, rows: int) -> tf.data.Dataset:
+        """Frozen latents with fresh noise in every epoch."""
+        z = np.concatenate([in_chunks(self.latents, part) for part in _parts(x)])
+
+        def noisy(batch: tf.Tensor) -> tf.Tensor:
+            return batch + self.noise * tf.random.normal(tf.shape(batch))
+
+        dataset = tf.data.Dataset.from_tensor_slices(z).shuffle(len(z)).batch(rows)
+        return dataset.map(noisy, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, without weights."""
+        return {
+            **super().get_config(),
+            "flow": serialization.serialize(self.flow),
+            "training": self.training_mode,
+            "noise": self.noise,
+        }
+
+
+def _checked_flow(flow: Any, latent_dim: int) -> tfd.Distribution:
+    checked_latent_distribution("flow", flow, latent_dim)
+    bijector = getattr(flow, "bijector", None)
+    if bijector is None or condition_shape(bijector) is not None:
+        raise ValueError(
+            "Argument `flow` must be a transformed distribution that takes no "
+            f"condition. Received: {flow}"
+        )
+    return flow
+
+
+def _parts(x: Any) -> Any:
+    """Yields the images of an array, or of each batch of a dataset."""
+    if isinstance(x, tuple | list):
+        x = x[0]
+    if not isinstance(x, tf.data.Dataset):
+        yield x
+        return
+    for batch in x:
+        yield keras.utils.unpack_x_y_sample_weight(batch)[0]
+
+
+def _renamed(
+    history: keras.callbacks.History, old: str, new: str
+) -> dict[str, list[float]]:
+    return {
+        prefix + new: history.history[prefix + old]
+        for prefix in ("", "val_")
+        if prefix + old in history.history
+    }

@@ -1,0 +1,96 @@
+"""`PixelLikelihood`: how likely an image is, given the decoder's picture of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+KINDS = ("gaussian", "logistic")
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class PixelLikelihood(keras.Layer):
+    """Independent pixels about the decoder's output, with one learned width.
+
+    With the decoder's output `o`, `L` levels and the width `s`, the pixel value `x`
+    in `[0, L)` has in nats, summed over the pixels of an image:
+
+        gaussian:  log Normal(x; L (o + 1/2), L s), a density of dequantized values
+        logistic:  log P(floor(x)) of a logistic with the same place and width,
+                   discretized to the L whole values: a probability
+
+    Both therefore compare with the log-densities of flows on dequantized pixels. A
+    learned width weighs the reconstruction against the latents' cost by itself,
+    where a fixed one is a knob that decides between blur and bad samples.
+
+    Reference:
+        Rybkin, Daniilidis, Levine: Simple and Effective VAE Training with Calibrated
+        Decoders, 2021, arXiv:2006.13202. Kingma et al.: Improved Variational
+        Inference with Inverse Autoregressive Flow, 2016, arXiv:1606.04934.
+    """
+
+    def __init__(
+        self,
+        kind: str = "gaussian",
+        levels: float = 256,
+        scale: float = 0.1,
+        learned: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Makes the weight of the width.
+
+        Args:
+            kind: `"gaussian"` or `"logistic"`.
+            levels: How many values a pixel can take, such as 256.
+            scale: Width s to start from, as a share of `levels`.
+            learned: Whether the width is trained.
+            **kwargs: Passed on to `keras.Layer`.
+        """
+        super().__init__(autocast=False, **kwargs)
+        if kind not in KINDS:
+            raise ValueError(
+                f"Argument `kind` must be one of {KINDS}. Received: kind={kind!r}"
+            )
+        for name, value in {"levels": levels, "scale": scale}.items():
+            if not value > 0:
+                raise ValueError(
+                    f"Argument `{name}` must be positive. Received: {name}={value}"
+                )
+        self.kind, self.levels, self.scale, self.learned = kind, levels, scale, learned
+        start = keras.initializers.Constant(math.log(scale))
+        self.log_scale = self.add_weight(
+            (), start, name="log_scale", trainable=learned, autocast=False
+        )
+        self.built = True
+
+    def log_prob(self, x: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+        """Returns `log p(x | output)` in nats, one value for each image."""
+        scale = self.levels * tf.exp(tf.convert_to_tensor(self.log_scale))
+        center = self.levels * (tf.cast(output, scale.dtype) + 0.5)
+        if self.kind == "gaussian":
+            log_prob = tfd.Normal(center, scale).log_prob(x)
+        else:
+            # Rounded up after a shift: the cell [v, v + 1) has the whole value v.
+            cells = tfb.Shift(tf.constant(-1.0, scale.dtype))(
+                tfd.Logistic(center, scale)
+            )
+            pixels = tfd.QuantizedDistribution(cells, low=0, high=self.levels - 1)
+            log_prob = pixels.log_prob(tf.floor(x))
+        return tf.reduce_sum(log_prob, axis=list(range(1, log_prob.shape.rank)))
+
+    def picture(self, output: tf.Tensor) -> tf.Tensor:
+        """Returns the mean image in `[0, levels)`."""
+        highest = self.levels * (1.0 - 2.0**-20)
+        pixels = self.levels * (tf.cast(output, tf.float32) + 0.5)
+        return tf.clip_by_value(pixels, 0.0, highest)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        own = {name: getattr(self, name) for name in ("kind", "levels", "scale")}
+        return {"name": self.name, **own, "learned": self.learned}

@@ -1,0 +1,311 @@
+"""`LatentModel`: what a latent flow and a VAE share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.tools.latent.chunks import in_chunks
+from tfp_flows.tools.latent.likelihood import PixelLikelihood
+from tfp_flows.tools.latent.networks import conv_decoder, conv_encoder
+from tfp_flows.training import serialization
+from tfp_flows.training.first_batch import first_batch
+from tfp_flows.training.likelihood import NegativeLogLikelihood
+from tfp_flows.training.model import FlowModel
+from tfp_flows.training.sampling import sample, stateless_seed
+
+tfd = tfp.distributions
+
+# Evaluation draws the same noise in each batch, so that it gives equal figures twice.
+_EVALUATION_SEED = 0
+
+
+class LatentModel(keras.Model):
+    """Images explained by latent vectors: prior, decoder, approximate posterior.
+
+    For an image x, one draw z of the posterior q gives
+
+        elbo = log p(x | z) + log p(z) - log q(z | x)     [nats]
+
+    whose mean over q is at most log p(x). The loss is the mean of `-elbo`; the
+    metrics `elbo`, `reconstruction_nll = -log p(x | z)` and `latent_nll = -log p(z)`
+    are means in nats for each image. `predict` gives all three for each image.
+
+    A subclass says what q is, in `posterior`, and what `encode` returns.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        latent_dim: int,
+        prior: tfd.Distribution,
+        encoder_outputs: int,
+        *,
+        channels: Sequence[int],
+        encoder: keras.Layer | None,
+        decoder: keras.Layer | None,
+        likelihood: PixelLikelihood,
+        **kwargs: Any,
+    ) -> None:
+        """Builds or takes the networks and adopts every weight of the prior."""
+        super().__init__(autocast=False, **kwargs)
+        self.event_shape = tuple(event_shape)
+        self.latent_dim = latent_dim
+        self.prior_model = FlowModel(prior)
+        if encoder is None:
+            encoder = conv_encoder(event_shape, encoder_outputs, channels)
+        if decoder is None:
+            decoder = conv_decoder(event_shape, latent_dim, channels)
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        _check_network("encoder", encoder, self.event_shape, (encoder_outputs,))
+        _check_network("decoder", decoder, (latent_dim,), self.event_shape)
+        self._seeds = keras.random.SeedGenerator()
+        self._loss = NegativeLogLikelihood()
+        names = ("elbo", "reconstruction_nll", "latent_nll")
+        self._means = {name: keras.metrics.Mean(name=name) for name in names}
+        self.built = True
+
+    # What a subclass fills in.
+
+    def posterior(
+        self, x: tf.Tensor, seed: Any, training: bool | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draws `z` of `q(z | x)`, and returns it with `log q(z | x)` in nats."""
+        raise NotImplementedError
+
+    def latents(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns the latents of images without noise."""
+        raise NotImplementedError
+
+    # Images and latents.
+
+    @property
+    def prior(self) -> tfd.Distribution:
+        """The distribution of the latents."""
+        return self.prior_model.distribution
+
+    def encode(self, x: Any) -> tf.Tensor:
+        """Returns the latents `[n, latent_dim]` of images, without noise."""
+        self._check_images(x)
+        return in_chunks(self.latents, x)
+
+    def decode(self, z: Any) -> tf.Tensor:
+        """Returns the mean images of latents: pixel values in `[0, levels)`."""
+        shape = tf.TensorShape(np.shape(z) if not tf.is_tensor(z) else z.shape)
+        if not shape.is_compatible_with((None, self.latent_dim)):
+            raise ValueError(
+                f"Argument `z` must have shape [n, {self.latent_dim}]. "
+                f"Received: z of shape {shape}"
+            )
+        return in_chunks(self._picture, z)
+
+    def reconstruct(self, x: Any) -> tf.Tensor:
+        """Returns what is left of images on their way through the latents."""
+        self._check_images(x)
+        return in_chunks(lambda part: self._picture(self.latents(part)), x)
+
+    def latent_log_prob(self, x: Any) -> tf.Tensor:
+        """Returns `log p(z)` in nats of the latents of images: exact, `[n]`.
+
+        It is a density of latents, not of images; for those see `elbo`.
+        """
+        self._check_images(x)
+        return in_chunks(lambda part: self.prior.log_prob(self.latents(part)), x)
+
+    def sample(self, n: Any, seed: Any = None, temperature: Any = 1.0) -> tf.Tensor:
+        """Draws images: prior, then decoder.
+
+        Args:
+            n: Number of images.
+            seed: None, an integer or a pair of integers; equal seeds, equal images.
+            temperature: Factor on the spread of the prior's base distribution.
+
+        Returns:
+            Mean images `[n, *event_shape]`, pixel values in `[0, levels)`.
+        """
+        return self.decode(sample(self.prior, n, seed, temperature))
+
+    def elbo(self, x: Any, seed: Any = 0) -> tf.Tensor:
+        """Returns one draw of the bound on `log p(x)` for each image, in nats."""
+        self._check_images(x)
+        return in_chunks(lambda part: self.terms(part, seed)["elbo"], x)
+
+    def terms(
+        self, x: tf.Tensor, seed: Any, training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Returns the bound and its parts for each image, in nats."""
+        z, log_q = self.posterior(x, seed, training)
+        output = self.decoder(z, training=training)
+        log_likelihood = self.likelihood.log_prob(x, output)
+        log_prior = self.prior.log_prob(z)
+        return {
+            "elbo": log_likelihood + log_prior - log_q,
+            "reconstruction_nll": -log_likelihood,
+            "latent_nll": -log_prior,
+        }
+
+    def _picture(self, z: tf.Tensor) -> tf.Tensor:
+        return self.likelihood.picture(self.decoder(z, training=False))
+
+    def _check_images(self, x: Any) -> None:
+        shape = tf.TensorShape(np.shape(x) if not tf.is_tensor(x) else x.shape)
+        if not shape.is_compatible_with((None, *self.event_shape)):
+            words = ", ".join(map(str, ("n", *self.event_shape)))
+            raise ValueError(
+                f"Argument `x` must have shape [{words}]. Received: x of shape {shape}"
+            )
+
+    # Training, as Keras asks for it.
+
+    def call(self, inputs: Any, training: bool | None = None) -> dict[str, tf.Tensor]:
+        """Returns `terms` of a batch, with fresh noise in training only."""
+        self._check_images(inputs)
+        seed = tf.cast(self._seeds.next(), tf.int32) if training else _EVALUATION_SEED
+        return self.terms(tf.cast(inputs, tf.float32), seed, training)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> tf.Tensor:
+        """Returns the mean of `-elbo` plus the layers' losses, in nats."""
+        elbo = y_pred["elbo"]
+        loss = self._loss(elbo, elbo, sample_weight=sample_weight)
+        return loss + sum(self._aggregate_additional_loss(e) for e in self.losses)
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, tf.Tensor]:
+        """Updates and returns the means of `terms`."""
+        for name, metric in self._means.items():
+            metric.update_state(y_pred[name], sample_weight=sample_weight)
+        return self.get_metrics_result()
+
+    def fit(
+        self, x: Any = None, y: Any = None, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """Trains everything on `-elbo`; see `keras.Model.fit`.
+
+        Args:
+            x: Images `[n, *event_shape]` with values in `[0, levels)`, or a dataset.
+            y: Ignored, such as labels that come with a dataset.
+            **kwargs: All other arguments of `keras.Model.fit`.
+
+        Returns:
+            Keras's history.
+
+        Raises:
+            FloatingPointError: If the loss of an epoch is not finite.
+        """
+        self.adapt(x)
+        if kwargs.get("sample_weight") is not None and y is None:
+            # Keras forgets weights where there is no target.
+            y = np.zeros(len(kwargs["sample_weight"]), "float32")
+        kwargs.setdefault("shuffle", not isinstance(x, tf.data.Dataset))
+        history = super().fit(x, y, **kwargs)
+        require_finite(history, "loss")
+        return history
+
+    def adapt(self, x: Any) -> None:
+        """Initializes what the prior draws from data, such as `ActNorm`, once.
+
+        Args:
+            x: Images, or a dataset, whose first batch is taken.
+        """
+        if not self.prior_model.is_adapted:
+            images = tf.cast(first_batch(x, None, None)[0], tf.float32)
+            self._check_images(images)
+            self.prior_model.adapt(self.posterior(images, _EVALUATION_SEED, True)[0])
+
+    def summary(self, **kwargs: Any) -> None:
+        """Prints the networks and the prior; see `keras.Model.summary`."""
+        for part in (self.encoder, self.decoder, self.prior_model):
+            part.summary(**kwargs)
+
+    # Saving.
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what both kinds of model are built from, without weights."""
+        return {
+            "event_shape": list(self.event_shape),
+            "latent_dim": self.latent_dim,
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "decoder": keras.saving.serialize_keras_object(self.decoder),
+            "likelihood": keras.saving.serialize_keras_object(self.likelihood),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> LatentModel:
+        """Builds the model that `get_config` described, with fresh weights."""
+        config = dict(config)
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            for name in ("encoder", "decoder", "likelihood"):
+                part = config[name]
+                config[name] = keras.saving.deserialize_keras_object(part)
+            for name in {"flow", "prior", "posterior"} & set(config):
+                config[name] = serialization.deserialize(config[name])
+        return cls(**config)
+
+
+def checked_latent_distribution(
+    name: str, distribution: Any, latent_dim: int
+) -> tfd.Distribution:
+    """Returns `distribution` if it is one of vectors of `latent_dim` values."""
+    if not isinstance(distribution, tfd.Distribution) or (
+        tuple(distribution.event_shape) != (latent_dim,)
+    ):
+        shape = getattr(distribution, "event_shape", None)
+        what = distribution if shape is None else f"event shape {shape}"
+        raise ValueError(
+            f"Argument `{name}` must be a TFP distribution of vectors of "
+            f"`latent_dim={latent_dim}` values, such as `tff.real_nvp(({latent_dim},))`"
+            f". Received: {what}"
+        )
+    return distribution
+
+
+def noise_like(mean: tf.Tensor, seed: Any) -> tf.Tensor:
+    """Draws standard normal values of the shape of `mean`."""
+    return tf.random.stateless_normal(
+        tf.shape(mean), stateless_seed(seed), dtype=mean.dtype
+    )
+
+
+def require_finite(history: keras.callbacks.History, name: str) -> None:
+    """Raises `FloatingPointError` if a figure was not finite in some epoch."""
+    values = history.history.get(name, [])
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        raise FloatingPointError(
+            f"The {name} is not finite in epoch {wrong[0] + 1}: try a smaller learning "
+            "rate, or `clipnorm` in the optimizer."
+        )
+
+
+def _check_network(
+    name: str, network: Any, taken: tuple[int, ...], made: tuple[int, ...]
+) -> None:
+    if not isinstance(network, keras.Layer):
+        raise TypeError(
+            f"Argument `{name}` must be a Keras layer or model. "
+            f"Received: {network!r} of type {type(network).__name__}"
+        )
+    if not network.built:
+        network.build((None, *taken))
+    shape = network.compute_output_shape((None, *taken))
+    if tuple(shape) != (None, *made):
+        raise ValueError(
+            f"Argument `{name}` must turn [n, {', '.join(map(str, taken))}] into "
+            f"[n, {', '.join(map(str, made))}]. Received: outputs of shape {shape}"
+        )

@@ -1,0 +1,110 @@
+"""The convolutional encoder and decoder around a latent vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+HIDDEN_UNITS = 256
+
+
+def image_shape(event_shape: Any) -> tuple[int, int, int]:
+    """Returns `(height, width, channels)` if images of that shape can be halved twice.
+
+    Raises:
+        ValueError: If it is no image shape, or height or width is not divisible by 4.
+    """
+    try:
+        shape = tuple(int(n) for n in event_shape)
+    except (TypeError, ValueError):
+        shape = ()
+    if len(shape) != 3 or min(shape) < 1 or shape[0] % 4 or shape[1] % 4:
+        raise ValueError(
+            "Argument `event_shape` must be (height, width, channels) with a height "
+            "and a width divisible by 4, since the networks halve images twice. "
+            f"Received: event_shape={event_shape!r}"
+        )
+    return shape
+
+
+def conv_encoder(
+    event_shape: Sequence[int],
+    outputs: int,
+    channels: Sequence[int] = (32, 64),
+    activation: str = "swish",
+) -> keras.Model:
+    """Builds a network from images to vectors: two halvings, then two dense layers.
+
+    Args:
+        event_shape: Shape of one image, `(height, width, channels)`.
+        outputs: Length of the vector.
+        channels: Channels after the first and after the second halving.
+        activation: Keras activation of the hidden layers.
+
+    Returns:
+        A built Keras model from `[n, height, width, channels]` to `[n, outputs]`.
+
+    Raises:
+        ValueError: If height or width is not divisible by 4.
+    """
+    first, second = _two(channels)
+    layers = [
+        keras.Input(image_shape(event_shape)),
+        keras.layers.Conv2D(first, 3, 2, "same", activation=activation),
+        keras.layers.Conv2D(second, 3, 2, "same", activation=activation),
+        keras.layers.Flatten(),
+        keras.layers.Dense(HIDDEN_UNITS, activation),
+        keras.layers.Dense(outputs),
+    ]
+    return keras.Sequential(layers, name="encoder")
+
+
+def conv_decoder(
+    event_shape: Sequence[int],
+    inputs: int,
+    channels: Sequence[int] = (32, 64),
+    activation: str = "swish",
+) -> keras.Model:
+    """Builds the mirror image of `conv_encoder`: two dense layers, two doublings.
+
+    Args:
+        event_shape: Shape of one image, `(height, width, channels)`.
+        inputs: Length of the vector.
+        channels: As in `conv_encoder`; they are run through backwards.
+        activation: Keras activation of the hidden layers.
+
+    Returns:
+        A built Keras model from `[n, inputs]` to `[n, height, width, channels]`.
+
+    Raises:
+        ValueError: If height or width is not divisible by 4.
+    """
+    height, width, depth = image_shape(event_shape)
+    first, second = _two(channels)
+    small = (height // 4, width // 4, second)
+    layers = [
+        keras.Input((inputs,)),
+        keras.layers.Dense(HIDDEN_UNITS, activation),
+        keras.layers.Dense(small[0] * small[1] * small[2], activation),
+        keras.layers.Reshape(small),
+        # A kernel that its stride divides leaves no checkerboard in the picture.
+        keras.layers.Conv2DTranspose(second, 4, 2, "same", activation=activation),
+        keras.layers.Conv2DTranspose(first, 4, 2, "same", activation=activation),
+        keras.layers.Conv2D(depth, 3, padding="same"),
+    ]
+    return keras.Sequential(layers, name="decoder")
+
+
+def _two(channels: Any) -> tuple[int, int]:
+    try:
+        first, second = (int(n) for n in channels)
+    except (TypeError, ValueError):
+        first = second = 0
+    if min(first, second) < 1:
+        raise ValueError(
+            "Argument `channels` must be two positive integers, such as (32, 64). "
+            f"Received: channels={channels!r}"
+        )
+    return first, second
