@@ -88,16 +88,22 @@ class ActNorm(FlowBijector):
     def _forward_and_log_det(
         self, x: tf.Tensor, condition: Any = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        s, b = self._scale_and_shift(x)
+        s, b = self.log_scale_and_shift(x)
         return x * tf.exp(s) + b, tf.reduce_sum(s)
 
     def _inverse_and_log_det(
         self, y: tf.Tensor, condition: Any = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        s, b = self._scale_and_shift(y)
+        s, b = self.log_scale_and_shift(y)
         return (y - b) * tf.exp(-s), -tf.reduce_sum(s)
 
-    def _scale_and_shift(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    @property
+    def channels(self) -> int:
+        """Size of the last axis."""
+        return self._weights.channels
+
+    def log_scale_and_shift(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns `s` and `b`, once it is sure that `x` has as many channels."""
         check_last_axis(self, x, self._weights.channels)
         return (
             tf.convert_to_tensor(self._weights.log_scale),

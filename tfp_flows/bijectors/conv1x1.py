@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -27,10 +28,10 @@ class Conv1x1Weights(Weights):
     def build(self, input_shape: Any = None) -> None:
         """Draws a random rotation, or a permutation, and stores its parts."""
         shape = (self.channels, self.channels)
-        if self.kind in ("permutation", "reverse"):
-            order = np.arange(self.channels)[::-1]
-            if self.kind == "permutation":
-                order = np.argsort(keras.random.uniform((self.channels,)))
+        if self.kind == "reverse":
+            return
+        if self.kind == "permutation":
+            order = np.argsort(keras.random.uniform((self.channels,)))
             self._add("order", order, "int32")
             return
         rotation = np.array(keras.initializers.Orthogonal()(shape, "float32"))
@@ -132,23 +133,43 @@ class InvertibleConv1x1(FlowBijector):
         self, y: tf.Tensor, condition: Any = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         check_last_axis(self, y, self._weights.channels)
-        if self._kind in ("permutation", "reverse"):
-            order = tf.convert_to_tensor(self._weights.order)
-            return tf.gather(y, order, axis=-1), tf.zeros([], y.dtype)
-        matrix, log_det = self._matrix_and_log_det()
+        if not self.has_matrix:
+            return self._reordered(y, back=False), tf.zeros([], y.dtype)
+        matrix, log_det = self.matrix_and_log_det()
         return mix_channels(y, matrix), log_det
 
     def _forward_and_log_det(
         self, x: tf.Tensor, condition: Any = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         check_last_axis(self, x, self._weights.channels)
-        if self._kind in ("permutation", "reverse"):
-            order = tf.argsort(tf.convert_to_tensor(self._weights.order))
-            return tf.gather(x, order, axis=-1), tf.zeros([], x.dtype)
-        matrix, log_det = self._matrix_and_log_det()
-        return mix_channels(x, self._inverted(matrix)), -log_det
+        if not self.has_matrix:
+            return self._reordered(x, back=True), tf.zeros([], x.dtype)
+        matrix, log_det = self.inverse_matrix_and_log_det()
+        return mix_channels(x, matrix), log_det
 
-    def _matrix_and_log_det(self) -> tuple[tf.Tensor, tf.Tensor]:
+    def _reordered(self, x: tf.Tensor, back: bool) -> tf.Tensor:
+        if self._kind == "reverse":
+            return tf.reverse(x, [-1])
+        order = tf.convert_to_tensor(self._weights.order)
+        return permute_channels(x, tf.argsort(order) if back else order)
+
+    @property
+    def channels(self) -> int:
+        """Size of the last axis."""
+        return self._weights.channels
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether `W` is learned, and not an order of the channels."""
+        return self._kind in ("lu", "matrix")
+
+    def inverse_matrix_and_log_det(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns `W^-1` and `-log |det W|`, where `W` is learned."""
+        matrix, log_det = self.matrix_and_log_det()
+        return self._inverted(matrix), -log_det
+
+    def matrix_and_log_det(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns `W` and `log |det W|`, where `W` is learned."""
         if self._kind == "matrix":
             matrix = tf.convert_to_tensor(self._weights.matrix)
             return matrix, tf.linalg.slogdet(matrix)[1]
@@ -175,6 +196,23 @@ class InvertibleConv1x1(FlowBijector):
         inverse = tf.linalg.triangular_solve(lower, eye)
         inverse = tf.linalg.triangular_solve(upper, inverse, lower=False)
         return tf.gather(inverse, tf.convert_to_tensor(self._weights.order), axis=1)
+
+
+def permute_channels(x: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+    """Puts the last axis of `x` in another order.
+
+    The gradient of a gather is a scatter, since entries could be taken twice; that
+    of a permutation is the permutation back, which is much faster.
+    """
+
+    @tf.custom_gradient
+    def permuted(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return permute_channels(upstream, tf.argsort(order))
+
+        return tf.gather(x, order, axis=-1), gradient
+
+    return permuted(x)
 
 
 def mix_channels(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:

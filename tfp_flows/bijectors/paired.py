@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.base import Chain, FlowBijector, Invert, given
 from tfp_flows.bijectors.conditioning import condition_arguments
+from tfp_flows.bijectors.linear_pieces import LinearPair, paired_up
 
 tfb = tfp.bijectors
 
@@ -36,9 +37,13 @@ def forward_and_log_det(
         return y, over_event(fldj, x, bijector.forward_min_event_ndims, event_ndims)
     if isinstance(bijector, Chain):
         total = None
-        for part in reversed(bijector.bijectors):
-            x, fldj = forward_and_log_det(part, x, event_ndims, condition)
-            event_ndims = part.forward_event_ndims(event_ndims)
+        for part in reversed(paired_up(bijector.bijectors)):
+            if isinstance(part, LinearPair):
+                x, fldj = part.forward_and_log_det(x)
+                fldj = over_event(fldj, x, 1, event_ndims)
+            else:
+                x, fldj = forward_and_log_det(part, x, event_ndims, condition)
+                event_ndims = part.forward_event_ndims(event_ndims)
             total = _added(total, fldj)
         return x, _or_zero(total, x)
     if isinstance(bijector, Invert):
@@ -67,9 +72,13 @@ def inverse_and_log_det(
         return x, over_event(ildj, y, bijector.inverse_min_event_ndims, event_ndims)
     if isinstance(bijector, Chain):
         total = None
-        for part in bijector.bijectors:
-            y, ildj = inverse_and_log_det(part, y, event_ndims, condition)
-            event_ndims = part.inverse_event_ndims(event_ndims)
+        for part in paired_up(bijector.bijectors):
+            if isinstance(part, LinearPair):
+                y, ildj = part.inverse_and_log_det(y)
+                ildj = over_event(ildj, y, 1, event_ndims)
+            else:
+                y, ildj = inverse_and_log_det(part, y, event_ndims, condition)
+                event_ndims = part.inverse_event_ndims(event_ndims)
             total = _added(total, ildj)
         return y, _or_zero(total, y)
     if isinstance(bijector, Invert):
