@@ -3,6 +3,7 @@
     python -m benchmarks run
     python -m benchmarks run --workloads W1 W4 --rounds 3
     python -m benchmarks run --python peers/bin/python
+    python -m benchmarks depth --python peers/bin/python
 
 Installs nothing: `pip install '.[bench]'` brings the peers, or `--python` names an
 interpreter of another environment that has them. Times mean something only on a
@@ -14,7 +15,7 @@ import os
 from pathlib import Path
 
 from benchmarks.default_runs import machine
-from benchmarks.speed import report
+from benchmarks.speed import depth, report
 from benchmarks.speed.run import (
     default_names,
     default_pythons,
@@ -22,7 +23,7 @@ from benchmarks.speed.run import (
     run,
 )
 
-RESULTS = Path(__file__).parent / "results" / "speed.json"
+RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -39,10 +40,20 @@ def main() -> None:
     verb.add_argument("--python", action="append", default=[], help="look here too")
     verb.add_argument("--rounds", type=int, default=7)
     verb.add_argument("--seconds", type=float, default=1.0, help="each time")
+    verb.set_defaults(do=run_all)
+    verb = verbs.add_parser("depth", help="memory and start-up by number of steps")
+    verb.add_argument("--peers", nargs="+", default=depth.NAMES)
+    verb.add_argument("--python", action="append", default=[], help="look here too")
+    verb.set_defaults(do=run_depths)
     options = parser.parse_args()
     load = os.getloadavg()[0]
     if load > 0.5:
         print(f"The machine is busy (load {load:.1f}); the times will be too long.")
+    options.do(options, load)
+
+
+def run_all(options: argparse.Namespace, load: float) -> None:
+    """Times every library on every workload."""
     results = run(
         options.workloads,
         options.peers,
@@ -51,10 +62,19 @@ def main() -> None:
         options.seconds,
     )
     settings = {"rounds": options.rounds, "seconds": options.seconds, "load": load}
-    report.write(results, machine(), settings, RESULTS)
-    report.picture(results, RESULTS.with_suffix(".png"))
+    report.write(results, machine(), settings, RESULTS / "speed.json")
+    report.picture(results, RESULTS / "speed.png")
     print(f"Measured on {machine()}; load before the run {load:.1f}.\n")
     print(report.table(results))
+
+
+def run_depths(options: argparse.Namespace, load: float) -> None:
+    """Measures how memory and start-up grow with the number of steps."""
+    rows = depth.depth([*default_pythons(), *options.python], tuple(options.peers))
+    depth.write(rows, f"{machine()}; load {load:.1f}", RESULTS / "depth.json")
+    depth.picture(rows, RESULTS / "depth.png")
+    print(f"Measured on {machine()}; load before the run {load:.1f}.\n")
+    print(depth.table(rows))
 
 
 if __name__ == "__main__":

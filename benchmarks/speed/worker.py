@@ -54,11 +54,11 @@ def per_step_of_fit(fit):
 
 def prepared(peer, workload):
     """Builds the flow, takes the first steps, and says what that cost."""
-    from benchmarks.speed.workloads import WORKLOADS
+    from benchmarks.speed.workloads import DEEP, WORKLOADS
 
     adapter = importlib.import_module(f"benchmarks.speed.adapters.{peer}")
     imported = time.monotonic()
-    steps = adapter.build(WORKLOADS[workload])
+    steps = adapter.build((WORKLOADS | DEEP)[workload])
     built, before = time.monotonic(), resident_mb()
     steps.train()
     first = time.monotonic() - built

@@ -51,6 +51,12 @@ WORKLOADS = {
         Workload("W4", "spline", (16,), 8, 128, 512, 10_000),
     )
 }
+# W3 with other numbers of steps a level, for what memory and start-up owe to depth.
+DEPTHS = (4, 8, 16, 32)
+DEEP = {
+    f"W3-K{k}": dataclasses.replace(WORKLOADS["W3"], name=f"W3-K{k}", layers=k)
+    for k in DEPTHS
+}
 LEARNING_RATE = 1e-4
 
 

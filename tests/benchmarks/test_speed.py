@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.speed import report, workloads
+from benchmarks.speed import depth, report, workloads
 from benchmarks.speed.adapters import floor, tfp_flows
 from benchmarks.speed.peers import PEERS, installed
 from benchmarks.speed.run import Worker
@@ -62,6 +62,28 @@ def test_picture_and_file(tmp_path):
         "W1": "a machine",
         "W2": "another",
     }
+
+
+def test_depths_have_a_slope_and_a_picture(tmp_path):
+    measured = [
+        {
+            "library": name,
+            "steps": k,
+            "parameters": 10 * k,
+            "build_s": 1.0,
+            "first_step_s": 2.0,
+            "ms": 3.0,
+            "peak_above_built_mb": 100.0 + megabytes * k,
+        }
+        for name, megabytes in (("tfp_flows", 7.0), ("normflows", 9.0))
+        for k in workloads.DEPTHS
+    ]
+    assert depth.slope(measured, "tfp_flows") == pytest.approx(7.0)
+    text = depth.table([*measured, {"library": "tfp", "steps": 4, "error": "broke"}])
+    assert "normflows: 9.0 MB for each step" in text
+    assert "failed: broke" in text
+    depth.picture(measured, tmp_path / "depth.png")
+    assert (tmp_path / "depth.png").stat().st_size > 10_000
 
 
 def test_finds_this_interpreter_s_libraries():
