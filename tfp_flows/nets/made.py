@@ -115,7 +115,7 @@ class MADE(Conditioner):
     def call(self, inputs: Any, condition: Any = None) -> Any:
         """Maps `[n, d]` to `[n, *output_shape]`."""
         h = self._masked_layers[0](inputs)
-        if condition is not None:
+        if self._from_condition is not None:
             flat = keras.ops.reshape(condition, (-1, size(condition.shape[1:])))
             h = h + self._from_condition(keras.ops.cast(flat, h.dtype))
         for layer in self._masked_layers[1:]:
