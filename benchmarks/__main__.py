@@ -4,6 +4,7 @@
     python -m benchmarks run --workloads W1 W4 --rounds 3
     python -m benchmarks run --python peers/bin/python
     python -m benchmarks depth --python peers/bin/python
+    python -m benchmarks continuous
 
 Installs nothing: `pip install '.[bench]'` brings the peers, or `--python` names an
 interpreter of another environment that has them. Times mean something only on a
@@ -45,6 +46,11 @@ def main() -> None:
     verb.add_argument("--peers", nargs="+", default=depth.NAMES)
     verb.add_argument("--python", action="append", default=[], help="look here too")
     verb.set_defaults(do=run_depths)
+    verb = verbs.add_parser("continuous", help="a continuous flow by two solvers (W5)")
+    verb.add_argument("--training-steps", type=int, default=1500)
+    verb.add_argument("--solver-steps", type=int, default=10)
+    verb.add_argument("--rounds", type=int, default=15)
+    verb.set_defaults(do=run_continuous)
     options = parser.parse_args()
     load = os.getloadavg()[0]
     if load > 0.5:
@@ -75,6 +81,18 @@ def run_depths(options: argparse.Namespace, load: float) -> None:
     depth.picture(rows, RESULTS / "depth.png")
     print(f"Measured on {machine()}; load before the run {load:.1f}.\n")
     print(depth.table(rows))
+
+
+def run_continuous(options: argparse.Namespace, load: float) -> None:
+    """Trains and times continuous flows with fixed and with adaptive steps."""
+    from benchmarks.speed import continuous  # imports TensorFlow
+
+    rows = continuous.compare(
+        options.training_steps, options.rounds, options.solver_steps
+    )
+    continuous.write(rows, f"{machine()}; load {load:.1f}", RESULTS / "continuous.json")
+    print(f"Measured on {machine()}; load before the run {load:.1f}.\n")
+    print(continuous.table(rows))
 
 
 if __name__ == "__main__":
