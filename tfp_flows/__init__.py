@@ -20,6 +20,7 @@ from tfp_flows.bijectors.conditioned import condition
 from tfp_flows.bijectors.conv1x1 import InvertibleConv1x1
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
 from tfp_flows.bijectors.elementary import LeakyReLU, SinhArcsinh
+from tfp_flows.bijectors.encoded import EncodedCondition
 from tfp_flows.bijectors.linear import Linear
 from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.bijectors.ode import Adaptive, FixedStep
@@ -29,7 +30,9 @@ from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.spline import SplineCoupling
 from tfp_flows.bijectors.squeeze import Squeeze
 from tfp_flows.serving.export import export_saved_model
+from tfp_flows.tools import calibration
 from tfp_flows.tools.checks import check_bijector
+from tfp_flows.tools.surrogate import flat_target, surrogate_posterior
 from tfp_flows.training.files import load_distribution, save_distribution
 from tfp_flows.training.flow_matching import FlowMatchingModel
 from tfp_flows.training.model import FlowModel
@@ -44,6 +47,7 @@ __all__ = [
     "BatchNorm",
     "ConditionalAffine",
     "ContinuousFlow",
+    "EncodedCondition",
     "FixedStep",
     "FlowBijector",
     "FlowMatchingModel",
@@ -60,12 +64,14 @@ __all__ = [
     "SplineCoupling",
     "Squeeze",
     "bases",
+    "calibration",
     "center",
     "check_bijector",
     "condition",
     "data",
     "export_saved_model",
     "ffjord",
+    "flat_target",
     "glow",
     "load_distribution",
     "logit",
@@ -76,4 +82,5 @@ __all__ = [
     "real_nvp",
     "save_distribution",
     "spline_flow",
+    "surrogate_posterior",
 ]

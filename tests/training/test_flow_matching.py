@@ -83,6 +83,19 @@ def test_data_side_is_applied_and_conditions_pass():
     assert history["flow_matching"][0] < 40
 
 
+def test_labels_go_through_their_encoder():
+    embedding = keras.layers.Embedding(3, 4)
+    flow = tff.ffjord(
+        (2,), hidden_units=(8,), condition_shape=(), encoder=embedding, name="labels"
+    )
+    made = tff.FlowMatchingModel(flow, seed=1)
+    made.compile("adam")
+    before = [np.array(weight) for weight in made.trainable_weights]
+    made.fit(data(64), np.arange(64) % 3, batch_size=16, epochs=1, verbose=0)
+    for weight, old in zip(made.trainable_weights, before, strict=True):
+        assert np.any(np.array(weight) != old), weight.path
+
+
 def test_needs_one_continuous_flow():
     with pytest.raises(ValueError, match="exactly one `ContinuousFlow`.*Received: 0"):
         tff.FlowMatchingModel(tff.real_nvp((2,), couplings=2, hidden_units=(4,)))

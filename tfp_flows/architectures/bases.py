@@ -1,20 +1,22 @@
 """Base distributions with learned parameters, all of them plain TFP objects.
 
 Each function returns a TFP distribution of flat latents whose parameters are
-`tf.Variable`s; `tff.FlowModel` trains and saves them with the flow's weights. For
-latents that depend on a class, put a `tff.ConditionalAffine` at the latent end of
-the chain instead.
+`tf.Variable`s; `tff.FlowModel` trains and saves them with the flow's weights. The
+base of a conditional flow can depend on the condition too: `conditional_normal`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.architectures.assembly import checked_count
+from tfp_flows.architectures.assembly import checked_count, standard_normal
+from tfp_flows.bijectors.conditional_affine import ConditionalAffine
+from tfp_flows.nets.mlp import MLP
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -34,6 +36,51 @@ def diagonal_normal(d: int, *, dtype: Any = None) -> tfd.Distribution:
         tf.Variable(_zeros([d], dtype), name="loc"),
         _positive(_ones([d], dtype), "scale"),
     )
+
+
+def conditional_normal(
+    d: int,
+    condition_shape: Sequence[int],
+    *,
+    hidden_units: Sequence[int] = (),
+    dtype: Any = None,
+) -> tfd.Distribution:
+    """Returns a normal distribution whose means and scales depend on a condition.
+
+    It is itself a flow, a standard normal behind a `tff.ConditionalAffine`. As the
+    `base` of an architecture it gets the same conditions as the flow's other parts:
+    after the `encoder`, if there is one. With labels behind an embedding it is one
+    normal distribution a class.
+
+    Args:
+        d: Number of values in a latent vector.
+        condition_shape: Shape of one condition, after the flow's encoder.
+        hidden_units: Widths of hidden layers between condition and parameters; none
+            for a linear map.
+        dtype: Float type; defaults to `keras.config.floatx()`.
+
+    Returns:
+        A conditional distribution that starts as the standard normal.
+
+    Example:
+        >>> import tfp_flows as tff
+        >>> base = conditional_normal(2, (8,))
+        >>> flow = tff.real_nvp(
+        ...     (2,), couplings=2, condition_shape=(8,), base=base, hidden_units=(4,)
+        ... )
+        >>> tff.condition(flow, [[0.0] * 8]).sample().shape
+        TensorShape([1, 2])
+    """
+    checked_count("d", d)
+    net = (
+        MLP(hidden_units, dtype=_name(dtype))
+        if hidden_units
+        else keras.layers.Dense(2 * d, kernel_initializer="zeros", dtype=_name(dtype))
+    )
+    affine = ConditionalAffine(
+        (d,), net, condition_shape=condition_shape, dtype=_name(dtype)
+    )
+    return tfd.TransformedDistribution(standard_normal(d, dtype), affine)
 
 
 def full_normal(d: int, *, dtype: Any = None) -> tfd.Distribution:

@@ -6,9 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow_probability as tfp
 
-from tfp_flows.architectures.assembly import assemble, checked_count, checked_shape
+from tfp_flows.architectures.assembly import (
+    assemble,
+    checked_count,
+    checked_shape,
+    seen_condition,
+)
 from tfp_flows.bijectors.cnf import ContinuousFlow
 from tfp_flows.bijectors.ode import FixedStep, Solver
 from tfp_flows.nets.velocity import VelocityNet
@@ -32,6 +38,7 @@ def ffjord(
     jacobian: float = 0.0,
     seed: int = 0,
     condition_shape: Sequence[int] | None = None,
+    encoder: keras.Layer | None = None,
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     dtype: Any = None,
@@ -55,7 +62,10 @@ def ffjord(
         kinetic: Weight of the kinetic energy of the paths in the loss (RNODE).
         jacobian: Weight of the norm of the Jacobian in the loss (RNODE).
         seed: Integer from which the probes of an estimated trace follow.
-        condition_shape: Shape of one condition, for a conditional flow.
+        condition_shape: Shape of one condition, for a conditional flow; `()` for
+            labels, which need an `encoder`.
+        encoder: Keras layer that conditions go through first, such as
+            `keras.layers.Embedding(10, 8)` for labels; see `EncodedCondition`.
         base: Distribution of flat latents; None for a standard normal.
         preprocess: Bijector on the data's side, such as `tff.logit(levels)`.
         dtype: Float type of flow and networks; None for Keras's defaults.
@@ -73,6 +83,7 @@ def ffjord(
         TensorShape([2])
     """
     shape = checked_shape(event_shape, least=1)
+    seen = seen_condition(condition_shape, encoder)
     checked_count("blocks", blocks)
     size = math.prod(shape)
     image = len(shape) == 3
@@ -88,7 +99,7 @@ def ffjord(
             kinetic=kinetic,
             jacobian=jacobian,
             seed=seed + block,
-            condition_shape=condition_shape,
+            condition_shape=seen,
             dtype=dtype,
         )
         for block in range(blocks)
@@ -98,6 +109,8 @@ def ffjord(
         flows,
         base=base,
         preprocess=preprocess,
+        encoder=encoder,
+        condition_shape=condition_shape,
         dtype=dtype,
         name=name,
         latent_shape=shape if image else None,

@@ -9,7 +9,12 @@ from typing import Any
 import keras
 import tensorflow_probability as tfp
 
-from tfp_flows.architectures.assembly import assemble, checked_count, checked_shape
+from tfp_flows.architectures.assembly import (
+    assemble,
+    checked_count,
+    checked_shape,
+    seen_condition,
+)
 from tfp_flows.architectures.glow_image import glow_image
 from tfp_flows.architectures.images import checked_choice, is_image
 from tfp_flows.bijectors import masks
@@ -22,6 +27,8 @@ from tfp_flows.nets.convnet import ConvNet
 from tfp_flows.nets.mlp import MLP
 
 tfb, tfd = tfp.bijectors, tfp.distributions
+
+CONDITION_USES = ("couplings", "prior", "both", "priors", "all")
 
 
 def glow(
@@ -40,6 +47,7 @@ def glow(
     split_prior: str = "learned",
     top_prior: str = "normal",
     condition_shape: Sequence[int] | None = None,
+    encoder: keras.Layer | None = None,
     condition_use: str = "couplings",
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
@@ -73,10 +81,15 @@ def glow(
             `"learned"` from those that stay, or `"normal"`.
         top_prior: For images, prior of the last level: `"normal"`, or `"learned"`, one
             mean and scale a channel.
-        condition_shape: Shape of one condition, for a conditional flow.
+        condition_shape: Shape of one condition, for a conditional flow; `()` for
+            labels, which need an `encoder`.
+        encoder: Keras layer that conditions go through first, such as
+            `keras.layers.Embedding(10, 8)` for labels; see `EncodedCondition`.
         condition_use: For images, where conditions go: to the `"couplings"`, to the
             `"prior"` of the last level (the paper's class-conditional model, with
-            one-hot classes), or to `"both"`. Vectors have couplings only.
+            one-hot classes), to `"both"`, to the `"priors"` of all levels, or to
+            `"all"` of these. Vectors have couplings only; for their latents see
+            `tff.bases.conditional_normal`.
         base: Distribution of flat latents; None for a standard normal. `MultiScale`
             documents the order of an image's latents.
         preprocess: Bijector on the data's side, such as `tff.logit(256)`.
@@ -102,16 +115,17 @@ def glow(
         TensorShape([8, 8, 1])
     """
     shape = checked_shape(event_shape)
+    seen = seen_condition(condition_shape, encoder)
     checked_count("steps", steps)
     checked_choice("coupling", coupling, ("affine", "additive"))
-    checked_choice("condition_use", condition_use, ("couplings", "prior", "both"))
+    checked_choice("condition_use", condition_use, CONDITION_USES)
     image = is_image(shape, levels, hidden_channels, hidden_units)
     if condition_use != "couplings" and not image:
         raise ValueError(
             "Argument `condition_use` must be 'couplings' for vectors. "
             f"Received: condition_use={condition_use!r}, event_shape={shape}"
         )
-    in_couplings = condition_shape if condition_use != "prior" else None
+    in_couplings = seen if condition_use in ("couplings", "both", "all") else None
 
     def make_net() -> keras.Layer:
         if image:
@@ -128,6 +142,7 @@ def glow(
         return AffineCoupling(mask, make_net(), log_scale=log_scale, **options)
 
     options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    options |= {"encoder": encoder, "condition_shape": condition_shape}
     if image:
         return glow_image(
             shape,
@@ -138,7 +153,8 @@ def glow(
             permutation=permutation,
             split_prior=split_prior,
             top_prior=top_prior,
-            prior_condition=condition_shape if condition_use != "couplings" else None,
+            top_condition=seen if condition_use != "couplings" else None,
+            split_condition=seen if condition_use in ("priors", "all") else None,
             **options,
         )
     d = math.prod(shape)

@@ -39,13 +39,12 @@ def glow_image(
     permutation: str,
     split_prior: str,
     top_prior: str,
-    prior_condition: Sequence[int] | None,
-    base: tfd.Distribution | None,
-    preprocess: tfb.Bijector | None,
+    top_condition: Sequence[int] | None,
+    split_condition: Sequence[int] | None,
     dtype: Any,
-    name: str,
+    **options: Any,
 ) -> tfd.TransformedDistribution:
-    """Builds Glow for `(h, w, c)`; `glow` documents the arguments.
+    """Builds Glow for `(h, w, c)`; `glow` and `assemble` document the arguments.
 
     From the data to the latents each level is a squeeze, `steps` steps of actnorm,
     invertible 1x1 convolution and coupling, and the prior of the channels that leave.
@@ -69,20 +68,18 @@ def glow_image(
         shape = (height // 2, width // 2, 4 * channels)
         bijectors = [Squeeze(dtype=dtype), Repeat(step(shape), steps, mode=mode)]
         if level == levels:
-            bijectors += _top_prior(shape, top_prior, prior_condition, dtype)
+            bijectors += _top_prior(shape, top_prior, top_condition, dtype)
         else:
             if split_prior == "learned":
-                bijectors.append(learned_prior(shape, dtype))
+                bijectors.append(learned_prior(shape, dtype, split_condition))
             shape = (*shape[:-1], shape[-1] // 2)
         parts.append(tfb.Chain(bijectors))
     return assemble(
         event_shape,
         [MultiScale(event_shape, parts)],
-        base=base,
-        preprocess=preprocess,
         dtype=dtype,
-        name=name,
         latent_shape=(math.prod(event_shape),),
+        **options,
     )
 
 

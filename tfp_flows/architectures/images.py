@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.coupling import AffineCoupling
+from tfp_flows.nets.prior_net import PriorNet
 from tfp_flows.nets.zero_conv import ZeroConv2D
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -102,7 +103,9 @@ def _remedy(event_shape: Shape, levels: int) -> str:
     return f"{words}, or use at most levels={fitting}" if fitting else words
 
 
-def learned_prior(shape: Shape, dtype: Any) -> tfb.Bijector:
+def learned_prior(
+    shape: Shape, dtype: Any, condition_shape: Sequence[int] | None = None
+) -> tfb.Bijector:
     """Returns Glow's prior of the second half of the channels given the first.
 
     It is an affine coupling: from the half `h` that stays a zero-initialised 3x3
@@ -112,13 +115,18 @@ def learned_prior(shape: Shape, dtype: Any) -> tfb.Bijector:
     Args:
         shape: Shape `(h, w, c)` of both halves together.
         dtype: Float type.
+        condition_shape: Shape of a condition that mean and scale also depend on.
 
     Returns:
         The bijector, from standard normal to `z`, with `h` passed on.
     """
     mask = masks.channel(shape)
     net = ZeroConv2D(2 * mask.moved_shape[-1], 3, dtype=dtype)
-    return AffineCoupling(mask, net, log_scale="exp", dtype=dtype)
+    if condition_shape is not None:
+        net = PriorNet(dtype=dtype)
+    return AffineCoupling(
+        mask, net, log_scale="exp", condition_shape=condition_shape, dtype=dtype
+    )
 
 
 def checked_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -6,9 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow_probability as tfp
 
-from tfp_flows.architectures.assembly import assemble, checked_count, checked_shape
+from tfp_flows.architectures.assembly import (
+    assemble,
+    checked_count,
+    checked_shape,
+    seen_condition,
+)
 from tfp_flows.bijectors.actnorm import ActNorm
 from tfp_flows.bijectors.autoregressive import MaskedAutoregressive
 from tfp_flows.bijectors.repeat import Repeat
@@ -30,6 +36,7 @@ def maf(
     inverse: bool = False,
     actnorm: bool = True,
     condition_shape: Sequence[int] | None = None,
+    encoder: keras.Layer | None = None,
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     dtype: Any = None,
@@ -49,7 +56,10 @@ def maf(
         inverse: Whether to build an inverse autoregressive flow (IAF), which
             samples in one network call a layer and takes `D` calls for a density.
         actnorm: Whether to put an `ActNorm` before each pair of layers.
-        condition_shape: Shape of one condition, for a conditional flow.
+        condition_shape: Shape of one condition, for a conditional flow; `()` for
+            labels, which need an `encoder`.
+        encoder: Keras layer that conditions go through first, such as
+            `keras.layers.Embedding(10, 8)` for labels; see `EncodedCondition`.
         base: Distribution of flat latents; None for a standard normal.
         preprocess: Bijector on the data's side, such as `tff.logit(levels)`.
         dtype: Float type of flow and networks; None for Keras's defaults.
@@ -67,6 +77,7 @@ def maf(
         TensorShape([2])
     """
     shape = checked_shape(event_shape)
+    seen = seen_condition(condition_shape, encoder)
     checked_count("layers", layers, least=2)
     d = math.prod(shape)
 
@@ -78,7 +89,7 @@ def maf(
             log_scale=log_scale,
             bins=bins,
             bound=bound,
-            condition_shape=condition_shape,
+            condition_shape=seen,
             dtype=dtype,
         )
         return tfb.Invert(made) if inverse else made
@@ -90,5 +101,12 @@ def maf(
     if layers % 2:
         bijectors.append(layer(False))
     return assemble(
-        shape, bijectors, base=base, preprocess=preprocess, dtype=dtype, name=name
+        shape,
+        bijectors,
+        base=base,
+        preprocess=preprocess,
+        encoder=encoder,
+        condition_shape=condition_shape,
+        dtype=dtype,
+        name=name,
     )

@@ -10,7 +10,12 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.architectures.assembly import assemble, checked_count, checked_shape
+from tfp_flows.architectures.assembly import (
+    assemble,
+    checked_count,
+    checked_shape,
+    seen_condition,
+)
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.coupling import AdditiveCoupling
 from tfp_flows.bijectors.repeat import Repeat
@@ -28,6 +33,7 @@ def nice(
     residual: bool = False,
     dropout: float = 0.0,
     condition_shape: Sequence[int] | None = None,
+    encoder: keras.Layer | None = None,
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
@@ -46,7 +52,10 @@ def nice(
         activation: Keras activation of the conditioners.
         residual: Whether the conditioners use residual blocks.
         dropout: Share of hidden values dropped while training.
-        condition_shape: Shape of one condition, for a conditional flow.
+        condition_shape: Shape of one condition, for a conditional flow; `()` for
+            labels, which need an `encoder`.
+        encoder: Keras layer that conditions go through first, such as
+            `keras.layers.Embedding(10, 8)` for labels; see `EncodedCondition`.
         base: Distribution of flat latents; None for a standard normal. The paper
             also uses `tfd.Sample(tfd.Logistic(0.0, 1.0), [d])`.
         preprocess: Bijector on the data's side, such as `tff.logit(levels)`.
@@ -66,13 +75,14 @@ def nice(
         TensorShape([2])
     """
     shape = checked_shape(event_shape)
+    seen = seen_condition(condition_shape, encoder)
     checked_count("couplings", couplings, least=2)
     d = math.prod(shape)
 
     def coupling(kept: range) -> tfb.Bijector:
         net = MLP(hidden_units, activation, residual, dropout, dtype=dtype)
         return AdditiveCoupling(
-            masks.indices(d, kept), net, condition_shape=condition_shape, dtype=dtype
+            masks.indices(d, kept), net, condition_shape=seen, dtype=dtype
         )
 
     pair = [coupling(range(0, d, 2)), coupling(range(1, d, 2))]
@@ -82,5 +92,12 @@ def nice(
     zeros = tf.zeros([d], dtype or keras.config.floatx())
     bijectors.append(tfb.Scale(log_scale=tf.Variable(zeros, name="log_scale")))
     return assemble(
-        shape, bijectors, base=base, preprocess=preprocess, dtype=dtype, name=name
+        shape,
+        bijectors,
+        base=base,
+        preprocess=preprocess,
+        encoder=encoder,
+        condition_shape=condition_shape,
+        dtype=dtype,
+        name=name,
     )

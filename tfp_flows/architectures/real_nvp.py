@@ -9,7 +9,12 @@ from typing import Any
 import keras
 import tensorflow_probability as tfp
 
-from tfp_flows.architectures.assembly import assemble, checked_count, checked_shape
+from tfp_flows.architectures.assembly import (
+    assemble,
+    checked_count,
+    checked_shape,
+    seen_condition,
+)
 from tfp_flows.architectures.images import checked_choice, is_image
 from tfp_flows.architectures.real_nvp_image import real_nvp_image
 from tfp_flows.bijectors import masks
@@ -41,6 +46,8 @@ def real_nvp(
     batchnorm: bool = False,
     split_prior: str = "normal",
     condition_shape: Sequence[int] | None = None,
+    encoder: keras.Layer | None = None,
+    condition_use: str = "couplings",
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
@@ -75,7 +82,12 @@ def real_nvp(
         batchnorm: Whether to use `BatchNorm` there instead, as in the paper.
         split_prior: For images, prior of the channels that leave after a level:
             `"normal"`, or `"learned"` from those that stay.
-        condition_shape: Shape of one condition, for a conditional flow.
+        condition_shape: Shape of one condition, for a conditional flow; `()` for
+            labels, which need an `encoder`.
+        encoder: Keras layer that conditions go through first, such as
+            `keras.layers.Embedding(10, 8)` for labels; see `EncodedCondition`.
+        condition_use: For images, where conditions go: to the `"couplings"`, to the
+            learned `"priors"` between levels, or to `"all"`.
         base: Distribution of flat latents; None for a standard normal. `MultiScale`
             documents the order of an image's latents.
         preprocess: Bijector on the data's side, such as `tff.logit(256)`.
@@ -102,9 +114,17 @@ def real_nvp(
         TensorShape([8, 8, 1])
     """
     shape = checked_shape(event_shape)
+    seen = seen_condition(condition_shape, encoder)
     checked_count("couplings", couplings, least=2)
     checked_choice("coupling", coupling, ("affine", "additive"))
     image = is_image(shape, levels, hidden_channels, hidden_units)
+    checked_choice("condition_use", condition_use, ("couplings", "priors", "all"))
+    if condition_use != "couplings" and not (image and split_prior == "learned"):
+        raise ValueError(
+            "Argument `condition_use` must be 'couplings' unless images have "
+            f"`split_prior='learned'`. Received: condition_use={condition_use!r}"
+        )
+    in_couplings = seen if condition_use != "priors" else None
     residual = image if residual is None else residual
     normalization = BatchNorm if batchnorm else ActNorm if actnorm else None
 
@@ -116,12 +136,13 @@ def real_nvp(
         return MLP(widths, activation, residual, dropout, dtype=dtype)
 
     def coupled(mask: Mask) -> tfb.Bijector:
-        options = {"condition_shape": condition_shape, "dtype": dtype}
+        options = {"condition_shape": in_couplings, "dtype": dtype}
         if coupling == "additive":
             return AdditiveCoupling(mask, make_net(), **options)
         return AffineCoupling(mask, make_net(), log_scale=log_scale, **options)
 
     options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    options |= {"encoder": encoder, "condition_shape": condition_shape}
     if image:
         return real_nvp_image(
             shape,
@@ -129,6 +150,7 @@ def real_nvp(
             coupled=coupled,
             normalization=normalization,
             split_prior=split_prior,
+            split_condition=seen if condition_use != "couplings" else None,
             **options,
         )
     d = math.prod(shape)

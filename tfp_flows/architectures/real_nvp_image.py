@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow_probability as tfp
@@ -32,12 +32,11 @@ def real_nvp_image(
     coupled: Callable[[Mask], tfb.Bijector],
     normalization: Callable[..., tfb.Bijector] | None,
     split_prior: str,
-    base: tfd.Distribution | None,
-    preprocess: tfb.Bijector | None,
+    split_condition: Sequence[int] | None,
     dtype: Any,
-    name: str,
+    **options: Any,
 ) -> tfd.TransformedDistribution:
-    """Builds RealNVP for `(h, w, c)`; `real_nvp` documents the arguments.
+    """Builds RealNVP for `(h, w, c)`; see `real_nvp` and `assemble` for arguments.
 
     From the data to the latents each level but the last has three checkerboard
     couplings, a squeeze and three channel couplings; the last has four checkerboard
@@ -64,7 +63,7 @@ def real_nvp_image(
             *alternating(masks.channel, squeezed, 3),
         ]
         if split_prior == "learned":
-            bijectors.append(learned_prior(squeezed, dtype))
+            bijectors.append(learned_prior(squeezed, dtype, split_condition))
         parts.append(tfb.Chain(bijectors))
         shape = (*squeezed[:-1], 2 * channels)
     pair = alternating(masks.checkerboard, shape, 2)
@@ -72,9 +71,7 @@ def real_nvp_image(
     return assemble(
         event_shape,
         [MultiScale(event_shape, parts)],
-        base=base,
-        preprocess=preprocess,
         dtype=dtype,
-        name=name,
         latent_shape=(math.prod(event_shape),),
+        **options,
     )

@@ -6,9 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow_probability as tfp
 
-from tfp_flows.architectures.assembly import assemble, checked_count, checked_shape
+from tfp_flows.architectures.assembly import (
+    assemble,
+    checked_count,
+    checked_shape,
+    seen_condition,
+)
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.actnorm import ActNorm
 from tfp_flows.bijectors.conv1x1 import InvertibleConv1x1
@@ -32,6 +38,7 @@ def spline_flow(
     permutation: str = "lu",
     actnorm: bool = True,
     condition_shape: Sequence[int] | None = None,
+    encoder: keras.Layer | None = None,
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
@@ -54,7 +61,10 @@ def spline_flow(
         dropout: Share of hidden values dropped while training.
         permutation: Kind of mixing before couplings; see `InvertibleConv1x1`.
         actnorm: Whether each step starts with an `ActNorm`.
-        condition_shape: Shape of one condition, for a conditional flow.
+        condition_shape: Shape of one condition, for a conditional flow; `()` for
+            labels, which need an `encoder`.
+        encoder: Keras layer that conditions go through first, such as
+            `keras.layers.Embedding(10, 8)` for labels; see `EncodedCondition`.
         base: Distribution of flat latents; None for a standard normal.
         preprocess: Bijector on the data's side, such as `tff.logit(levels)`.
         mode: How the copies of the step run; see `Repeat`.
@@ -73,6 +83,7 @@ def spline_flow(
         TensorShape([2])
     """
     shape = checked_shape(event_shape)
+    seen = seen_condition(condition_shape, encoder)
     checked_count("couplings", couplings)
     d = math.prod(shape)
     step = [
@@ -82,7 +93,7 @@ def spline_flow(
             MLP(hidden_units, activation, residual, dropout, dtype=dtype),
             bins=bins,
             bound=bound,
-            condition_shape=condition_shape,
+            condition_shape=seen,
             dtype=dtype,
         ),
     ]
@@ -93,6 +104,8 @@ def spline_flow(
         [Repeat(tfb.Chain(step), couplings, mode=mode)],
         base=base,
         preprocess=preprocess,
+        encoder=encoder,
+        condition_shape=condition_shape,
         dtype=dtype,
         name=name,
     )

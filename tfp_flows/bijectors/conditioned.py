@@ -8,14 +8,17 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import paired
-from tfp_flows.bijectors.base import FlowBijector, known_dtype, nested_bijectors
+from tfp_flows.bijectors.base import known_dtype, nested_bijectors
+from tfp_flows.bijectors.wrapped import Wrapped
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
+# Read anew at each use, so that gradients reach them and training moves them.
+_REFERENCES = (tf.Variable, tfp.util.DeferredTensor)
+
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class Conditioned(FlowBijector):
+class Conditioned(Wrapped):
     """A conditional bijector with its condition filled in.
 
         forward:  y = f(x; c)
@@ -32,60 +35,63 @@ class Conditioned(FlowBijector):
 
         Args:
             bijector: A bijector, or chain of them, that takes a condition.
-            condition: Tensor `[..., *condition_shape]`; gradients flow to it.
+            condition: Tensor `[..., *condition_shape]`; gradients flow to it. A
+                `tf.Variable` is kept as such and is a weight of the bijector.
             name: Name of the bijector.
         """
         parameters = dict(locals())
-        super().__init__(
-            event_ndims=int(bijector.forward_min_event_ndims),
-            inverse_event_ndims=int(bijector.inverse_min_event_ndims),
-            dtype=known_dtype(bijector),
-            parameters=parameters,
-            name=name,
-        )
-        self._bijector = bijector
-        self._condition = tf.convert_to_tensor(condition)
+        super().__init__(bijector, parameters, name=name)
+        self._condition = _kept(condition)
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        return paired.forward_and_log_det(
-            self._bijector, x, self.forward_min_event_ndims, self._condition
-        )
-
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        return paired.inverse_and_log_det(
-            self._bijector, y, self.inverse_min_event_ndims, self._condition
-        )
-
-    def _forward_event_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
-        return self._bijector.forward_event_shape(input_shape)
-
-    def _inverse_event_shape(self, output_shape: tf.TensorShape) -> tf.TensorShape:
-        return self._bijector.inverse_event_shape(output_shape)
-
-    def _forward_event_shape_tensor(self, input_shape: tf.Tensor) -> tf.Tensor:
-        return self._bijector.forward_event_shape_tensor(input_shape)
-
-    def _inverse_event_shape_tensor(self, output_shape: tf.Tensor) -> tf.Tensor:
-        return self._bijector.inverse_event_shape_tensor(output_shape)
+    def _inner_condition(self, condition: Any) -> tf.Tensor:
+        return tf.convert_to_tensor(self._condition)
 
     def _batch_shape(self, x_event_ndims: Any) -> tf.TensorShape:
-        return self._condition.shape[: self._condition.shape.rank - self._ndims()]
+        return self._condition.shape[: self._batch_ndims(x_event_ndims)]
 
     def _batch_shape_tensor(self, x_event_ndims: Any) -> tf.Tensor:
-        return tf.shape(self._condition)[: tf.rank(self._condition) - self._ndims()]
+        shape = tf.shape(tf.convert_to_tensor(self._condition))
+        return shape[: self._batch_ndims(x_event_ndims)]
 
-    def _ndims(self) -> int:
-        return len(condition_shape(self._bijector) or ())
+    def _batch_ndims(self, x_event_ndims: Any) -> int:
+        """Counts the batch axes of the condition that are none of the event's."""
+        batch_ndims = self._condition.shape.rank - len(
+            condition_shape(self._bijector) or ()
+        )
+        return max(batch_ndims - (x_event_ndims - self.forward_min_event_ndims), 0)
 
 
 def condition_shape(bijector: tfb.Bijector) -> tuple[int, ...] | None:
     """Returns the shape of one condition, or None for an unconditional bijector."""
-    shapes = (getattr(b, "condition_shape", None) for b in nested_bijectors(bijector))
-    return next((shape for shape in shapes if shape is not None), None)
+    taker = _taker(bijector)
+    return None if taker is None else taker.condition_shape
+
+
+def condition_dtype(bijector: tfb.Bijector) -> tf.DType:
+    """Returns the dtype of conditions: the flow's, unless they are labels."""
+    dtype = getattr(_taker(bijector), "condition_dtype", None)
+    return tf.as_dtype(dtype or known_dtype(bijector) or keras.config.floatx())
+
+
+def label_count(bijector: tfb.Bijector) -> int | None:
+    """Returns how many labels a flow knows whose conditions are labels, else None."""
+    return getattr(_taker(bijector), "labels", None)
+
+
+def _taker(bijector: tfb.Bijector) -> Any:
+    """Returns the outermost part that takes a condition and has none yet."""
+    parts = list(nested_bijectors(bijector))
+    bound = {
+        id(inside)
+        for part in parts
+        if isinstance(part, Conditioned)
+        for inside in nested_bijectors(part.bijector)
+    }
+    for part in parts:
+        taken = getattr(part, "condition_shape", None) is not None
+        if taken and id(part) not in bound:
+            return part
+    return None
 
 
 def condition(flow: tfd.Distribution, c: Any) -> tfd.TransformedDistribution:
@@ -93,7 +99,9 @@ def condition(flow: tfd.Distribution, c: Any) -> tfd.TransformedDistribution:
 
     Args:
         flow: A conditional flow, such as `tff.glow((2,), condition_shape=(3,))`.
-        c: Tensor `[*batch, *condition_shape]`; gradients flow to it.
+        c: Tensor `[*batch, *condition_shape]`; gradients flow to it. A `tf.Variable`
+            becomes a weight of the distribution, to be trained with the others or
+            alone.
 
     Returns:
         A `tfd.TransformedDistribution` of batch shape `batch`, to be used like any
@@ -115,16 +123,24 @@ def condition(flow: tfd.Distribution, c: Any) -> tfd.TransformedDistribution:
             "Argument `flow` must be a conditional flow, built with "
             f"`condition_shape=(...)`. Received: {flow}"
         )
-    c = tf.convert_to_tensor(c)
+    c = _kept(c, condition_dtype(bijector))
     if (
         c.shape.rank is None
         or c.shape.rank < len(shape)
         or not (c.shape[c.shape.rank - len(shape) :].is_compatible_with(shape))
     ):
+        words = ", ".join(map(str, ("...", *shape)))
         raise ValueError(
-            f"Argument `c` must have shape [..., {', '.join(map(str, shape))}]. "
-            f"Received: c of shape {c.shape}"
+            f"Argument `c` must have shape [{words}]. Received: c of shape {c.shape}"
         )
     return tfd.TransformedDistribution(
         flow.distribution, Conditioned(bijector, c), name=f"{flow.name}_conditioned"
     )
+
+
+def _kept(c: Any, dtype: tf.DType | None = None) -> Any:
+    """Returns a tensor of `dtype`, or the variable that `c` is."""
+    if isinstance(c, _REFERENCES):
+        return c
+    c = tf.convert_to_tensor(c, dtype_hint=dtype)
+    return c if dtype is None else tf.cast(c, dtype)

@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import paired
 from tfp_flows.bijectors.base import FlowBijector, known_dtype
 from tfp_flows.bijectors.conditioned import condition_shape
+from tfp_flows.nets.conditioner import broadcast_batch
 
 tfb = tfp.bijectors
 
@@ -104,6 +105,7 @@ class MultiScale(FlowBijector):
         self, y: tf.Tensor, condition: Any = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         parts, log_det = [], tf.zeros([], y.dtype)
+        y = self._over_condition(y, 3, condition)
         for level in self._levels[:-1]:
             y, ildj = paired.inverse_and_log_det(level, y, 3, condition)
             y, done = tf.split(y, 2, axis=-1)
@@ -116,7 +118,7 @@ class MultiScale(FlowBijector):
     def _forward_and_log_det(
         self, x: tf.Tensor, condition: Any = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        y, *done = self._images(x)
+        y, *done = self._images(self._over_condition(x, 1, condition))
         y, log_det = paired.forward_and_log_det(self._levels[-1], y, 3, condition)
         for level, part in zip(self._levels[-2::-1], done, strict=True):
             y = tf.concat([y, part], axis=-1)
@@ -132,6 +134,13 @@ class MultiScale(FlowBijector):
             parts.append(_flat(done))
         parts.append(_flat(paired.adapt(self._levels[-1], y, 3, condition)))
         return tf.concat(parts[::-1], axis=-1)
+
+    def _over_condition(self, x: tf.Tensor, ndims: int, condition: Any) -> tf.Tensor:
+        """Gives `x` the condition's batch axes, so that all parts have them."""
+        if condition is None:
+            return x
+        condition = tf.convert_to_tensor(condition)
+        return broadcast_batch(x, ndims, condition, len(self.condition_shape or ()))[0]
 
     def _images(self, x: tf.Tensor) -> list[tf.Tensor]:
         """Cuts flat latents into images, coarsest first."""

@@ -3,6 +3,7 @@
 import tensorflow as tf
 import typer
 
+from tfp_flows.bijectors.conditioned import label_count
 from tfp_flows.cli import models, options
 from tfp_flows.cli.errors import FAILED, one_sentence
 from tfp_flows.tools.checks import check_bijector
@@ -16,7 +17,7 @@ def check(model: options.Model, seed: options.Seed = 0) -> None:
 
     Inverse, log-determinant against automatic differentiation, gradients, saving and
     export; the exit code is 1 if a check fails. A conditional flow is checked with
-    conditions drawn from a standard normal.
+    conditions drawn from a standard normal, or labels drawn evenly.
 
     For example:
 
@@ -34,6 +35,9 @@ def check(model: options.Model, seed: options.Seed = 0) -> None:
     if trained.condition_shape is not None:
         shape = (ROWS, *trained.condition_shape)
         condition = tf.random.stateless_normal(shape, (1, seed), latents.dtype)
+        if (labels := label_count(bijector)) is not None:
+            uniform = tf.random.stateless_uniform
+            condition = uniform(shape, (1, seed), 0, labels, tf.int32)
     report = check_bijector(bijector, latents, condition=condition)
     typer.echo(str(report))
     if not report.ok:

@@ -150,7 +150,7 @@ def compare(
     """
     data = tf.cast(data, exact.dtype)
     if condition is not None:
-        condition = tf.cast(condition, exact.dtype)
+        condition = tf.cast(condition, exact.condition_dtype)
     before = exact.log_prob(data, condition).numpy()
     after = reduced.log_prob(data, condition).numpy()
     change = float(np.mean(before - after))

@@ -9,7 +9,11 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.conditioned import condition_shape
+from tfp_flows.bijectors.conditioned import (
+    condition_dtype,
+    condition_shape,
+    label_count,
+)
 from tfp_flows.bijectors.conditioning import condition_arguments
 from tfp_flows.training import sampling
 
@@ -50,11 +54,21 @@ class ServedFlow:
         self._base = distribution.distribution if self.has_latent else distribution
         self.latent_shape = tuple(self._base.event_shape)
         self.condition_shape: tuple[int, ...] | None = None
+        self.condition_dtype: tf.DType = self.dtype
+        self.labels: int | None = None
         if self.has_latent:
             self.condition_shape = condition_shape(distribution.bijector)
+        if self.condition_shape is not None:
+            self.condition_dtype = condition_dtype(distribution.bijector)
+            self.labels = label_count(distribution.bijector)
         self.has_temperature = _has_mean(self._base)
         self._inverse = self._traced(self.trace_inverse, self.event_shape)
         self._forward = self._traced(self.trace_forward, self.latent_shape)
+
+    @property
+    def data_bijector(self) -> tfp.bijectors.Bijector | None:
+        """What leads from the data to the latents, if it is a bijector."""
+        return getattr(self.distribution, "bijector", None)
 
     @property
     def event_size(self) -> int:
@@ -104,7 +118,7 @@ class ServedFlow:
         """Draws data to try the flow on, with conditions of zero where it takes any."""
         condition, conditions = None, None
         if self.condition_shape is not None:
-            condition = tf.zeros(self.condition_shape, self.dtype)
+            condition = tf.zeros(self.condition_shape, self.condition_dtype)
             conditions = tf.repeat(condition[tf.newaxis], rows, axis=0)
         seed, temperature = tf.constant([0, 1]), tf.ones([], self.dtype)
         return self.sample(tf.constant(rows), seed, temperature, condition), conditions
@@ -135,7 +149,8 @@ class ServedFlow:
     def _traced(self, function: Callable, shape: tuple[int, ...]) -> Callable:
         inputs = [tf.TensorSpec([None, *shape], self.dtype)]
         if self.condition_shape is not None:
-            inputs.append(tf.TensorSpec([None, *self.condition_shape], self.dtype))
+            conditions = [None, *self.condition_shape]
+            inputs.append(tf.TensorSpec(conditions, self.condition_dtype))
         traced = tf.function(function, input_signature=inputs, autograph=False)
         return lambda x, condition: traced(*[x, condition][: len(inputs)])
 

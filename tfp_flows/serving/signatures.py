@@ -214,7 +214,7 @@ def _condition_input(flow: ServedFlow, batch: bool = True) -> dict[str, tf.Tenso
     if flow.condition_shape is None:
         return {}
     shape = [None, *flow.condition_shape] if batch else flow.condition_shape
-    return {"condition": tf.TensorSpec(shape, flow.dtype)}
+    return {"condition": tf.TensorSpec(shape, flow.condition_dtype)}
 
 
 def _checked_condition(
@@ -228,10 +228,18 @@ def _checked_condition(
         return None
     if rows is None:
         condition = checked_shape("condition", condition, flow.condition_shape)
-        return checked_finite("condition", condition)
+        return _checked_values(flow, condition)
     condition = checked_rows("condition", condition, flow.condition_shape)
-    condition = checked_finite("condition", condition)
+    condition = _checked_values(flow, condition)
     return checked_same_rows("condition", condition, rows_name, rows)
+
+
+def _checked_values(flow: ServedFlow, condition: tf.Tensor) -> tf.Tensor:
+    if flow.labels is not None:
+        return checked_range("condition", condition, 0, flow.labels - 1)
+    if flow.condition_dtype.is_floating:
+        return checked_finite("condition", condition)
+    return condition
 
 
 def _checked_temperature(flow: ServedFlow, temperature: tf.Tensor) -> tf.Tensor:

@@ -82,7 +82,7 @@ def _functions(flow: ServedFlow, rows: int) -> dict[str, Any]:
     condition: list[tf.TensorSpec] = []
     if flow.condition_shape is not None:
         shape = [rows, *flow.condition_shape]
-        condition = [tf.TensorSpec(shape, flow.dtype, name="condition")]
+        condition = [tf.TensorSpec(shape, flow.condition_dtype, name="condition")]
 
     def log_prob(x: tf.Tensor, condition: Any = None) -> dict[str, tf.Tensor]:
         return {"log_prob": flow.trace_inverse(x, condition)[1]}

@@ -9,8 +9,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import paired
-from tfp_flows.bijectors.base import Chain
+from tfp_flows.bijectors.base import Chain, nested_bijectors
 from tfp_flows.bijectors.cnf import ContinuousFlow
+from tfp_flows.bijectors.encoded import EncodedCondition
 from tfp_flows.training.model import FlowModel, _split_inputs
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -77,6 +78,7 @@ class FlowMatchingModel(FlowModel):
         super().__init__(distribution, **kwargs)
         self._sigma_min = float(sigma_min)
         self._data_side, self._flow, self._latent_side = _around_the_flow(distribution)
+        self._encoding = _encoding(distribution)
         self._noise = keras.random.SeedGenerator(seed)
         self._seed = seed
         self._matching = keras.metrics.Mean(name=_NAME)
@@ -99,11 +101,13 @@ class FlowMatchingModel(FlowModel):
         Returns:
             Squared errors `[n]`, summed over the event.
         """
+        if self._encoding is not None:
+            condition = self._encoding.encode(condition)
         x = tf.cast(x, self._distribution.dtype)
         x_1 = _through(self._data_side, x, len(self.event_shape), condition)
         n = tf.shape(x)[0]
         seeds = tfp.random.split_seed(tf.cast(self._noise.next(), tf.int32), 2)
-        x_0 = self._latents(n, seeds[0])
+        x_0 = self._latents(n, seeds[0], condition)
         t = tf.random.stateless_uniform([n], seeds[1], dtype=x_1.dtype)
         column = tf.reshape(t, [-1] + [1] * (x_1.shape.rank - 1))
         kept = 1.0 - self._sigma_min
@@ -111,11 +115,12 @@ class FlowMatchingModel(FlowModel):
         error = self._flow.velocity_at(t, x_t, condition) - (x_1 - kept * x_0)
         return tf.reduce_sum(tf.square(error), axis=list(range(1, error.shape.rank)))
 
-    def _latents(self, n: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def _latents(self, n: tf.Tensor, seed: tf.Tensor, condition: Any) -> tf.Tensor:
         """Draws latents and brings them to the flow's latent end."""
         x_0 = self._distribution.distribution.sample(n, seed=seed)
         for part in reversed(self._latent_side):
-            x_0 = part.forward(x_0)
+            event_ndims = int(part.forward_min_event_ndims)
+            x_0, _ = paired.forward_and_log_det(part, x_0, event_ndims, condition)
         return x_0
 
     def compute_loss(
@@ -163,9 +168,17 @@ def _around_the_flow(distribution: tfd.Distribution) -> tuple:
     return tuple(parts[:place]), parts[place], tuple(parts[place + 1 :])
 
 
+def _encoding(distribution: tfd.Distribution) -> EncodedCondition | None:
+    """Returns the part that encodes conditions, if there is one."""
+    parts = nested_bijectors(distribution)
+    return next((part for part in parts if isinstance(part, EncodedCondition)), None)
+
+
 def _parts(bijector: Any) -> list[tfb.Bijector]:
     if isinstance(bijector, Chain):
         return [inner for part in bijector.bijectors for inner in _parts(part)]
+    if isinstance(bijector, EncodedCondition):
+        return _parts(bijector.bijector)
     return [bijector]
 
 

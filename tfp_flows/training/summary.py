@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tfp_flows.bijectors.base import Chain, Invert
 from tfp_flows.bijectors.repeat import Repeat
+from tfp_flows.bijectors.wrapped import Wrapped
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -56,6 +57,8 @@ def _rows(part: tfb.Bijector, shape: tuple, depth: int = 0) -> Iterator[tuple]:
     yield depth, part, shape
     if isinstance(part, Repeat):
         yield from _rows(part.step, shape, depth + 1)
+    if isinstance(part, Wrapped):
+        yield from _rows(part.bijector, shape, depth + 1)
 
 
 def _label(part: tfb.Bijector) -> str:
