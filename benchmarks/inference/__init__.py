@@ -1,0 +1,1 @@
+"""Variational inference and NeuTra against plain HMC on two known posteriors."""
