@@ -6,16 +6,15 @@ writes `benchmarks/results/inference.json`. Reference moments are exact.
 """
 
 import argparse
-import datetime
 import json
-import platform
+import os
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 import tensorflow_probability as tfp
 
+from benchmarks.default_runs import machine
 from benchmarks.inference import methods
 from benchmarks.inference.problems import PROBLEMS
 
@@ -30,11 +29,14 @@ def main():
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     report = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.processor() or platform.machine()}, "
-        f"{len(tf.config.list_physical_devices('CPU'))} CPU device, "
-        f"TensorFlow {tf.__version__}, Python {platform.python_version()}",
-        "options": {"steps": options.steps, "draws": options.draws},
+        "machine": f"{machine()}, load before the run {os.getloadavg()[0]:.1f}",
+        "options": {
+            "steps": options.steps,
+            "draws": options.draws,
+            "burn_in": options.burn_in,
+            "chains": 16,
+            "leapfrog_steps": 8,
+        },
         "problems": {
             name: measured(make(), options) for name, make in PROBLEMS.items()
         },

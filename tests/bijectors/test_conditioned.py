@@ -37,12 +37,14 @@ def test_sequential_joint_distribution(flow):
         [
             tfd.Sample(tfd.Normal(0.0, 1.0), [3]),
             lambda c: tff.condition(flow, c),
+            lambda x: tfd.Independent(tfd.Normal(x, 0.1), 1),
         ]
     )
-    c, x = joint.sample(4, seed=(0, 1))
+    c, x, y = joint.sample(4, seed=(0, 1))
     assert x.shape == (4, 2)
     expected = joint.model[0].log_prob(c) + tff.condition(flow, c).log_prob(x)
-    np.testing.assert_allclose(joint.log_prob([c, x]), expected, rtol=1e-5)
+    expected += tf.reduce_sum(tfd.Normal(x, 0.1).log_prob(y), -1)
+    np.testing.assert_allclose(joint.log_prob([c, x, y]), expected, rtol=1e-5)
 
 
 def test_named_joint_distribution(flow):

@@ -94,7 +94,9 @@ def _taker(bijector: tfb.Bijector) -> Any:
     return None
 
 
-def condition(flow: tfd.Distribution, c: Any) -> tfd.TransformedDistribution:
+def condition(
+    flow: tfd.Distribution, c: Any, name: str | None = None
+) -> tfd.TransformedDistribution:
     """Returns the distribution of a conditional flow given the condition `c`.
 
     Args:
@@ -102,6 +104,7 @@ def condition(flow: tfd.Distribution, c: Any) -> tfd.TransformedDistribution:
         c: Tensor `[*batch, *condition_shape]`; gradients flow to it. A `tf.Variable`
             becomes a weight of the distribution, to be trained with the others or
             alone.
+        name: Name of the distribution; None leaves it to a joint distribution.
 
     Returns:
         A `tfd.TransformedDistribution` of batch shape `batch`, to be used like any
@@ -134,7 +137,7 @@ def condition(flow: tfd.Distribution, c: Any) -> tfd.TransformedDistribution:
             f"Argument `c` must have shape [{words}]. Received: c of shape {c.shape}"
         )
     return tfd.TransformedDistribution(
-        flow.distribution, Conditioned(bijector, c), name=f"{flow.name}_conditioned"
+        flow.distribution, Conditioned(bijector, c), name=name
     )
 
 
