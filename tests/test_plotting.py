@@ -55,6 +55,19 @@ def test_image_grid_shows_every_image_in_order(channels):
     assert np.allclose(tiles[9:, 18:], 1.0)
 
 
+def test_rows_of_images_have_a_title_a_column():
+    rows = RNG.uniform(0.0, 16.0, (2, 3, 8, 8, 1))
+    axes = plotting.image_grid(rows, 16, title="all", column_titles="abc").axes[0]
+    flat = plotting.image_grid(rows.reshape(6, 8, 8, 1), 16, columns=3).axes[0]
+    assert np.array_equal(axes.images[0].get_array(), flat.images[0].get_array())
+    assert axes.get_title() == "all"
+    middles = {text.get_text(): text.get_position()[0] for text in axes.texts}
+    assert list(middles) == ["a", "b", "c"]
+    for index, middle in enumerate(middles.values()):
+        left = 9 * index
+        assert left < middle < left + 8
+
+
 def test_image_grid_clips_and_survives_what_a_flow_may_sample():
     images = np.zeros([2, 4, 4, 1])
     images[0, 0, 0], images[0, 1, 1], images[1, 0, 0] = 1e9, -50.0, np.nan

@@ -126,15 +126,17 @@ def image_grid(
     levels: float = 256,
     columns: int | None = None,
     title: str | None = None,
+    column_titles: Sequence[str] = (),
 ) -> Figure:
     """Draws images in a grid.
 
     Args:
-        images: Pixel values in ``[0, levels)``, ``[n, height, width, channels]`` with
-            1 or 3 channels.
+        images: Pixel values in ``[0, levels)``, ``[n, height, width, channels]`` or
+            ``[rows, columns, height, width, channels]``, with 1 or 3 channels.
         levels: The value of white; what lies outside of ``[0, levels]`` is clipped.
         columns: How many images in a row; None for about as many as rows.
         title: Text above the grid.
+        column_titles: A word for each column.
 
     Returns:
         The figure.
@@ -142,9 +144,19 @@ def image_grid(
     Raises:
         ValueError: If ``images`` has another shape.
     """
+    images = np.asarray(images)
+    if images.ndim == 5:
+        columns = columns or images.shape[1]
+        images = images.reshape(-1, *images.shape[2:])
     tiles = _tiles(images, levels, columns)
     figure = Figure(figsize=_grid_size(tiles, 1), layout=_roomy())
-    _draw_tiles(figure.add_subplot(), tiles, title)
+    axes = figure.add_subplot()
+    _draw_tiles(axes, tiles, title)
+    if column_titles:
+        axes.set_title(title or "", pad=24)
+    for index, text in enumerate(column_titles):
+        middle = (index + 0.5) * tiles.shape[1] / len(column_titles)
+        axes.text(middle, -2.5, text, ha="center", va="bottom", fontsize=9)
     return figure
 
 
@@ -199,9 +211,10 @@ def _tiles(images: Any, levels: float, columns: int | None) -> np.ndarray:
 
 
 def _grid_size(tiles: np.ndarray, panels: int) -> tuple[float, float]:
-    """Figure size in inches for panels 4.4 inches high, with room for titles."""
+    """Figure size in inches for panels at most 4.4 inches high, with titles."""
     height, width = tiles.shape[:2]
-    return min(16.0, (4.4 * width / height + 0.3) * panels), 5.0
+    across = min(16.0, (4.4 * width / height + 0.3) * panels)
+    return across, min(5.0, 1.0 + across / panels * height / width)
 
 
 def _roomy() -> ConstrainedLayoutEngine:

@@ -124,6 +124,7 @@ TABLE = {
         lambda net: tff.AffineCoupling(FLIP, net(), log_scale="sigmoid")
     ),
     "affine_exp": Row(lambda net: tff.AffineCoupling(HALF, net(), log_scale="exp")),
+    "affine_tanh": Row(lambda net: tff.AffineCoupling(HALF, net(), log_scale="tanh")),
     "affine_odd": Row(lambda net: tff.AffineCoupling(tff.masks.half(5), net()), (5,)),
     "affine_condition": Row(
         lambda net: tff.AffineCoupling(HALF, net(), condition_shape=CONDITION),

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tff
-from tfp_flows.tools import images, restoration
+from tfp_flows.tools import images, restoration, restoration_series
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -150,6 +150,31 @@ def test_restoration_on_an_image_flow_is_likelier_than_where_it_began(glow):
     z_filled, z_rough = images.encode(glow, filled), images.encode(glow, rough)
     base = glow.distribution
     assert np.all(base.log_prob(z_filled) >= base.log_prob(z_rough))
+
+
+def test_series_show_what_was_given_what_was_found_and_the_truth():
+    flow = gaussian_flow()
+    x = flow.sample(2, seed=1).numpy()
+    filled = restoration_series.inpainting_series(flow, x, KNOWN, 2, steps=20).numpy()
+    assert filled.shape == (2, 5, *SHAPE)
+    np.testing.assert_array_equal(filled[:, 4], x)
+    given = np.where(KNOWN, x, x.mean((1, 2), keepdims=True))
+    np.testing.assert_allclose(filled[:, 0], given, rtol=1e-6)
+    for column in (1, 2, 3):
+        np.testing.assert_array_equal(filled[:, column][:, KNOWN], x[:, KNOWN])
+    assert np.abs(filled[:, 2] - filled[:, 3]).max() > 1.0
+    enlarged = restoration_series.super_resolution_series(
+        flow, x, factor=2, draws=2, steps=300, sigma=0.5
+    )
+    assert enlarged.shape == (2, 5, *SHAPE)
+    np.testing.assert_array_equal(enlarged[:, 4], x)
+    small = tf.nn.avg_pool2d(x, 2, 2, "VALID")
+    for column in range(5):
+        again = tf.nn.avg_pool2d(enlarged[:, column], 2, 2, "VALID")
+        np.testing.assert_allclose(again, small, atol=2.5)
+    assert np.abs(enlarged[:, 2] - enlarged[:, 3]).max() > 1.0
+    for series in (filled, enlarged):
+        assert images.picture_grid(series, 256).shape == (2 * 5 - 1, 5 * 5 - 1, 1)
 
 
 @pytest.mark.parametrize(

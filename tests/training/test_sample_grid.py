@@ -29,6 +29,12 @@ def test_grid_layout():
     assert np.all(picture[3:, 8:] == 255)
 
 
+def test_rows_of_images_stay_rows():
+    rows = np.random.default_rng(0).uniform(0.0, 6.0, (2, 5, 2, 3, 1))
+    flat = picture_grid(rows.reshape(10, 2, 3, 1), levels=6, columns=5)
+    np.testing.assert_array_equal(picture_grid(rows, levels=6), flat)
+
+
 def test_pixels_are_whole_values_and_bad_ones_are_tamed():
     values = np.array([0.0, 0.99, 1.0, 255.9, -3.0, 300.0, np.nan, np.inf])
     picture = picture_grid(values.reshape(8, 1, 1, 1), 256, columns=8, margin=0)

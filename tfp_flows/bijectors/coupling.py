@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.masks import Mask
+from tfp_flows.bijectors.tanh_scale import TanhScale
 from tfp_flows.nets import conditioner as conditioners
 
 
@@ -213,6 +214,8 @@ class AffineCoupling(Coupling):
 
     * `"soft_clamp"`: `s = 2 tanh(r / 2)`, so a scale stays within `e^-2..e^2`;
     * `"sigmoid"`: `s = log sigmoid(r + 2)`, as in Glow's published code;
+    * `"tanh"`: `s = c tanh(r)` with one learned weight `c`, as in RealNVP's
+      experiments;
     * `"exp"`: `s = r`, unbounded, as in RealNVP's formula.
 
     Shapes: events as the mask's; log-dets have the batch shape.
@@ -239,22 +242,21 @@ class AffineCoupling(Coupling):
             mask: Division into kept and moved values, from `tff.masks`.
             conditioner: Keras layer that maps kept values to two parameters for
                 each moved value; `tff.nets` have no output size until used.
-            log_scale: `"soft_clamp"`, `"sigmoid"` or `"exp"`; see above.
+            log_scale: `"soft_clamp"`, `"sigmoid"`, `"tanh"` or `"exp"`; see above.
             condition_shape: Shape of one condition, for a conditional flow.
             dtype: Float type; defaults to `keras.config.floatx()`.
             validate_args: Whether to check outputs for finiteness.
             name: Name of the bijector.
 
         Raises:
-            ValueError: If `log_scale` is not one of the three names.
+            ValueError: If `log_scale` is not one of these names.
         """
         parameters = dict(locals())
-        if log_scale not in LOG_SCALES:
+        if log_scale not in (*LOG_SCALES, "tanh"):
             raise ValueError(
-                f"Argument `log_scale` must be one of {sorted(LOG_SCALES)}. "
+                f"Argument `log_scale` must be one of {sorted([*LOG_SCALES, 'tanh'])}. "
                 f"Received: log_scale={log_scale!r}"
             )
-        self._log_scale = LOG_SCALES[log_scale]
         super().__init__(
             mask,
             conditioner,
@@ -265,6 +267,10 @@ class AffineCoupling(Coupling):
             parameters=parameters,
             name=name,
         )
+        if log_scale == "tanh":
+            self._own("_log_scale", TanhScale(dtype=self.dtype.name).made())
+        else:
+            self._log_scale = LOG_SCALES[log_scale]
 
     def _transform(
         self, x: tf.Tensor, parameters: tf.Tensor

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.nets.conditioner import Conditioner, Shape
+from tfp_flows.nets.weight_norm_conv import WeightNormConv2D
 from tfp_flows.nets.zero_conv import ZeroConv2D
 
 
@@ -17,20 +18,23 @@ class ConvNet(Conditioner):
 
     Plain, as in Glow: 3x3, 1x1 and 3x3 convolutions, `hidden_channels` wide, the
     last one a `ZeroConv2D`. With `residual=True`, as in RealNVP: a 3x3 convolution,
-    `blocks` blocks `h + conv3x3(f(conv3x3(f(h))))`, and a 1x1 `ZeroConv2D` (the
-    paper's weight and batch normalization inside the network are left out; a zero
-    head and `ActNorm` or `BatchNorm` between the couplings keep it stable).
+    `blocks` blocks `h + conv3x3(f(conv3x3(f(h))))`, and a 1x1 `ZeroConv2D`. With
+    `normalized=True` too, its 3x3 convolutions have weight normalization and each
+    `f` is behind a batch normalization, as in the paper; Keras's `training` says
+    whether that takes the statistics of the batch or the running ones.
 
     **Weights**, with n input, w hidden and m output channels and B blocks:
 
         plain:     (9 n + 1) w + (w + 1) w + (9 w + 2) m
         residual:  (9 n + 1) w + 2 B (9 w + 1) w + (w + 2) m
+        normalized, in addition:  (2 B + 1) 2 w
 
     in float32 4 bytes each; training with Adam keeps four times that (weights,
     gradients, two moments). **Activations** kept for the backward pass, in float32:
 
         plain:     4 h w_px (n + 2 w + m) bytes an image of h x w_px positions
         residual:  4 h w_px (n + (4 B + 1) w + m) bytes
+        normalized, in addition:  4 h w_px (2 B + 1) w bytes
 
     For w = 512, n = 6, m = 12 on 16 x 16 positions a plain network has 346,136
     weights (1.4 MB) and keeps 1.1 MB an image.
@@ -60,6 +64,7 @@ class ConvNet(Conditioner):
         residual: bool = False,
         blocks: int = 2,
         dropout: float = 0.0,
+        normalized: bool = False,
         **kwargs: Any,
     ) -> None:
         """Configures the network; weights are made when it is connected.
@@ -70,11 +75,14 @@ class ConvNet(Conditioner):
             residual: Whether to use residual blocks instead of the 1x1 convolution.
             blocks: Number B of residual blocks.
             dropout: Share of hidden values dropped while training, in [0, 1).
+            normalized: Whether the residual network has weight and batch
+                normalization.
             **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
 
         Raises:
-            ValueError: If `hidden_channels` or `blocks` is not a positive integer, or
-                `dropout` lies outside [0, 1).
+            ValueError: If `hidden_channels` or `blocks` is not a positive integer,
+                `dropout` lies outside [0, 1), or `normalized` goes without
+                `residual`.
         """
         super().__init__(**kwargs)
         self.hidden_channels = _positive("hidden_channels", hidden_channels)
@@ -85,6 +93,12 @@ class ConvNet(Conditioner):
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(
                 f"Argument `dropout` must lie in [0, 1). Received: dropout={dropout}"
+            )
+        self.normalized = bool(normalized)
+        if self.normalized and not self.residual:
+            raise ValueError(
+                "Argument `normalized` must be False without `residual=True`. "
+                f"Received: normalized={normalized!r}"
             )
 
     def build_network(
@@ -111,6 +125,8 @@ class ConvNet(Conditioner):
             output_shape[-1], 1 if self.residual else 3, dtype=self.dtype_policy
         )
         self._head.build((None, None, None, width))
+        count = 2 * self.blocks + 1 if self.normalized else 0
+        self._norms = [self._norm() for _ in range(count)]
         # Random layers keep a seed state; without dropout there is nothing to keep.
         self._drop = (
             keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
@@ -120,7 +136,18 @@ class ConvNet(Conditioner):
         if self._drop is not None:
             self._drop.build((None, None, None, width))
 
-    def _conv(self, kernel_size: int, channels: int) -> keras.layers.Conv2D:
+    def _norm(self) -> keras.layers.BatchNormalization:
+        layer = keras.layers.BatchNormalization(dtype=self.dtype_policy)
+        layer.build((None, None, None, self.hidden_channels))
+        return layer
+
+    def _conv(self, kernel_size: int, channels: int) -> keras.Layer:
+        if self.normalized:
+            layer = WeightNormConv2D(
+                self.hidden_channels, kernel_size, dtype=self.dtype_policy
+            )
+            layer.build((None, None, None, channels))
+            return layer
         layer = keras.layers.Conv2D(
             self.hidden_channels,
             kernel_size,
@@ -161,9 +188,14 @@ class ConvNet(Conditioner):
         self, inputs: Any, condition: Any = None, training: bool | None = None
     ) -> Any:
         """Maps `[batch, h, w, n]` to `[batch, h, w, m]`."""
+        norms = iter(self._norms)
+
+        def activated(h: Any) -> Any:
+            norm = next(norms, None)
+            return self.activation(h if norm is None else norm(h, training=training))
 
         def active(h: Any) -> Any:
-            h = self.activation(h)
+            h = activated(h)
             return h if self._drop is None else self._drop(h, training=training)
 
         h = self._first(self._stacked(inputs, condition))
@@ -172,7 +204,7 @@ class ConvNet(Conditioner):
         if self.residual:
             pairs = zip(self._middle[::2], self._middle[1::2], strict=True)
             for first, second in pairs:
-                h += second(active(first(self.activation(h))))
+                h += second(active(first(activated(h))))
         else:
             # In two dimensions this is one matrix product.
             flat = keras.ops.reshape(active(h), (-1, self.hidden_channels))
@@ -197,6 +229,7 @@ class ConvNet(Conditioner):
             "residual": self.residual,
             "blocks": self.blocks,
             "dropout": self.dropout,
+            "normalized": self.normalized,
         }
 
 

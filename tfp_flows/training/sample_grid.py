@@ -18,10 +18,12 @@ def picture_grid(
     """Lays images out as one picture, in rows from the top left.
 
     Args:
-        images: Pixel values `[n, h, w, c]` in `[0, levels)`, with 1 or 3 channels;
+        images: Pixel values `[n, h, w, c]`, or `[rows, columns, h, w, c]` as the
+            tools for images return them, in `[0, levels)` with 1 or 3 channels;
             values outside are clipped, and whatever is not a number turns black.
         levels: How many values a pixel can take, such as 256.
-        columns: Images in a row; None for a grid about as wide as high.
+        columns: Images in a row; None for the rows that `images` has, or else for
+            a grid about as wide as high.
         margin: White pixels between the images.
 
     Returns:
@@ -31,6 +33,9 @@ def picture_grid(
         ValueError: If `images` has another shape or holds no image.
     """
     images = np.asarray(images)
+    if images.ndim == 5:
+        columns = columns or images.shape[1]
+        images = images.reshape(-1, *images.shape[2:])
     if images.ndim != 4 or not len(images) or images.shape[-1] not in (1, 3):
         raise ValueError(
             "Argument `images` must have shape [n, height, width, 1 or 3] with n > 0. "
