@@ -49,7 +49,7 @@ def _parser(default_address: str) -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds")
     parser.add_argument("--out", type=Path, help="store the main output as .npy")
     commands = parser.add_subparsers(dest="signature", required=True)
-    for name in ("log_prob", "encode", "decode"):
+    for name in ("log_prob", "log_prob_uint8", "encode", "decode", "anomaly_score"):
         command = commands.add_parser(name)
         command.add_argument("data", type=Path, help="rows, as .npy")
         command.add_argument("--condition", type=Path, help="conditions, as .npy")
@@ -66,7 +66,8 @@ def _inputs(options: argparse.Namespace) -> dict[str, Any]:
         names = ("n", "seed", "temperature")
         inputs = {name: getattr(options, name) for name in names}
     else:
-        name = "latent" if options.signature == "decode" else "x"
+        names = {"decode": "latent", "log_prob_uint8": "image"}
+        name = names.get(options.signature, "x")
         inputs = {name: np.load(options.data)}
     if options.condition:
         inputs["condition"] = np.load(options.condition)

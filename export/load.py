@@ -3,8 +3,8 @@
     python load.py --grpc 127.0.0.1:8500 --model flow --signature log_prob
     python load.py --rest http://127.0.0.1:8501 --model flow --signature sample
 
-Data for `log_prob` and `encode` is drawn from the served model itself, so no file is
-needed. Conditional flows need `--condition`.
+Data is drawn from the served model itself, so no file is needed. Conditional flows
+need `--condition`.
 """
 
 from __future__ import annotations
@@ -115,6 +115,8 @@ def request_for(
     if signature == "decode":
         latent = client.predict("encode", {"x": x, **given})["latent"]
         return {"latent": latent, **given}
+    if signature == "log_prob_uint8":
+        return {"image": np.clip(x, 0, 255).astype(np.uint8), **given}
     return {"x": x, **given}
 
 

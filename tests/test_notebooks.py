@@ -1,5 +1,7 @@
 """Every notebook runs from top to bottom."""
 
+import os
+import shutil
 from pathlib import Path
 
 import nbclient
@@ -10,7 +12,29 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
+@pytest.fixture(scope="module")
+def _data_dir(tmp_path_factory):
+    """TFDS's folder: the user's own, or one with the files of Fashion-MNIST.
+
+    They are those of a folder that a variable names, or of one beside the checkout;
+    without them TFDS gets them from the network.
+    """
+    beside = Path(__file__).parents[2] / "shared" / "data" / "fashion_mnist"
+    source = Path(os.environ.get("TFP_FLOWS_FASHION_MNIST", beside))
+    files = sorted(source.glob("*-ubyte.gz"))
+    with pytest.MonkeyPatch.context() as patch:
+        if files and "TFDS_DATA_DIR" not in os.environ:
+            folder = tmp_path_factory.mktemp("tfds")
+            manual = folder / "downloads" / "manual"
+            manual.mkdir(parents=True)
+            for file in files:
+                shutil.copy(file, manual)
+            patch.setenv("TFDS_DATA_DIR", str(folder))
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("_data_dir")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(path):
     notebook = nbformat.read(path, as_version=4)

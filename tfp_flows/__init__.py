@@ -2,6 +2,7 @@
 
 from tfp_flows import data, nets
 from tfp_flows.architectures import bases
+from tfp_flows.architectures.dequantization import Dequantized, dequantization_noise
 from tfp_flows.architectures.ffjord import ffjord
 from tfp_flows.architectures.glow import glow
 from tfp_flows.architectures.maf import maf
@@ -30,12 +31,24 @@ from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.spline import SplineCoupling
 from tfp_flows.bijectors.squeeze import Squeeze
 from tfp_flows.serving.export import export_saved_model
-from tfp_flows.tools import calibration
+from tfp_flows.tools import anomaly, calibration, latent
 from tfp_flows.tools.checks import check_bijector
+from tfp_flows.tools.migration import from_tfp
 from tfp_flows.tools.surrogate import flat_target, surrogate_posterior
-from tfp_flows.training.files import load_distribution, save_distribution
+from tfp_flows.training.averages import AveragedWeights, averaged_weights
+from tfp_flows.training.backup import Backup
+from tfp_flows.training.distributed import fit_distributed
+from tfp_flows.training.files import (
+    load_bijector,
+    load_distribution,
+    save_bijector,
+    save_distribution,
+)
 from tfp_flows.training.flow_matching import FlowMatchingModel
 from tfp_flows.training.model import FlowModel
+from tfp_flows.training.optimizers import optimizer
+from tfp_flows.training.precision import network_precision
+from tfp_flows.training.sample_grid import SampleGrid
 
 __version__ = "0.1.0"
 
@@ -44,9 +57,12 @@ __all__ = [
     "Adaptive",
     "AdditiveCoupling",
     "AffineCoupling",
+    "AveragedWeights",
+    "Backup",
     "BatchNorm",
     "ConditionalAffine",
     "ContinuousFlow",
+    "Dequantized",
     "EncodedCondition",
     "FixedStep",
     "FlowBijector",
@@ -60,26 +76,37 @@ __all__ = [
     "Planar",
     "Radial",
     "Repeat",
+    "SampleGrid",
     "SinhArcsinh",
     "SplineCoupling",
     "Squeeze",
+    "anomaly",
+    "averaged_weights",
     "bases",
     "calibration",
     "center",
     "check_bijector",
     "condition",
     "data",
+    "dequantization_noise",
     "export_saved_model",
     "ffjord",
     "flat_target",
+    "fit_distributed",
+    "from_tfp",
     "glow",
+    "latent",
+    "load_bijector",
     "load_distribution",
     "logit",
     "maf",
     "masks",
     "nets",
+    "network_precision",
     "nice",
+    "optimizer",
     "real_nvp",
+    "save_bijector",
     "save_distribution",
     "spline_flow",
     "surrogate_posterior",

@@ -23,8 +23,8 @@ RESULTS = Path(__file__).parents[1] / "results" / "inference.json"
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--burn-in", type=int, default=500)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()

@@ -19,7 +19,7 @@ def convnet(n, w, m):
     return (9 * n + 1) * w + (w + 1) * w + (9 * w + 2) * m
 
 
-def residual(n, w, m, blocks):
+def plain_residual(n, w, m, blocks):
     return (9 * n + 1) * w + 2 * blocks * (9 * w + 1) * w + (w + 2) * m
 
 
@@ -35,14 +35,33 @@ def glow_count(channels, levels, steps, width, learned_prior=True):
     return total
 
 
-def real_nvp_count(channels, levels, width, blocks, norm):
-    total, c = 0, channels
+def real_nvp_count(channels, levels, width, blocks, norm, published=False):
+    """The paper's: 3 checkerboards and 3 channel masks a level, 4 at the end.
+
+    As published, networks get wider and have batch normalizations inside, and each
+    coupling learns a factor of its log-scales.
+    """
+    total, c, w = 0, channels, width
+
+    def residual(n, w, m, blocks):
+        more = published * ((2 * blocks + 1) * 2 * w + 1)
+        return plain_residual(n, w, m, blocks) + more
+
     for _ in range(levels - 1):
         # Checkerboards fold the kept pixels of 2 x 2 blocks into 2 c channels.
-        total += 3 * (residual(2 * c, width, 4 * c, blocks) + norm * c)
-        total += 3 * (residual(2 * c, width, 4 * c, blocks) + norm * 4 * c)
+        total += 3 * (residual(2 * c, w, 4 * c, blocks) + norm * c)
+        w *= 1 + published
+        total += 3 * (residual(2 * c, w, 4 * c, blocks) + norm * 4 * c)
         c *= 2
-    return total + 4 * (residual(2 * c, width, 4 * c, blocks) + norm * c)
+    return total + 4 * (residual(2 * c, w, 4 * c, blocks) + norm * c)
+
+
+def nice_count(d, couplings, widths):
+    """The paper's: couplings of one half by a network of the other, and d scales."""
+    half = d // 2
+    sizes = (half, *widths, half)
+    layers = sum((n + 1) * m for n, m in zip(sizes[:-1], sizes[1:], strict=True))
+    return couplings * layers + d
 
 
 def trained_count(flow):
@@ -74,6 +93,27 @@ FLOWS = {
         blocks=1,
         batchnorm=True,
         split_prior="learned",
+        **k,
+    ),
+    "real_nvp as published": lambda **k: tff.real_nvp(
+        levels=2,
+        hidden_channels=4,
+        blocks=1,
+        widen=True,
+        normalized=True,
+        log_scale="tanh",
+        batchnorm=True,
+        **k,
+    ),
+    "real_nvp additive": lambda **k: tff.real_nvp(
+        levels=2, hidden_channels=4, blocks=1, coupling="additive", **k
+    ),
+    "glow permuted": lambda **k: tff.glow(
+        levels=2,
+        steps=2,
+        hidden_channels=8,
+        permutation="permutation",
+        log_scale="exp",
         **k,
     ),
     "nice": lambda **k: tff.nice(hidden_units=(16,), **k),
@@ -186,8 +226,21 @@ def test_real_nvp_has_as_many_weights_as_its_couplings(levels, blocks):
     options = {"levels": levels, "hidden_channels": 8, "blocks": blocks}
     flow = tff.real_nvp((16, 16, 3), **options)
     assert trained_count(flow) == real_nvp_count(3, levels, 8, blocks, norm=2)
-    paper = tff.real_nvp((16, 16, 3), batchnorm=True, **options)
-    assert trained_count(paper) == real_nvp_count(3, levels, 8, blocks, norm=0)
+    normalized = tff.real_nvp((16, 16, 3), batchnorm=True, **options)
+    assert trained_count(normalized) == real_nvp_count(3, levels, 8, blocks, norm=0)
+    options |= {"batchnorm": True, "widen": True, "normalized": True}
+    paper = tff.real_nvp((16, 16, 3), log_scale="tanh", **options)
+    expected = real_nvp_count(3, levels, 8, blocks, norm=0, published=True)
+    assert trained_count(paper) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "couplings", "widths"),
+    [((28, 28, 1), 4, (16,) * 5), ((4, 4, 3), 3, (8,))],
+)
+def test_nice_has_as_many_weights_as_the_paper_says(shape, couplings, widths):
+    flow = tff.nice(shape, couplings=couplings, hidden_units=widths)
+    assert trained_count(flow) == nice_count(math.prod(shape), couplings, widths)
 
 
 def test_class_conditional_prior_moves_the_top_latents_only():
@@ -221,16 +274,39 @@ def test_conditions_can_be_images():
     assert abs(a - b) > 1e-3
 
 
-def test_fit_save_load(tmp_path):
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 17, (64, 8, 8, 1)) + rng.uniform(size=(64, 8, 8, 1))
-    flow = tff.glow(
+def glow_to_fit():
+    return tff.glow(
         (8, 8, 1), levels=1, steps=2, hidden_channels=8, preprocess=tff.center(17)
     )
+
+
+def real_nvp_to_fit():
+    """As published, with statistics that move while Keras trains."""
+    return tff.real_nvp(
+        (8, 8, 1),
+        levels=1,
+        hidden_channels=4,
+        blocks=1,
+        normalized=True,
+        batchnorm=True,
+        log_scale="tanh",
+        preprocess=tff.center(17),
+    )
+
+
+@pytest.mark.parametrize("make", [glow_to_fit, real_nvp_to_fit])
+def test_fit_save_load(tmp_path, make):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 17, (64, 8, 8, 1)) + rng.uniform(size=(64, 8, 8, 1))
+    flow = make()
     model = tff.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.Adam(1e-2))
     history = model.fit(x, batch_size=32, epochs=3, verbose=0).history
     assert history["bits_per_dim"][-1] < history["bits_per_dim"][0]
+    state = [v.numpy() for v in model.non_trainable_weights]
+    model.evaluate(x, verbose=0)
+    for before, after in zip(state, model.non_trainable_weights, strict=True):
+        np.testing.assert_array_equal(before, after)
     model.save(tmp_path / "flow.keras")
     again = keras.models.load_model(tmp_path / "flow.keras")
     np.testing.assert_array_equal(

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 
+import keras
 import numpy as np
 import pytest
 
@@ -68,6 +69,49 @@ def test_weight_decay_may_be_zero_and_nothing_negative():
     for name in ("weight_decay", "learning_rate", "epochs", "batch_size"):
         with pytest.raises(ValueError, match="`--.*must be positive. Received: -1"):
             choose(data, training={name: -1})
+
+
+def test_the_optimizer_s_switches_reach_it():
+    training = {"ema": 0.99, "clip_norm": "medium", "warmup_steps": 7}
+    recipe = choose(made_up("toy"), training=training)
+    made = recipes.optimizer(recipe, 1000)
+    assert (made.use_ema, made.ema_momentum) == (True, 0.99)
+    assert made.global_clipnorm == 5.0
+    top = float(made._learning_rate(7))
+    assert top == pytest.approx(recipe.learning_rate)
+    assert float(made._learning_rate(3)) == pytest.approx(3 / 7 * top)
+    plain = recipes.optimizer(choose(made_up("toy")), 1000)
+    assert (plain.use_ema, plain.global_clipnorm) == (False, None)
+    assert choose(made_up("toy"), training={"clip_norm": "none"}).clip_norm is None
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"ema": 1.0}, "`--ema` must lie between 0 and 1. Received: 1.0"),
+        ({"clip_norm": "soft"}, "`--clip-norm` must be a positive number or one of"),
+        ({"clip_norm": "-1"}, "`--clip-norm` must be a positive number or one of"),
+        ({"warmup_steps": -1}, "`--warmup` must be positive. Received: -1"),
+        ({"precision": "int8"}, "`--precision` must be one of float32, mixed_bfloat16"),
+    ],
+)
+def test_wrong_switches_are_named(training, message):
+    with pytest.raises(ValueError, match=message):
+        choose(made_up("toy"), training=training)
+
+
+def test_a_warm_up_must_end_before_the_training_does():
+    recipe = choose(made_up("toy"), training={"epochs": 1, "warmup_steps": 4})
+    with pytest.raises(ValueError, match="`--warmup` must be less than the 4 steps"):
+        recipes.optimizer(recipe, 1000)
+
+
+def test_precision_is_that_of_the_networks():
+    training = {"precision": "mixed_bfloat16"}
+    recipe = choose(made_up("toy"), "nice", training=training, hidden_units=(4,))
+    model = tff.FlowModel(recipes.build(recipe, made_up("toy")))
+    assert model.dtype_policy.name == "mixed_bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
 
 
 def test_widths_of_dense_networks_replace_those_of_convolutions():

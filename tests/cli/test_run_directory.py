@@ -8,6 +8,7 @@ import sys
 import time
 
 import keras
+import numpy as np
 import pytest
 
 from tfp_flows.cli.run_directory import RunDirectory, default_path
@@ -64,12 +65,32 @@ def test_default_paths(tmp_path, monkeypatch):
     assert default_path("rings", "glow", True).as_posix() == "runs/rings-glow"
 
 
-def test_resume_after_a_kill_goes_on_to_the_end(tmp_path, table):
+@pytest.fixture(scope="module")
+def image_file(tmp_path_factory):
+    """A file of 200 images of 8x8 pixels."""
+    images = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 1), np.uint8)
+    path = tmp_path_factory.mktemp("images") / "images.npy"
+    np.save(path, images // 2)
+    return path
+
+
+KILLED = {
+    "table": ["--flow", "real_nvp", "--couplings", "2", "--hidden-units", "8"],
+    "image_file": [
+        "--flow", "glow", "--levels", "1", "--steps", "1", "--hidden-channels", "4",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "data", ["table", pytest.param("image_file", marks=pytest.mark.slow)]
+)
+def test_resume_after_a_kill_goes_on_to_the_end(tmp_path, data, request):
     """`kill -9` in the middle of training, then `--resume`."""
     arguments = [
         sys.executable, "-c", "from tfp_flows.cli import main; main()", "train",
-        "--data", str(table), "--flow", "real_nvp", "--couplings", "2",
-        "--hidden-units", "8", "--batch-size", "16", "--epochs", "40",
+        "--data", str(request.getfixturevalue(data)), *KILLED[data],
+        "--batch-size", "16", "--epochs", "40",
     ]  # fmt: skip
     folder = tmp_path / "killed"
     command = [*arguments, "--out", str(folder)]

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from tfp_flows.data import tfds_images
+
 VERBS = ("train", "evaluate", "sample", "export", "check")
 GOOD = ("--flow", "real_nvp", "--epochs", "1")
 
@@ -53,6 +55,14 @@ WRONG_TRAINING = {
     "fraction": (["--data", "digits", "--test-fraction", "2"], "`test_fraction` must"),
     "resume": (["--data", "digits", "--resume"], "`--resume` must name an interrupted"),
 }
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "mnist", "cifar10"])
+def test_image_sets_without_a_copy_or_a_network(invoke, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(tfds_images, "_answers", lambda url: False)
+    folders = ("--data-dir", tmp_path / "tfds", "--out", tmp_path / "run")
+    message = "has no copy in"
+    refuse(invoke, tmp_path, ("train", "--data", name, *folders), message)
 
 
 @pytest.mark.parametrize("case", WRONG_TRAINING)

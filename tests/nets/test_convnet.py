@@ -42,6 +42,47 @@ def test_weight_count_of_the_residual_network(blocks):
     assert net.count_params() == residual_count(3, 8, 6, blocks)
 
 
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_weight_count_of_the_normalized_network(blocks):
+    net = connected(
+        3, 6, hidden_channels=8, residual=True, blocks=blocks, normalized=True
+    )
+    trained = sum(int(np.prod(v.shape)) for v in net.trainable_variables)
+    more = (2 * blocks + 1) * 2 * 8  # gains and shifts; lengths replace biases
+    assert trained == residual_count(3, 8, 6, blocks) + more
+
+
+def test_weight_normalization_keeps_the_direction_and_learns_the_length():
+    conv = tff.nets.WeightNormConv2D(5, dtype="float64")
+    conv.build((None, 4, 4, 2))
+    assert conv.count_params() == 9 * 2 * 5 + 5
+    kernel, length = (v.numpy() for v in conv.trainable_variables)
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 2))
+    norm = np.sqrt(np.sum(kernel**2, axis=(0, 1, 2)))
+    expected = tf.nn.conv2d(x, kernel / norm * length, 1, "SAME")
+    np.testing.assert_allclose(conv(x), expected, atol=1e-12)
+    before = conv(x)
+    conv.set_weights([7.0 * kernel, length])
+    np.testing.assert_allclose(conv(x), before, atol=1e-12)
+
+
+def test_batch_normalization_follows_keras_training():
+    net = connected(hidden_channels=8, residual=True, normalized=True, dtype="float64")
+    rng = np.random.default_rng(0)
+    for variable in net.trainable_variables:
+        variable.assign_add(0.1 * rng.normal(size=variable.shape))
+    x = rng.normal(3.0, 2.0, size=(6, 8, 6, 2))
+    state = [v.numpy() for v in net.non_trainable_variables]
+    at_rest = net(x)
+    for old, new in zip(state, net.non_trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert np.abs(net(x, training=True) - at_rest).max() > 1e-3
+    assert all(
+        np.abs(old - new.numpy()).max() > 1e-4
+        for old, new in zip(state, net.non_trainable_variables, strict=True)
+    )
+
+
 def test_condition_adds_weights():
     plain = connected(hidden_channels=8).count_params()
     vector = connected(hidden_channels=8, condition_shape=(5,))
@@ -50,9 +91,11 @@ def test_condition_adds_weights():
     assert image.count_params() == plain + 9 * 12 * 8
 
 
-@pytest.mark.parametrize("residual", [False, True])
-def test_it_starts_at_zero_and_every_weight_then_learns(residual):
-    net = connected(hidden_channels=8, residual=residual, dtype="float64")
+@pytest.mark.parametrize(
+    "options", [{}, {"residual": True}, {"residual": True, "normalized": True}]
+)
+def test_it_starts_at_zero_and_every_weight_then_learns(options):
+    net = connected(hidden_channels=8, dtype="float64", **options)
     x = np.random.default_rng(0).normal(size=(3, 8, 6, 2))
     np.testing.assert_array_equal(net(x), np.zeros((3, 8, 6, 4)))
     rng = np.random.default_rng(1)
@@ -112,19 +155,21 @@ def test_mixed_precision_computes_in_bfloat16():
 
 def test_config_round_trip():
     net = connected(
-        hidden_channels=8, activation="tanh", residual=True, blocks=1, dropout=0.1
+        hidden_channels=8,
+        activation="tanh",
+        residual=True,
+        blocks=1,
+        dropout=0.1,
+        normalized=True,
     )
     again = tff.nets.ConvNet.from_config(net.get_config())
     again.build_from_config(net.get_build_config())
     assert again.get_config() == net.get_config()
     assert [v.shape for v in again.variables] == [v.shape for v in net.variables]
-    head = tff.nets.ZeroConv2D(3, 1)
-    assert (
-        keras.saving.deserialize_keras_object(
-            keras.saving.serialize_keras_object(head)
-        ).get_config()
-        == head.get_config()
-    )
+    for layer in (tff.nets.ZeroConv2D(3, 1), tff.nets.WeightNormConv2D(3, 1)):
+        config = keras.saving.serialize_keras_object(layer)
+        copied = keras.saving.deserialize_keras_object(config)
+        assert copied.get_config() == layer.get_config()
 
 
 @pytest.mark.parametrize(
@@ -133,6 +178,7 @@ def test_config_round_trip():
         (lambda: tff.nets.ConvNet(0), "`hidden_channels` must be a positive integer"),
         (lambda: tff.nets.ConvNet(8, blocks=-1), "`blocks` must be a positive"),
         (lambda: tff.nets.ConvNet(8, dropout=1.0), "`dropout` must lie in"),
+        (lambda: tff.nets.ConvNet(8, normalized=True), "`normalized` must be False"),
         (lambda: tff.nets.ConvNet(8).connect((4,), (8,)), "must map images"),
         (
             lambda: connected(condition_shape=(5, 5, 1)),

@@ -80,7 +80,7 @@ class Runner:
         """Ends the program and returns its exit status."""
         self.process.stdin.close()
         self.process.stdout.close()
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=300)
 
     def _read(self, size: int) -> bytes:
         data = self.process.stdout.read(size)
@@ -189,7 +189,7 @@ def running_publisher(base):
                 os.kill(child, signal.SIGKILL)
         process.stdin.close()
         process.stdout.close()
-        process.wait(timeout=60)
+        process.wait(timeout=300)
 
 
 @pytest.fixture

@@ -59,6 +59,11 @@ def test_every_signature_equals_python(name, c_runner, shaken, tmp_path):
         temperature=np.float32([0.7, 1]),
     )
     close(rows["samples"][1], sampling.sample(flow, 1, (5, 6))[0])
+    if len(flow.event_shape) == 3:
+        # Pixels that a flow of 17 levels can have, at the middle of their cells.
+        image = np.random.default_rng(0).integers(0, 17, (7, 4, 4, 1)).astype(np.uint8)
+        scored = runner.run("log_prob_uint8", image=image)["log_prob"]
+        close(scored, flow.log_prob(image + np.float32(0.5)))
 
 
 @pytest.mark.parametrize("name", CONDITIONAL)
@@ -88,6 +93,56 @@ def test_conditional_flow_equals_python(name, c_runner, shaken, tmp_path):
         condition=c,
     )["samples"]
     close(rows[0], model.sample(1, seed=(1, 2), temperature=0.5, condition=c[0])[0])
+
+
+SMALL = {"latent_dim": 3, "levels": 17, "channels": (4, 4)}
+LATENT = {
+    "flow": lambda: tff.latent.LatentFlow((4, 4, 1), **SMALL),
+    "flow in two stages": lambda: tff.latent.LatentFlow(
+        (4, 4, 1), training="two-stage", **SMALL
+    ),
+    "vae with two flows": lambda: tff.latent.LatentVAE(
+        (4, 4, 1),
+        prior=tff.real_nvp((3,), couplings=2, hidden_units=(8,)),
+        posterior=tff.maf(
+            (3,), layers=2, hidden_units=(8,), inverse=True, condition_shape=(2,)
+        ),
+        **SMALL,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_latent_model_equals_python(name, c_runner, shaken, tmp_path):
+    model = shaken(LATENT[name]())
+    runner = c_runner(export_saved_model(model, tmp_path, warmup=False))
+    x = np.random.default_rng(1).uniform(0, 17, (5, 4, 4, 1)).astype("float32")
+    latent = runner.run("encode", x=x)["latent"]
+    close(latent, model.encode(x))
+    close(runner.run("decode", latent=latent)["samples"], model.decode(latent))
+    for signature in ("latent_log_prob", "serving_default"):
+        answer = runner.run(signature, x=x)["latent_log_prob"]
+        close(answer, model.latent_log_prob(x))
+    seeds = np.int32([[1, 2], [3, 4], [5, 6], [7, 8], [1, 2]])
+    bounds = runner.run("elbo", x=x, seed=seeds)["elbo"]
+    alone = [model.elbo(x[i : i + 1], tuple(seeds[i]))[0] for i in range(5)]
+    close(bounds, alone)
+    cold = {"temperature": np.float32(0.7), "seed": np.int32([3, 4])}
+    drawn = runner.run("sample", n=np.int32(5), **cold)["samples"]
+    close(drawn, model.sample(5, (3, 4), 0.7))
+    rows = runner.run(
+        "sample_batch",
+        seed=np.int32([[3, 4], [5, 6]]),
+        temperature=np.float32([0.7, 1]),
+    )["samples"]
+    close(rows[1], model.sample(1, (5, 6))[0])
+    for wrong in (f32(4, 4, 1), f32(2, 4, 4), f32(1, 4, 4, 1) * np.nan):
+        for signature in ("encode", "latent_log_prob"):
+            with pytest.raises(Exception, match="x: expected") as refusal:
+                runner.run(signature, x=wrong)
+            assert refusal.value.code == 3, "INVALID_ARGUMENT"
+    with pytest.raises(Exception, match="seed: expected as many rows as `x` has, 5"):
+        runner.run("elbo", x=x, seed=seeds[:1])
 
 
 @pytest.fixture(scope="module")

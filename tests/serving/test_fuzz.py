@@ -218,9 +218,12 @@ with LocalServer(sys.argv[1], max_bytes=int(sys.argv[2])) as server:
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory):
-    flow = tff.nice((2, 2, 1), couplings=2, hidden_units=(8,))
+    model = tff.FlowModel(tff.nice((2, 2, 1), couplings=2, hidden_units=(8,)))
+    scorer = tff.anomaly.TypicalityScorer()
+    normal = model.sample(100, seed=0)
+    tff.anomaly.fit_scorer(model, scorer, normal, false_alarm_rate=0.1)
     base = tmp_path_factory.mktemp("models") / "flow"
-    return export_saved_model(flow, base, max_samples=MAX_SAMPLES)
+    return export_saved_model(model, base, max_samples=MAX_SAMPLES)
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +263,10 @@ def test_malformed_requests_are_refused_and_change_nothing(server_process, count
     for signature in attack.right:
         attack.run(signature, count)
     grown = psutil.Process(process.pid).memory_info().rss
+    print(
+        f"{count} malformed requests to each of {', '.join(attack.right)}: memory "
+        f"{memory / 2**20:.1f} -> {grown / 2**20:.1f} MB"
+    )
     assert process.poll() is None
     assert attack.right_answers() == before
     assert grown < 1.05 * memory

@@ -16,10 +16,10 @@ def staged(base):
     return [path for path in base.glob(".*") if path.is_dir()]
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition, seconds=180.0):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "nothing happened for a minute"
+        assert time.monotonic() < end, f"nothing happened for {seconds} s"
         time.sleep(0.002)
 
 

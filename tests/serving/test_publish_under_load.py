@@ -112,6 +112,11 @@ def test_no_request_fails_while_versions_are_published_and_publishers_killed(
         while last not in load.versions:
             assert time.monotonic() < end, "the last version is not served"
             time.sleep(0.01)
+    print(
+        f"{len(published)} versions published, {kills} publishers killed: "
+        f"{load.answered} requests answered by {len(load.versions)} versions, "
+        f"{len(load.failures)} failed"
+    )
     assert load.failures == []
     assert load.answered > 10 * publishes
     assert len(published) > publishes

@@ -36,6 +36,8 @@ def real_nvp(
     couplings: int = 8,
     hidden_channels: int | None = None,
     blocks: int = 2,
+    widen: bool = False,
+    normalized: bool = False,
     hidden_units: Sequence[int] | None = None,
     activation: Any = "relu",
     residual: bool | None = None,
@@ -69,6 +71,10 @@ def real_nvp(
         couplings: For vectors, number of coupling layers, at least 2.
         hidden_channels: For images, width of each conditioner; None for 64.
         blocks: For images, number of residual blocks of each conditioner.
+        widen: For images, whether conditioners get twice as wide each time the
+            resolution is halved, as in the paper.
+        normalized: For images, whether conditioners have weight and batch
+            normalization inside, as in the paper; see `tff.nets.ConvNet`.
         hidden_units: For vectors, widths of each conditioner's hidden layers; None
             for `(128, 128)`.
         activation: Keras activation of the conditioners.
@@ -128,18 +134,22 @@ def real_nvp(
     residual = image if residual is None else residual
     normalization = BatchNorm if batchnorm else ActNorm if actnorm else None
 
-    def make_net() -> keras.Layer:
+    def make_net(mask: Mask) -> keras.Layer:
         if image:
             width = 64 if hidden_channels is None else hidden_channels
-            return ConvNet(width, activation, residual, blocks, dropout, dtype=dtype)
+            if widen:
+                width *= shape[0] // mask.event_shape[0]
+            options = {"normalized": normalized, "dtype": dtype}
+            return ConvNet(width, activation, residual, blocks, dropout, **options)
         widths = hidden_units or (128, 128)
         return MLP(widths, activation, residual, dropout, dtype=dtype)
 
     def coupled(mask: Mask) -> tfb.Bijector:
         options = {"condition_shape": in_couplings, "dtype": dtype}
         if coupling == "additive":
-            return AdditiveCoupling(mask, make_net(), **options)
-        return AffineCoupling(mask, make_net(), log_scale=log_scale, **options)
+            return AdditiveCoupling(mask, make_net(mask), **options)
+        net = make_net(mask)
+        return AffineCoupling(mask, net, log_scale=log_scale, **options)
 
     options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
     options |= {"encoder": encoder, "condition_shape": condition_shape}

@@ -196,6 +196,11 @@ class FlowBijector(tfb.Bijector):
             )
         self._owned[name] = layer
         setattr(self, name, layer)
+        # `tf.train.Checkpoint` does not look into the lists of layers that Keras keeps.
+        for index, variable in enumerate(keras_variables(layer)):
+            self._track_trackable(
+                variable._value, f"{name.strip('_')}_{index}", overwrite=True
+            )
         variables = [keras_variables(owned) for owned in self._owned.values()]
         self._tf_variables = self._no_dependency(
             [variable._value for group in variables for variable in group]

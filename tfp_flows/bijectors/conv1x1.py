@@ -38,12 +38,10 @@ class Conv1x1Weights(Weights):
         if self.kind == "matrix":
             self._add("matrix", rotation, self.dtype, trainable=True)
             return
-        lu, order = (np.array(part) for part in tf.linalg.lu(rotation.astype("f8")))
-        diagonal = np.diag(lu)
-        packed = lu - np.diag(diagonal) + np.diag(np.log(np.abs(diagonal)))
-        self._add("lu", packed, self.dtype, trainable=True)
-        self._add("sign", np.sign(diagonal), self.dtype)
-        self._add("order", np.argsort(order), "int32")
+        lu, sign, order = lu_parts(rotation)
+        self._add("lu", lu, self.dtype, trainable=True)
+        self._add("sign", sign, self.dtype)
+        self._add("order", order, "int32")
 
     def _add(
         self, name: str, value: np.ndarray, dtype: str, trainable: bool = False
@@ -213,6 +211,22 @@ def permute_channels(x: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
         return tf.gather(x, order, axis=-1), gradient
 
     return permuted(x)
+
+
+def lu_parts(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Decomposes an invertible matrix into the weights of kind `"lu"`.
+
+    Args:
+        matrix: The matrix `W`, `[c, c]`.
+
+    Returns:
+        The packed triangles with the logarithms of the diagonal, the signs of the
+        diagonal, and the order of the rows.
+    """
+    lu, order = (np.array(part) for part in tf.linalg.lu(matrix.astype("float64")))
+    diagonal = np.diag(lu)
+    packed = lu - np.diag(diagonal) + np.diag(np.log(np.abs(diagonal)))
+    return packed, np.sign(diagonal), np.argsort(order)
 
 
 def mix_channels(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:

@@ -24,6 +24,12 @@ class Recipe:
         validation: Share of the training part to hold back. If it is not zero, the
             weights of the epoch that did best on it are kept, and training ends
             early once it gets no better.
+        warmup_steps: Steps in which the learning rate rises; None for 200, or a
+            twentieth of a shorter training.
+        clip_norm: Largest global norm of a step's gradient, or None.
+        ema: Momentum of the average of the weights that is evaluated, saved and
+            exported in their place, or None.
+        precision: Keras dtype policy of the networks.
     """
 
     flow: str
@@ -36,6 +42,10 @@ class Recipe:
     base: str = "normal"
     jit_compile: bool = False
     validation: float = 0.0
+    warmup_steps: int | None = None
+    clip_norm: float | None = None
+    ema: float | None = None
+    precision: str = "float32"
 
 
 def _by_flow(*recipes: Recipe) -> dict[str, Recipe]:
@@ -119,7 +129,14 @@ _PAPER_IMAGES = _by_flow(
     ),
     Recipe(
         "real_nvp",
-        {"hidden_channels": 64, "blocks": 8, "batchnorm": True},
+        {
+            "hidden_channels": 64,
+            "blocks": 8,
+            "widen": True,
+            "normalized": True,
+            "log_scale": "tanh",
+            "batchnorm": True,
+        },
         "logit",
         500,
         64,

@@ -13,6 +13,8 @@ import tensorflow_probability as tfp
 import tfp_flows as tff
 from tfp_flows.cli.recipe_table import DEFAULT_FLOW, RECIPES, Recipe
 from tfp_flows.data import Data
+from tfp_flows.training.optimizers import checked_clip_norm
+from tfp_flows.training.precision import network_precision
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -22,6 +24,8 @@ LOGIT_ALPHA = 1e-3
 
 TINY_PIXELS = 256
 WARMUP_STEPS = 200
+MAY_BE_ZERO = ("weight_decay", "warmup_steps")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 TABLE_ROWS, MOST_EPOCHS, SMALLEST_BATCH = 20_000, 400, 32
 
 # Either of these sets of arguments replaces the other.
@@ -67,12 +71,38 @@ def choose(
         if given & changes.keys():
             kept = {key: value for key, value in kept.items() if key not in other}
     training = {key: value for key, value in training.items() if value is not None}
+    if "clip_norm" in training:
+        training["clip_norm"] = _clip_norm(training["clip_norm"])
     for name, value in training.items():
-        if not value > 0 and (name, value) != ("weight_decay", 0.0):
-            raise ValueError(f"`{_option(name)}` must be positive. Received: {value}.")
+        _check_training(name, value)
     if kind == "table":
         recipe = _for_length(recipe, len(data.x_train))
     return dataclasses.replace(recipe, architecture=kept | changes, **training)
+
+
+def _clip_norm(text: Any) -> float | None:
+    try:
+        return checked_clip_norm(text)
+    except ValueError as error:
+        raise ValueError(
+            str(error).replace("Argument `clip_norm`", "`--clip-norm`")
+        ) from None
+
+
+def _check_training(name: str, value: Any) -> None:
+    if name == "precision":
+        if value not in PRECISIONS:
+            raise ValueError(
+                f"`--precision` must be one of {', '.join(PRECISIONS)}. "
+                f"Received: {value}."
+            )
+    elif name == "ema":
+        if not 0.0 < value < 1.0:
+            raise ValueError(f"`--ema` must lie between 0 and 1. Received: {value}.")
+    elif value is None or (name in MAY_BE_ZERO and value == 0):
+        return
+    elif not value > 0:
+        raise ValueError(f"`{_option(name)}` must be positive. Received: {value}.")
 
 
 def _for_length(recipe: Recipe, rows: int) -> Recipe:
@@ -85,7 +115,7 @@ def _for_length(recipe: Recipe, rows: int) -> Recipe:
 
 
 def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return "--" + name.removesuffix("_steps").replace("_", "-")
 
 
 def _kind(data: Data) -> str:
@@ -110,12 +140,13 @@ def build(recipe: Recipe, data: Data) -> tfd.TransformedDistribution:
         size = math.prod(data.event_shape)
         base = tfd.Sample(tfd.Logistic(np.float32(0), np.float32(1)), [size])
     architecture = getattr(tff, recipe.flow)
-    return architecture(
-        data.event_shape,
-        preprocess=_preprocess(recipe, data),
-        base=base,
-        **recipe.architecture,
-    )
+    with network_precision(recipe.precision):
+        return architecture(
+            data.event_shape,
+            preprocess=_preprocess(recipe, data),
+            base=base,
+            **recipe.architecture,
+        )
 
 
 def _preprocess(recipe: Recipe, data: Data) -> tfb.Bijector:
@@ -129,7 +160,7 @@ def _preprocess(recipe: Recipe, data: Data) -> tfb.Bijector:
 
 
 def optimizer(recipe: Recipe, examples: int) -> keras.optimizers.Optimizer:
-    """Makes AdamW with a warm-up and a cosine-shaped decay of the learning rate.
+    """Makes the optimizer of a recipe, with a cosine-shaped decay of its rate.
 
     Args:
         recipe: The recipe.
@@ -139,13 +170,20 @@ def optimizer(recipe: Recipe, examples: int) -> keras.optimizers.Optimizer:
         The optimizer.
     """
     steps = recipe.epochs * math.ceil(examples / recipe.batch_size)
-    warmup = min(WARMUP_STEPS, steps // 20)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        max(1, steps - warmup),
-        warmup_target=recipe.learning_rate,
+    warmup = recipe.warmup_steps
+    if warmup is None:
+        warmup = min(WARMUP_STEPS, steps // 20)
+    elif warmup >= steps:
+        raise ValueError(
+            f"`--warmup` must be less than the {steps:,} steps of the training. "
+            f"Received: {warmup}."
+        )
+    return tff.optimizer(
+        recipe.learning_rate,
         warmup_steps=warmup,
+        decay="cosine",
+        steps=steps,
+        weight_decay=recipe.weight_decay,
+        clip_norm=recipe.clip_norm,
+        ema=recipe.ema,
     )
-    if not warmup:
-        schedule = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps)
-    return keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay)

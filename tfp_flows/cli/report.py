@@ -25,8 +25,13 @@ from tfp_flows.training.model import FlowModel
 
 PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "numpy")
 COMPARED_ROWS = 256
-# Two float32 graphs of the same flow differ by rounding only.
-LARGEST_RELATIVE_DIFFERENCE = 1e-4
+# Two graphs of the same flow differ by rounding only: that of float32, or that of
+# networks whose values have 8 or 11 bits.
+LARGEST_RELATIVE_DIFFERENCE = {
+    "float32": 1e-4,
+    "mixed_bfloat16": 5e-2,
+    "mixed_float16": 1e-2,
+}
 
 Results = dict[str, Any]
 
@@ -53,7 +58,9 @@ def write(
     history = run.history()
     results = _results(model, data, recipe, seconds, history)
     save_model(model, run.path / MODEL_FILE)
-    results["saved_model"] = _export(run.path / "saved_model", model, data)
+    results["saved_model"] = _export(
+        run.path / "saved_model", model, data, recipe.precision
+    )
     rows = zip(*history.values(), strict=True)
     output.write_csv(
         run.path / "history.csv",
@@ -124,14 +131,15 @@ def _versions() -> dict[str, str]:
     return own | installed
 
 
-def _export(path: Path, model: FlowModel, data: Data) -> Results:
+def _export(path: Path, model: FlowModel, data: Data, precision: str) -> Results:
     """Exports the flow, loads the export and compares its log-densities."""
     version = export_saved_model(model, path, warmup=has_serving_protos())
     x = next(iter(data.test.rebatch(COMPARED_ROWS)))
     served = tf.saved_model.load(version).signatures["log_prob"](x=x)["log_prob"]
     live = model.predict(x, verbose=0)
     difference = np.abs(served.numpy() - live)
-    if not np.all(difference <= LARGEST_RELATIVE_DIFFERENCE * (1.0 + np.abs(live))):
+    largest = LARGEST_RELATIVE_DIFFERENCE[precision]
+    if not np.all(difference <= largest * (1.0 + np.abs(live))):
         raise BrokenExport(
             f"The SavedModel in {version} must give the log-densities of the trained "
             f"flow. Received: differences of up to {difference.max():.3g} nats."

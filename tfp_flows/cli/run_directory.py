@@ -1,21 +1,24 @@
 """The folder of one training run: what is in it while training and afterwards.
 
-While a run trains, everything lies in `.training`: its settings, Keras's backup of the
-last epoch and the history so far. The results are written at the end, each file whole
-or not at all, `report.json` last; then `.training` goes.
+While a run trains, everything lies in `.training`: its settings, the whole state
+after the last epoch and the history so far. The results are written at the end, each
+file whole or not at all, `report.json` last; then `.training` goes.
 """
 
+import contextlib
 import csv
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from tfp_flows.cli import output
+from tfp_flows.training.averages import averaged_weights, keeps_averages
+from tfp_flows.training.backup import Backup
 
 SCRATCH = ".training"
 
@@ -33,6 +36,7 @@ class RunDirectory:
         self._settings = self._scratch / "settings.json"
         self._log = self._scratch / "history.csv"
         self._best = self._scratch / "best.weights.h5"
+        self._backup = Backup(self._scratch / "backup")
 
     @classmethod
     def start(cls, path: Path, settings: Mapping[str, Any]) -> "RunDirectory":
@@ -95,18 +99,40 @@ class RunDirectory:
         return run
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
-        """Keras callbacks that keep the history and a backup of every epoch."""
-        # Two backups: a kill while one is written leaves the other.
-        backup = keras.callbacks.BackupAndRestore(
-            str(self._scratch / "backup"),
-            double_checkpoint=True,
-            delete_checkpoint=False,
-        )
-        return [keras.callbacks.CSVLogger(str(self._log), append=True), backup]
+        """Keras callbacks that keep the history and the state after every epoch."""
+        return [keras.callbacks.CSVLogger(str(self._log), append=True), self._backup]
+
+    def restore(self, model: keras.Model) -> int:
+        """Gives a model the state after the last whole epoch.
+
+        The history keeps the lines of the epochs up to there: a later one belongs to
+        an epoch whose state was not written any more, and which comes again.
+
+        Args:
+            model: The compiled model of the run.
+
+        Returns:
+            The number of epochs that are finished.
+        """
+        epochs = self._backup.restore(model)
+        self._write_log([row for row in self._rows() if int(row["epoch"]) < epochs])
+        return epochs
 
     def keep_best(self) -> keras.callbacks.Callback:
         """A Keras callback that keeps the weights with the lowest `val_nll`."""
         return _BestWeights(self._best, min(self.history().get("val_nll", [math.inf])))
+
+    def stop_early(self, patience: int) -> "StopEarly":
+        """A Keras callback that ends training once `val_nll` gets no better.
+
+        Args:
+            patience: How many epochs without a new lowest value end it, those before
+                an interruption included.
+
+        Returns:
+            The callback.
+        """
+        return StopEarly(patience, self.history().get("val_nll", []))
 
     def restore_best(self, model: keras.Model) -> None:
         """Gives a model the weights that `keep_best` kept."""
@@ -151,8 +177,35 @@ class _BestWeights(keras.callbacks.Callback):
         nll = (logs or {}).get("val_nll", math.inf)
         if nll < self._best or not self._path.exists():
             self._best = nll
-            with output.written_beside(self._path) as file:
+            averaged = keeps_averages(self.model.optimizer)
+            weights = averaged_weights if averaged else contextlib.nullcontext
+            with output.written_beside(self._path) as file, weights(self.model):
                 self.model.save_weights(file)
+
+
+class StopEarly(keras.callbacks.Callback):
+    """Ends training after epochs without progress, across interruptions.
+
+    Keras's `EarlyStopping` starts to count anew with every call of `fit`.
+    """
+
+    def __init__(self, patience: int, before: Sequence[float]) -> None:
+        super().__init__()
+        self._patience, self._values = patience, list(before)
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether so many epochs have passed since the best one."""
+        if not self._values:
+            return False
+        best = min(range(len(self._values)), key=lambda i: self._values[i])
+        return len(self._values) - 1 - best >= self._patience
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Counts an epoch."""
+        self._values.append((logs or {}).get("val_nll", math.inf))
+        if self.is_out_of_patience:
+            self.model.stop_training = True
 
 
 def default_path(data_name: str, flow: str, resume: bool) -> Path:

@@ -17,6 +17,7 @@ from tfp_flows.cli.errors import one_sentence
 from tfp_flows.cli.recipe_table import Recipe
 from tfp_flows.cli.run_directory import RunDirectory, default_path
 from tfp_flows.data import Data
+from tfp_flows.training.averages import AveragedWeights
 from tfp_flows.training.model import FlowModel
 
 # Watching the held-out part while training costs at most so many examples an epoch.
@@ -64,6 +65,30 @@ def train(
         float | None, typer.Option(help="Highest learning rate.")
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Steps in which the learning rate rises.")
+    ] = None,
+    clip_norm: Annotated[
+        str | None,
+        typer.Option(
+            help="Largest norm of a step's gradient: a number, or none, tight (1), "
+            "medium (5) or loose (100)."
+        ),
+    ] = None,
+    ema: Annotated[
+        float | None,
+        typer.Option(
+            help="Evaluate, keep and export averaged weights, with this momentum "
+            "(such as 0.999)."
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Keras dtype policy of the networks: float32, mixed_bfloat16 or "
+            "mixed_float16. The flow's arithmetic stays in float32."
+        ),
+    ] = None,
     seed: options.Seed = 0,
     couplings: Annotated[int | None, typer.Option(help="Coupling layers.")] = None,
     levels: Annotated[int | None, typer.Option(help="Levels of an image flow.")] = None,
@@ -135,6 +160,10 @@ def train(
             "batch_size": batch_size,
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
+            "warmup_steps": warmup,
+            "clip_norm": clip_norm,
+            "ema": ema,
+            "precision": precision,
         },
     )
     loaded = dataclasses.replace(loaded, batch_size=recipe.batch_size)
@@ -182,20 +211,32 @@ def _fit(
     model: FlowModel, data: Data, recipe: Recipe, run: RunDirectory, verbose: int
 ) -> float:
     """Trains, and returns the seconds it took."""
-    callbacks, watched = run.callbacks(), data
+    watched = data
     if recipe.validation:
         data, watched = data.hold_back(recipe.validation)
-        patience = max(PATIENCE_EPOCHS, recipe.epochs // 10)
-        early = keras.callbacks.EarlyStopping("val_nll", patience=patience, mode="min")
-        callbacks = [run.keep_best(), *callbacks, early]
     started = time.monotonic()
+    done = run.restore(model)
+    callbacks: list[keras.callbacks.Callback] = []
+    if recipe.ema:
+        callbacks.append(AveragedWeights())
+    if recipe.validation:
+        callbacks.append(run.keep_best())
+    callbacks += run.callbacks()
+    if recipe.validation:
+        patience = max(PATIENCE_EPOCHS, recipe.epochs // 10)
+        early = run.stop_early(patience)
+        callbacks.append(early)
+        if early.is_out_of_patience:
+            done = recipe.epochs
     model.fit(
-        data.train,
+        data.passes(done),
+        steps_per_epoch=data.steps,
         validation_data=watched.test.take(-(-WATCHED_EXAMPLES // data.batch_size)),
+        initial_epoch=done,
         epochs=recipe.epochs,
         callbacks=callbacks,
         verbose=verbose,
-        shuffle=False,  # `data.train` shuffles already
+        shuffle=False,  # the passes are shuffled already
     )
     if recipe.validation:
         run.restore_best(model)

@@ -2,6 +2,7 @@
 
 from tfp_flows.data.datasets import Data, is_file, load, load_pieces
 from tfp_flows.data.files import FileData, read_file
+from tfp_flows.data.passes import endless_passes
 from tfp_flows.data.pieces import read_pieces
 from tfp_flows.data.preprocessing import dequantize, reduce_bits, split_indices
 from tfp_flows.data.toy import log_density, sample, true_entropy
@@ -10,6 +11,7 @@ __all__ = [
     "Data",
     "FileData",
     "dequantize",
+    "endless_passes",
     "is_file",
     "load",
     "load_pieces",

@@ -10,6 +10,7 @@ import sklearn.datasets
 import tensorflow as tf
 
 from tfp_flows.data import files, pieces, preprocessing, toy
+from tfp_flows.data.passes import endless_passes, steps_of_pass
 
 TOY_TRAIN, TOY_TEST = 20_000, 10_000
 DIGITS_TEST, DIGITS_LEVELS = 297, 17
@@ -67,6 +68,31 @@ class Data:
     def train(self) -> tf.data.Dataset:
         """Training batches, in a new order and with new noise in every epoch."""
         return self._batches(self.x_train, shuffle=True, stream=TRAIN_STREAM)
+
+    def passes(self, first: int = 0) -> tf.data.Dataset:
+        """Training batches without end, pass after pass.
+
+        Order and noise of a pass follow from ``seed`` and its number alone, so that
+        interrupted training can go on with exactly the batches that it would have
+        seen: ``fit(data.passes(k), steps_per_epoch=data.steps, initial_epoch=k)``.
+
+        Args:
+            first: Number of the first pass, from 0.
+
+        Returns:
+            Batches without end, ``steps`` of them in each pass.
+        """
+        finish = None
+        if self.levels is not None:
+            finish = preprocessing.dequantize
+        return endless_passes(
+            self.x_train, self.batch_size, seed=self.seed, first=first, finish=finish
+        )
+
+    @property
+    def steps(self) -> int:
+        """How many batches a pass over the training part has."""
+        return steps_of_pass(len(self.x_train), self.batch_size)
 
     @property
     def test(self) -> tf.data.Dataset:

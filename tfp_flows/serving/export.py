@@ -13,9 +13,15 @@ import tensorflow as tf
 
 from tfp_flows.serving import saved_model_file, versions
 from tfp_flows.serving.extra import has_serving_protos
-from tfp_flows.serving.metadata import describe, training_results, write_metadata
+from tfp_flows.serving.metadata import (
+    describe,
+    describe_scorer,
+    training_results,
+    write_metadata,
+)
 from tfp_flows.serving.precision import check_precision, reduce_weights
 from tfp_flows.serving.served_flow import ServedFlow
+from tfp_flows.serving.served_latent import ServedLatentModel
 from tfp_flows.serving.signatures import Scorer, Signature, build_signatures
 from tfp_flows.serving.warmup import example_requests, write_warmup
 
@@ -42,8 +48,9 @@ def export_saved_model(
     `base_path` sees it whole or not at all, whatever happens to this process.
 
     Args:
-        model_or_distribution: A `tff.FlowModel`, a `tfd.TransformedDistribution`, or
-            another `tfd.Distribution` (then without `encode` and `decode`).
+        model_or_distribution: A `tff.FlowModel`, a `tfd.TransformedDistribution`,
+            another `tfd.Distribution` (then without `encode` and `decode`), or a model
+            of `tff.latent` (then without `precision` and `scorer`).
         base_path: The model's directory, on a local disk; versions are its children.
         version: A positive integer that is not there yet; None for the next one.
         max_samples: Largest `n` that the `sample` signature will draw at once.
@@ -77,13 +84,13 @@ def export_saved_model(
     _check_max_samples(max_samples)
     check_precision(precision)
     versions.check_version(base_path, version)
-    flow = ServedFlow(model_or_distribution)
+    scorer = scorer or getattr(model_or_distribution, "anomaly_scorer", None)
+    flow = _served(model_or_distribution, precision=precision, scorer=scorer)
     weights: dict[str, Any] = {"precision": precision}
     if precision != "float32":
         flow, report = reduce_weights(flow, precision, check_data, max_bits_change)
         print(report)
         weights = dataclasses.asdict(report)
-    scorer = scorer or getattr(model_or_distribution, "anomaly_scorer", None)
     signatures = build_signatures(flow, max_samples, scorer)
     functions = _trace(signatures)
     variables = _variables(functions)
@@ -95,6 +102,7 @@ def export_saved_model(
         training=training or training_results(model_or_distribution),
     )
     metadata["weights"] |= weights
+    metadata["anomaly_scorer"] = describe_scorer(scorer)
     name = name or Path(base_path).resolve().name
     with versions.staging_directory(base_path) as staging:
         _write_saved_model(functions, variables, str(staging))
@@ -107,6 +115,18 @@ def export_saved_model(
             write_metadata(staging, {"name": name, "version": number, **metadata})
 
         return str(versions.publish(staging, base_path, version, label))
+
+
+def _served(model: Any, **options: Any) -> ServedFlow:
+    if not ServedLatentModel.fits(model):
+        return ServedFlow(model)
+    for name, default in {"precision": "float32", "scorer": None}.items():
+        if options[name] != default:
+            raise ValueError(
+                f"Argument `{name}` must be {default!r} for a latent model. "
+                f"Received: {name}={options[name]!r}"
+            )
+    return ServedLatentModel(model)
 
 
 def _check_max_samples(max_samples: Any) -> None:

@@ -23,6 +23,7 @@ tfb = tfp.bijectors
 
 FILE = Path("assets.extra", "metadata.json")
 _PACKAGES = ("tfp-flows", "tensorflow", "tensorflow-probability", "keras")
+_RESULTS = ("nll", "elbo", "reconstruction_nll", "latent_nll")
 _FIXED_SCALINGS = (tfb.Scale, tfb.Shift, tfb.Sigmoid, tfb.Tanh, tfb.Exp, tfb.Softplus)
 
 
@@ -61,7 +62,7 @@ def describe(
             "bytes": sum(variable.numpy().nbytes for variable in variables),
             "sha256": _digest(variables),
         },
-        "data_scaling": data_scaling(getattr(flow.distribution, "bijector", None)),
+        "data_scaling": data_scaling(flow.data_bijector),
         "training": dict(training or {}),
         "limits": {"max_samples": max_samples, "log_prob_floor": LOG_PROB_FLOOR},
         "signatures": {
@@ -72,6 +73,16 @@ def describe(
             for signature in signatures
         },
     }
+
+
+def describe_scorer(scorer: Any) -> dict[str, Any] | None:
+    """Returns what is known of an anomaly scorer, or None without one."""
+    if scorer is None:
+        return None
+    fitted = {
+        name: getattr(scorer, name, None) for name in ("threshold", "false_alarm_rate")
+    }
+    return {"scorer": type(scorer).__name__, **fitted}
 
 
 def write_metadata(version_path: Path, metadata: Mapping[str, Any]) -> None:
@@ -132,12 +143,12 @@ def data_scaling(bijector: tfb.Bijector | None) -> list[dict[str, Any]]:
 
 
 def training_results(model: Any) -> dict[str, float]:
-    """Returns the last `nll` values in nats of a Keras model that has been fitted."""
+    """Returns the last results in nats of a Keras model that has been fitted."""
     history = getattr(getattr(model, "history", None), "history", None) or {}
     return {
         name: float(values[-1])
         for name, values in history.items()
-        if name in ("nll", "val_nll") and values
+        if name.removeprefix("val_") in _RESULTS and values
     }
 
 

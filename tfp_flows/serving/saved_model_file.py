@@ -38,7 +38,7 @@ def declare_input_shapes(version_path: Path, signatures: Iterable[Signature]) ->
 def served_names(name: str) -> list[str]:
     """Returns every name by which a signature can be asked for."""
     default = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-    return [name, default] if name == "log_prob" else [name]
+    return [name, default] if name in ("log_prob", "latent_log_prob") else [name]
 
 
 def require_no_xla(version_path: Path) -> None:

@@ -6,9 +6,15 @@
 | `log_prob_uint8` (images) | `image [batch, h, w, c]` | as `log_prob` |
 | `encode` | `x` | `latent [batch, *latent]`, `is_finite` |
 | `decode` | `latent` | `samples [batch, *event]`, `is_finite` |
+| `latent_log_prob` (latent models) | `x` | `latent_log_prob`, `is_finite` |
+| `elbo` (latent models) | `x`, `seed [batch, 2]` | `elbo`, `is_finite` |
 | `anomaly_score` (with a scorer) | `x` | `anomaly_score [batch]`, `is_anomaly`, `is_finite` |
 | `sample` | `n`, `seed [2]`, `temperature` | `samples [n, *event]`, `is_finite` |
 | `sample_batch` | `seed [batch, 2]`, `temperature [batch]` | `samples`, `is_finite` |
+
+Of a latent model `latent_log_prob`, the density of what `encode` gives, stands in the
+place of `log_prob`, also as `serving_default`; `elbo` is one draw of the bound on the
+density of the image itself.
 
 A conditional flow takes `condition [batch, *condition]` in each, but in `sample` a
 single `condition [*condition]`. Every output has the batch as its first axis, and none
@@ -34,6 +40,7 @@ from tfp_flows.serving.request_checks import (
     checked_shape,
 )
 from tfp_flows.serving.served_flow import ServedFlow
+from tfp_flows.serving.served_latent import ServedLatentModel
 
 LOG_PROB_FLOOR = -1e38
 """Smallest log-density that leaves a server; stands for `-inf` and NaN as well."""
@@ -83,8 +90,11 @@ def build_signatures(
         scorer: A fitted anomaly scorer; None for no `anomaly_score`.
 
     Returns:
-        The signatures, `log_prob` first.
+        The signatures, that of a log-density first.
     """
+    if isinstance(flow, ServedLatentModel):
+        signatures = [_latent_log_prob(flow), _elbo(flow), _encode(flow), _decode(flow)]
+        return [*signatures, _sample(flow, max_samples), _sample_batch(flow)]
     signatures = [_log_prob(flow)]
     if len(flow.event_shape) == 3:
         signatures.append(_log_prob_uint8(flow))
@@ -114,6 +124,26 @@ def _log_prob_uint8(flow: ServedFlow) -> Signature:
 
     inputs = _row_inputs(flow, "image", flow.event_shape, tf.uint8)
     return Signature("log_prob_uint8", inputs, log_prob)
+
+
+def _latent_log_prob(flow: ServedLatentModel) -> Signature:
+    def latent_log_prob(x: tf.Tensor) -> Outputs:
+        x = checked_finite("x", checked_rows("x", x, flow.event_shape))
+        return _floored("latent_log_prob", flow.log_prob(x))
+
+    inputs = _row_inputs(flow, "x", flow.event_shape)
+    return Signature("latent_log_prob", inputs, latent_log_prob)
+
+
+def _elbo(flow: ServedLatentModel) -> Signature:
+    def elbo(x: tf.Tensor, seed: tf.Tensor) -> Outputs:
+        x = checked_finite("x", checked_rows("x", x, flow.event_shape))
+        seed = checked_same_rows("seed", checked_rows("seed", seed, [2]), "x", x)
+        return _floored("elbo", flow.elbo(x, seed))
+
+    inputs = _row_inputs(flow, "x", flow.event_shape)
+    inputs["seed"] = tf.TensorSpec([None, 2], tf.int32)
+    return Signature("elbo", inputs, elbo)
 
 
 def _encode(flow: ServedFlow) -> Signature:
@@ -250,15 +280,17 @@ def _checked_temperature(flow: ServedFlow, temperature: tf.Tensor) -> tf.Tensor:
 
 def _densities(flow: ServedFlow, log_prob: tf.Tensor) -> Outputs:
     """Log-densities that strict JSON can write, in nats and in bits per number."""
+    outputs = _floored("log_prob", log_prob)
+    bits_per_dim = -outputs["log_prob"] / (flow.event_size * math.log(2.0))
+    return {**outputs, "bits_per_dim": bits_per_dim}
+
+
+def _floored(name: str, log_prob: tf.Tensor) -> Outputs:
+    """Log-densities in nats that strict JSON can write."""
     floor = tf.constant(LOG_PROB_FLOOR, log_prob.dtype)
     is_finite = tf.math.is_finite(log_prob)
     log_prob = tf.maximum(tf.where(is_finite, log_prob, floor), floor)
-    bits_per_dim = -log_prob / (flow.event_size * math.log(2.0))
-    return {
-        "log_prob": log_prob,
-        "bits_per_dim": bits_per_dim,
-        "is_finite": is_finite,
-    }
+    return {name: log_prob, "is_finite": is_finite}
 
 
 def _rows(name: str, values: tf.Tensor) -> Outputs:

@@ -15,6 +15,7 @@ from tfp_flows.bijectors.base import clear_caches, nested_bijectors, nested_laye
 from tfp_flows.bijectors.conditioned import condition_shape
 from tfp_flows.bijectors.conditioning import condition_arguments
 from tfp_flows.training import sampling, serialization
+from tfp_flows.training.carried import CarriesScorer
 from tfp_flows.training.first_batch import first_batch
 from tfp_flows.training.likelihood import BitsPerDim, MeanNll, NegativeLogLikelihood
 from tfp_flows.training.nonfinite import (
@@ -22,6 +23,7 @@ from tfp_flows.training.nonfinite import (
     StopAtNonFinite,
     non_finite_rows,
 )
+from tfp_flows.training.precision import policy_of
 from tfp_flows.training.summary import summary_table
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -49,7 +51,7 @@ class AdoptedVariables(keras.Layer):
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class FlowModel(keras.Model):
+class FlowModel(CarriesScorer, keras.Model):
     """A Keras model whose prediction is the log-likelihood of a distribution.
 
     Keras sees every weight of the distribution: those of the Keras layers inside
@@ -101,13 +103,16 @@ class FlowModel(keras.Model):
                 "Argument `distribution` must have a static event shape of one tensor. "
                 f"Received: event shape {event_shape}"
             )
+        layers = nested_layers(distribution)
+        # `compile` scales the loss if the model's policy is `mixed_float16`.
+        kwargs.setdefault("dtype", policy_of(distribution))
         # Without autocasting, which would round the data under a mixed precision
         # policy before the flow sees it; the networks inside cast for themselves.
         super().__init__(autocast=False, **kwargs)
         self._distribution = distribution
-        self._flow_layers = nested_layers(distribution)
+        self._flow_layers = layers
         self._adopted = AdoptedVariables(
-            _raw_variables(distribution, self._flow_layers), name="adopted"
+            _raw_variables(distribution, layers), name="adopted"
         )
         self._likelihood = NegativeLogLikelihood()
         self._nll = MeanNll()
@@ -252,7 +257,9 @@ class FlowModel(keras.Model):
         """
         x, given = first_batch(data, condition, None)
         bijector = getattr(self._distribution, "bijector", None)
-        if bijector is None:
+        # A distribution around flows, such as `tff.Dequantized`, adapts its own.
+        adapt = getattr(self._distribution, "adapt", None)
+        if bijector is None and adapt is None:
             return
         x = tf.convert_to_tensor(x, dtype_hint=self._distribution.dtype)
         x = tf.cast(x, self._distribution.dtype)
@@ -262,7 +269,10 @@ class FlowModel(keras.Model):
                 "Argument `data` must be finite to initialize weights from it. "
                 f"Received: {non_finite_rows(x)}"
             )
-        paired.adapt(bijector, x, len(self.event_shape), given)
+        if adapt is not None:
+            adapt(x)
+        else:
+            paired.adapt(bijector, x, len(self.event_shape), given)
         clear_caches(_bijectors(self._distribution))
 
     def sample(
@@ -315,6 +325,7 @@ class FlowModel(keras.Model):
             "distribution": serialization.serialize(self._distribution),
             "name": self.name,
             "trainable": self.trainable,
+            **self.scorer_config(),
         }
 
     @classmethod
@@ -324,9 +335,11 @@ class FlowModel(keras.Model):
         """Builds the model that `get_config` described, with fresh weights."""
         config = dict(config)
         trainable = config.pop("trainable", True)
+        scorer = config.pop("anomaly_scorer", None)
         with keras.saving.custom_object_scope(custom_objects or {}):
             config["distribution"] = serialization.deserialize(config["distribution"])
-        model = cls(**config)
+            model = cls(**config)
+            model.restore_scorer(scorer)
         model.trainable = trainable
         return model
 

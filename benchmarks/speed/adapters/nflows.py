@@ -26,7 +26,7 @@ class Conditioner(torch.nn.Module):
         return self.net(x)
 
 
-def build(w):
+def flow(w):
     if w.kind == "glow":
         raise Unsupported
     first = torch.arange(w.features) >= w.kept
@@ -44,6 +44,10 @@ def build(w):
         else:
             part = AffineCouplingTransform(mask, net)
         parts.append(part)
-    flow = Flow(CompositeTransform(parts), StandardNormal([w.features]))
+    return Flow(CompositeTransform(parts), StandardNormal([w.features]))
+
+
+def build(w):
+    module = flow(w)
     x, many = batches(w)
-    return steps(flow, flow.log_prob, lambda: flow.sample(w.batch), x, many)
+    return steps(module, module.log_prob, lambda: module.sample(w.batch), x, many)

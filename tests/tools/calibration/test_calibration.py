@@ -104,6 +104,14 @@ def test_counts_and_expected_counts_add_up():
     assert sorted(np.round(expected * 11 / 300).astype(int)) == [2, 3, 3, 3]
 
 
+def test_bins_of_equally_many_ranks_where_there_are_some():
+    def bins(draws, n=1000):
+        ranks = np.zeros((n, 1), int)
+        return Calibration(ranks, draws, ("t",)).counts()[1].size
+
+    assert [bins(255), bins(99), bins(100), bins(255, n=100)] == [16, 20, 20, 4]
+
+
 def test_ranks_count_draws_below():
     samples = np.array([[[1.0]], [[2.0]], [[5.0]]])
     np.testing.assert_array_equal(ranks(samples, [[3.0]]), [[2]])

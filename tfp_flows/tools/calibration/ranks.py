@@ -45,21 +45,26 @@ class Calibration:
         """Counts ranks in bins of nearly equal numbers of ranks.
 
         Args:
-            bins: Number of bins; None for about one in `n / 25`, at most 20.
+            bins: Number of bins; None for at most 20 and at most `n / 25`, of equally
+                many ranks where `draws + 1` can be divided so.
 
         Returns:
             Counts `[d, bins]`, and the counts `[bins]` that are expected of an exact
             posterior.
         """
         n, d = self.ranks.shape
-        bins = max(2, min(20, n // 25)) if bins is None else bins
-        bins = min(bins, self.draws + 1)
+        bins = min(bins or self._default_bins(n), self.draws + 1)
         bin_of = np.arange(self.draws + 1) * bins // (self.draws + 1)
         expected = np.bincount(bin_of, minlength=bins) * n / (self.draws + 1)
         counted = [
             np.bincount(bin_of[self.ranks[:, k]], minlength=bins) for k in range(d)
         ]
         return np.stack(counted), expected
+
+    def _default_bins(self, n: int) -> int:
+        most = max(2, min(20, n // 25))
+        even = [b for b in range(most // 2, most + 1) if (self.draws + 1) % b == 0]
+        return max(even, default=most)
 
     def p_values(self, bins: int | None = None) -> np.ndarray:
         """Tests each value's ranks for uniformity by Pearson's chi-squared test.

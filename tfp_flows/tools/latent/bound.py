@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.tools.latent.arguments import check_shape
 from tfp_flows.tools.latent.chunks import ROWS
 from tfp_flows.tools.latent.model import LatentModel
 from tfp_flows.training.sampling import stateless_seed
@@ -34,7 +35,7 @@ def importance_weighted_bound(
         The bounds `[n]`.
 
     Raises:
-        ValueError: If `k` is not a positive integer.
+        ValueError: If `k` is not a positive integer, or `x` has the wrong shape.
 
     Reference:
         Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders, 2015,
@@ -42,8 +43,9 @@ def importance_weighted_bound(
     """
     if not isinstance(k, int) or k < 1:
         raise ValueError(f"Argument `k` must be a positive integer. Received: k={k!r}")
+    check_shape("x", x, model.event_shape)
 
-    @tf.function
+    @tf.function(autograph=False)
     def log_weights(part: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
         return model.terms(part, draw, training=False)["elbo"]
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flows.tools.latent.arguments import check_shape
 from tfp_flows.training.likelihood import NegativeLogLikelihood
 
 
@@ -20,6 +21,7 @@ class Reconstruction(keras.Model):
     def __init__(self, latent_flow: Any) -> None:
         """Looks at the networks of `latent_flow`, whose flow stays out of it."""
         super().__init__(autocast=False)
+        self.event_shape = latent_flow.event_shape
         self.encoder, self.decoder = latent_flow.encoder, latent_flow.decoder
         self.likelihood = latent_flow.likelihood
         self.normalizer = latent_flow.normalizer
@@ -29,6 +31,7 @@ class Reconstruction(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
         """Returns `log p(x | d(z))` in nats, one value for each image."""
+        check_shape("x", inputs, self.event_shape)
         x = tf.cast(inputs, tf.float32)
         z = tf.cast(self.encoder(x, training=training), tf.float32)
         z = self._noise(self.normalizer(z, training=training), training=training)

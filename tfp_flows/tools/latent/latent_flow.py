@@ -12,21 +12,18 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.architectures.real_nvp import real_nvp
-from tfp_flows.bijectors.conditioned import condition_shape
+from tfp_flows.tools.latent.arguments import checked_prior
 from tfp_flows.tools.latent.chunks import in_chunks
 from tfp_flows.tools.latent.first_stage import Reconstruction
 from tfp_flows.tools.latent.likelihood import PixelLikelihood
-from tfp_flows.tools.latent.model import (
-    LatentModel,
-    checked_latent_distribution,
-    noise_like,
-    require_finite,
-)
+from tfp_flows.tools.latent.model import LatentModel, with_stop
+from tfp_flows.tools.latent.noise import noise_like
 from tfp_flows.training import serialization
 
 tfd = tfp.distributions
 
 TRAININGS = ("joint", "two-stage")
+ONE_STAGE_ONLY = ("sample_weight", "class_weight", "validation_split")
 _DATASET_BATCH = 128
 
 
@@ -37,13 +34,13 @@ class LatentFlow(LatentModel):
     With encoder e, decoder d, a flow f and fixed noise of size sigma,
 
         z = e(x) + sigma eps,   eps ~ Normal(0, I),
-        loss = -log p(x | d(z)) - log p_f(z) - H,   H = D/2 log(2 pi e sigma^2)  [nats]
+        loss = -log p(x | d(z)) - log p_f(z) + log Normal(z; e(x), sigma)  [nats]
 
-    The last term is a constant, the entropy of the noise. Without noise the joint
-    loss has no lower bound: the encoder can pull all latents to one point, where
-    their density grows for ever. With it, the mean of `-log p_f(z)` is at least H,
-    and the loss is that of a VAE with a posterior of fixed width: its mean is an
-    upper bound of `-log p(x)`.
+    The mean of the last term is a constant: minus the entropy of the noise,
+    `H = D/2 log(2 pi e sigma^2)`. Without noise the joint loss has no lower bound:
+    the encoder can pull all latents to one point, where their density grows for
+    ever. With it, the mean of `-log p_f(z)` is at least H, and the loss is that of a
+    VAE with a posterior of fixed width: its mean is an upper bound of `-log p(x)`.
 
     * `training="joint"` minimizes that loss in all weights.
     * `training="two-stage"` first trains the autoencoder on `-log p(x | d(z))` alone,
@@ -91,7 +88,7 @@ class LatentFlow(LatentModel):
             event_shape: `(height, width, channels)` of an image; height and width
                 must be divisible by 4 unless both networks are given.
             latent_dim: Number D of latents, at least 2.
-            flow: Distribution of latents, any `tfd.TransformedDistribution` of
+            flow: Distribution of latents, such as a `tfd.TransformedDistribution` of
                 vectors of D values; None for four affine couplings with flips.
             training: `"joint"` or `"two-stage"`.
             noise: Size sigma of the noise on the latents, positive.
@@ -127,7 +124,7 @@ class LatentFlow(LatentModel):
         super().__init__(
             event_shape,
             latent_dim,
-            _checked_flow(flow, latent_dim),
+            checked_prior("flow", flow, latent_dim),
             latent_dim,
             channels=channels,
             encoder=encoder,
@@ -144,7 +141,7 @@ class LatentFlow(LatentModel):
             self.normalizer.build((None, latent_dim))
 
     @property
-    def flow(self) -> tfd.TransformedDistribution:
+    def flow(self) -> tfd.Distribution:
         """The distribution of the latents."""
         return self.prior
 
@@ -184,7 +181,7 @@ class LatentFlow(LatentModel):
             flow_epochs: In two stages, epochs of the second; None for `epochs`.
             **kwargs: All other arguments of `keras.Model.fit`. In two stages the
                 second takes `batch_size`, `callbacks`, `verbose` and
-                `validation_data` of them.
+                `validation_data` of them, and those in `ONE_STAGE_ONLY` are refused.
 
         Returns:
             Keras's history. In two stages it holds `reconstruction_nll` of the first
@@ -192,7 +189,8 @@ class LatentFlow(LatentModel):
 
         Raises:
             FloatingPointError: If the loss is not finite.
-            ValueError: If `flow_epochs` is given for joint training.
+            ValueError: If `flow_epochs` is given for joint training, or in two stages
+                an argument that only one of them could take.
         """
         if self.training_mode == "two-stage":
             return self._fit_in_two_stages(x, flow_epochs, kwargs)
@@ -206,6 +204,11 @@ class LatentFlow(LatentModel):
     def _fit_in_two_stages(
         self, x: Any, flow_epochs: int | None, kwargs: dict[str, Any]
     ) -> keras.callbacks.History:
+        if refused := [k for k in ONE_STAGE_ONLY if kwargs.get(k) is not None]:
+            raise ValueError(
+                f"Argument `{refused[0]}` must not be given for two-stage training."
+                f" Received: {refused[0]}={kwargs[refused[0]]!r}"
+            )
         if isinstance(x, tf.data.Dataset):
             if int(x.cardinality()) == tf.data.INFINITE_CARDINALITY:
                 raise ValueError(
@@ -215,15 +218,15 @@ class LatentFlow(LatentModel):
             kwargs.setdefault("shuffle", False)
         first = Reconstruction(self)
         first.compile(optimizer=self._fresh_optimizer())
-        before = first.fit(x, **kwargs)
-        require_finite(before, "loss")
+        callbacks = kwargs.pop("callbacks", None)
+        before = first.fit(x, callbacks=with_stop(callbacks), **kwargs)
         self._standardize(x)
-        passed = {k: kwargs[k] for k in ("callbacks", "verbose") if k in kwargs}
+        passed = {"callbacks": callbacks, "verbose": kwargs.get("verbose", "auto")}
         rows = kwargs.get("batch_size") or _DATASET_BATCH
         if kwargs.get("validation_data") is not None:
-            passed["validation_data"] = self._noisy(kwargs["validation_data"], rows)
+            held_out = kwargs["validation_data"]
+            passed["validation_data"] = self._noisy(held_out, rows, fresh=False)
         self.prior_model.compile(optimizer=self._fresh_optimizer())
-        self.prior_model.adapt(self._noisy(x, rows))
         after = self.prior_model.fit(
             self._noisy(x, rows),
             epochs=flow_epochs or kwargs.get("epochs", 1),
@@ -250,15 +253,21 @@ class LatentFlow(LatentModel):
         self.normalizer.moving_mean.assign(z.mean(axis=0))
         self.normalizer.moving_variance.assign(z.var(axis=0))
 
-    def _noisy(self, x: Any, rows: int) -> tf.data.Dataset:
-        """Frozen latents with fresh noise in every epoch."""
+    def _noisy(self, x: Any, rows: int, fresh: bool = True) -> tf.data.Dataset:
+        """Frozen latents with noise; new noise and a new order in every epoch."""
         z = np.concatenate([in_chunks(self.latents, part) for part in _parts(x)])
+        seed = int(self._seeds.next()[0]) if fresh else 0
+        dataset = tf.data.Dataset.from_tensor_slices(z)
+        if fresh:
+            dataset = dataset.shuffle(len(z), seed=seed)
+        seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=fresh)
 
-        def noisy(batch: tf.Tensor) -> tf.Tensor:
-            return batch + self.noise * tf.random.normal(tf.shape(batch))
+        def noisy(batch: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+            pair = tf.cast(tf.stack([number, 0]), tf.int32)
+            return batch + self.noise * noise_like(batch, pair)
 
-        dataset = tf.data.Dataset.from_tensor_slices(z).shuffle(len(z)).batch(rows)
-        return dataset.map(noisy, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        batches = tf.data.Dataset.zip(dataset.batch(rows), seeds)
+        return batches.map(noisy, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, without weights."""
@@ -268,17 +277,6 @@ class LatentFlow(LatentModel):
             "training": self.training_mode,
             "noise": self.noise,
         }
-
-
-def _checked_flow(flow: Any, latent_dim: int) -> tfd.Distribution:
-    checked_latent_distribution("flow", flow, latent_dim)
-    bijector = getattr(flow, "bijector", None)
-    if bijector is None or condition_shape(bijector) is not None:
-        raise ValueError(
-            "Argument `flow` must be a transformed distribution that takes no "
-            f"condition. Received: {flow}"
-        )
-    return flow
 
 
 def _parts(x: Any) -> Any:

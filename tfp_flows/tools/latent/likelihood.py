@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-tfb, tfd = tfp.bijectors, tfp.distributions
+tfd = tfp.distributions
 
 KINDS = ("gaussian", "logistic")
 
@@ -51,6 +51,9 @@ class PixelLikelihood(keras.Layer):
             scale: Width s to start from, as a share of `levels`.
             learned: Whether the width is trained.
             **kwargs: Passed on to `keras.Layer`.
+
+        Raises:
+            ValueError: If `kind` is unknown, or `levels` or `scale` not positive.
         """
         super().__init__(autocast=False, **kwargs)
         if kind not in KINDS:
@@ -76,10 +79,8 @@ class PixelLikelihood(keras.Layer):
         if self.kind == "gaussian":
             log_prob = tfd.Normal(center, scale).log_prob(x)
         else:
-            # Rounded up after a shift: the cell [v, v + 1) has the whole value v.
-            cells = tfb.Shift(tf.constant(-1.0, scale.dtype))(
-                tfd.Logistic(center, scale)
-            )
+            # TFP rounds up; one to the left, the cell [v, v + 1) has the value v.
+            cells = tfd.Logistic(center - 1.0, scale)
             pixels = tfd.QuantizedDistribution(cells, low=0, high=self.levels - 1)
             log_prob = pixels.log_prob(tf.floor(x))
         return tf.reduce_sum(log_prob, axis=list(range(1, log_prob.shape.rank)))

@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.architectures.assembly import checked_shape
+from tfp_flows.tools.latent.arguments import check_network, check_shape
 from tfp_flows.tools.latent.chunks import in_chunks
 from tfp_flows.tools.latent.likelihood import PixelLikelihood
 from tfp_flows.tools.latent.networks import conv_decoder, conv_encoder
@@ -17,7 +19,8 @@ from tfp_flows.training import serialization
 from tfp_flows.training.first_batch import first_batch
 from tfp_flows.training.likelihood import NegativeLogLikelihood
 from tfp_flows.training.model import FlowModel
-from tfp_flows.training.sampling import sample, stateless_seed
+from tfp_flows.training.nonfinite import StopAtNonFinite
+from tfp_flows.training.sampling import sample
 
 tfd = tfp.distributions
 
@@ -54,7 +57,7 @@ class LatentModel(keras.Model):
     ) -> None:
         """Builds or takes the networks and adopts every weight of the prior."""
         super().__init__(autocast=False, **kwargs)
-        self.event_shape = tuple(event_shape)
+        self.event_shape = checked_shape(event_shape, least=1)
         self.latent_dim = latent_dim
         self.prior_model = FlowModel(prior)
         if encoder is None:
@@ -62,8 +65,8 @@ class LatentModel(keras.Model):
         if decoder is None:
             decoder = conv_decoder(event_shape, latent_dim, channels)
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        _check_network("encoder", encoder, self.event_shape, (encoder_outputs,))
-        _check_network("decoder", decoder, (latent_dim,), self.event_shape)
+        check_network("encoder", encoder, self.event_shape, (encoder_outputs,))
+        check_network("decoder", decoder, (latent_dim,), self.event_shape)
         self._seeds = keras.random.SeedGenerator()
         self._loss = NegativeLogLikelihood()
         names = ("elbo", "reconstruction_nll", "latent_nll")
@@ -79,7 +82,7 @@ class LatentModel(keras.Model):
         raise NotImplementedError
 
     def latents(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns the latents of images without noise."""
+        """Returns the latents of float images without noise."""
         raise NotImplementedError
 
     # Images and latents.
@@ -96,12 +99,7 @@ class LatentModel(keras.Model):
 
     def decode(self, z: Any) -> tf.Tensor:
         """Returns the mean images of latents: pixel values in `[0, levels)`."""
-        shape = tf.TensorShape(np.shape(z) if not tf.is_tensor(z) else z.shape)
-        if not shape.is_compatible_with((None, self.latent_dim)):
-            raise ValueError(
-                f"Argument `z` must have shape [n, {self.latent_dim}]. "
-                f"Received: z of shape {shape}"
-            )
+        check_shape("z", z, (self.latent_dim,))
         return in_chunks(self._picture, z)
 
     def reconstruct(self, x: Any) -> tf.Tensor:
@@ -131,14 +129,33 @@ class LatentModel(keras.Model):
         return self.decode(sample(self.prior, n, seed, temperature))
 
     def elbo(self, x: Any, seed: Any = 0) -> tf.Tensor:
-        """Returns one draw of the bound on `log p(x)` for each image, in nats."""
+        """Returns one draw of the bound on `log p(x)` for each image, in nats.
+
+        Args:
+            x: Images `[n, *event_shape]`.
+            seed: An integer or a pair of integers. Images are taken a few hundred at a
+                time, each time with the same noise.
+
+        Returns:
+            The bounds `[n]`; see `importance_weighted_bound` for tighter ones.
+        """
         self._check_images(x)
         return in_chunks(lambda part: self.terms(part, seed)["elbo"], x)
 
     def terms(
         self, x: tf.Tensor, seed: Any, training: bool | None = None
     ) -> dict[str, tf.Tensor]:
-        """Returns the bound and its parts for each image, in nats."""
+        """Returns the bound and its parts for each image, in nats.
+
+        Args:
+            x: Float images `[n, *event_shape]`.
+            seed: An integer, a pair of integers, or a tensor `[n, 2]` of pairs, which
+                makes what an image gets independent of the other images.
+            training: Whether the networks are being trained.
+
+        Returns:
+            `elbo`, `reconstruction_nll` and `latent_nll`, each `[n]`.
+        """
         z, log_q = self.posterior(x, seed, training)
         output = self.decoder(z, training=training)
         log_likelihood = self.likelihood.log_prob(x, output)
@@ -153,12 +170,7 @@ class LatentModel(keras.Model):
         return self.likelihood.picture(self.decoder(z, training=False))
 
     def _check_images(self, x: Any) -> None:
-        shape = tf.TensorShape(np.shape(x) if not tf.is_tensor(x) else x.shape)
-        if not shape.is_compatible_with((None, *self.event_shape)):
-            words = ", ".join(map(str, ("n", *self.event_shape)))
-            raise ValueError(
-                f"Argument `x` must have shape [{words}]. Received: x of shape {shape}"
-            )
+        check_shape("x", x, self.event_shape)
 
     # Training, as Keras asks for it.
 
@@ -210,9 +222,8 @@ class LatentModel(keras.Model):
             # Keras forgets weights where there is no target.
             y = np.zeros(len(kwargs["sample_weight"]), "float32")
         kwargs.setdefault("shuffle", not isinstance(x, tf.data.Dataset))
-        history = super().fit(x, y, **kwargs)
-        require_finite(history, "loss")
-        return history
+        callbacks = with_stop(kwargs.pop("callbacks", None))
+        return super().fit(x, y, callbacks=callbacks, **kwargs)
 
     def adapt(self, x: Any) -> None:
         """Initializes what the prior draws from data, such as `ActNorm`, once.
@@ -258,54 +269,11 @@ class LatentModel(keras.Model):
         return cls(**config)
 
 
-def checked_latent_distribution(
-    name: str, distribution: Any, latent_dim: int
-) -> tfd.Distribution:
-    """Returns `distribution` if it is one of vectors of `latent_dim` values."""
-    if not isinstance(distribution, tfd.Distribution) or (
-        tuple(distribution.event_shape) != (latent_dim,)
-    ):
-        shape = getattr(distribution, "event_shape", None)
-        what = distribution if shape is None else f"event shape {shape}"
-        raise ValueError(
-            f"Argument `{name}` must be a TFP distribution of vectors of "
-            f"`latent_dim={latent_dim}` values, such as `tff.real_nvp(({latent_dim},))`"
-            f". Received: {what}"
-        )
-    return distribution
-
-
-def noise_like(mean: tf.Tensor, seed: Any) -> tf.Tensor:
-    """Draws standard normal values of the shape of `mean`."""
-    return tf.random.stateless_normal(
-        tf.shape(mean), stateless_seed(seed), dtype=mean.dtype
-    )
-
-
-def require_finite(history: keras.callbacks.History, name: str) -> None:
-    """Raises `FloatingPointError` if a figure was not finite in some epoch."""
-    values = history.history.get(name, [])
-    wrong = np.flatnonzero(~np.isfinite(values))
-    if len(wrong):
-        raise FloatingPointError(
-            f"The {name} is not finite in epoch {wrong[0] + 1}: try a smaller learning "
-            "rate, or `clipnorm` in the optimizer."
-        )
-
-
-def _check_network(
-    name: str, network: Any, taken: tuple[int, ...], made: tuple[int, ...]
-) -> None:
-    if not isinstance(network, keras.Layer):
-        raise TypeError(
-            f"Argument `{name}` must be a Keras layer or model. "
-            f"Received: {network!r} of type {type(network).__name__}"
-        )
-    if not network.built:
-        network.build((None, *taken))
-    shape = network.compute_output_shape((None, *taken))
-    if tuple(shape) != (None, *made):
-        raise ValueError(
-            f"Argument `{name}` must turn [n, {', '.join(map(str, taken))}] into "
-            f"[n, {', '.join(map(str, made))}]. Received: outputs of shape {shape}"
-        )
+def with_stop(callbacks: Any) -> Any:
+    """Returns callbacks of `fit`, and one that stops at a loss that is not finite."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    if callbacks is None:
+        callbacks = []
+    listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    return [*listed, StopAtNonFinite()]

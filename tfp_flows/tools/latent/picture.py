@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from tfp_flows.training.sample_grid import picture_grid
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def latent_figure(
@@ -32,6 +34,9 @@ def latent_figure(
     Returns:
         A `matplotlib.figure.Figure`, to be saved by its `savefig`.
     """
+    # Only pictures need matplotlib, which takes its time to import.
+    from matplotlib.figure import Figure
+
     shown = np.asarray(images[:columns], np.float32)
     samples = model.sample(sample_rows * columns, seed, temperature)
     panels = {

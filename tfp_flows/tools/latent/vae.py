@@ -12,12 +12,13 @@ import tensorflow_probability as tfp
 from tfp_flows.architectures.assembly import standard_normal
 from tfp_flows.bijectors import paired
 from tfp_flows.bijectors.conditioned import condition_shape
-from tfp_flows.tools.latent.likelihood import PixelLikelihood
-from tfp_flows.tools.latent.model import (
-    LatentModel,
+from tfp_flows.tools.latent.arguments import (
     checked_latent_distribution,
-    noise_like,
+    checked_prior,
 )
+from tfp_flows.tools.latent.likelihood import PixelLikelihood
+from tfp_flows.tools.latent.model import LatentModel
+from tfp_flows.tools.latent.noise import noise_like
 from tfp_flows.training import serialization
 from tfp_flows.training.model import FlowModel
 
@@ -103,7 +104,7 @@ class LatentVAE(LatentModel):
         super().__init__(
             event_shape,
             latent_dim,
-            checked_latent_distribution("prior", prior, latent_dim),
+            checked_prior("prior", prior, latent_dim),
             2 * latent_dim + features,
             channels=channels,
             encoder=encoder,
@@ -159,9 +160,10 @@ def _features(posterior: Any, latent_dim: int) -> int:
     checked_latent_distribution("posterior", posterior, latent_dim)
     bijector = getattr(posterior, "bijector", None)
     shape = () if bijector is None else condition_shape(bijector) or (0,)
-    if len(shape) != 1:
+    if len(shape) != 1 or posterior.distribution.trainable_variables:
         raise ValueError(
-            "Argument `posterior` must be a transformed distribution whose condition, "
-            f"if it takes one, is a vector. Received: {posterior}"
+            "Argument `posterior` must be a transformed distribution of a base without "
+            "weights, whose condition, if it takes one, is a vector. "
+            f"Received: {posterior}"
         )
     return shape[0]

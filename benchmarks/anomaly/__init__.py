@@ -1,0 +1,1 @@
+"""Which scorer of a Fashion-MNIST flow finds which anomalies."""

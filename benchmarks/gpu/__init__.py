@@ -1,0 +1,1 @@
+"""Training steps on a GPU: this package beside the PyTorch flows, on the same card."""

@@ -1,0 +1,1 @@
+"""Latent flows on Fashion-MNIST: bounds, and samples judged by a classifier."""

@@ -1,0 +1,111 @@
+"""Averaged weights: what Keras averages is what is evaluated and exported."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfp_flows as tff
+
+X = np.random.default_rng(0).normal(size=(256, 2)).astype("float32") * 2.0 + 1.0
+
+
+def model_with(optimizer, **compiling):
+    keras.utils.set_random_seed(0)
+    model = tff.FlowModel(tff.real_nvp((2,), couplings=2, hidden_units=(8,)))
+    model.compile(optimizer=optimizer, **compiling)
+    model.adapt(X)
+    return model
+
+
+def values(model):
+    return [np.array(weight) for weight in model.trainable_weights]
+
+
+def nll(model):
+    return model.evaluate(X, verbose=0, return_dict=True)["nll"]
+
+
+class Watch(keras.callbacks.Callback):
+    """Averages by the formula what the weights are after each step."""
+
+    def __init__(self, momentum):
+        super().__init__()
+        self.momentum, self.average, self.raw = momentum, None, None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.raw = values(self.model)
+        old = self.raw if self.average is None else self.average
+        m = self.momentum
+        self.average = [m * a + (1 - m) * b for a, b in zip(old, self.raw, strict=True)]
+
+    def on_epoch_end(self, epoch, logs=None):
+        for now, raw in zip(values(self.model), self.raw, strict=True):
+            np.testing.assert_array_equal(now, raw)
+
+
+def test_validation_and_the_end_of_fit_use_the_averages():
+    model = model_with(tff.optimizer(0.05, ema=0.9))
+    watch = Watch(0.9)
+    history = model.fit(
+        X, validation_data=X, batch_size=64, epochs=3, shuffle=False, verbose=0,
+        callbacks=[tff.AveragedWeights(), watch],
+    ).history  # fmt: skip
+    for weight, average in zip(values(model), watch.average, strict=True):
+        np.testing.assert_allclose(weight, average, rtol=1e-4, atol=1e-6)
+    assert history["val_nll"][-1] == pytest.approx(nll(model), rel=1e-6)
+
+
+def test_a_block_puts_the_averages_in_and_the_weights_back(tmp_path):
+    model = model_with(tff.optimizer(0.05, ema=0.9))
+    seen = {}
+
+    class InTheMiddle(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            before = values(model)
+            held = tf.constant(X[:4])
+            raw = model.distribution.log_prob(held)
+            with tff.averaged_weights(model):
+                seen["average"] = model.distribution.log_prob(held)
+                tff.save_distribution(model.distribution, tmp_path / "ema.keras")
+            np.testing.assert_array_equal(raw, model.distribution.log_prob(held))
+            for a, b in zip(before, values(model), strict=True):
+                np.testing.assert_array_equal(a, b)
+            assert np.abs(raw - seen["average"]).max() > 1e-4
+
+    model.fit(X, batch_size=64, verbose=0, callbacks=[InTheMiddle()])
+    loaded = tff.load_distribution(tmp_path / "ema.keras")
+    np.testing.assert_array_equal(loaded.log_prob(X[:4]), seen["average"])
+    # One epoch: the averages in the middle were those of the end.
+    np.testing.assert_allclose(
+        model.distribution.log_prob(X[:4]), seen["average"], rtol=1e-6
+    )
+
+
+def test_before_the_first_step_the_weights_are_their_own_average():
+    model = model_with(tff.optimizer(0.05, ema=0.9))
+    before = nll(model)
+    for build in (False, True):
+        if build:
+            model.optimizer.build(model.trainable_variables)
+        with tff.averaged_weights(model):
+            assert nll(model) == before
+
+
+def test_the_loss_scaling_optimizer_averages_too():
+    with tff.network_precision("mixed_float16"):
+        model = model_with(tff.optimizer(0.05, ema=0.9))
+    assert type(model.optimizer).__name__ == "LossScaleOptimizer"
+    history = model.fit(
+        X, validation_data=X, batch_size=64, verbose=0,
+        callbacks=[tff.AveragedWeights()],
+    ).history  # fmt: skip
+    assert history["val_nll"][-1] == pytest.approx(nll(model), rel=1e-5)
+
+
+def test_an_optimizer_without_averages_is_refused():
+    model = model_with(keras.optimizers.Adam())
+    with pytest.raises(ValueError, match="averages its weights"):
+        model.fit(X, verbose=0, callbacks=[tff.AveragedWeights()])
+    with pytest.raises(ValueError, match="averages its weights"):
+        tff.averaged_weights(model).__enter__()

@@ -1,0 +1,182 @@
+"""`tf.distribute`: replicas and workers train what one device trains."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfp_flows as tff
+
+X = (
+    np.random.default_rng(0).normal(size=(96, 2)) @ [[1.5, 1.0], [0.0, 0.3]] + 3.0
+).astype("float32")
+WORKER = Path(__file__).with_name("multi_worker.py")
+
+
+def mirrored():
+    if len(tf.config.list_logical_devices("CPU")) < 2:
+        pytest.skip("needs two virtual CPUs, which conftest.py makes")
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def model_under(strategy, **arguments):
+    with strategy.scope():
+        keras.utils.set_random_seed(0)
+        flow = tff.glow((2,), steps=2, hidden_units=(8,), **arguments)
+        model = tff.FlowModel(flow)
+        model.compile(optimizer=tff.optimizer(0.01, clip_norm=50.0, ema=0.9))
+    return model
+
+
+def replicas(model, strategy):
+    """The weights on each replica."""
+    return [
+        [np.array(part) for part in strategy.experimental_local_results(v._value)]
+        for v in model.weights
+    ]
+
+
+def fitted(strategy, fit=None, **arguments):
+    model = model_under(strategy, **arguments)
+    batches = tf.data.Dataset.from_tensor_slices(X).batch(32)
+    if fit is None:
+        averages = [tff.AveragedWeights()]
+        history = model.fit(
+            batches, validation_data=batches, epochs=2, verbose=0, callbacks=averages
+        )
+    else:
+        history = fit(model, batches, validation_data=batches, epochs=2)
+    return model, history.history
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """What one device makes of it."""
+    return fitted(tf.distribute.get_strategy())
+
+
+def check_equal(model, history, alone):
+    for name in ("loss", "nll", "bits_per_dim", "val_nll"):
+        np.testing.assert_allclose(history[name], alone[1][name], rtol=1e-4)
+    for a, b in zip(model.get_weights(), alone[0].get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["unrolled", "loop", "reversible"])
+def test_two_replicas_equal_one_device(mode, alone):
+    strategy = mirrored()
+    model, history = fitted(strategy, mode=mode)
+    check_equal(model, history, alone)
+    for parts in replicas(model, strategy):
+        assert len(parts) == 2
+        np.testing.assert_array_equal(parts[0], parts[1])
+
+
+def test_actnorm_is_initialized_once_and_equal_on_all_replicas():
+    strategy = mirrored()
+    model = model_under(strategy)
+    assert not model.is_adapted
+    model.adapt(X)
+    latents = model.distribution.bijector.inverse(X)
+    np.testing.assert_allclose(np.mean(latents, axis=0), 0.0, atol=1e-4)
+    before = [np.array(w) for w in model.weights]
+    model.optimizer.learning_rate = 0.0
+    model.fit(X, batch_size=32, verbose=0)
+    for parts, value in zip(replicas(model, strategy), before, strict=True):
+        for part in parts:
+            np.testing.assert_array_equal(part, value)
+
+
+def test_the_written_out_loop_does_what_fit_does(alone):
+    def fit(model, data, **arguments):
+        averages = [tff.AveragedWeights()]
+        return tff.fit_distributed(model, data, callbacks=averages, **arguments)
+
+    strategy = mirrored()
+    model, history = fitted(strategy, fit)
+    check_equal(model, history, alone)
+    assert len(history["nll"]) == 2
+
+
+def test_wrong_arguments_are_named():
+    model = tff.FlowModel(tff.nice((2,), couplings=2, hidden_units=(4,)))
+    with pytest.raises(ValueError, match="`model` must be a compiled"):
+        tff.fit_distributed(model, tf.data.Dataset.from_tensors(X))
+    model.compile(optimizer="adam")
+    with pytest.raises(ValueError, match="`data` must be a `tf.data.Dataset`"):
+        tff.fit_distributed(model, X)
+
+
+def free_ports(n):
+    sockets = [socket.socket() for _ in range(n)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def start_worker(folder, cluster=None, index=0):
+    folder.mkdir()
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+    if cluster:
+        task = {"type": "worker", "index": index}
+        environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
+    return subprocess.Popen(
+        [sys.executable, str(WORKER), str(folder)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process):
+    try:
+        _, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors[-3000:]
+
+
+def results(folder):
+    with np.load(folder / "weights.npz") as arrays:
+        weights = [arrays[name] for name in arrays]
+    return weights, json.loads((folder / "history.json").read_text())
+
+
+def test_two_processes_over_loopback_equal_one(tmp_path):
+    """`MultiWorkerMirroredStrategy`, two workers that begin with other weights."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    folders = [tmp_path / "chief", tmp_path / "other"]
+    workers = [start_worker(f, cluster, i) for i, f in enumerate(folders)]
+    try:
+        for worker in workers:
+            finished(worker)
+    finally:
+        for worker in workers:
+            worker.kill()
+    finished(start_worker(tmp_path / "alone"))
+
+    (chief, history), (other, other_history) = map(results, folders)
+    for a, b in zip(chief, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert history == other_history
+    weights, alone = results(tmp_path / "alone")
+    assert set(history) == set(alone)
+    for name, values in alone.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-4, err_msg=name)
+    for a, b in zip(chief, weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    written = [[p.name for p in (f / "backup").glob("*")] for f in folders]
+    assert written == [["epoch-00000002.npz"], []]

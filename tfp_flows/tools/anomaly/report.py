@@ -1,0 +1,189 @@
+"""`detection_report`: how well scores tell anomalies from normal rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A figure with a bootstrap interval around it.
+
+    Attributes:
+        value: The figure on all rows.
+        low: Lower end of the interval.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """How well one scorer finds one kind of anomaly.
+
+    Attributes:
+        anomalies: Name of the anomalies.
+        scorer: Name of the scorer.
+        auroc: Area under the ROC curve: the probability that an anomaly has a larger
+            score than a normal row. A coin has 0.5, a scorer that is wrong way round
+            less.
+        aupr: Area under the precision-recall curve (average precision), with anomalies
+            as the positives. A coin has their share of all rows.
+        normal_count: Number of normal rows.
+        anomaly_count: Number of anomalies.
+    """
+
+    anomalies: str
+    scorer: str
+    auroc: Interval
+    aupr: Interval
+    normal_count: int
+    anomaly_count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionReport:
+    """What `detection_report` measured; `str(report)` is a table, rich prints it too.
+
+    Attributes:
+        rows: One entry for each scorer and kind of anomaly.
+        confidence: Probability of the intervals.
+        resamples: Number of bootstrap resamples.
+    """
+
+    rows: tuple[Detection, ...]
+    confidence: float
+    resamples: int
+
+    def best(self, anomalies: str) -> Detection:
+        """Returns the entry with the largest AUROC for a kind of anomaly."""
+        entries = [row for row in self.rows if row.anomalies == anomalies]
+        if not entries:
+            known = sorted({row.anomalies for row in self.rows})
+            raise ValueError(
+                f"Argument `anomalies` must be one of {known}. Received: {anomalies!r}"
+            )
+        return max(entries, key=lambda row: row.auroc.value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as plain lists, dictionaries and numbers, for JSON."""
+        return dataclasses.asdict(self)
+
+    def __rich__(self) -> Table:
+        table = Table(
+            title=f"Detection of anomalies, with {self.confidence:.0%} intervals",
+            title_justify="left",
+        )
+        for column in ("anomalies", "scorer", "AUROC", "AUPR", "rows"):
+            table.add_column(column, no_wrap=True)
+        before = None
+        for row in self.rows:
+            if before not in (None, row.anomalies):
+                table.add_section()
+            name = row.anomalies if row.anomalies != before else ""
+            counts = f"{row.normal_count} + {row.anomaly_count}"
+            # Rich takes a single bracket for markup.
+            figures = (str(f).replace("[", "\\[") for f in (row.auroc, row.aupr))
+            table.add_row(name, row.scorer, *figures, counts)
+            before = row.anomalies
+        return table
+
+    def __str__(self) -> str:
+        out = io.StringIO()
+        Console(file=out, width=120).print(self)
+        return out.getvalue()
+
+
+def detection_report(
+    normal: Mapping[str, Any],
+    anomalies: Mapping[str, Mapping[str, Any]],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 500,
+    seed: int = 0,
+) -> DetectionReport:
+    """Measures how well scores tell anomalies from normal rows.
+
+    Intervals are percentiles of the bootstrap, in which normal rows and anomalies are
+    drawn with replacement, each in their own number. All scorers see the same draws.
+
+    Args:
+        normal: Scores `[n]` of normal rows, by the name of the scorer.
+        anomalies: For each kind of anomaly, scores `[m]` by the name of the scorer.
+        confidence: Probability of the intervals.
+        resamples: Number of bootstrap resamples.
+        seed: Of the draws.
+
+    Returns:
+        The report.
+
+    Raises:
+        ValueError: If a kind of anomaly lacks a scorer, or scores are not finite.
+
+    Example:
+        >>> report = detection_report({"a": [0, 1]}, {"far": {"a": [2, 3]}})
+        >>> report.best("far").auroc.value
+        1.0
+    """
+    rows = []
+    for kind, scores in anomalies.items():
+        if set(scores) != set(normal):
+            raise ValueError(
+                f"Argument `anomalies` must have the scorers {sorted(normal)} for each "
+                f"kind. Received: {sorted(scores)} for {kind!r}"
+            )
+        for scorer in normal:
+            values = [np.asarray(s[scorer], np.float64) for s in (normal, scores)]
+            measure = _Bootstrap(*values, confidence, resamples, seed)
+            auroc = measure(roc_auc_score)
+            aupr = measure(average_precision_score)
+            rows.append(Detection(kind, scorer, auroc, aupr, *map(len, values)))
+    return DetectionReport(tuple(rows), confidence, resamples)
+
+
+class _Bootstrap:
+    """A figure of two sets of scores, and its percentiles over resamples."""
+
+    def __init__(
+        self,
+        normal: np.ndarray,
+        anomalies: np.ndarray,
+        confidence: float,
+        resamples: int,
+        seed: int,
+    ) -> None:
+        self._sizes = len(normal), len(anomalies)
+        self._scores = np.concatenate([normal, anomalies])
+        self._is_anomaly = np.repeat([0, 1], self._sizes)
+        self._ends = (1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0
+        self._resamples, self._seed = resamples, seed
+
+    def __call__(self, figure: Callable[..., float]) -> Interval:
+        generator = np.random.default_rng(self._seed)
+        # A resample is how often each row was drawn.
+        drawn = [
+            figure(self._is_anomaly, self._scores, sample_weight=weights)
+            for weights in (self._counts(generator) for _ in range(self._resamples))
+        ]
+        low, high = np.quantile(drawn, self._ends)
+        value = figure(self._is_anomaly, self._scores)
+        return Interval(float(value), float(low), float(high))
+
+    def _counts(self, generator: np.random.Generator) -> np.ndarray:
+        return np.concatenate(
+            [generator.multinomial(n, np.full(n, 1.0 / n)) for n in self._sizes]
+        )

@@ -1,0 +1,207 @@
+"""`fit_distributed`: training by several processes, in TensorFlow's own loop.
+
+Keras 3's `fit` stops in its first step under `tf.distribute`'s multi-worker strategy:
+it reduces scalar metrics along an axis that they do not have. Everything around that
+line works, so the loop is written out here as TensorFlow documents it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_flows.bijectors.base import clear_caches, nested_bijectors
+from tfp_flows.training.model import FlowModel
+
+
+def fit_distributed(
+    model: FlowModel,
+    data: tf.data.Dataset,
+    *,
+    epochs: int = 1,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    validation_data: tf.data.Dataset | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 0,
+) -> keras.callbacks.History:
+    """Trains a `FlowModel` under any `tf.distribute` strategy, several workers too.
+
+    Every worker runs the same program. Data-dependent weights are initialized once,
+    by the chief from the first whole batch, and sent to all, so that all replicas
+    start equal; gradients are summed over all replicas in every step, so that they
+    stay equal. The metrics are those of all examples on all workers.
+
+    Args:
+        model: A model that was made and compiled inside `strategy.scope()`.
+        data: Batches for all replicas together, the same dataset on every worker: a
+            batch of 64 on two workers is 32 examples each. It is split by examples.
+            Batches that all replicas share evenly give exactly the gradient of one
+            device.
+        epochs: Number of the last epoch.
+        initial_epoch: Number of epochs that are finished already.
+        steps_per_epoch: Batches an epoch, for endless data; the data then goes on
+            from one epoch to the next. None for one pass.
+        validation_data: Batches to evaluate after each epoch, or None.
+        callbacks: Keras callbacks, called on every worker. `tff.Backup` writes on
+            the chief alone; others that write should be given to the chief alone
+            (`is_chief(strategy)`).
+        verbose: 0, or 2 for a line an epoch.
+
+    Returns:
+        Keras's history.
+
+    Raises:
+        ValueError: If the model is not compiled, or `data` is no dataset.
+        FloatingPointError: If the loss is not finite on this worker.
+    """
+    _check(model, data)
+    strategy = model.distribute_strategy
+    adapt_once(model, data)
+    with strategy.scope():
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+    train = _Passes(model, model.train_step, data, steps_per_epoch)
+    test = None
+    if validation_data is not None:
+        test = _Passes(model, model.test_step, validation_data, None)
+    listed = keras.callbacks.CallbackList(
+        list(callbacks),
+        add_history=True,
+        add_progbar=bool(verbose),
+        verbose=verbose,
+        epochs=epochs,
+        steps=steps_per_epoch,
+        model=model,
+    )
+    model.stop_training = False
+    listed.on_train_begin()
+    logs: dict[str, float] = {}
+    for epoch in range(initial_epoch, epochs):
+        listed.on_epoch_begin(epoch)
+        logs = train.run(listed.on_train_batch_begin, listed.on_train_batch_end)
+        if test is not None:
+            listed.on_test_begin()
+            values = test.run(listed.on_test_batch_begin, listed.on_test_batch_end)
+            listed.on_test_end(values)
+            logs |= {f"val_{name}": value for name, value in values.items()}
+        listed.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
+    model.optimizer.finalize_variable_values(model.trainable_weights)
+    clear_caches(nested_bijectors(model.distribution))
+    listed.on_train_end(logs)
+    return model.history
+
+
+def adapt_once(model: FlowModel, data: tf.data.Dataset) -> None:
+    """Initializes data-dependent weights on the chief and gives all workers its own.
+
+    Args:
+        model: A model made inside `strategy.scope()`.
+        data: Batches; the first is taken.
+    """
+    if not model.is_adapted:
+        model.adapt(data)
+    send_weights(model)
+
+
+def send_weights(model: keras.Model) -> None:
+    """Gives the variables of a model on all replicas the values of the chief's first.
+
+    Args:
+        model: A model made inside `strategy.scope()`. Called on every worker.
+    """
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync == 1:
+        return
+    variables = model.variables
+
+    def first() -> list[tf.Tensor]:
+        context = tf.distribute.get_replica_context()
+        chosen = tf.equal(context.replica_id_in_sync_group, 0)
+        values = [tf.convert_to_tensor(v.value) for v in variables]
+        mine = [tf.where(chosen, value, tf.zeros_like(value)) for value in values]
+        # A sum in which all others are zero: the chief's bits.
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
+
+    sent = tf.function(lambda: strategy.run(first), autograph=False)()
+    for variable, value in zip(variables, sent, strict=True):
+        variable.assign(strategy.experimental_local_results(value)[0])
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files.
+
+    Args:
+        strategy: The strategy of the model.
+
+    Returns:
+        True on the chief, and wherever there is one process only.
+    """
+    return bool(strategy.extended.should_checkpoint)
+
+
+class _Passes:
+    """Runs a Keras step on all replicas, over the batches of an epoch."""
+
+    def __init__(
+        self,
+        model: FlowModel,
+        step: Callable,
+        data: tf.data.Dataset,
+        steps: int | None,
+    ) -> None:
+        strategy = model.distribute_strategy
+        options = tf.data.Options()
+        # By examples: there are no files to be shared out.
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.DATA
+        )
+        self._data = strategy.experimental_distribute_dataset(
+            data.with_options(options)
+        )
+        self._model, self._steps = model, steps
+        self._endless: Any = None
+
+        def on_all(batch: Any) -> None:
+            strategy.run(step, args=(batch,))
+
+        self._on_all = tf.function(on_all, reduce_retracing=True, autograph=False)
+
+    def run(self, begin: Callable, end: Callable) -> dict[str, float]:
+        """Runs one epoch and returns the metrics of all workers."""
+        model = self._model
+        model.reset_metrics()
+        try:
+            for step, batch in enumerate(self._batches()):
+                begin(step)
+                self._on_all(batch)
+                end(step, {})
+        except tf.errors.OpError as error:
+            model._guard.reraise(error)
+            raise
+        return {name: float(v) for name, v in model.get_metrics_result().items()}
+
+    def _batches(self) -> Any:
+        if self._steps is None:
+            return self._data
+        if self._endless is None:
+            self._endless = iter(self._data)
+        return (next(self._endless) for _ in range(self._steps))
+
+
+def _check(model: Any, data: Any) -> None:
+    if not isinstance(model, FlowModel) or not model.compiled:
+        raise ValueError(
+            "Argument `model` must be a compiled `tff.FlowModel`. "
+            f"Received: model={model!r}"
+        )
+    if not isinstance(data, tf.data.Dataset):
+        raise ValueError(
+            "Argument `data` must be a `tf.data.Dataset` of batches, which can be "
+            f"shared out among workers. Received: data of type {type(data).__name__}"
+        )

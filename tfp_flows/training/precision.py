@@ -1,0 +1,73 @@
+"""`network_precision`: networks in 16 bits, the flow around them in 32 or 64."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors.base import nested_bijectors, nested_layers
+from tfp_flows.bijectors.repeat import Repeat
+
+tfd = tfp.distributions
+
+MIXED = ("mixed_float16", "mixed_bfloat16")
+
+
+@contextlib.contextmanager
+def network_precision(policy: Any) -> Iterator[None]:
+    """Makes the networks built inside a block compute by a Keras dtype policy.
+
+    Under `"mixed_bfloat16"` or `"mixed_float16"` the networks multiply in 16 bits;
+    their weights, all of the flow's own arithmetic, log-dets and log-likelihoods stay
+    in float32. A layer keeps its policy, also through saving and loading. A
+    `FlowModel` around such a flow takes on its policy, so that `compile` scales the
+    loss under `mixed_float16` wherever it is called.
+
+    Args:
+        policy: Name of a Keras dtype policy, or a `keras.DTypePolicy`.
+
+    Example:
+        >>> import tfp_flows as tff
+        >>> with network_precision("mixed_bfloat16"):
+        ...     flow = tff.real_nvp((2,), couplings=2)
+        >>> flow.dtype
+        tf.float32
+    """
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous)
+
+
+def policy_of(distribution: tfd.Distribution) -> keras.DTypePolicy | None:
+    """Returns the mixed precision policy of a distribution's networks, or None.
+
+    Args:
+        distribution: A flow.
+
+    Returns:
+        The policy of the first network with 16-bit computations; float16, which
+        needs its loss scaled, before bfloat16.
+    """
+    policies = {
+        layer.dtype_policy.name: layer.dtype_policy
+        for top in _all_layers(distribution)
+        for layer in [top, *top._flatten_layers(include_self=False)]
+    }
+    return next((policies[name] for name in MIXED if name in policies), None)
+
+
+def _all_layers(module: tf.Module) -> list[keras.Layer]:
+    """Lists the layers of a flow, those of templates that `Repeat` hides included."""
+    found = nested_layers(module)
+    for part in nested_bijectors(module):
+        if isinstance(part, Repeat):
+            found += _all_layers(part.step)
+    return found
