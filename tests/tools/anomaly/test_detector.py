@@ -28,8 +28,8 @@ def tiny():
 
 
 CHECKS = {
-    getattr(check, "func", check).__name__: check
-    for _, check in estimator_checks_generator(tiny())
+    f"{index}-{getattr(check, 'func', check).__name__}": check
+    for index, (_, check) in enumerate(estimator_checks_generator(tiny()))
 }
 
 
