@@ -516,7 +516,7 @@ OTHERS = {
             tfd.Categorical(logits=var([0.1, 0.2], [0.3, 0.4])),
             [
                 normal(0.0, 1.0),
-                tfd.TransformedDistribution(normal(0.0, 2.0), tfb.Exp()),
+                tfd.TransformedDistribution(normal(0.0, 2.0), tfb.Sinh()),
             ],
         ),
         1,
