@@ -56,7 +56,7 @@ def test_equal_seeds_give_equal_bounds(linear):
 
 @pytest.mark.parametrize("k", [0, 1.5, True])
 def test_wrong_k_is_named(linear, k):
-    with pytest.raises(ValueError, match="`k` must be a positive integer"):
+    with pytest.raises(ValueError, match="`k` must be an integer of at least 1"):
         latent.importance_weighted_bound(linear.vae(), X, k=k)
 
 

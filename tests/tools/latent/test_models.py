@@ -171,11 +171,6 @@ def test_two_stages_lower_both_losses(build, images):
     z = model.encode(images).numpy()
     np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=1e-3)
     np.testing.assert_allclose(z.std(axis=0), 1.0, atol=0.05)
-    # The flow knows them better than the Gaussian that has their moments... or as
-    # well: four latents of a few images are close to one.
-    noisy = z + model.noise * np.random.default_rng(0).normal(size=z.shape)
-    gaussian = latent.fitted_gaussian(noisy).log_prob(noisy.astype("float32"))
-    assert np.mean(model.prior.log_prob(noisy)) > np.mean(gaussian) - 0.5
 
 
 def test_two_stages_repeat(build, images):

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.architectures.assembly import checked_count
 from tfp_flows.tools.latent.arguments import check_shape
 from tfp_flows.tools.latent.chunks import ROWS
 from tfp_flows.tools.latent.model import LatentModel
@@ -41,8 +42,7 @@ def importance_weighted_bound(
         Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders, 2015,
         arXiv:1509.00519.
     """
-    if not isinstance(k, int) or k < 1:
-        raise ValueError(f"Argument `k` must be a positive integer. Received: k={k!r}")
+    checked_count("k", k)
     check_shape("x", x, model.event_shape)
 
     @tf.function(autograph=False)
