@@ -4,7 +4,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
-COLOURS = ("#555555", "#0072B2", "#E69F00", "#009E73", "#CC79A7")
+COLOURS = ("dimgrey", "#0072B2", "#E69F00", "#009E73", "#CC79A7")
 
 
 def draw(report, bits: dict, sets: dict, path) -> None:

@@ -123,7 +123,7 @@ def picture(results, path: Path):
                 if "error" not in row
             }
             times = {k: v for k, v in times.items() if v[0] is not None}
-            colors = ["#0072B2" if ours else "#999999" for _, ours in times.values()]
+            colors = ["#0072B2" if ours else "darkgrey" for _, ours in times.values()]
             axis.barh(list(times), [t for t, _ in times.values()], color=colors)
             axis.invert_yaxis()
             axis.set(title=f"{workload} {what}", xlabel="ms")

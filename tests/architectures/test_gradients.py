@@ -34,7 +34,7 @@ ARCHITECTURES = {
 }
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 # Gradients in float16 need a scaled loss, as `FlowModel.compile` gives them.
-LOSS_SCALE = 1024.0
+LOSS_SCALE = 64.0
 
 
 def build(name, precision, condition_shape):

@@ -168,11 +168,12 @@ class Repeat(FlowBijector):
         self, direction: Callable, x: tf.Tensor, slices: list[tf.Tensor], condition: Any
     ) -> tuple[tf.Tensor, tf.Tensor, keras.StatelessScope]:
         """Runs the template with the weights of one copy."""
-        with keras.StatelessScope(
-            list(zip(self._template, slices, strict=True)),
-            collect_losses=True,
-            initialize_variables=False,
-        ) as scope:
+        scope = keras.StatelessScope(collect_losses=True, initialize_variables=False)
+        # Not through the constructor: under a mixed precision policy it would round
+        # the slices to 16 bits, and `_keep_state` would store them so.
+        for variable, value in zip(self._template, slices, strict=True):
+            scope.add_update((variable, value))
+        with scope:
             event_ndims = self.forward_min_event_ndims
             value, log_det = direction(self.step, x, event_ndims, condition)
         return value, log_det, scope

@@ -6,9 +6,15 @@ exact density of a flow `x = f(z)` Bayes' rule says
 
     log p(z | y) = log p(z) - |A f(z) - y|^2 / (2 sigma^2) + const,
 
-a density over latents with known gradient. `restore` climbs it to a likely image
-or draws images from it; both start from a rough image, whose latent the inverse
-of the flow gives.
+a density over latents with known gradient. `restore` climbs it to a likely image,
+from a rough one whose latent the inverse of the flow gives, or draws images from it.
+
+A draw must not start at the likeliest image: in many dimensions that is nothing
+like a typical one, and steps of any length that is accepted take long to leave it.
+So each draw has a latent `z0` and noise `e` of its own, and starts at the `z` that
+minimizes `|z - z0|^2 / 2 + |A f(z) - y - e|^2 / (2 sigma^2)`. Were `A f` linear and
+latents normal, that would be an exact draw already (Bardsley et al.: Randomize-
+then-optimize, 2014); Langevin steps then bring it to where the density is exact.
 """
 
 from __future__ import annotations
@@ -137,7 +143,7 @@ def restore(
         measured: The measurement y of the images that are wanted.
         rough: Images `[n, h, w, c]` to start from.
         method: `"optimize"` climbs `log p(z | y)` by Adam; `"langevin"` draws from it
-            by the Metropolis-adjusted Langevin algorithm, behind such a climb.
+            by the Metropolis-adjusted Langevin algorithm, from a random start.
         steps: Number of steps of each.
         sigma: Standard deviation of the measurement's noise.
         seed: Seed of the random steps.
@@ -159,16 +165,30 @@ def restore(
         )
     flow = flow_of(flow)
 
-    def log_posterior(z: tf.Tensor) -> tf.Tensor:
-        error = measure(flow.bijector.forward(z)) - measured
+    def log_likelihood(z: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        error = measure(flow.bijector.forward(z)) - y
         axes = list(range(1, error.shape.rank))
-        misfit = tf.reduce_sum(tf.square(error), axis=axes) / (2.0 * sigma**2)
-        return flow.distribution.log_prob(z) - misfit
+        return -tf.reduce_sum(tf.square(error), axis=axes) / (2.0 * sigma**2)
 
-    z = _climb(log_posterior, encode(flow, rough), steps)
-    if method == "langevin":
-        z = _langevin(log_posterior, z, steps, seed)
-    return decode(flow, z)
+    def log_posterior(z: tf.Tensor) -> tf.Tensor:
+        return flow.distribution.log_prob(z) + log_likelihood(z, measured)
+
+    if method == "optimize":
+        return decode(flow, _climb(log_posterior, encode(flow, rough), steps))
+    of_start, of_noise, of_steps = tf.unstack(
+        tf.random.experimental.stateless_split(stateless_seed(seed), 3)
+    )
+    start = flow.distribution.sample(len(rough), seed=of_start)
+    noise = tf.random.stateless_normal(
+        tf.shape(measured), of_noise, stddev=sigma, dtype=flow.dtype
+    )
+
+    def nearby(z: tf.Tensor) -> tf.Tensor:
+        away = tf.reduce_sum(tf.square(z - start), axis=-1) / 2.0
+        return log_likelihood(z, measured + noise) - away
+
+    z = _climb(nearby, start, steps)
+    return decode(flow, _langevin(log_posterior, z, steps, of_steps))
 
 
 def _climb(log_posterior: Callable, z: tf.Tensor, steps: int) -> tf.Tensor:
@@ -214,7 +234,7 @@ def _langevin(
             current_state=z,
             kernel=kernel,
             trace_fn=None,
-            seed=stateless_seed(seed),
+            seed=seed,
         )
 
     return run()[0]
