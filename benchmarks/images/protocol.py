@@ -85,7 +85,11 @@ class Log:
         self._result = folder / f"{name}.json"
         self._facts = {
             "name": name,
-            **{key: str(value) for key, value in vars(options).items()},
+            **{
+                key: value
+                for key, value in vars(options).items()
+                if not isinstance(value, Path)
+            },
             "machine": platform.machine(),
             "cores": os.cpu_count(),
             "python": platform.python_version(),
