@@ -74,8 +74,10 @@ def reversible(
     the time of a step grows by about a third to a half.
 
     The recomputed inputs carry rounding errors. The first of them is compared with
-    the true one; where they have drifted apart, the gradient is computed in the
-    ordinary way instead.
+    the true one; where they have drifted apart, a second pass forward keeps the true
+    input of each copy, and the walk back reads those. Memory then grows by one value a
+    copy, still without what the networks have computed: XLA plans the memory of both
+    ways in advance, whichever is taken.
 
     Args:
         copy: One copy as a function of value, weights and condition.
@@ -110,14 +112,21 @@ def reversible(
 
         def gradient(dy: tf.Tensor, d_log_det: tf.Tensor) -> list[tf.Tensor]:
             whole, _, c = _regrouped(rest)
-            again, gradients = _backward(
-                copy, uncopy, y, whole, floats, order, c, dy, d_log_det
-            )
-            return tf.cond(
-                _drifted(again, x),
-                lambda: _ordinary_gradient(ordinary, x, rest, dy, d_log_det),
-                lambda: gradients,
-            )
+
+            def back(recall: Callable) -> tuple[tf.Tensor, list[tf.Tensor]]:
+                return _backward(
+                    copy, recall, y, whole, floats, order, c, dy, d_log_det
+                )
+
+            def by_inverse(_: Any, value: tf.Tensor, slices: list) -> tf.Tensor:
+                return uncopy(value, slices, c)[0]
+
+            def from_kept() -> list[tf.Tensor]:
+                kept = _inputs(copy, x, whole, order, c)
+                return back(lambda i, *_: kept.read(i))[1]
+
+            again, gradients = back(by_inverse)
+            return tf.cond(_drifted(again, x), from_kept, lambda: gradients)
 
         return (y, log_det), gradient
 
@@ -126,7 +135,7 @@ def reversible(
 
 def _backward(
     copy: Copy,
-    uncopy: Copy,
+    recall: Callable,
     y: tf.Tensor,
     stacks: list[tf.Tensor],
     floats: list[int],
@@ -135,7 +144,11 @@ def _backward(
     dy: tf.Tensor,
     d_log_det: tf.Tensor,
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Walks from the output to the input; returns that and all gradients."""
+    """Walks from the output to the input; returns that and all gradients.
+
+    `recall(i, value, slices)` gives the input of the i-th copy that ran, whose output
+    was `value`.
+    """
     n, arrays, static = len(order), _arrays(stacks), y.shape
     conditions = [] if condition is None else [condition]
     written = tuple(
@@ -148,7 +161,7 @@ def _backward(
     ) -> tuple:
         k = _at(order, n - 1 - i)
         slices = [array.read(k) for array in arrays]
-        value = tf.stop_gradient(uncopy(value, slices, condition)[0])
+        value = tf.stop_gradient(recall(n - 1 - i, value, slices))
         with tf.GradientTape() as tape:
             watched = [value, *(slices[j] for j in floats), *conditions]
             tape.watch(watched)
@@ -171,22 +184,24 @@ def _backward(
     return value, [d_value, *(array.stack() for array in out), *sums]
 
 
-def _ordinary_gradient(
-    function: Callable,
+def _inputs(
+    copy: Copy,
     x: tf.Tensor,
-    rest: tuple[tf.Tensor, ...],
-    dy: tf.Tensor,
-    d_log_det: tf.Tensor,
-) -> list[tf.Tensor]:
-    with tf.GradientTape() as tape:
-        tape.watch([x, *rest])
-        result = function(x, *rest)
-    return tape.gradient(
-        result,
-        [x, *rest],
-        [dy, d_log_det],
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
+    stacks: list[tf.Tensor],
+    order: list[int],
+    condition: Any,
+) -> tf.TensorArray:
+    """Runs the copies once more and keeps the input of each."""
+    n, arrays, static = len(order), _arrays(stacks), x.shape
+
+    def body(i: tf.Tensor, value: tf.Tensor, kept: tf.TensorArray) -> tuple:
+        slices = [array.read(_at(order, i)) for array in arrays]
+        kept = kept.write(i, value)
+        value = copy(value, slices, condition)[0]
+        return i + 1, tf.ensure_shape(value, static), kept
+
+    empty = tf.TensorArray(x.dtype, size=n, element_shape=static)
+    return _rounds(n, body, (x, empty))[2]
 
 
 def _drifted(again: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
