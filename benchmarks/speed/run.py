@@ -57,9 +57,8 @@ class Worker:
         return json.loads(line) if line else {"error": "the process has ended"}
 
     def close(self) -> None:
-        """Ends the process."""
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
+        """Ends the process, and closes all pipes to it."""
+        self.process.communicate(timeout=60)
 
 
 def run(
