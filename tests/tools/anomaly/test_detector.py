@@ -1,5 +1,6 @@
 """The estimator keeps scikit-learn's contract, and finds what does not belong."""
 
+import functools
 import pickle
 import random
 
@@ -122,8 +123,17 @@ def test_other_scorers_and_flows(scorer, moons):
     assert detector.fit_predict(moons).shape == (600,)
 
 
+def test_one_column_needs_a_flow_for_it():
+    x = np.random.default_rng(0).normal(size=(50, 1))
+    with pytest.raises(ValueError, match=r"1 feature\(s\) .* minimum of 2"):
+        tiny().fit(x)
+    flow = functools.partial(tff.ffjord, hidden_units=(4,))
+    detector = tiny().set_params(make_flow=flow, epochs=1).fit(x)
+    np.testing.assert_array_equal(detector.predict([[50.0], [-50.0]]), -1)
+
+
 def test_few_rows_promise_what_they_can():
-    x = np.random.default_rng(0).normal(size=(20, 1))
+    x = np.random.default_rng(0).normal(size=(20, 2))
     detector = FlowAnomalyDetector(epochs=1, random_state=0, false_alarm_rate=0.01)
     assert detector.fit(x).false_alarm_rate_ == 0.2
 

@@ -49,7 +49,8 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
     Args:
         make_flow: Called as `make_flow(event_shape, preprocess=..., dtype=...)`, such
             as `tff.real_nvp` or a `functools.partial` of it; None for a small
-            autoregressive spline flow.
+            autoregressive spline flow, which takes tables of at least 2 columns.
+            `tff.ffjord` takes one column too.
         scorer: "nll", "typicality", "latent_norm" or "latent_norm_centered".
         false_alarm_rate: Share of normal rows that may be called anomalous. With n rows
             in the third part, no rate below `1 / (n + 1)` can be promised; see
@@ -109,14 +110,20 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
         """Trains the flow and chooses the threshold.
 
         Args:
-            X: Rows `[n, d]`, most of them normal, with n at least 5.
+            X: Rows `[n, d]`, most of them normal, with n at least 5, and d at least 2
+                for the default flow.
             y: Ignored; scikit-learn passes it along.
 
         Returns:
             The detector.
         """
         X = validate_data(  # noqa: N806
-            self, X, dtype=np.float64, ensure_min_samples=_LEAST_ROWS
+            self,
+            X,
+            dtype=np.float64,
+            ensure_min_samples=_LEAST_ROWS,
+            # The default flow predicts each column from others.
+            ensure_min_features=2 if self.make_flow is None else 1,
         )
         self._check_parameters()
         generator = check_random_state(self.random_state)
