@@ -53,6 +53,14 @@ def test_held_out_noise_does_not_depend_on_the_batch_size():
         assert np.array_equal(default, collect(other))
 
 
+@pytest.mark.parametrize("batch_size", [7, 50, 500])
+def test_datasets_say_how_many_batches_they_have(batch_size):
+    """Keras warns that data ran out if it was not told where the data ends."""
+    data = flow_data.load("digits", batch_size=batch_size)
+    for batches in data:
+        assert batches.cardinality() == sum(1 for _ in batches)
+
+
 def test_every_epoch_sees_every_example_once_in_a_new_order():
     train, _ = flow_data.load("two_moons", batch_size=999)
     first, second = collect(train), collect(train)

@@ -163,6 +163,10 @@ class Data:
         batches = blocks.map(batch, tf.data.AUTOTUNE)
         if block != self.batch_size:
             batches = batches.rebatch(self.batch_size)
+            # `rebatch` forgets how many there are, and Keras, told nothing, warns at
+            # the end of the data that it ran out.
+            count = steps_of_pass(len(x), self.batch_size)
+            batches = batches.apply(tf.data.experimental.assert_cardinality(count))
         return batches.prefetch(tf.data.AUTOTUNE)
 
 
