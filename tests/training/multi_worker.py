@@ -35,7 +35,8 @@ def main(folder):
         # The draws of the chief count: those of the other worker are others.
         worker = STRATEGY.cluster_resolver.task_id if "TF_CONFIG" in os.environ else 0
         keras.utils.set_random_seed(worker)
-        model = tff.FlowModel(tff.glow((2,), steps=2, hidden_units=(8,)))
+        flow = tff.glow((2,), steps=2, hidden_units=(8,), dtype="float64")
+        model = tff.FlowModel(flow)
         model.compile(optimizer=tff.optimizer(0.01, ema=0.9))
     history = tff.fit_distributed(
         model,

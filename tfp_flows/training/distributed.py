@@ -123,14 +123,24 @@ def send_weights(model: keras.Model) -> None:
     def first() -> list[tf.Tensor]:
         context = tf.distribute.get_replica_context()
         chosen = tf.equal(context.replica_id_in_sync_group, 0)
-        values = [tf.convert_to_tensor(v.value) for v in variables]
+        values = [_summable(tf.convert_to_tensor(v.value)) for v in variables]
         mine = [tf.where(chosen, value, tf.zeros_like(value)) for value in values]
-        # A sum in which all others are zero: the chief's bits.
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
+        # A sum in which all others are zero: the chief's bits. One type at a time,
+        # since strategies join the tensors of one call into one.
+        sums: list[Any] = [None] * len(mine)
+        for dtype in {value.dtype: None for value in mine}:
+            places = [i for i, value in enumerate(mine) if value.dtype == dtype]
+            total = context.all_reduce(
+                tf.distribute.ReduceOp.SUM, [mine[i] for i in places]
+            )
+            for i, value in zip(places, total, strict=True):
+                sums[i] = value
+        return sums
 
     sent = tf.function(lambda: strategy.run(first), autograph=False)()
     for variable, value in zip(variables, sent, strict=True):
-        variable.assign(strategy.experimental_local_results(value)[0])
+        chiefs = strategy.experimental_local_results(value)[0]
+        variable.assign(tf.cast(chiefs, variable.dtype))
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -143,6 +153,11 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
         True on the chief, and wherever there is one process only.
     """
     return bool(strategy.extended.should_checkpoint)
+
+
+def _summable(value: tf.Tensor) -> tf.Tensor:
+    """Whole numbers and truth values as int64, which every strategy can sum."""
+    return value if value.dtype.is_floating else tf.cast(value, tf.int64)
 
 
 class _Passes:
