@@ -38,6 +38,7 @@ def scorers(background) -> dict:
         "complexity (PNG)": anomaly.ComplexityScorer(),
         "latent norm": anomaly.LatentNormScorer(),
         "latent norm, centred": anomaly.LatentNormScorer(centered=True),
+        "joint typicality": anomaly.JointTypicalityScorer(),
     }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
-from scipy import stats
+from scipy import spatial, stats
 
 import tfp_flows as tff
 from tfp_flows.tools import anomaly
@@ -54,6 +54,43 @@ def test_latent_norm(normal_model, centered):
     np.testing.assert_allclose(
         anomaly.anomaly_scores(normal_model, X), np.abs(norms - center), rtol=1e-9
     )
+
+
+def test_joint_typicality_is_mahalanobis_s_distance(normal_model):
+    scorer = anomaly.fit_scorer(normal_model, anomaly.JointTypicalityScorer(), X)
+    found = np.stack([nll(X), np.linalg.norm((X - 3.0) / 2.0, axis=1)], axis=1)
+    mean, precision = found.mean(axis=0), np.linalg.inv(np.cov(found, rowvar=False))
+    expected = [spatial.distance.mahalanobis(row, mean, precision) for row in found]
+    scores = anomaly.anomaly_scores(normal_model, X)
+    np.testing.assert_allclose(scores, expected, rtol=1e-8)
+    assert np.mean(np.square(scores)) == pytest.approx(2.0, rel=0.01)
+    assert scorer.threshold < anomaly.anomaly_scores(normal_model, [[30.0, 3.0]])
+
+
+def test_joint_typicality_sees_what_each_statistic_does_not():
+    # A PNG of a flat image is small, and the likelihood is that of a large file.
+    generator = np.random.default_rng(0)
+    colours = generator.integers(0, 256, (200, 1, 1, 1))
+    x = (colours + np.zeros((1, 8, 8, 1))).astype("float32")
+    rough = generator.integers(0, 256, x.shape)
+    share = generator.random((200, 1, 1, 1))
+    x = np.where(generator.random(x.shape) < share, rough, x).astype("float32")
+    sizes = png_bytes(x).numpy().astype("float64")
+    log_prob = -5.0 * sizes + generator.normal(size=200)
+    latent = generator.normal(size=(200, 64))
+    scorer = anomaly.JointTypicalityScorer()
+    scorer.adapt(anomaly.Rows(x, log_prob, latent))
+    smallest = [np.argmin(sizes)]
+    usual = -5.0 * sizes.mean(keepdims=True)
+    odd = anomaly.Rows(x[smallest], usual, latent[smallest])
+    assert scorer.scores(odd) > 10.0
+    assert scorer.scores(anomaly.Rows(x, log_prob, latent)).max() < 8.0
+
+
+def test_joint_typicality_needs_statistics_that_vary():
+    rows = anomaly.Rows(X[:9], np.zeros(9), X[:9])
+    with pytest.raises(ValueError, match="2 statistics that vary"):
+        anomaly.JointTypicalityScorer().adapt(rows)
 
 
 def test_complexity_is_bits_beyond_a_png(glow_model, images, pixels):
@@ -117,11 +154,12 @@ def scorers(background):
         "ratio": anomaly.RatioScorer(background),
         "complexity": anomaly.ComplexityScorer(),
         "latent norm": anomaly.LatentNormScorer(centered=True),
+        "joint": anomaly.JointTypicalityScorer(),
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["nll", "typicality", "ratio", "complexity", "latent norm"]
+    "name", ["nll", "typicality", "ratio", "complexity", "latent norm", "joint"]
 )
 def test_travels_in_the_file_bit_by_bit(name, glow_model, background, images, tmp_path):
     scorer = scorers(background)[name]
@@ -209,6 +247,13 @@ def test_no_density_is_as_anomalous_as_can_be():
             lambda m: anomaly.evaluate_rows(m, X[:, :1]),
             ValueError,
             r"`x` must have shape \[n, 2\]",
+        ),
+        (
+            lambda m: anomaly.anomaly_scores(
+                m, X, scorer=anomaly.JointTypicalityScorer()
+            ),
+            ValueError,
+            "`mean` must be known",
         ),
         (lambda m: anomaly.evaluate_rows(m, X[:0]), ValueError, "at least one row"),
         (lambda m: anomaly.evaluate_rows("flow", X), TypeError, "`flow` must be"),

@@ -13,6 +13,7 @@
 | `RatioScorer` | `log p_background(x) - log p(x)` |
 | `ComplexityScorer` | `-log p(x)` less the size of `x` as a PNG |
 | `LatentNormScorer` | norm of the latents, or its distance from the usual one |
+| `JointTypicalityScorer` | how unusual likelihood, norm and PNG size are together |
 
 **The likelihood alone misleads.** A flow of clothes gives simple images that it has
 never seen (one flat colour, a digit on black) a higher density than any piece of
@@ -25,6 +26,7 @@ from tfp_flows.tools.anomaly.batch_typicality import BatchTypicality
 from tfp_flows.tools.anomaly.complexity import ComplexityScorer
 from tfp_flows.tools.anomaly.detector import FlowAnomalyDetector
 from tfp_flows.tools.anomaly.fitting import anomaly_scores, fit_scorer, is_anomaly
+from tfp_flows.tools.anomaly.joint_typicality import JointTypicalityScorer
 from tfp_flows.tools.anomaly.latent_norm import LatentNormScorer
 from tfp_flows.tools.anomaly.nll import NllScorer
 from tfp_flows.tools.anomaly.ratio import RatioScorer
@@ -41,6 +43,7 @@ __all__ = [
     "ComplexityScorer",
     "DetectionReport",
     "FlowAnomalyDetector",
+    "JointTypicalityScorer",
     "LatentNormScorer",
     "NllScorer",
     "RatioScorer",

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.tools.anomaly.scorer import AnomalyScorer
 
-_CHANNELS = (1, 2, 3, 4)
+CHANNELS = (1, 2, 3, 4)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -38,7 +38,7 @@ class ComplexityScorer(AnomalyScorer):
     def call(self, x: Any, log_prob: Any, latent: Any) -> tf.Tensor:
         """Returns the scores `[n]`."""
         shape = x.shape
-        if shape.rank != 4 or shape[-1] not in _CHANNELS:
+        if shape.rank != 4 or shape[-1] not in CHANNELS:
             raise ValueError(
                 "Argument `x` must be images of shape [n, h, w, c] with 1 to 4 "
                 f"channels to be compressed. Received: x of shape {shape}"
