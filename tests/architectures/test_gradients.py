@@ -34,7 +34,7 @@ ARCHITECTURES = {
 }
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
 # Gradients in float16 need a scaled loss, as `FlowModel.compile` gives them.
-LOSS_SCALE = 64.0
+LOSS_SCALE = 16.0
 
 
 def build(name, precision, condition_shape):
@@ -48,7 +48,7 @@ def build(name, precision, condition_shape):
 def perturb(flow, rng):
     """Moves every weight: behind a head of zeros no gradient gets through."""
     for variable in flow.trainable_variables:
-        noise = 0.2 * rng.normal(size=variable.shape)
+        noise = 0.1 * rng.normal(size=variable.shape)
         variable.assign_add(tf.cast(noise, variable.dtype))
 
 

@@ -138,6 +138,7 @@ def test_the_best_weights_are_kept_across_interruptions(tmp_path):
             self.built = True
 
     model = Logged()
+    model.compile(optimizer="adam")
     run = RunDirectory.start(tmp_path, SETTINGS)
     log = tmp_path / ".training" / "history.csv"
 

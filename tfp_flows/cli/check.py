@@ -34,7 +34,7 @@ def check(model: options.Model, seed: options.Seed = 0) -> None:
     condition = None
     if trained.condition_shape is not None:
         shape = (ROWS, *trained.condition_shape)
-        condition = tf.random.stateless_normal(shape, (1, seed), latents.dtype)
+        condition = tf.random.stateless_normal(shape, (1, seed), dtype=latents.dtype)
         if (labels := label_count(bijector)) is not None:
             uniform = tf.random.stateless_uniform
             condition = uniform(shape, (1, seed), 0, labels, tf.int32)
