@@ -110,13 +110,15 @@ def adapt_once(model: FlowModel, data: tf.data.Dataset) -> None:
 
 
 def send_weights(model: keras.Model) -> None:
-    """Gives the variables of a model on all replicas the values of the chief's first.
+    """Gives the variables of a model on all workers the values of the chief.
+
+    Within one process there is nothing to do: an assignment reaches all replicas.
 
     Args:
         model: A model made inside `strategy.scope()`. Called on every worker.
     """
     strategy = model.distribute_strategy
-    if strategy.num_replicas_in_sync == 1:
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return
     variables = model.variables
 
