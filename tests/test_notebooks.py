@@ -16,12 +16,11 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 def _data_dir(tmp_path_factory):
     """TFDS's folder: the user's own, or one with the files of Fashion-MNIST.
 
-    They are those of a folder that a variable names, or of one beside the checkout;
-    without them TFDS gets them from the network.
+    They are those of the folder that `TFP_FLOWS_FASHION_MNIST` names; without it TFDS
+    gets them from the network.
     """
-    beside = Path(__file__).parents[2] / "shared" / "data" / "fashion_mnist"
-    source = Path(os.environ.get("TFP_FLOWS_FASHION_MNIST", beside))
-    files = sorted(source.glob("*-ubyte.gz"))
+    source = os.environ.get("TFP_FLOWS_FASHION_MNIST")
+    files = sorted(Path(source).glob("*-ubyte.gz")) if source else []
     with pytest.MonkeyPatch.context() as patch:
         if files and "TFDS_DATA_DIR" not in os.environ:
             folder = tmp_path_factory.mktemp("tfds")

@@ -15,6 +15,7 @@ from tfp_flows.bijectors.base import clear_caches, nested_bijectors, nested_laye
 from tfp_flows.bijectors.conditioned import condition_shape
 from tfp_flows.bijectors.conditioning import condition_arguments
 from tfp_flows.training import sampling, serialization
+from tfp_flows.training.adopted import AdoptedVariables, raw_variables
 from tfp_flows.training.carried import CarriesScorer
 from tfp_flows.training.first_batch import first_batch
 from tfp_flows.training.likelihood import BitsPerDim, MeanNll, NegativeLogLikelihood
@@ -27,27 +28,6 @@ from tfp_flows.training.precision import policy_of
 from tfp_flows.training.summary import summary_table
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-
-
-class AdoptedVariables(keras.Layer):
-    """Keras weights that are a distribution's own `tf.Variable`s.
-
-    Each weight shares its storage with the user's variable, so that training and
-    loading change the variable that the distribution reads.
-    """
-
-    def __init__(self, variables: list[tf.Variable], **kwargs: Any) -> None:
-        super().__init__(autocast=False, **kwargs)
-        for index, variable in enumerate(variables):
-            weight = self.add_weight(
-                variable.shape,
-                "zeros",
-                dtype=keras.backend.standardize_dtype(variable.dtype),
-                trainable=variable.trainable,
-                name=f"variable_{index}",
-            )
-            weight._value = variable
-        self.built = True
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -112,7 +92,7 @@ class FlowModel(CarriesScorer, keras.Model):
         self._distribution = distribution
         self._flow_layers = layers
         self._adopted = AdoptedVariables(
-            _raw_variables(distribution, layers), name="adopted"
+            raw_variables(distribution, layers), name="adopted"
         )
         self._likelihood = NegativeLogLikelihood()
         self._nll = MeanNll()
@@ -346,13 +326,6 @@ class FlowModel(CarriesScorer, keras.Model):
 
 def _bijectors(distribution: tfd.Distribution) -> list[tfb.Bijector]:
     return list(nested_bijectors(distribution))
-
-
-def _raw_variables(
-    distribution: tfd.Distribution, layers: list[keras.Layer]
-) -> list[tf.Variable]:
-    known = {id(v._value) for layer in layers for v in layer.variables}
-    return [v for v in distribution.variables if id(v) not in known]
 
 
 def _split_inputs(inputs: Any) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ import keras
 
 from tfp_flows.bijectors.base import nested_layers
 from tfp_flows.training import serialization
-from tfp_flows.training.model import AdoptedVariables, _raw_variables
+from tfp_flows.training.adopted import AdoptedVariables, raw_variables
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -31,9 +31,7 @@ class SavedObject(keras.Model):
         self._content = _Kept(content)
         layers = nested_layers(content)
         self._content_layers = layers
-        self._adopted = AdoptedVariables(
-            _raw_variables(content, layers), name="adopted"
-        )
+        self._adopted = AdoptedVariables(raw_variables(content, layers), name="adopted")
         self.built = True
 
     @property
