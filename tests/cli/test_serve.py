@@ -23,6 +23,11 @@ def served_folder(tmp_path):
     return tmp_path / "shifted"
 
 
+def _hears_interrupts():
+    """Undoes what a shell does to jobs in the background, which ignore Ctrl+C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_answers_until_interrupted(served_folder):
     process = subprocess.Popen(
         [
@@ -43,6 +48,7 @@ def test_answers_until_interrupted(served_folder):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        preexec_fn=_hears_interrupts,
     )
     try:
         kind, url = process.stdout.readline().split()

@@ -276,7 +276,12 @@ def test_two_replicas_equal_one():
     results = []
     for strategy in (
         tf.distribute.get_strategy(),
-        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
+        # Without collective operations: TensorFlow numbers them anew for each
+        # strategy, and two strategies in one process get in each other's way.
+        tf.distribute.MirroredStrategy(
+            ["CPU:0", "CPU:1"],
+            cross_device_ops=tf.distribute.ReductionToOneDevice(),
+        ),
     ):
         with strategy.scope():
             keras.utils.set_random_seed(0)
