@@ -5,6 +5,8 @@
     python -m benchmarks run --python peers/bin/python
     python -m benchmarks depth --python peers/bin/python
     python -m benchmarks continuous
+    python -m benchmarks profile
+    python -m benchmarks show
 
 Installs nothing: `pip install '.[bench]'` brings the peers, or `--python` names an
 interpreter of another environment that has them. Times mean something only on a
@@ -12,11 +14,12 @@ machine that does nothing else.
 """
 
 import argparse
+import json
 import os
 from pathlib import Path
 
 from benchmarks.default_runs import machine
-from benchmarks.speed import depth, report
+from benchmarks.speed import depth, profile, report
 from benchmarks.speed.run import (
     default_names,
     default_pythons,
@@ -46,6 +49,11 @@ def main() -> None:
     verb.add_argument("--peers", nargs="+", default=depth.NAMES)
     verb.add_argument("--python", action="append", default=[], help="look here too")
     verb.set_defaults(do=run_depths)
+    verb = verbs.add_parser("profile", help="where the time of a step goes")
+    verb.add_argument("--workloads", nargs="+", default=default_workloads())
+    verb.set_defaults(do=run_profile)
+    verb = verbs.add_parser("show", help="print the tables of what was measured")
+    verb.set_defaults(do=show)
     verb = verbs.add_parser("continuous", help="a continuous flow by two solvers (W5)")
     verb.add_argument("--training-steps", type=int, default=1500)
     verb.add_argument("--solver-steps", type=int, default=10)
@@ -60,15 +68,19 @@ def main() -> None:
 
 def run_all(options: argparse.Namespace, load: float) -> None:
     """Times every library on every workload."""
+    settings = {"rounds": options.rounds, "seconds": options.seconds, "load": load}
+
+    def keep(results: dict) -> None:
+        report.write(results, machine(), settings, RESULTS / "speed.json")
+
     results = run(
         options.workloads,
         options.peers,
         [*default_pythons(), *options.python],
         options.rounds,
         options.seconds,
+        keep=keep,
     )
-    settings = {"rounds": options.rounds, "seconds": options.seconds, "load": load}
-    report.write(results, machine(), settings, RESULTS / "speed.json")
     report.picture(results, RESULTS / "speed.png")
     print(f"Measured on {machine()}; load before the run {load:.1f}.\n")
     print(report.table(results))
@@ -81,6 +93,24 @@ def run_depths(options: argparse.Namespace, load: float) -> None:
     depth.picture(rows, RESULTS / "depth.png")
     print(f"Measured on {machine()}; load before the run {load:.1f}.\n")
     print(depth.table(rows))
+
+
+def run_profile(options: argparse.Namespace, load: float) -> None:
+    """Divides the time of a step among its parts."""
+    found = profile.profile(options.workloads)
+    document = {"machine": machine(), "load": load, "workloads": found}
+    (RESULTS / "profile.json").write_text(json.dumps(document, indent=1) + "\n")
+    print(f"Measured on {machine()}; load before the run {load:.1f}.\n")
+    print(profile.table(found))
+
+
+def show(_options: argparse.Namespace, _load: float) -> None:
+    """Prints the tables of the results that are kept."""
+    kept = json.loads((RESULTS / "speed.json").read_text())
+    for workload in sorted(kept):
+        print(f"{workload}, measured on {kept[workload]['machine']}.\n")
+        print(report.table({workload: kept[workload]["rows"]}))
+        print()
 
 
 def run_continuous(options: argparse.Namespace, load: float) -> None:

@@ -45,6 +45,7 @@ from tfp_flows.training.files import (
     save_distribution,
 )
 from tfp_flows.training.flow_matching import FlowMatchingModel
+from tfp_flows.training.memory import hold_memory
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.optimizers import optimizer
 from tfp_flows.training.precision import network_precision
@@ -95,6 +96,7 @@ __all__ = [
     "fit_distributed",
     "from_tfp",
     "glow",
+    "hold_memory",
     "latent",
     "load_bijector",
     "load_distribution",

@@ -1,5 +1,7 @@
 """Trains our flows on the splits; see the package's docstring."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -20,12 +22,10 @@ MODELS = {
 }
 
 
-def train_one(name, train, validation, test, seed, steps):
-    keras.utils.set_random_seed(seed)
-    matching = name == "flow_matching"
-    kind = tff.FlowMatchingModel if matching else tff.FlowModel
-    model = kind(MODELS[name](train.shape[1]))
-    model.adapt(train)
+@functools.cache
+def compiled(name, features):
+    """Returns a model and its compiled functions, made once for all seeds and sets."""
+    model = built(name, features)
     optimizer = keras.optimizers.Adam(protocol.RATE)
     optimizer.build(model.trainable_variables)
     variables = [v.value for v in model.trainable_variables]
@@ -34,7 +34,7 @@ def train_one(name, train, validation, test, seed, steps):
     def step(batch, rate):
         optimizer.learning_rate.assign(rate)
         with tf.GradientTape() as tape:
-            if matching:
+            if isinstance(model, tff.FlowMatchingModel):
                 loss = tf.reduce_mean(model.matching_loss(batch))
             else:
                 loss = -tf.reduce_mean(model.distribution.log_prob(batch))
@@ -44,6 +44,25 @@ def train_one(name, train, validation, test, seed, steps):
     def nll(rows):
         return -tf.reduce_mean(model.distribution.log_prob(rows))
 
+    return model, optimizer, step, nll
+
+
+def built(name, features):
+    kind = tff.FlowMatchingModel if name == "flow_matching" else tff.FlowModel
+    return kind(MODELS[name](features))
+
+
+def train_one(name, train, validation, test, seed, steps):
+    features = train.shape[1]
+    model, optimizer, step, nll = compiled(name, features)
+    # The weights of a model of this seed, in the model whose functions are compiled.
+    keras.utils.set_random_seed(seed)
+    fresh = built(name, features)
+    fresh.adapt(train)
+    for variable, value in zip(model.variables, fresh.variables, strict=True):
+        variable.assign(value)
+    for variable in optimizer.variables:
+        variable.assign(tf.zeros_like(variable))
     found = protocol.fit(
         train,
         validation,
@@ -53,7 +72,7 @@ def train_one(name, train, validation, test, seed, steps):
         steps=steps,
         seed=seed,
     )
-    weights = sum(int(tf.size(v)) for v in variables)
+    weights = sum(int(tf.size(v.value)) for v in model.trainable_variables)
     return {"nll": found, "weights": weights}
 
 

@@ -68,9 +68,10 @@ def run(side, options, train_one):
     lines = path.read_text().splitlines() if path.exists() else []
     known = [json.loads(line) for line in lines]
     done = {(r["set"], r["model"], r["seed"], r["steps"]) for r in known}
-    for name in options.sets:
-        for model in options.models:
-            for seed in range(options.seeds):
+    # Seeds outermost: what a stopped run leaves has every model on every set.
+    for seed in range(options.seeds):
+        for name in options.sets:
+            for model in options.models:
                 key = (name, model, seed, options.steps)
                 if key in done:
                     continue

@@ -11,6 +11,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -68,6 +69,7 @@ def run(
     rounds: int,
     seconds: float,
     fit: bool = True,
+    keep: Callable[[dict], None] | None = None,
 ) -> dict:
     """Times everything.
 
@@ -78,6 +80,7 @@ def run(
         rounds: How often each is timed.
         seconds: For how long, each time.
         fit: Whether to time `fit` too.
+        keep: Is called with the results so far, whenever there are new ones.
 
     Returns:
         For each workload and library its facts and a list of times for each thing.
@@ -89,9 +92,12 @@ def run(
         console.print(f"Not installed, left out: {', '.join(missing)}")
     results: dict = {}
     for workload in workloads:
-        results[workload] = one_workload(
-            console, workload, names, found, rounds, seconds, fit
-        )
+        results[workload] = {}
+        for _ in one_workload(
+            console, workload, names, found, rounds, seconds, fit, results[workload]
+        ):
+            if keep:
+                keep(results)
     return results
 
 
@@ -103,9 +109,10 @@ def one_workload(
     rounds: int,
     seconds: float,
     fit: bool,
-) -> dict:
-    """Starts all libraries on one workload and times them in turn."""
-    rows, workers = {}, {}
+    rows: dict,
+) -> Iterator[str]:
+    """Starts all libraries on one workload, and fills `rows` one thing at a time."""
+    workers = {}
     with contextlib.ExitStack() as stack:
         for name in (n for n in names if n in found):
             console.print(f"{workload}: {name} starts")
@@ -120,7 +127,7 @@ def one_workload(
             workers[name] = worker
         for what in (*WHAT, *(["fit"] if fit else [])):
             time_in_turn(console, workload, what, workers, rows, rounds, seconds)
-    return rows
+            yield what
 
 
 def time_in_turn(

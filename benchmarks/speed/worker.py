@@ -15,7 +15,8 @@ import time
 import traceback
 
 START = time.monotonic()
-WARM_UP_CALLS, FIT_STEPS = 3, 50
+WARM_UP_CALLS = 3
+FEWEST_STEPS, MOST_STEPS, FIT_SECONDS = 10, 50, 3.0
 
 
 def resident_mb():
@@ -39,17 +40,25 @@ def milliseconds(call, seconds):
     return sorted(times)[len(times) // 2]
 
 
-def per_step_of_fit(fit):
+def fit_steps(train):
+    """Returns the length of the shorter `fit`: about three seconds at most."""
+    start = time.perf_counter()
+    train()
+    able = int(FIT_SECONDS / (time.perf_counter() - start))
+    return min(MOST_STEPS, max(FEWEST_STEPS, able))
+
+
+def per_step_of_fit(steps):
     """Returns the time of a step in two calls of `fit` of different lengths.
 
     The difference leaves out what happens once a call.
     """
-    times = []
-    for steps in (FIT_STEPS, 3 * FIT_STEPS):
+    times, short = [], fit_steps(steps.train)
+    for length in (short, 3 * short):
         start = time.perf_counter()
-        fit(steps)
+        steps.fit(length)
         times.append(time.perf_counter() - start)
-    return 1e3 * (times[1] - times[0]) / (2 * FIT_STEPS)
+    return 1e3 * (times[1] - times[0]) / (2 * short)
 
 
 def prepared(peer, workload):
@@ -82,9 +91,9 @@ def answer(steps, request):
         return {"ms": None}
     if request["what"] == "fit":
         if request.get("warm"):
-            call(FIT_STEPS)
+            call(FEWEST_STEPS)
             return {}
-        return {"ms": per_step_of_fit(call)}
+        return {"ms": per_step_of_fit(steps)}
     if request.get("warm"):
         for _ in range(WARM_UP_CALLS):
             call()

@@ -37,6 +37,18 @@ def networks(w):
     return found
 
 
+def chained(nets, first):
+    """Feeds each network with the start of what the last one wrote."""
+    value = first
+    for net, shape in nets:
+        size = int(np.prod(shape))
+        flat = tf.reshape(value, [len(first), -1])
+        copies = -(-size // flat.shape[1])
+        flat = tf.tile(flat, [1, copies]) if copies > 1 else flat
+        value = net(tf.reshape(flat[:, :size], [len(first), *shape]))
+    return value
+
+
 def build(w, jit=False):
     keras.utils.set_random_seed(0)
     nets = networks(w)
@@ -47,17 +59,6 @@ def build(w, jit=False):
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
     optimizer.build(weights)
     rng = np.random.default_rng(0)
-
-    def chained(first):
-        """Feeds each network with the start of what the last one wrote."""
-        value = first
-        for net, shape in nets:
-            size = int(np.prod(shape))
-            flat = tf.reshape(value, [len(first), -1])
-            copies = -(-size // flat.shape[1])
-            flat = tf.tile(flat, [1, copies]) if copies > 1 else flat
-            value = net(tf.reshape(flat[:, :size], [len(first), *shape]))
-        return value
 
     def inputs(n):
         return tf.constant(rng.normal(size=(n, *nets[0][1])).astype("float32"))
@@ -70,12 +71,12 @@ def build(w, jit=False):
     @function
     def train():
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(chained(batch) ** 2)
+            loss = tf.reduce_mean(chained(nets, batch) ** 2)
         gradients = tape.gradient(loss, [v.value for v in weights])
         optimizer.apply(gradients, weights)
         return loss
 
-    score = function(lambda: chained(many))
+    score = function(lambda: chained(nets, many))
     return Steps(
         parameters=sum(int(np.prod(v.shape)) for v in weights),
         train=lambda: float(train()),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,10 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors.conditioning import condition_arguments
 
 tfd = tfp.distributions
+
+_COMPILED: weakref.WeakKeyDictionary[tfd.Distribution, Callable] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,19 +76,31 @@ def evaluate_rows(
         )
     given = [x] if condition is None else [x, np.asarray(condition, dtype)]
 
-    def evaluate(x: tf.Tensor, condition: tf.Tensor | None = None) -> tuple:
-        return latents_and_log_prob(distribution, x, condition)
-
+    evaluate = functools.partial(latents_and_log_prob, distribution)
     # Tracing takes longer than one batch, and pays from the second on.
-    if len(x) > batch_size:
-        specs = [tf.TensorSpec([None, *part.shape[1:]], dtype) for part in given]
-        evaluate = tf.function(evaluate, input_signature=specs, autograph=False)
+    if len(x) > batch_size or distribution in _COMPILED:
+        evaluate = _compiled(distribution)
     answers = [
         evaluate(*(tf.constant(part[start : start + batch_size]) for part in given))
         for start in range(0, len(x), batch_size)
     ]
     latent, log_prob = (np.concatenate(part) for part in zip(*answers, strict=True))
     return Rows(x, log_prob, latent)
+
+
+def _compiled(distribution: tfd.Distribution) -> Callable:
+    """Returns the distribution's compiled function, traced once for all calls."""
+    if distribution not in _COMPILED:
+        # The function must not keep alive the key that it is found by.
+        reference = weakref.ref(distribution)
+
+        def evaluate(x: tf.Tensor, condition: tf.Tensor | None = None) -> tuple:
+            return latents_and_log_prob(reference(), x, condition)
+
+        _COMPILED[distribution] = tf.function(
+            evaluate, autograph=False, reduce_retracing=True
+        )
+    return _COMPILED[distribution]
 
 
 def latents_and_log_prob(
