@@ -89,7 +89,7 @@ def run_all(options: argparse.Namespace, load: float) -> None:
 def run_depths(options: argparse.Namespace, load: float) -> None:
     """Measures how memory and start-up grow with the number of steps."""
     rows = depth.depth([*default_pythons(), *options.python], tuple(options.peers))
-    depth.write(rows, f"{machine()}; load {load:.1f}", RESULTS / "depth.json")
+    rows = depth.write(rows, f"{machine()}; load {load:.1f}", RESULTS / "depth.json")
     depth.picture(rows, RESULTS / "depth.png")
     print(f"Measured on {machine()}; load before the run {load:.1f}.\n")
     print(depth.table(rows))

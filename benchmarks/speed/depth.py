@@ -106,6 +106,11 @@ def picture(rows, path: Path):
 
 
 def write(rows, machine: str, path: Path):
-    """Keeps the rows."""
+    """Keeps the rows, beside older ones of other libraries, and returns them all."""
+    kept = json.loads(path.read_text())["rows"] if path.exists() else []
+    new = {row["library"] for row in rows}
+    rows = [{**row, "machine": machine} for row in rows]
+    rows += [row for row in kept if row["library"] not in new]
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    path.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    return rows

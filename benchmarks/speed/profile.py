@@ -65,6 +65,7 @@ def functions(w, jit):
     model = tff.FlowModel(flow(w))
     model.compile(optimizer=keras.optimizers.Adam(LEARNING_RATE), jit_compile=jit)
     model.adapt(x)
+    model.optimizer.build(model.trainable_variables)
     weights = [v.value for v in model.trainable_variables]
 
     def gradients(loss_of, variables):

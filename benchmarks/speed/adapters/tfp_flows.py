@@ -42,6 +42,8 @@ def build(w, jit=False, mode="auto"):
         jit_compile=jit,
     )
     model.adapt(x)
+    # As `fit` does: a function that makes variables is traced twice.
+    model.optimizer.build(model.trainable_variables)
     batch, scored = tf.constant(x), tf.constant(many)
 
     def function(body):
