@@ -52,7 +52,7 @@ def main() -> None:
     verb = verbs.add_parser("profile", help="where the time of a step goes")
     verb.add_argument("--workloads", nargs="+", default=default_workloads())
     verb.set_defaults(do=run_profile)
-    verb = verbs.add_parser("show", help="print the tables of what was measured")
+    verb = verbs.add_parser("show", help="print and draw what was measured")
     verb.set_defaults(do=show)
     verb = verbs.add_parser("continuous", help="a continuous flow by two solvers (W5)")
     verb.add_argument("--training-steps", type=int, default=1500)
@@ -81,15 +81,19 @@ def run_all(options: argparse.Namespace, load: float) -> None:
         options.seconds,
         keep=keep,
     )
-    report.picture(results, RESULTS / "speed.png")
     print(f"Measured on {machine()}; load before the run {load:.1f}.\n")
     print(report.table(results))
 
 
 def run_depths(options: argparse.Namespace, load: float) -> None:
     """Measures how memory and start-up grow with the number of steps."""
-    rows = depth.depth([*default_pythons(), *options.python], tuple(options.peers))
-    rows = depth.write(rows, f"{machine()}; load {load:.1f}", RESULTS / "depth.json")
+    where = f"{machine()}; load {load:.1f}"
+
+    def keep(rows: list) -> list:
+        return depth.write(rows, where, RESULTS / "depth.json")
+
+    pythons = [*default_pythons(), *options.python]
+    rows = keep(depth.depth(pythons, tuple(options.peers), keep=keep))
     depth.picture(rows, RESULTS / "depth.png")
     print(f"Measured on {machine()}; load before the run {load:.1f}.\n")
     print(depth.table(rows))
@@ -97,16 +101,21 @@ def run_depths(options: argparse.Namespace, load: float) -> None:
 
 def run_profile(options: argparse.Namespace, load: float) -> None:
     """Divides the time of a step among its parts."""
-    found = profile.profile(options.workloads)
-    document = {"machine": machine(), "load": load, "workloads": found}
-    (RESULTS / "profile.json").write_text(json.dumps(document, indent=1) + "\n")
+
+    def keep(found: dict) -> None:
+        document = {"machine": machine(), "load": load, "workloads": found}
+        (RESULTS / "profile.json").write_text(json.dumps(document, indent=1) + "\n")
+
+    found = profile.profile(options.workloads, keep)
     print(f"Measured on {machine()}; load before the run {load:.1f}.\n")
     print(profile.table(found))
 
 
 def show(_options: argparse.Namespace, _load: float) -> None:
-    """Prints the tables of the results that are kept."""
+    """Prints the tables of the results that are kept, and draws them."""
     kept = json.loads((RESULTS / "speed.json").read_text())
+    rows = {workload: kept[workload]["rows"] for workload in sorted(kept)}
+    report.picture(rows, RESULTS / "speed.png")
     for workload in sorted(kept):
         print(f"{workload}, measured on {kept[workload]['machine']}.\n")
         print(report.table({workload: kept[workload]["rows"]}))

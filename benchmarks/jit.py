@@ -10,7 +10,6 @@ the processors, which other work on the machine changes little.
 
 import argparse
 import dataclasses
-import datetime
 import json
 import statistics
 import time
@@ -105,19 +104,17 @@ def main():
     parser.add_argument("--workloads", nargs="+", choices=ALL, default=list(ALL))
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    results = {}
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in options.workloads:
-        results[name] = measure(ALL[name], options.rounds)
-        print(table({name: results[name]}), flush=True)
-    written = {
-        "machine": machine(),
-        "date": datetime.date.today().isoformat(),
-        "rounds": options.rounds,
-        "workloads": {n: dataclasses.asdict(ALL[n]) for n in options.workloads},
-        "results": results,
-    }
-    RESULTS.write_text(json.dumps(written, indent=2) + "\n")
-    print(f"\n{table(results)}\n\nMeasured on {machine()}.")
+        kept[name] = {
+            "machine": machine(),
+            "rounds": options.rounds,
+            "workload": dataclasses.asdict(ALL[name]),
+            "switches": measure(ALL[name], options.rounds),
+        }
+        RESULTS.write_text(json.dumps(kept, indent=2) + "\n")
+        print(table({name: kept[name]["switches"]}), flush=True)
+    print(f"\nMeasured on {machine()}.")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,15 @@ from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.spline import SplineCoupling
 from tfp_flows.bijectors.squeeze import Squeeze
 from tfp_flows.serving.export import export_saved_model
-from tfp_flows.tools import anomaly, calibration, latent
+from tfp_flows.tools import (
+    anomaly,
+    calibration,
+    latent,
+    representation,
+    speech,
+    tables,
+    text,
+)
 from tfp_flows.tools.checks import check_bijector
 from tfp_flows.tools.migration import from_tfp
 from tfp_flows.tools.surrogate import flat_target, surrogate_posterior
@@ -108,8 +116,12 @@ __all__ = [
     "nice",
     "optimizer",
     "real_nvp",
+    "representation",
     "save_bijector",
     "save_distribution",
+    "speech",
     "spline_flow",
     "surrogate_posterior",
+    "tables",
+    "text",
 ]

@@ -5,8 +5,8 @@
 
 Normal images are test images of Fashion-MNIST: one half fits the scorers, the other is
 told from inverted, constant and noise images, and from handwritten digits. DATA is the
-folder where TensorFlow Datasets keeps its files. The likelihood ratio's background is a
-smaller Glow of the same images with a share of their pixels replaced by noise, trained
+folder where TensorFlow Datasets keeps its files. The likelihood ratio's background is
+an equal Glow of the same images with a share of their pixels replaced by noise, trained
 here unless `--background` names one. Figures and a picture are kept in
 `benchmarks/results/`.
 """
@@ -105,14 +105,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="TFDS's folder")
     parser.add_argument("--model", type=Path, help=".keras file of the flow")
     parser.add_argument("--background", type=Path, help=".keras file of the background")
-    parser.add_argument("--minutes", type=float, default=10.0, help="training each")
+    parser.add_argument("--minutes", type=float, default=10.0, help="training")
+    parser.add_argument(
+        "--background-minutes", type=float, default=5.0, help="of the background"
+    )
     parser.add_argument("--rows", type=int, default=2000, help="images of each part")
     parser.add_argument("--batch-size", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the trained flows")
     options = parser.parse_args()
-    flow = trained_glow(options, options.model, "flow", mutation=0.0)
-    background = trained_glow(options, options.background, "background", mutation=0.2)
+    flow = trained_glow(options, options.model, "flow", 0.0, options.minutes)
+    background = trained_glow(
+        options, options.background, "background", 0.2, options.background_minutes
+    )
     report, batches, alarms, bits, sets = measure(
         tff.FlowModel(flow), background, options
     )
@@ -124,6 +129,7 @@ def main() -> None:
         "machine": machine(),
         "model": options.model.name if options.model else "trained here",
         "minutes": options.minutes,
+        "background_minutes": options.background_minutes,
         "rows": options.rows,
         "bits_per_dim": {kind: float(np.mean(part)) for kind, part in bits.items()},
         "alarms_at_5_percent": alarms,

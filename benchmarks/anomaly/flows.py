@@ -31,8 +31,8 @@ class OutOfTime(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def trained_glow(options, path, name, mutation):
-    """Returns the flow in a file, or one that is trained for `options.minutes`."""
+def trained_glow(options, path, name, mutation, minutes):
+    """Returns the flow in a file, or one that is trained for so many minutes."""
     if path is not None:
         return tff.load_distribution(path)
     keras.utils.set_random_seed(options.seed)
@@ -54,7 +54,7 @@ def trained_glow(options, path, name, mutation):
         batches,
         epochs=1000,
         steps_per_epoch=100,
-        callbacks=[OutOfTime(options.minutes, 1e-3)],
+        callbacks=[OutOfTime(minutes, 1e-3)],
         verbose=0,
     )
     print(

@@ -1,6 +1,5 @@
 """The latent models of the benchmark, trained once and kept in a folder."""
 
-import math
 import time
 from pathlib import Path
 
@@ -8,19 +7,45 @@ import keras
 import numpy as np
 
 import tfp_flows as tff
+from benchmarks.latent import flows
+from benchmarks.latent.flows import LATENTS
+from benchmarks.latent.schedule import HalfCosine
 from tfp_flows.tools import latent
 
-SHAPE, LATENTS, FEATURES = (28, 28, 1), 128, 64
+SHAPE, FEATURES = (28, 28, 1), 64
+RATE = 2e-3
+AUTOENCODER, JOINT = "autoencoder", "AE + flow, jointly"
 
 
-def two_stage():
-    """Autoencoder, then four affine couplings on its latents."""
-    return latent.LatentFlow(SHAPE, latent_dim=LATENTS, training="two-stage")
+def autoencoder(noise):
+    """An autoencoder, which so far has no more than a Gaussian on its latents."""
+    return latent.LatentFlow(
+        SHAPE,
+        latent_dim=LATENTS,
+        training="two-stage",
+        noise=noise,
+        flow=flows.gaussian(),
+    )
 
 
-def joint():
-    """Autoencoder and couplings together."""
-    return latent.LatentFlow(SHAPE, latent_dim=LATENTS)
+def on_latents_of(trained_autoencoder, flow):
+    """The same autoencoder with another flow on its latents."""
+    return latent.LatentFlow(
+        SHAPE,
+        latent_dim=LATENTS,
+        training="two-stage",
+        noise=trained_autoencoder.noise,
+        flow=flow,
+        encoder=trained_autoencoder.encoder,
+        decoder=trained_autoencoder.decoder,
+    )
+
+
+def joint(noise):
+    """Autoencoder and four affine couplings, trained together."""
+    return latent.LatentFlow(
+        SHAPE, latent_dim=LATENTS, noise=noise, flow=flows.affine()
+    )
 
 
 def vae():
@@ -30,7 +55,7 @@ def vae():
 
 def vae_flow_prior():
     """A VAE whose prior is four affine couplings."""
-    return latent.LatentVAE(SHAPE, latent_dim=LATENTS, prior=_prior())
+    return latent.LatentVAE(SHAPE, latent_dim=LATENTS, prior=flows.affine())
 
 
 def vae_flow_prior_posterior():
@@ -43,77 +68,42 @@ def vae_flow_prior_posterior():
         condition_shape=(FEATURES,),
     )
     return latent.LatentVAE(
-        SHAPE, latent_dim=LATENTS, prior=_prior(), posterior=posterior
+        SHAPE, latent_dim=LATENTS, prior=flows.affine(), posterior=posterior
     )
 
 
-def _prior():
-    return tff.real_nvp((LATENTS,), couplings=4, hidden_units=(256, 256))
-
-
-TWO_STAGES = "AE + flow, two stages"
-BUILDERS = {
-    TWO_STAGES: two_stage,
-    "AE + flow, jointly": joint,
+VAES = {
     "VAE": vae,
     "VAE, flow prior": vae_flow_prior,
     "VAE, flow prior and posterior": vae_flow_prior_posterior,
 }
 
 
-def trained(name, images, folder, *, epochs, flow_epochs, seed):
+def trained(name, build, images, folder, *, seed, rate=RATE, **options):
     """Returns a model and the CPU seconds of its training, from `folder` if it can.
 
     Args:
-        name: A key of `BUILDERS`.
+        name: What the model is called; it names its file.
+        build: Makes the model.
         images: Dequantized training images.
         folder: Where trained models are kept.
-        epochs: Passes over the images.
-        flow_epochs: Passes over the latents in the second of two stages.
         seed: Seed of weights, order and noise.
+        rate: Learning rate of the first epoch; it falls to zero.
+        **options: Arguments of `fit`, such as `epochs`.
     """
     path = _path(folder, name)
     clock = path.with_suffix(".seconds")
     if path.exists():
         return keras.models.load_model(path), float(clock.read_text())
     keras.utils.set_random_seed(seed)
-    model = BUILDERS[name]()
-    model.compile(optimizer=keras.optimizers.Adam(1e-3))
-    stages = {"flow_epochs": flow_epochs} if name == TWO_STAGES else {}
+    model = build()
+    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=100.0))
     start = time.process_time()
-    model.fit(images, epochs=epochs, batch_size=64, verbose=2, **stages)
+    model.fit(images, verbose=2, callbacks=[HalfCosine(rate)], **options)
     seconds = time.process_time() - start
     model.save(path)
     clock.write_text(str(seconds))
     return model, seconds
-
-
-def train_flow_on(model, images, folder, epochs):
-    """Trains the flow of a two-stage model on, its autoencoder staying as it is.
-
-    The learning rate falls along half a cosine. The model takes the place of the old
-    one in `folder`. Returns the CPU seconds.
-    """
-
-    def rate(epoch):
-        return 1e-3 * 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
-
-    start = time.process_time()
-    model.compile(optimizer=keras.optimizers.Adam(1e-3))
-    model.fit(
-        images,
-        epochs=0,
-        flow_epochs=epochs,
-        batch_size=128,
-        verbose=2,
-        callbacks=[keras.callbacks.LearningRateScheduler(rate)],
-    )
-    seconds = time.process_time() - start
-    path = _path(folder, TWO_STAGES)
-    model.save(path)
-    clock = path.with_suffix(".seconds")
-    clock.write_text(str(float(clock.read_text()) + seconds))
-    return seconds
 
 
 def classifier(images, labels, folder, *, epochs, seed):

@@ -6,6 +6,7 @@ of a library and a depth has a process of its own, one after another.
 
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -18,13 +19,19 @@ NAMES = ("tfp_flows", "tfp_flows_reversible", "tfp", "normflows")
 LABELS = {peer.name: peer.label for peer in PEERS}
 
 
-def depth(pythons: list[str], names: tuple[str, ...] = NAMES, seconds: float = 3.0):
+def depth(
+    pythons: list[str],
+    names: tuple[str, ...] = NAMES,
+    seconds: float = 3.0,
+    keep: Callable[[list], object] | None = None,
+):
     """Measures every depth of every library that is installed.
 
     Args:
         pythons: Interpreters in which to look for the libraries.
         names: Which libraries.
         seconds: For how long a training step is timed.
+        keep: Is called with the rows so far after each.
 
     Returns:
         One row for each library and depth.
@@ -39,6 +46,8 @@ def depth(pythons: list[str], names: tuple[str, ...] = NAMES, seconds: float = 3
                 facts |= worker.ask(what="train", seconds=seconds)
             rows.append({"library": name, "steps": k, **facts})
             worker.close()
+            if keep:
+                keep(rows)
     return rows
 
 
@@ -108,9 +117,10 @@ def picture(rows, path: Path):
 def write(rows, machine: str, path: Path):
     """Keeps the rows, beside older ones of other libraries, and returns them all."""
     kept = json.loads(path.read_text())["rows"] if path.exists() else []
-    new = {row["library"] for row in rows}
+    new = {(row["library"], row["steps"]) for row in rows}
     rows = [{**row, "machine": machine} for row in rows]
-    rows += [row for row in kept if row["library"] not in new]
+    rows += [row for row in kept if (row["library"], row["steps"]) not in new]
+    rows.sort(key=lambda row: (NAMES.index(row["library"]), row["steps"]))
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     return rows

@@ -104,8 +104,11 @@ def measure(name, jit, hold, rounds=5, seconds=2.0):
     return timed(functions(WORKLOADS[name], jit), rounds, seconds)
 
 
-def profile(workloads):
-    """Times every workload with and without XLA, memory given back and held."""
+def profile(workloads, keep):
+    """Times every workload with and without XLA, memory given back and held.
+
+    Calls `keep` with the results so far after each workload.
+    """
     found = {}
     for name in workloads:
         for jit in (False, True):
@@ -123,6 +126,7 @@ def profile(workloads):
                 way = ("XLA" if jit else "plain") + (", memory held" if hold else "")
                 found.setdefault(name, {})[way] = json.loads(printed.splitlines()[-1])
                 print(f"profiled {name}, {way}", flush=True)
+        keep(found)
     return found
 
 

@@ -103,6 +103,13 @@ def ratio_lines(rows):
     return lines
 
 
+def color_of(name):
+    """This package, the floor, and the others."""
+    if name.startswith("floor"):
+        return "#9ecae1"
+    return "#0072B2" if name in OURS else "darkgrey"
+
+
 def picture(results, path: Path):
     """Draws the medians of all libraries, one panel a workload and thing."""
     import matplotlib.pyplot as plt
@@ -118,13 +125,13 @@ def picture(results, path: Path):
     for axes, (workload, rows) in zip(grid, results.items(), strict=True):
         for axis, what in zip(axes, columns, strict=True):
             times = {
-                LABELS[name]: (median(row["ms"].get(what)), name in OURS)
+                LABELS[name]: (median(row["ms"].get(what)), color_of(name))
                 for name, row in rows.items()
                 if "error" not in row
             }
             times = {k: v for k, v in times.items() if v[0] is not None}
-            colors = ["#0072B2" if ours else "darkgrey" for _, ours in times.values()]
-            axis.barh(list(times), [t for t, _ in times.values()], color=colors)
+            values, colors = zip(*times.values(), strict=True)
+            axis.barh(list(times), values, color=colors)
             axis.invert_yaxis()
             axis.set(title=f"{workload} {what}", xlabel="ms")
     figure.savefig(path, dpi=130)

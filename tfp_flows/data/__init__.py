@@ -5,6 +5,7 @@ from tfp_flows.data.files import FileData, read_file
 from tfp_flows.data.passes import endless_passes
 from tfp_flows.data.pieces import read_pieces
 from tfp_flows.data.preprocessing import dequantize, reduce_bits, split_indices
+from tfp_flows.data.tables import read_table, write_table
 from tfp_flows.data.toy import log_density, sample, true_entropy
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "log_density",
     "read_file",
     "read_pieces",
+    "read_table",
     "reduce_bits",
     "sample",
     "split_indices",
     "true_entropy",
+    "write_table",
 ]

@@ -132,12 +132,15 @@ def _choose_key(keys: list[str], key: str | None, path: Path) -> str:
 
 def _read_columns(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """Reads the columns of a CSV or Parquet file as one float64 array."""
+    return numbers(arrow_table(path), path)
+
+
+def arrow_table(path: Path) -> pa.Table:
+    """Reads a CSV or Parquet file with the types of its columns."""
     with readable_table(path):
         if path.suffix.lower() == ".parquet":
-            table = pyarrow.parquet.read_table(path)
-        else:
-            table = pyarrow.csv.read_csv(path, read_options=_csv_options(path))
-    return numbers(table, path)
+            return pyarrow.parquet.read_table(path)
+        return pyarrow.csv.read_csv(path, read_options=_csv_options(path))
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@
 | `JointTypicalityScorer` | how unusual likelihood, norm and PNG size are together |
 
 **The likelihood alone misleads.** A flow of clothes gives simple images that it has
-never seen (one flat colour, a digit on black) a higher density than any piece of
-clothing (Nalisnick et al., Do Deep Generative Models Know What They Don't Know?, 2019,
+never seen, such as digits on black, a higher density than most pieces of clothing
+(Nalisnick et al., Do Deep Generative Models Know What They Don't Know?, 2019,
 arXiv:1810.09136). `python -m benchmarks.anomaly` measures this, and what the other
 scorers make of it; `simple_anomalies` makes such images of your own.
 """

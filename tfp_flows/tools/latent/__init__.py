@@ -8,12 +8,14 @@ from tfp_flows.tools.latent.likelihood import PixelLikelihood
 from tfp_flows.tools.latent.networks import conv_decoder, conv_encoder
 from tfp_flows.tools.latent.picture import latent_figure
 from tfp_flows.tools.latent.vae import LatentVAE
+from tfp_flows.tools.latent.whitening import Whitening
 
 __all__ = [
     "FeatureClassifier",
     "LatentFlow",
     "LatentVAE",
     "PixelLikelihood",
+    "Whitening",
     "conv_decoder",
     "conv_encoder",
     "fitted_gaussian",

@@ -25,6 +25,7 @@ tfd = tfp.distributions
 TRAININGS = ("joint", "two-stage")
 ONE_STAGE_ONLY = ("sample_weight", "class_weight", "validation_split")
 _DATASET_BATCH = 128
+_ADAPTED_TO = 10_000  # latents
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -48,6 +49,8 @@ class LatentFlow(LatentModel):
       noise would be outgrown); then it standardizes the latents of all training
       images exactly, freezes them, and fits the flow to them by exact likelihood,
       again with the noise, since latents may fill fewer dimensions than they have.
+      `tff.latent.Whitening` as the flow's first bijector turns them onto their
+      principal axes, measured on thousands of images.
 
     Samples run from the flow through the decoder.
 
@@ -182,6 +185,8 @@ class LatentFlow(LatentModel):
             **kwargs: All other arguments of `keras.Model.fit`. In two stages the
                 second takes `batch_size`, `callbacks`, `verbose` and
                 `validation_data` of them, and those in `ONE_STAGE_ONLY` are refused.
+                With `epochs=0` the autoencoder stays as it is, with `flow_epochs=0`
+                the flow does.
 
         Returns:
             Keras's history. In two stages it holds `reconstruction_nll` of the first
@@ -224,12 +229,16 @@ class LatentFlow(LatentModel):
         passed = {"callbacks": callbacks, "verbose": kwargs.get("verbose", "auto")}
         rows = kwargs.get("batch_size") or _DATASET_BATCH
         if kwargs.get("validation_data") is not None:
-            held_out = kwargs["validation_data"]
+            held_out = self._frozen(kwargs["validation_data"])
             passed["validation_data"] = self._noisy(held_out, rows, fresh=False)
+        z = self._frozen(x)
+        self._adapt_flow(z)
+        # Each stage has its own; that of the model is saved with it.
+        self.optimizer.build(self.trainable_variables)
         self.prior_model.compile(optimizer=self._fresh_optimizer())
         after = self.prior_model.fit(
-            self._noisy(x, rows),
-            epochs=flow_epochs or kwargs.get("epochs", 1),
+            self._noisy(z, rows),
+            epochs=kwargs.get("epochs", 1) if flow_epochs is None else flow_epochs,
             **passed,
         )
         after.history = _renamed(before, "loss", "reconstruction_nll") | _renamed(
@@ -253,9 +262,19 @@ class LatentFlow(LatentModel):
         self.normalizer.moving_mean.assign(z.mean(axis=0))
         self.normalizer.moving_variance.assign(z.var(axis=0))
 
-    def _noisy(self, x: Any, rows: int, fresh: bool = True) -> tf.data.Dataset:
+    def _frozen(self, x: Any) -> np.ndarray:
+        """Returns the latents of all images, without noise."""
+        return np.concatenate([in_chunks(self.latents, part) for part in _parts(x)])
+
+    def _adapt_flow(self, z: np.ndarray) -> None:
+        """Initializes what the flow draws from data; a batch would be too little."""
+        if not self.prior_model.is_adapted:
+            chosen = np.linspace(0, len(z) - 1, min(len(z), _ADAPTED_TO)).astype(int)
+            part = tf.constant(z[chosen])
+            self.prior_model.adapt(part + self.noise * noise_like(part, 0))
+
+    def _noisy(self, z: np.ndarray, rows: int, fresh: bool = True) -> tf.data.Dataset:
         """Frozen latents with noise; new noise and a new order in every epoch."""
-        z = np.concatenate([in_chunks(self.latents, part) for part in _parts(x)])
         seed = int(self._seeds.next()[0]) if fresh else 0
         dataset = tf.data.Dataset.from_tensor_slices(z)
         if fresh:

@@ -1,0 +1,1 @@
+"""How much of a label a linear classifier finds in the latents of a flow."""

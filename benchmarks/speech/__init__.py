@@ -1,0 +1,1 @@
+"""A flow of audio against Gaussian processes, on synthetic speech."""

@@ -1,0 +1,1 @@
+"""Flows of text against counts of characters and a recurrent language model."""

@@ -1,0 +1,84 @@
+"""Audio from spectrograms, of any length, and a picture of it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfp_flows as tff
+
+
+@pytest.fixture(scope="module")
+def learned(sounds):
+    """A small flow that knows the sounds a little."""
+    x, mel = tff.speech.windows(sounds[0], 1024, mels=20)
+    flow = tff.speech.waveglow(1024, mels=20, steps=4, channels=24, depth=4)
+    model = tff.FlowModel(flow)
+    model.compile(optimizer=tff.optimizer(5e-3, clip_norm=1024.0))
+    model.adapt(x, mel)
+    model.fit(x, mel, epochs=40, batch_size=8, verbose=0)
+    return model
+
+
+@pytest.mark.slow
+def test_a_copy_has_the_loudness_of_the_original(learned, sounds):
+    original = sounds[1][0]
+    copy = tff.speech.copy_synthesis(learned, original, temperature=0.7, seed=3)
+    assert copy.shape == original.shape
+    assert copy.dtype == np.float32
+    assert np.all(np.abs(copy) <= 1.0)
+
+    def loudness(x):
+        return np.log(np.sqrt(np.mean(x[:11_904].reshape(-1, 128) ** 2, axis=1)))
+
+    same = np.corrcoef(loudness(copy), loudness(original))[0, 1]
+    other = np.corrcoef(loudness(copy), loudness(sounds[1][1]))[0, 1]
+    assert same > 0.6
+    assert same > other
+    again = tff.speech.copy_synthesis(learned, original, temperature=0.7, seed=3)
+    np.testing.assert_array_equal(copy, again)
+
+
+def test_another_length_has_the_same_weights(tiny):
+    flow = tiny()
+    tff.FlowModel(flow).adapt(np.random.default_rng(0).normal(size=[9, 32]),
+                              np.zeros([9, 2, 3]))  # fmt: skip
+    longer = tff.speech.at_length(flow, 80)
+    assert longer.event_shape == (80,)
+    assert len(longer.trainable_variables) == len(flow.trainable_variables)
+    mel = tf.zeros([5, 3], tf.float64)
+    y = tff.condition(longer, mel).sample(2, seed=1)
+    assert y.shape == (2, 80)
+    # A window in the middle is as it would be alone, away from its borders.
+    again = tff.condition(longer, mel).bijector.inverse(tf.identity(y))
+    back = tff.condition(longer, mel).bijector.forward(tf.identity(again))
+    np.testing.assert_allclose(back, y, atol=1e-9)
+
+
+def test_a_flow_without_condition_has_other_lengths_too(tiny):
+    flow = tiny(mels=None)
+    assert tff.speech.at_length(flow, 36).sample(2, seed=1).shape == (2, 36)
+    with pytest.raises(ValueError, match="multiple of 4 samples"):
+        tff.speech.at_length(flow, 37)
+    with pytest.raises(ValueError, match="without condition"):
+        tff.speech.copy_synthesis(flow, np.zeros(100))
+
+
+def test_wrong_arguments_are_named(tiny):
+    with pytest.raises(ValueError, match="a flow of `tff.speech.waveglow`"):
+        tff.speech.copy_synthesis(tff.real_nvp((4,)), np.zeros(100))
+    with pytest.raises(ValueError, match=r"one row of samples \[t\]"):
+        tff.speech.copy_synthesis(tiny(), np.zeros([2, 100]))
+
+
+def test_the_picture_shows_each_audio(sounds, tmp_path):
+    figure = tff.speech.spectrogram_figure(
+        {"original": sounds[1][0], "copy": 0.1 * sounds[1][1]}
+    )
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:2] == ["original", "copy"]
+    images = [axes.images[0] for axes in figure.axes if axes.images]
+    loud, soft = (np.median(np.asarray(image.get_array())) for image in images[:2])
+    # One scale for both: a tenth of the amplitude is 20 dB less.
+    assert loud - soft > 5.0
+    with pytest.raises(ValueError, match="`audios`"):
+        tff.speech.spectrogram_figure({})
