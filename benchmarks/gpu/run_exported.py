@@ -28,7 +28,7 @@ TOLERANCE = {"float32": 1e-2, "tf32": 0.2, "bfloat16": 0.5}
 LOSS_TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 2e-2}
 
 
-def run(folder, precision, seconds=5.0, size=None, portable=False):
+def run(folder, precision, seconds=5.0, size=None, portable=False, gate=None):
     """Compiles, checks and times the step in `folder`; returns the result."""
     description = json.loads((folder / "step.json").read_text())
     label = precision
@@ -39,6 +39,7 @@ def run(folder, precision, seconds=5.0, size=None, portable=False):
     start = time.perf_counter()
     program = compiled((folder / "step.hlo").read_bytes(), precision, portable)
     compile_seconds = time.perf_counter() - start
+    timing.wait_for_turn(gate)
     with np.load(folder / "arguments.npz") as stored:
         values = arguments.remade(description["arguments"], stored)
     written = {int(o): p for o, p in description["written"].items()}
@@ -159,6 +160,7 @@ def main():
         action="store_true",
         help="take the module through the form that a CUDA plugin gets, on any device",
     )
+    parser.add_argument("--gate", type=Path, help="of `together`: wait for a turn")
     parser.add_argument("--results", type=Path, default=timing.RESULTS)
     options = parser.parse_args()
     result = run(
@@ -167,6 +169,7 @@ def main():
         options.seconds,
         options.matmul_size,
         options.portable,
+        options.gate,
     )
     timing.write(result, options.results)
     if not result["agreement"].get("agrees", True):

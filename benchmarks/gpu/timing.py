@@ -11,6 +11,20 @@ RESULTS = Path(__file__).parents[1] / "results" / "gpu"
 MATMUL_CALLS = 20
 
 
+def wait_for_turn(gate):
+    """Says that all is compiled, and returns when it is this process's turn.
+
+    Args:
+        gate: A path; `gate.ready` is made, and `gate.go` waited for. None waits for
+            nothing.
+    """
+    if gate is None:
+        return
+    Path(f"{gate}.ready").touch()
+    while not Path(f"{gate}.go").exists():
+        time.sleep(0.02)
+
+
 def step_times(step, wait, seconds):
     """Times a step that only starts its work.
 

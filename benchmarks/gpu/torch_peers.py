@@ -97,8 +97,12 @@ class Training:
         return sum(p.numel() for p in self.module.parameters() if p.requires_grad)
 
 
-def run(library, w, way, precision, device, seconds, size=None, small=False):
+def run(
+    library, w, way, precision, device, seconds, size=None, small=False, gate=None
+):
     """Times one library in one way; returns the result."""
+    if "compile" not in way:  # nothing to do before its turn
+        timing.wait_for_turn(gate)
     tf32 = precision != "float32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
@@ -112,6 +116,8 @@ def run(library, w, way, precision, device, seconds, size=None, small=False):
     start = time.perf_counter()
     training.wait(training.step())
     first = time.perf_counter() - start
+    if "compile" in way:
+        timing.wait_for_turn(gate)
     times = timing.step_times(training.step, training.wait, seconds)
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else None
     loss = training.step().item()
@@ -176,6 +182,7 @@ def main():
     parser.add_argument("--cpu", action="store_true", help="run without a GPU")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--matmul-size", type=int)
+    parser.add_argument("--gate", type=Path, help="of `together`: wait for a turn")
     parser.add_argument("--results", type=Path, default=timing.RESULTS)
     options = parser.parse_args()
     if not (options.cpu or torch.cuda.is_available()):
@@ -198,7 +205,13 @@ def attempt(library, way, precision, w, device, options):
     """Times one combination; returns the result, an error, or None if it is absurd."""
     arguments = library, w, way, precision, device
     try:
-        return run(*arguments, options.seconds, options.matmul_size, options.small)
+        return run(
+            *arguments,
+            options.seconds,
+            options.matmul_size,
+            options.small,
+            options.gate,
+        )
     except Unsupported:
         print(library, w.name, way, precision, "does not apply.")
         return None
