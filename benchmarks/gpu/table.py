@@ -10,11 +10,11 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.gpu.timing import RESULTS
+from benchmarks.gpu.timing import RESULTS, agrees
 from benchmarks.gpu.workloads import PRECISIONS, WORKLOADS
 
 OURS = (
-    *(f"XLA program, {mode}" for mode in ("auto", "reversible")),
+    *(f"XLA program, {mode}" for mode in ("auto", "loop", "reversible")),
     *(f"{way}, {mode}" for way in ("graph", "jit") for mode in ("auto", "reversible")),
 )
 PEERS = ("eager", "compile", "channels_last", "compile channels_last")
@@ -81,7 +81,7 @@ def row(key, result):
         return f"{start} {NOT_MEASURED} | | | | | |"
     if "error" in result:
         return f"{start} failed: {result['error'][:60]} | | | | | |"
-    if not agreement.get("agrees", True):
+    if not agrees(result):
         return f"{start} results differ from TensorFlow's | | | | | |"
     share = result.get("share_of_matmul")
     # Only TensorFlow itself has a `fit`.

@@ -9,6 +9,12 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "results" / "gpu"
 MATMUL_CALLS = 20
+# Products round to 24, 11 and 8 bits, and a flow has dozens of them in a row.
+LOSS_TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 2e-2}
+# Of a result's error, as a share of the change that the step makes. In float32 it holds
+# for every result. Adam's first step is the sign of the gradient, which fewer bits turn
+# over where a gradient is all but zero: there it holds for the median result.
+TOLERANCE = {"float32": 1e-2, "tf32": 0.1, "bfloat16": 0.2}
 
 
 def wait_for_turn(gate):
@@ -80,6 +86,20 @@ def with_rates(times, batch, flops, rate):
         "matmul_flops_per_second": rate,
         "share_of_matmul": flops * per_second / rate,
     }
+
+
+def agrees(result):
+    """Says whether a step computed what TensorFlow's did, as far as was compared."""
+    agreement, precision = result.get("agreement", {}), result.get("precision")
+    if not agreement.get("finite", True):
+        return False
+    if not agreement.get("compared"):
+        return True
+    error = "worst_error" if precision == "float32" else "median_error"
+    return (
+        agreement["loss_error"] <= LOSS_TOLERANCE[precision]
+        and agreement[error] <= TOLERANCE[precision]
+    )
 
 
 def write(result, folder):

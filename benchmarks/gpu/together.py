@@ -2,9 +2,9 @@
 
     python benchmarks/gpu/together.py EXPORTED --compile-for 240 --stop-after 540
 
-Needs JAX and PyTorch with normflows and nflows, no TensorFlow. A process takes one step.
-All processes compile at once, as far as the processor's cores go, and wait; then each
-is timed alone. What has not compiled in time is ended and named.
+Needs JAX and PyTorch with normflows and nflows, no TensorFlow. A process takes one
+step. All processes compile at once, as far as the processor's cores go, and wait; then
+each is timed alone. What has not compiled in time is ended and named.
 """
 
 import argparse

@@ -97,9 +97,7 @@ class Training:
         return sum(p.numel() for p in self.module.parameters() if p.requires_grad)
 
 
-def run(
-    library, w, way, precision, device, seconds, size=None, small=False, gate=None
-):
+def run(library, w, way, precision, device, seconds, size=None, small=False, gate=None):
     """Times one library in one way; returns the result."""
     if "compile" not in way:  # nothing to do before its turn
         timing.wait_for_turn(gate)

@@ -52,7 +52,7 @@ def built(name, features):
     return kind(MODELS[name](features))
 
 
-def train_one(name, train, validation, test, seed, steps):
+def train_one(name, train, validation, test, seed, every, steps):
     features = train.shape[1]
     model, optimizer, step, nll = compiled(name, features)
     # The weights of a model of this seed, in the model whose functions are compiled.
@@ -71,6 +71,7 @@ def train_one(name, train, validation, test, seed, steps):
         nll=lambda rows: float(nll(tf.constant(rows))),
         steps=steps,
         seed=seed,
+        every=every,
     )
     weights = sum(int(tf.size(v.value)) for v in model.trainable_variables)
     return {"nll": found, "weights": weights}

@@ -17,7 +17,7 @@ MODELS = {
 }
 
 
-def train_one(name, train, validation, test, seed, steps):
+def train_one(name, train, validation, test, seed, every, steps):
     torch.manual_seed(seed)
     flow = MODELS[name](train.shape[1])
     optimizer = torch.optim.Adam(flow.parameters(), lr=protocol.RATE)
@@ -33,7 +33,7 @@ def train_one(name, train, validation, test, seed, steps):
         with torch.no_grad():
             return float(-flow().log_prob(torch.from_numpy(rows)).mean())
 
-    parts = {"step": step, "nll": nll, "steps": steps, "seed": seed}
+    parts = {"step": step, "nll": nll, "steps": steps, "seed": seed, "every": every}
     found = protocol.fit(train, validation, test, **parts)
     weights = sum(p.numel() for p in flow.parameters())
     return {"nll": found, "weights": weights}

@@ -9,23 +9,31 @@ import keras
 import numpy as np
 
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
+from tfp_flows.nets.hidden import hidden_initializers
 from tfp_flows.nets.mlp import _positive_widths
 
 
 class MaskedDense(keras.Layer):
     """A dense layer `y = x (W * M) + b` of which the mask `M` keeps connections."""
 
-    def __init__(self, mask: np.ndarray, initializer: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        mask: np.ndarray,
+        kernel_initializer: Any,
+        bias_initializer: Any = "zeros",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self._initializer = initializer
+        self._initializers = kernel_initializer, bias_initializer
         self._mask = mask.astype("float32")
         self.build((None, mask.shape[0]))
 
     def build(self, input_shape: Any) -> None:
         """Makes the kernel and the bias."""
         shape = self._mask.shape
-        self.kernel = self.add_weight(shape, self._initializer, name="kernel")
-        self.bias = self.add_weight(shape[1:], "zeros", name="bias")
+        kernel, bias = self._initializers
+        self.kernel = self.add_weight(shape, kernel, name="kernel")
+        self.bias = self.add_weight(shape[1:], bias, name="bias")
         self.built = True
 
     def call(self, x: Any) -> Any:
@@ -98,10 +106,12 @@ class MADE(Conditioner):
         self._masked_layers = []
         for before, after in zip(degrees[:-1], degrees[1:], strict=True):
             mask = before[:, np.newaxis] <= after[np.newaxis, :]
-            self._masked_layers.append(self._masked(mask, "glorot_uniform"))
+            self._masked_layers.append(
+                self._masked(mask, **hidden_initializers(len(before)))
+            )
         last = np.repeat(order, size(output_shape) // d)
         mask = degrees[-1][:, np.newaxis] < last[np.newaxis, :]
-        self._masked_layers.append(self._masked(mask, "zeros"))
+        self._masked_layers.append(self._masked(mask, kernel_initializer="zeros"))
         self._from_condition = None
         if condition_shape is not None:
             self._from_condition = keras.layers.Dense(
@@ -109,8 +119,8 @@ class MADE(Conditioner):
             )
             self._from_condition.build((None, size(condition_shape)))
 
-    def _masked(self, mask: np.ndarray, initializer: str) -> MaskedDense:
-        return MaskedDense(mask, initializer, dtype=self.dtype_policy)
+    def _masked(self, mask: np.ndarray, **initializers: Any) -> MaskedDense:
+        return MaskedDense(mask, dtype=self.dtype_policy, **initializers)
 
     def call(self, inputs: Any, condition: Any = None) -> Any:
         """Maps `[n, d]` to `[n, *output_shape]`."""

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
+from tfp_flows.nets.hidden import hidden_initializers
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -75,9 +76,9 @@ class MLP(Conditioner):
             widths = [widths[0]] + [w for w in widths for _ in range(2)]
         self._hidden = []
         for units in widths:
-            self._hidden.append(self._dense(units, width))
+            self._hidden.append(self._dense(units, width, **hidden_initializers(width)))
             width = units
-        self._head = self._dense(size(output_shape), width, "zeros")
+        self._head = self._dense(size(output_shape), width, kernel_initializer="zeros")
         # Random layers keep a seed state; without dropout there is nothing to keep.
         self._drop = (
             keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
@@ -87,12 +88,8 @@ class MLP(Conditioner):
         if self._drop is not None:
             self._drop.build((None, width))
 
-    def _dense(
-        self, units: int, inputs: int, initializer: str = "glorot_uniform"
-    ) -> keras.layers.Dense:
-        layer = keras.layers.Dense(
-            units, kernel_initializer=initializer, dtype=self.dtype_policy
-        )
+    def _dense(self, units: int, inputs: int, **initializers: Any) -> keras.Layer:
+        layer = keras.layers.Dense(units, dtype=self.dtype_policy, **initializers)
         layer.build((None, inputs))
         return layer
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
+from tfp_flows.nets.hidden import hidden_initializers
 from tfp_flows.nets.mlp import _positive_widths
 
 STYLES = ("concatsquash", "concat")
@@ -118,7 +119,8 @@ class VelocityNet(Conditioner):
         self._timed = []
         for units in (*self.hidden_units, last):
             final = len(self._timed) == len(self.hidden_units)
-            linear = self._linear(units, "zeros" if final else "glorot_uniform")
+            start = {"kernel_initializer": "zeros"} if final else self._start(width)
+            linear = self._linear(units, **start)
             linear.build((None, width) if dense else (None, *input_shape[:-1], width))
             layer = TimedLayer(
                 linear,
@@ -132,8 +134,12 @@ class VelocityNet(Conditioner):
             self._timed.append(layer)
             width = units
 
-    def _linear(self, units: int, initializer: str) -> keras.Layer:
-        arguments = {"kernel_initializer": initializer, "dtype": self.dtype_policy}
+    def _start(self, width: int) -> dict[str, Any]:
+        """Returns how a hidden layer starts that has so many inputs (channels)."""
+        return hidden_initializers(width * (self.kernel_size or 1) ** 2)
+
+    def _linear(self, units: int, **initializers: Any) -> keras.Layer:
+        arguments = {"dtype": self.dtype_policy, **initializers}
         if self.kernel_size is None:
             return keras.layers.Dense(units, **arguments)
         return keras.layers.Conv2D(units, self.kernel_size, padding="same", **arguments)

@@ -16,7 +16,7 @@ from tfp_flows.bijectors.conditioning import condition_arguments
 
 tfd = tfp.distributions
 
-_COMPILED: weakref.WeakKeyDictionary[tfd.Distribution, Callable] = (
+_COMPILED: weakref.WeakKeyDictionary[tfd.Distribution, dict[tuple, Callable]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -77,9 +77,10 @@ def evaluate_rows(
     given = [x] if condition is None else [x, np.asarray(condition, dtype)]
 
     evaluate = functools.partial(latents_and_log_prob, distribution)
-    # Tracing takes longer than one batch, and pays from the second on.
-    if len(x) > batch_size or distribution in _COMPILED:
-        evaluate = _compiled(distribution)
+    # Tracing takes longer than one batch, and pays from the second on. It is decided by
+    # the number of rows alone: equal questions get answers that are equal to the bit.
+    if len(x) > batch_size:
+        evaluate = _compiled(distribution, [part.shape[1:] for part in given])
     answers = [
         evaluate(*(tf.constant(part[start : start + batch_size]) for part in given))
         for start in range(0, len(x), batch_size)
@@ -88,19 +89,23 @@ def evaluate_rows(
     return Rows(x, log_prob, latent)
 
 
-def _compiled(distribution: tfd.Distribution) -> Callable:
+def _compiled(distribution: tfd.Distribution, shapes: list) -> Callable:
     """Returns the distribution's compiled function, traced once for all calls."""
-    if distribution not in _COMPILED:
+    functions = _COMPILED.setdefault(distribution, {})
+    key = tuple(map(tuple, shapes))
+    if key not in functions:
         # The function must not keep alive the key that it is found by.
         reference = weakref.ref(distribution)
 
         def evaluate(x: tf.Tensor, condition: tf.Tensor | None = None) -> tuple:
             return latents_and_log_prob(reference(), x, condition)
 
-        _COMPILED[distribution] = tf.function(
-            evaluate, autograph=False, reduce_retracing=True
+        # Of any number of rows: a last, smaller batch needs no trace of its own.
+        signature = [tf.TensorSpec([None, *s], distribution.dtype) for s in key]
+        functions[key] = tf.function(
+            evaluate, autograph=False, input_signature=signature
         )
-    return _COMPILED[distribution]
+    return functions[key]
 
 
 def latents_and_log_prob(
