@@ -70,7 +70,7 @@ class WaveNet(Conditioner):
                 )
         width = self.channels
         self._start = self._dense(width, input_shape[-1])
-        self._gates = [self._dense(2 * width, 3 * width) for _ in range(self.depth)]
+        self._gates = [self._dilated(width, 2**i) for i in range(self.depth)]
         # The last layer has nobody to hand its features on to.
         self._mixes = [
             self._dense(width if last else 2 * width, width)
@@ -88,6 +88,13 @@ class WaveNet(Conditioner):
         layer.build((None, inputs))
         return layer
 
+    def _dilated(self, width: int, rate: int) -> keras.layers.Conv1D:
+        layer = keras.layers.Conv1D(
+            2 * width, 3, padding="same", dilation_rate=rate, dtype=self.dtype_policy
+        )
+        layer.build((None, None, width))
+        return layer
+
     def call(self, inputs: Any, condition: Any = None) -> Any:
         """Maps `[batch, steps, n]` to `[batch, steps, m]`."""
         h = at_each_step(self._start, inputs)
@@ -97,9 +104,7 @@ class WaveNet(Conditioner):
             local = ops.split(at_each_step(self._local, condition), self.depth, axis=-1)
         total: Any = 0.0
         for i, (gates, mix) in enumerate(zip(self._gates, self._mixes, strict=True)):
-            f, g = ops.split(
-                at_each_step(gates, with_neighbours(h, 2**i)) + local[i], 2, axis=-1
-            )
+            f, g = ops.split(gates(h) + local[i], 2, axis=-1)
             mixed = at_each_step(mix, ops.tanh(f) * ops.sigmoid(g))
             if i < self.depth - 1:
                 on, mixed = ops.split(mixed, 2, axis=-1)
@@ -114,18 +119,6 @@ class WaveNet(Conditioner):
             "channels": self.channels,
             "depth": self.depth,
         }
-
-
-def with_neighbours(h: Any, distance: int) -> Any:
-    """Stacks onto each position's channels those `distance` before and after it.
-
-    A dense layer of the result is a dilated convolution of kernel size 3, padded with
-    zeros, as one matrix product. Keras's `Conv1D` has TensorFlow shuffle the positions
-    into batches of every `distance`-th one first, which takes longer than the product.
-    """
-    padded = ops.pad(h, [[0, 0], [distance, distance], [0, 0]])
-    parts = [padded[:, : -2 * distance], h, padded[:, 2 * distance :]]
-    return ops.concatenate(parts, axis=-1)
 
 
 def at_each_step(layer: keras.Layer, h: Any) -> Any:
