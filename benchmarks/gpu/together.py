@@ -10,6 +10,7 @@ each is timed alone. What has not compiled in time is ended and named.
 import argparse
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -142,6 +143,7 @@ def main():
     parser.add_argument("--small-cpu", action="store_true", help="a trial, no GPU")
     parser.add_argument("--results", type=Path, default=HERE.parent / "results/gpu")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     begin = time.monotonic()
     options.results.mkdir(parents=True, exist_ok=True)
     with (
@@ -149,9 +151,13 @@ def main():
         (options.results / "log.txt").open("w") as log,
     ):
         all_jobs = jobs(options.exported, options, Path(gates))
-        compile_all(all_jobs, log, begin + options.compile_for, options.at_once)
-        print(f"compiled in {time.monotonic() - begin:.0f} s", flush=True)
-        time_each([j for j in all_jobs if j.process], begin + options.stop_after)
+        try:
+            compile_all(all_jobs, log, begin + options.compile_for, options.at_once)
+            print(f"compiled in {time.monotonic() - begin:.0f} s", flush=True)
+            time_each([j for j in all_jobs if j.process], begin + options.stop_after)
+        finally:
+            for job in all_jobs:  # none is left to wait for a turn, and to hold memory
+                job.end()
 
 
 if __name__ == "__main__":

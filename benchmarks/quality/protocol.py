@@ -13,6 +13,7 @@ BATCH, RATE = 256, 2e-3
 # Steps between looks at the validation rows. The tables have one or four hundred rows
 # to train on: within a hundred steps every flow has learned them by heart.
 EVERY = {**dict.fromkeys(TOYS, 100), **dict.fromkeys(TABLES, 5)}
+KEY = ("set", "model", "seed", "steps")
 
 
 def arguments(models):
@@ -66,12 +67,22 @@ def fit(train, validation, test, *, every, step, nll, steps, seed):
     return kept
 
 
+def key_of(row):
+    """Names what a result is of."""
+    return tuple(row[name] for name in KEY)
+
+
+def current(row):
+    """Says whether a result looked at its validation rows as often as is done now."""
+    return row["every"] == EVERY[row["set"]]
+
+
 def run(side, options, train_one):
     """Runs what is missing and appends one JSON line for each result."""
     path = options.folder / f"{side}.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     known = [json.loads(line) for line in lines]
-    done = {(r["set"], r["model"], r["seed"], r["steps"]) for r in known}
+    done = {key_of(r) for r in known if current(r)}
     # Seeds outermost: what a stopped run leaves has every model on every set.
     for seed in range(options.seeds):
         for name in options.sets:
@@ -79,7 +90,7 @@ def run(side, options, train_one):
                 key = (name, model, seed, options.steps)
                 if key in done:
                     continue
-                row = dict(zip(("set", "model", "seed", "steps"), key, strict=True))
+                row = dict(zip(KEY, key, strict=True)) | {"every": EVERY[name]}
                 parts = split(options.folder, name, seed)
                 row |= train_one(model, *parts, seed, EVERY[name])
                 with path.open("a") as file:

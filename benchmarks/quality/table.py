@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from benchmarks.quality.protocol import TABLES, TOYS
+from benchmarks.quality.protocol import TABLES, TOYS, current
 
 
 def results(folder, steps):
@@ -19,7 +19,7 @@ def results(folder, steps):
         path = folder / f"{side}.jsonl"
         for line in path.read_text().splitlines() if path.exists() else []:
             row = json.loads(line)
-            if row["steps"] == steps:
+            if row["steps"] == steps and current(row):
                 found[row["model"]][row["set"]].append(row["nll"])
     return found
 

@@ -4,8 +4,8 @@ W3 (Glow on 32x32x3, L=3, batch 16) with K = 4, 8, 16 and 32 steps a level. Each
 of a library and a depth has a process of its own, one after another.
 """
 
+import itertools
 import json
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,16 +51,20 @@ def depth(
     return rows
 
 
-def slope(rows, library):
-    """Returns the megabytes that one more step a level costs, by least squares."""
-    points = [
+def slopes(rows, library):
+    """Returns the megabytes that one more step a level costs, from depth to depth.
+
+    No one line goes through all depths: from some on, steps run as a loop.
+    """
+    points = sorted(
         (row["steps"], row["peak_above_built_mb"])
         for row in rows
         if row["library"] == library and "error" not in row
-    ]
-    if len(points) < 2:
-        return None
-    return statistics.linear_regression(*zip(*points, strict=True)).slope
+    )
+    return {
+        (k0, k1): (peak1 - peak0) / (k1 - k0)
+        for (k0, peak0), (k1, peak1) in itertools.pairwise(points)
+    }
 
 
 def table(rows):
@@ -82,9 +86,13 @@ def table(rows):
         )
     lines.append("")
     for name in dict.fromkeys(row["library"] for row in rows):
-        megabytes = slope(rows, name)
-        if megabytes is not None:
-            lines.append(f"- {LABELS[name]}: {megabytes:.1f} MB for each step a level.")
+        each = [
+            f"{mb:.1f} from K={a} to {b}" for (a, b), mb in slopes(rows, name).items()
+        ]
+        if each:
+            lines.append(
+                f"- {LABELS[name]}: MB for each step a level: {', '.join(each)}."
+            )
     return "\n".join(lines)
 
 

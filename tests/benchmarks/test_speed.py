@@ -64,7 +64,7 @@ def test_picture_and_file(tmp_path):
     }
 
 
-def test_depths_have_a_slope_and_a_picture(tmp_path):
+def test_depths_have_slopes_and_a_picture(tmp_path):
     measured = [
         {
             "library": name,
@@ -78,9 +78,11 @@ def test_depths_have_a_slope_and_a_picture(tmp_path):
         for name, megabytes in (("tfp_flows", 7.0), ("normflows", 9.0))
         for k in workloads.DEPTHS
     ]
-    assert depth.slope(measured, "tfp_flows") == pytest.approx(7.0)
+    assert depth.slopes(measured, "tfp_flows") == pytest.approx(
+        {(4, 8): 7.0, (8, 16): 7.0, (16, 32): 7.0}
+    )
     text = depth.table([*measured, {"library": "tfp", "steps": 4, "error": "broke"}])
-    assert "normflows: 9.0 MB for each step" in text
+    assert "normflows: MB for each step a level: 9.0 from K=4 to 8, 9.0" in text
     assert "failed: broke" in text
     depth.picture(measured, tmp_path / "depth.png")
     assert (tmp_path / "depth.png").stat().st_size > 10_000

@@ -117,7 +117,7 @@ def test_latent_model_equals_python(name, c_runner, tmp_path):
     model = LATENT[name]()
     generator = np.random.default_rng(0)
     for weight in model.trainable_weights:
-        noise = generator.normal(scale=0.1, size=weight.shape)
+        noise = generator.normal(scale=0.03, size=weight.shape)
         weight.assign_add(noise.astype("float32"))
     runner = c_runner(export_saved_model(model, tmp_path, warmup=False))
     x = np.random.default_rng(1).uniform(0, 17, (5, 4, 4, 1)).astype("float32")

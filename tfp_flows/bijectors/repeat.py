@@ -23,9 +23,9 @@ from tfp_flows.nets.conditioner import broadcast_batch
 tfb = tfp.bijectors
 
 MODES = ("auto", "unrolled", "loop", "reversible")
-# Above this many copies the graph of an unrolled flow takes longer to build and
-# to start than the loop costs; benchmarks/ has the measurement.
-_LOOP_ABOVE = 16
+# Above this many copies the loop's steps are as fast as written-out ones, and the first
+# one comes far sooner: `python -m benchmarks depth`.
+_LOOP_ABOVE = 8
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -49,7 +49,7 @@ class Repeat(FlowBijector):
     first step do not grow with n; `"reversible"` is the loop with reversible
     back-propagation: nothing is stored but the output, and each copy's input is
     recomputed by its inverse, so that memory does not grow with n (see
-    `walks.reversible`); `"auto"` takes the loop for more than 16 copies, unless the
+    `walks.reversible`); `"auto"` takes the loop for more than 8 copies, unless the
     step keeps state, as dropout does.
 
     Shapes: those of the step.

@@ -16,8 +16,7 @@ def hidden_initializers(inputs: int) -> dict[str, Any]:
     Conditioners often see one or two values only. Keras's own choice is bad there: its
     kernels shrink with the number of *outputs*, so that units hardly bend over the
     range of the data, and with all biases at zero the kinks of all rectifiers lie in
-    the one point 0, in every layer. `python -m benchmarks.quality.ours` shows what a
-    choice is worth.
+    the one point 0, in every layer.
     """
     bound = max(1, inputs) ** -0.5
     return {
