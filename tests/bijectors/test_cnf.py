@@ -32,7 +32,7 @@ def test_laws_of_fixed_steps(laws, style):
 def test_laws_of_the_adaptive_solver(perturbed):
     tolerance = 1e-9
     bijector = flow(tff.Adaptive(rtol=tolerance, atol=tolerance))
-    perturbed(bijector, 0.5)
+    perturbed(bijector, 0.3)
     y = points()
     inverse = graph(bijector.inverse)
     log_det = graph(bijector.inverse_log_det_jacobian)(y)

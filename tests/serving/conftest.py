@@ -209,10 +209,10 @@ def toy():
 def shaken():
     """Moves the weights of a flow away from their zero-initialized start."""
 
-    def shake(flow):
+    def shake(flow, scale=0.1):
         generator = np.random.default_rng(0)
         for variable in flow.trainable_variables:
-            noise = generator.normal(scale=0.1, size=variable.shape)
+            noise = generator.normal(scale=scale, size=variable.shape)
             variable.assign_add(noise.astype(variable.dtype.as_numpy_dtype))
         return flow
 

@@ -25,7 +25,7 @@ FLOWS = {
 
 @pytest.fixture(params=FLOWS)
 def flow(request, shaken):
-    return shaken(FLOWS[request.param]())
+    return shaken(FLOWS[request.param](), 0.03)
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])

@@ -78,7 +78,7 @@ def test_flow_arithmetic_stays_in_float32(policy):
     """Only the networks round: the flow of rounded networks inverts exactly."""
     flow = built(policy, small)
     for variable in flow.trainable_variables:
-        variable.assign_add(0.3 * tf.random.stateless_normal(variable.shape, [1, 2]))
+        variable.assign_add(0.1 * tf.random.stateless_normal(variable.shape, [1, 2]))
     z = flow.bijector.inverse(tf.constant(X))
     assert z.dtype == tf.float32
     np.testing.assert_allclose(flow.bijector.forward(tf.identity(z)), X, atol=1e-5)

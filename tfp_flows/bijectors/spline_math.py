@@ -221,7 +221,9 @@ def inverse_in_bin(y: tf.Tensor, b: Bin) -> tuple[tf.Tensor, tf.Tensor]:
     lost in float32.
     """
     s = b.height / b.width
-    v = tf.clip_by_value((y - b.bottom) / b.height, 0.0, 1.0)
+    share = (y - b.bottom) / b.height
+    # A border that rounding has put outside the bin keeps its gradient.
+    v = share + tf.stop_gradient(tf.clip_by_value(share, 0.0, 1.0) - share)
     p = b.slope - v * (b.slope + b.next_slope - 2.0 * s)
     discriminant = tf.square(p - 2.0 * s * v) + 4.0 * tf.square(s) * v * (1.0 - v)
     q = tf.abs(p) + tf.sqrt(discriminant)
