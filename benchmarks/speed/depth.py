@@ -115,7 +115,10 @@ def picture(rows, path: Path):
                 label=LABELS[name],
             )
         axis.set(
-            xlabel="steps a level (K)", ylabel=label, xticks=DEPTHS, ylim=(0, None)
+            xlabel="steps a level (K)",
+            ylabel=label,
+            xticks=sorted({row["steps"] for row in rows}),
+            ylim=(0, None),
         )
     axes[0].legend()
     figure.savefig(path, dpi=130)
