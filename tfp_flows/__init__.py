@@ -53,6 +53,7 @@ from tfp_flows.training.files import (
     save_distribution,
 )
 from tfp_flows.training.flow_matching import FlowMatchingModel
+from tfp_flows.training.fused_adam import FusedAdam, FusedAdamW
 from tfp_flows.training.memory import hold_memory
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.optimizers import optimizer
@@ -77,6 +78,8 @@ __all__ = [
     "FlowBijector",
     "FlowMatchingModel",
     "FlowModel",
+    "FusedAdam",
+    "FusedAdamW",
     "InvertibleConv1x1",
     "LeakyReLU",
     "Linear",

@@ -31,7 +31,7 @@ def ffjord(
     blocks: int = 1,
     hidden_units: Sequence[int] = (64, 64),
     activation: Any = "tanh",
-    style: str = "concatsquash",
+    style: str = "concat",
     solver: Solver | None = None,
     trace: str | None = None,
     kinetic: float = 0.0,

@@ -52,7 +52,8 @@ def maf(
         transform: `"affine"`, or `"spline"` for autoregressive spline flows.
         log_scale: How affine layers bound their scale; see `AffineCoupling`.
         bins: Number of bins of each spline.
-        bound: Splines bend on `[-bound, bound]`.
+        bound: Splines bend on `[-bound, bound]`, in standard deviations where there
+            is an actnorm: 3 suits data without tails, 5 outliers.
         inverse: Whether to build an inverse autoregressive flow (IAF), which
             samples in one network call a layer and takes `D` calls for a density.
         actnorm: Whether to put an `ActNorm` before each pair of layers.

@@ -31,8 +31,10 @@ class ContinuousFlow(FlowBijector):
     * `"rademacher"` or `"gaussian"`: Hutchinson's unbiased estimate by a random
       probe, one pullback for any `D`. The probes are fixed during a solve. They are
       drawn anew in each training step of Keras, and follow from `seed` and the shape
-      of the batch everywhere else. For the exact likelihood of a flow trained with
-      an estimate, use `flow.bijector.copy(trace="exact")`.
+      of the batch everywhere else. So train by `fit`, or on
+      `FlowModel(flow)(x, training=True)` in a loop of your own: weights learn fixed
+      probes by heart, and the estimate leaves the density. For the exact likelihood
+      of a flow trained with an estimate, use `flow.bijector.copy(trace="exact")`.
 
     `kinetic` and `jacobian` are the weights of RNODE's regularizers, which make the
     paths straight and so the equation cheap to solve: they are added to the loss as

@@ -178,11 +178,15 @@ class InvertibleConv1x1(FlowBijector):
 
     def _triangles(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         lu = tf.convert_to_tensor(self._weights.lu)
-        log_diagonal = tf.linalg.diag_part(lu)
-        strictly_lower = np.tril(np.ones(lu.shape, lu.dtype.as_numpy_dtype), -1)
-        lower = lu * strictly_lower + tf.eye(lu.shape[0], dtype=lu.dtype)
+        # Products with constants: TensorFlow's functions of diagonals are made of
+        # five times as many operations, each of which has to be traced.
+        kind = lu.dtype.as_numpy_dtype
+        strictly_lower = np.tril(np.ones(lu.shape, kind), -1)
+        identity = tf.constant(np.eye(lu.shape[0], dtype=kind))
+        log_diagonal = tf.reduce_sum(lu * identity, axis=0)
         diagonal = self._weights.sign * tf.exp(log_diagonal)
-        upper = lu * strictly_lower.T + tf.linalg.diag(diagonal)
+        lower = lu * strictly_lower + identity
+        upper = lu * strictly_lower.T + identity * diagonal
         return lower, upper, log_diagonal
 
     def _inverted(self, matrix: tf.Tensor) -> tf.Tensor:

@@ -6,20 +6,30 @@ from typing import Any
 
 import keras
 
+# Networks of so few values start wide.
+_FEW = 4
 
-def hidden_initializers(inputs: int) -> dict[str, Any]:
+
+def hidden_initializers(inputs: int, values: int) -> dict[str, Any]:
     """Returns the initializers of a hidden dense layer of so many inputs.
 
-    With `n` inputs, kernels are uniform on +-sqrt(6 / n) (He et al., 2015,
-    arXiv:1502.01852) and biases on +-1 / sqrt(n).
+    With `n` inputs of the layer, biases are uniform on +-1 / sqrt(n) and kernels on
+    +-sqrt(6 / n) (He et al., 2015, arXiv:1502.01852) in a network of few values,
+    else on +-1 / sqrt(n) too.
 
     Conditioners often see one or two values only. Keras's own choice is bad there: its
     kernels shrink with the number of *outputs*, so that units hardly bend over the
     range of the data, and with all biases at zero the kinks of all rectifiers lie in
-    the one point 0, in every layer.
+    the one point 0, in every layer. Networks of many values, of which there are never
+    enough rows, had better start smooth: there He's kernels learn noise sooner.
+
+    Args:
+        inputs: Number of inputs of the layer.
+        values: Number of values that the whole network sees.
     """
     bound = max(1, inputs) ** -0.5
+    narrow = keras.initializers.RandomUniform(-bound, bound)
     return {
-        "kernel_initializer": "he_uniform",
+        "kernel_initializer": "he_uniform" if values <= _FEW else narrow,
         "bias_initializer": keras.initializers.RandomUniform(-bound, bound),
     }

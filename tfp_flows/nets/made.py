@@ -106,9 +106,8 @@ class MADE(Conditioner):
         self._masked_layers = []
         for before, after in zip(degrees[:-1], degrees[1:], strict=True):
             mask = before[:, np.newaxis] <= after[np.newaxis, :]
-            self._masked_layers.append(
-                self._masked(mask, **hidden_initializers(len(before)))
-            )
+            start = hidden_initializers(len(before), values=d)
+            self._masked_layers.append(self._masked(mask, **start))
         last = np.repeat(order, size(output_shape) // d)
         mask = degrees[-1][:, np.newaxis] < last[np.newaxis, :]
         self._masked_layers.append(self._masked(mask, kernel_initializer="zeros"))

@@ -71,12 +71,13 @@ class MLP(Conditioner):
     ) -> None:
         """Makes the dense layers for the given shapes."""
         width = size(input_shape) + (size(condition_shape) if condition_shape else 0)
-        widths = [*self.hidden_units]
+        values, widths = width, [*self.hidden_units]
         if self.residual:
             widths = [widths[0]] + [w for w in widths for _ in range(2)]
         self._hidden = []
         for units in widths:
-            self._hidden.append(self._dense(units, width, **hidden_initializers(width)))
+            start = hidden_initializers(width, values)
+            self._hidden.append(self._dense(units, width, **start))
             width = units
         self._head = self._dense(size(output_shape), width, kernel_initializer="zeros")
         # Random layers keep a seed state; without dropout there is nothing to keep.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 # Above this many output channels TensorFlow's own convolution is as fast.
@@ -23,7 +22,7 @@ def narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     With n input and m output channels and a k x k kernel, each position is
     multiplied once with an n x (k^2 m) matrix, and the k^2 narrow results are
     shifted and added. Backwards it is the other way round: the narrow gradient is
-    shifted k^2 times, and two products give the gradients of inputs and kernel.
+    shifted, and two products give the gradients of inputs and kernel.
 
     Args:
         inputs: Images `[batch, h, w, n]` with static h, w and n.
@@ -40,25 +39,35 @@ def _narrow_conv(inputs: Any, kernel: Any) -> tuple[tf.Tensor, Any]:
     _, height, width, n = tuple(inputs.shape)
     k, _, _, m = tuple(kernel.shape)
     rows = tf.reshape(inputs, [-1, n])
-    matrix = tf.reshape(tf.transpose(kernel, [2, 0, 1, 3]), [n, k * k * m])
+    # Taps by column of the kernel, then by row.
+    matrix = tf.reshape(tf.transpose(kernel, [2, 1, 0, 3]), [n, k * k * m])
     products = _framed(tf.reshape(rows @ matrix, [-1, height, width, k * k * m]), k)
-    outputs = tf.add_n(
+    # Along the width first, for all rows of the kernel at once, then along the
+    # height: 2 k shifts instead of k^2.
+    sums = tf.add_n(
         [
-            products[:, i : i + height, j : j + width, tap * m : (tap + 1) * m]
-            for tap, (i, j) in enumerate(np.ndindex(k, k))
+            tf.slice(products, [0, 0, j, j * k * m], [-1, -1, width, k * m])
+            for j in range(k)
         ]
+    )
+    outputs = tf.add_n(
+        [tf.slice(sums, [0, i, 0, i * m], [-1, height, -1, m]) for i in range(k)]
     )
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         framed = _framed(upstream, k)
-        shifted = [
-            framed[:, k - 1 - i : k - 1 - i + height, k - 1 - j : k - 1 - j + width]
-            for i, j in np.ndindex(k, k)
+        down = [
+            tf.slice(framed, [0, k - 1 - i, 0, 0], [-1, height, -1, -1])
+            for i in range(k)
         ]
-        columns = tf.reshape(tf.concat(shifted, axis=-1), [-1, k * k * m])
+        down = tf.concat(down, axis=-1)
+        across = [
+            tf.slice(down, [0, 0, k - 1 - j, 0], [-1, -1, width, -1]) for j in range(k)
+        ]
+        columns = tf.reshape(tf.concat(across, axis=-1), [-1, k * k * m])
         of_inputs = tf.matmul(columns, matrix, transpose_b=True)
         of_kernel = tf.matmul(rows, columns, transpose_a=True)
-        of_kernel = tf.transpose(tf.reshape(of_kernel, [n, k, k, m]), [1, 2, 0, 3])
+        of_kernel = tf.transpose(tf.reshape(of_kernel, [n, k, k, m]), [2, 1, 0, 3])
         return tf.reshape(of_inputs, tf.shape(inputs)), of_kernel
 
     return outputs, gradient

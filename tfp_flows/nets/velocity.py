@@ -11,7 +11,7 @@ from tfp_flows.nets.conditioner import Conditioner, Shape, size
 from tfp_flows.nets.hidden import hidden_initializers
 from tfp_flows.nets.mlp import _positive_widths
 
-STYLES = ("concatsquash", "concat")
+STYLES = ("concat", "concatsquash")
 
 
 class TimedLayer(keras.Layer):
@@ -53,8 +53,8 @@ class VelocityNet(Conditioner):
     Every layer sees the time `t`, and the condition where there is one, in one of
     FFJORD's two ways:
 
-    * `"concatsquash"`: as a gate and a shift of the layer's outputs;
-    * `"concat"`: as further inputs of the layer.
+    * `"concat"`: as further inputs of the layer;
+    * `"concatsquash"`: as a gate and a shift of the layer's outputs.
 
     With `kernel_size` the layers are convolutions and events must be images
     `(h, w, c)`; otherwise they are dense and events are flattened inside. The
@@ -66,7 +66,7 @@ class VelocityNet(Conditioner):
         arXiv:1810.01367.
 
     Example:
-        >>> net = VelocityNet((16,), style="concat")
+        >>> net = VelocityNet((16,))
         >>> net.connect(input_shape=(2,), output_shape=(2,))
         >>> net.count_params()  # (2 + 1 + 1) 16 + (16 + 1 + 1) 2
         100
@@ -76,7 +76,7 @@ class VelocityNet(Conditioner):
         self,
         hidden_units: Sequence[int] = (64, 64),
         activation: Any = "tanh",
-        style: str = "concatsquash",
+        style: str = "concat",
         kernel_size: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -85,7 +85,7 @@ class VelocityNet(Conditioner):
         Args:
             hidden_units: Widths (channels) of the hidden layers.
             activation: Smooth Keras activation after each hidden layer.
-            style: `"concatsquash"` or `"concat"`; see above.
+            style: `"concat"` or `"concatsquash"`; see above.
             kernel_size: Side of the convolutions' kernels; None for dense layers.
             **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
 
@@ -116,10 +116,12 @@ class VelocityNet(Conditioner):
         dense = self.kernel_size is None
         width = size(input_shape) if dense else input_shape[-1]
         last = size(output_shape) if dense else output_shape[-1]
-        self._timed = []
+        values, self._timed = self._seen(width), []
         for units in (*self.hidden_units, last):
             final = len(self._timed) == len(self.hidden_units)
-            start = {"kernel_initializer": "zeros"} if final else self._start(width)
+            start: dict[str, Any] = {"kernel_initializer": "zeros"}
+            if not final:
+                start = hidden_initializers(self._seen(width), values)
             linear = self._linear(units, **start)
             linear.build((None, width) if dense else (None, *input_shape[:-1], width))
             layer = TimedLayer(
@@ -134,9 +136,9 @@ class VelocityNet(Conditioner):
             self._timed.append(layer)
             width = units
 
-    def _start(self, width: int) -> dict[str, Any]:
-        """Returns how a hidden layer starts that has so many inputs (channels)."""
-        return hidden_initializers(width * (self.kernel_size or 1) ** 2)
+    def _seen(self, width: int) -> int:
+        """Returns how many numbers an output of a layer with so many inputs sees."""
+        return width * (self.kernel_size or 1) ** 2
 
     def _linear(self, units: int, **initializers: Any) -> keras.Layer:
         arguments = {"dtype": self.dtype_policy, **initializers}

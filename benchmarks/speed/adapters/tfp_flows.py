@@ -38,7 +38,7 @@ def build(w, jit=False, mode="auto"):
     many = rng.normal(size=(w.batch, *w.event_shape)).astype("float32")
     model = tff.FlowModel(flow(w, mode))
     model.compile(
-        optimizer=keras.optimizers.Adam(LEARNING_RATE),
+        optimizer=tff.optimizer(LEARNING_RATE),
         jit_compile=jit,
     )
     model.adapt(x)

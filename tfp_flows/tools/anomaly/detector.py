@@ -23,6 +23,7 @@ from tfp_flows.tools.anomaly.nll import NllScorer
 from tfp_flows.tools.anomaly.threshold import checked_rate
 from tfp_flows.tools.anomaly.typicality import TypicalityScorer
 from tfp_flows.training.model import FlowModel
+from tfp_flows.training.optimizers import optimizer
 
 tfb = tfp.bijectors
 
@@ -197,7 +198,7 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
     def _train(self, train: np.ndarray, validation: np.ndarray, seed: int) -> None:
         batches = tf.data.Dataset.from_tensor_slices(train)
         batches = batches.shuffle(len(train), seed).batch(self.batch_size)
-        self.model_.compile(optimizer=keras.optimizers.Adam(self.learning_rate))
+        self.model_.compile(optimizer=optimizer(self.learning_rate))
         stop = keras.callbacks.EarlyStopping(
             "val_nll", patience=self.patience, restore_best_weights=True
         )

@@ -12,6 +12,7 @@ from tfp_flows.tools.tables.arrow import as_table
 from tfp_flows.tools.tables.columns import Column
 from tfp_flows.tools.tables.model import TableFlow
 from tfp_flows.tools.tables.schema import Schema
+from tfp_flows.training.optimizers import optimizer
 
 
 def fit(
@@ -71,7 +72,7 @@ def fit(
     model = TableFlow(Schema.infer(table, columns), flow)
     order = np.random.default_rng(seed).permutation(table.num_rows)
     held_out = min(max(1, round(validation_fraction * len(order))), len(order) - 1)
-    model.compile(optimizer=keras.optimizers.Adam(learning_rate))
+    model.compile(optimizer=optimizer(learning_rate))
     stop = keras.callbacks.EarlyStopping(
         "val_nll", patience=patience, restore_best_weights=True
     )
