@@ -28,8 +28,9 @@ def hidden_initializers(inputs: int, values: int) -> dict[str, Any]:
         values: Number of values that the whole network sees.
     """
     bound = max(1, inputs) ** -0.5
-    narrow = keras.initializers.RandomUniform(-bound, bound)
+    uniform = keras.initializers.RandomUniform
+    wide = values <= _FEW
     return {
-        "kernel_initializer": "he_uniform" if values <= _FEW else narrow,
-        "bias_initializer": keras.initializers.RandomUniform(-bound, bound),
+        "kernel_initializer": "he_uniform" if wide else uniform(-bound, bound),
+        "bias_initializer": uniform(-bound, bound),
     }

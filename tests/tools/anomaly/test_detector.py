@@ -50,7 +50,7 @@ def moons():
 @pytest.fixture(scope="module")
 def fitted(moons):
     detector = FlowAnomalyDetector(
-        epochs=150, patience=30, false_alarm_rate=0.1, batch_size=64, random_state=0
+        epochs=150, patience=60, false_alarm_rate=0.1, batch_size=64, random_state=0
     )
     return detector.fit(moons)
 
@@ -82,7 +82,8 @@ def test_scores_are_densities_in_the_units_of_the_data(fitted, moons):
 def test_equal_seeds_give_equal_detectors(moons):
     state = random.getstate()
     first, second = (tiny().fit(moons).score_samples(moons) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
+    # TensorFlow adds in whatever order its threads finish: equal to rounding.
+    np.testing.assert_allclose(first, second, rtol=1e-9)
     other = tiny().set_params(random_state=1).fit(moons).score_samples(moons)
     assert np.abs(other - first).max() > 1e-6
     assert random.getstate() == state

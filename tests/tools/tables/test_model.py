@@ -124,7 +124,11 @@ def test_samples_are_tables_like_the_data(model, table):
     rooms = np.array(sampled["rooms"])
     np.testing.assert_array_equal(rooms, np.floor(rooms))
     cold = model.sample(2, seed=1, temperature=0.0)
-    assert cold.slice(0, 1).equals(cold.slice(1, 1))
+    for column in cold.columns:
+        first, second = column.to_pylist()
+        if isinstance(first, float):  # rows of a batch may round in different ways
+            first, second = pytest.approx(first, rel=1e-5), second
+        assert second == first
     # A sample can be scored, and is written and read without a change of type.
     assert np.all(np.isfinite(model.log_prob(sampled)))
 
