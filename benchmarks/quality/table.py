@@ -47,62 +47,77 @@ def sets_of(found):
     return [s for s in (*TOYS, *TABLES) if any(row[s] for row in found.values())]
 
 
-def markdown(found):
+def table(header, lines):
+    """Formats rows of cells as Markdown."""
+    lines = [header, ["---"] * len(header), *lines]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def likelihoods(found):
     """One row a model: held-out nll, its standard error, the number of seeds."""
-    names = sets_of(found)
-    lines = ["| model | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    names, lines = sets_of(found), []
     for model, row in found.items():
-        cells = []
+        cells = [model]
         for name in names:
             mean, error = mean_and_error(row[name].values())
             cells.append(f"{mean:.3f} ± {error:.3f} ({len(row[name])})")
-        lines.append(f"| {model} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return table(["model", *names], lines)
 
 
 def differences(found):
     """One row a pair: our nll minus zuko's, over the seeds that both have."""
-    names = sets_of(found)
-    header = "| ours − zuko's | " + " | ".join(names) + " |"
-    lines = [header, "|---" * (len(names) + 1) + "|"]
+    names, lines = sets_of(found), []
     for ours, theirs in PAIRS:
-        cells = []
+        cells = [f"{ours} − {theirs}"]
         for name in names:
             mine, yours = found[ours][name], found[theirs][name]
             both = sorted(set(mine) & set(yours))
             mean, error = mean_and_error(mine[s] - yours[s] for s in both)
             mark = "" if math.isnan(error) or mean <= error else " **worse**"
             cells.append(f"{mean:+.3f} ± {error:.3f}{mark}")
-        lines.append(f"| {ours} − {theirs} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return table(["ours − zuko's", *names], lines)
 
 
 def draw(found, path):
-    """Draws each set's means with their errors; what is far worse is cut off."""
-    names = sets_of(found)
+    """Draws each set's means with their errors, zuko's in another colour."""
+    names, models = sets_of(found), list(found)
     figure, axes = plt.subplots(
-        1, len(names), figsize=(2.2 * len(names), 3.4), sharey=True
+        1, len(names), figsize=(2.2 * len(names), 3.6), sharey=True, squeeze=False
     )
-    models = list(found)
-    colours = ["C1" if m.startswith("zuko") else "C0" for m in models]
-    for axis, name in zip(np.atleast_1d(axes), names, strict=True):
-        pairs = [mean_and_error(found[m][name].values()) for m in models]
-        for place, ((mean, error), colour) in enumerate(
-            zip(pairs, colours, strict=True)
-        ):
-            axis.errorbar(mean, place, xerr=error, fmt="o", markersize=4, color=colour)
-        means = [mean for mean, _ in pairs]
-        low, middle = np.nanmin(means), np.nanmedian(means)
-        margin = max(middle - low, 1e-3)
-        axis.set_xlim(low - 0.3 * margin, middle + 2.0 * margin)
+    for axis, name in zip(axes[0], names, strict=True):
+        _draw_set(axis, {m: mean_and_error(found[m][name].values()) for m in models})
         axis.set_title(name, fontsize=9)
-        axis.set_xlabel("held-out nll (nats)", fontsize=8)
-        axis.tick_params(axis="x", labelsize=7)
-        axis.set_yticks(range(len(models)), models, fontsize=8)
-        axis.grid(axis="x", alpha=0.3)
-    np.atleast_1d(axes)[0].invert_yaxis()
+    axes[0][0].set_yticks(range(len(models)), models, fontsize=8)
+    axes[0][0].invert_yaxis()
     figure.tight_layout()
     figure.savefig(path, dpi=150)
+
+
+def _draw_set(axis, pairs):
+    """Draws one set; a triangle at the border gives the number of what lies beyond."""
+    means = np.array([mean for mean, _ in pairs.values()])
+    errors = np.nan_to_num([error for _, error in pairs.values()])
+    low = np.nanmin(means - errors)
+    margin = max(np.nanmedian(means) - low, 1e-3)
+    high = low + 3.0 * margin
+    for place, (model, mean, error) in enumerate(
+        zip(pairs, means, errors, strict=True)
+    ):
+        colour = "C1" if model.startswith("zuko") else "C0"
+        if mean > high:
+            axis.plot(high, place, ">", color=colour, clip_on=False)
+            text = f"{mean:.3g} "
+            axis.text(
+                high - 0.1 * margin, place, text, fontsize=7, ha="right", va="center"
+            )
+        else:
+            axis.errorbar(mean, place, xerr=error, fmt="o", markersize=4, color=colour)
+    axis.set_xlim(low - 0.2 * margin, high)
+    axis.set_xlabel("held-out nll (nats)", fontsize=8)
+    axis.tick_params(axis="x", labelsize=7)
+    axis.grid(axis="x", alpha=0.3)
 
 
 def main():
@@ -111,7 +126,7 @@ def main():
     parser.add_argument("--steps", type=int, default=3000)
     options = parser.parse_args()
     found = results(options.folder, options.steps)
-    print(markdown(found), differences(found), sep="\n\n")
+    print(likelihoods(found), differences(found), sep="\n\n")
     draw(found, options.folder / "quality.png")
 
 

@@ -179,7 +179,7 @@ class InvertibleConv1x1(FlowBijector):
     def _triangles(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         lu = tf.convert_to_tensor(self._weights.lu)
         # Products with constants: TensorFlow's functions of diagonals are made of
-        # five times as many operations, each of which has to be traced.
+        # more operations, each of which has to be traced.
         kind = lu.dtype.as_numpy_dtype
         strictly_lower = np.tril(np.ones(lu.shape, kind), -1)
         identity = tf.constant(np.eye(lu.shape[0], dtype=kind))

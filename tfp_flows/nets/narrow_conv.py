@@ -60,9 +60,10 @@ def _narrow_conv(inputs: Any, kernel: Any) -> tuple[tf.Tensor, Any]:
             tf.slice(framed, [0, k - 1 - i, 0, 0], [-1, height, -1, -1])
             for i in range(k)
         ]
-        down = tf.concat(down, axis=-1)
+        rows_of_taps = tf.concat(down, axis=-1)
         across = [
-            tf.slice(down, [0, 0, k - 1 - j, 0], [-1, -1, width, -1]) for j in range(k)
+            tf.slice(rows_of_taps, [0, 0, k - 1 - j, 0], [-1, -1, width, -1])
+            for j in range(k)
         ]
         columns = tf.reshape(tf.concat(across, axis=-1), [-1, k * k * m])
         of_inputs = tf.matmul(columns, matrix, transpose_b=True)

@@ -18,10 +18,8 @@ class _FusedUpdate(keras.optimizers.Adam):
             return
         dtype = variable.dtype
         step = tf.cast(tf.convert_to_tensor(self.iterations) + 1, dtype)
-        beta_1, beta_2 = (
-            tf.constant(self.beta_1, dtype),
-            tf.constant(self.beta_2, dtype),
-        )
+        beta_1 = tf.constant(self.beta_1, dtype)
+        beta_2 = tf.constant(self.beta_2, dtype)
         index = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
@@ -39,7 +37,7 @@ class _FusedUpdate(keras.optimizers.Adam):
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class FusedAdam(_FusedUpdate):
-    """Keras's Adam by one operation for each weight instead of thirty.
+    """Keras's Adam by TensorFlow's one kernel for each weight.
 
         m <- m + (1 - beta_1) (g - m)
         v <- v + (1 - beta_2) (g^2 - v)
@@ -47,9 +45,9 @@ class FusedAdam(_FusedUpdate):
 
     The formula, the arguments and the state are those of `keras.optimizers.Adam`,
     of which every argument works here; the numbers differ by rounding only. A flow
-    has many small weights, and there Keras's thirty small operations for each are a
-    good part of a step, and of the time that the first step is waited for. What the
-    kernel cannot do (`amsgrad`, sparse gradients) is left to Keras.
+    has many small weights, and Keras traces and runs two dozen operations more for
+    each of them. What the kernel cannot do (`amsgrad`, sparse gradients) is left to
+    Keras.
 
     Reference:
         Kingma, Ba: Adam, 2014, arXiv:1412.6980.

@@ -126,9 +126,9 @@ def test_samples_are_tables_like_the_data(model, table):
     cold = model.sample(2, seed=1, temperature=0.0)
     for column in cold.columns:
         first, second = column.to_pylist()
-        if isinstance(first, float):  # rows of a batch may round in different ways
-            first, second = pytest.approx(first, rel=1e-5), second
-        assert second == first
+        # Rows of a batch may round in different ways.
+        same = pytest.approx(first, rel=1e-5) if isinstance(first, float) else first
+        assert second == same
     # A sample can be scored, and is written and read without a change of type.
     assert np.all(np.isfinite(model.log_prob(sampled)))
 
