@@ -2,8 +2,9 @@
 
     python -m benchmarks.latent.run --models MODELS --glow LOGS/glow.keras
 
-Trains one autoencoder and several flows on its latents, VAEs with and without flows,
-keeps each model in MODELS, and reads it from there the next time. The Glow on pixels
+For each seed, trains a classifier, an autoencoder and several flows on its latents,
+VAEs with and without flows, keeps each model in MODELS, and reads it from there the
+next time. The Glow on pixels
 is one that `python -m benchmarks.images.ours` or `python -m benchmarks.anomaly` has
 trained. Samples are judged by the Fréchet distance between features of one small
 classifier, taken of as many samples as there are test images, against those of the
@@ -16,7 +17,10 @@ then nothing is trained on, and keeps no figures. Settings were chosen that way.
 
 import argparse
 import json
+import math
 from pathlib import Path
+
+import numpy as np
 
 import tfp_flows as tff
 from benchmarks.default_runs import machine
@@ -47,29 +51,37 @@ def main():
     parser.add_argument("--vaes", nargs="*", default=list(models.VAES))
     parser.add_argument("--joint", action="store_true", help="train one jointly too")
     parser.add_argument("--choose", action="store_true", help="see above")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
     data = tff.data.load("fashion_mnist", data_dir=options.data_dir)
-    report = measure(data, options)
-    if not options.choose:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "latent.json").write_text(json.dumps(report, indent=2) + "\n")
+    report = {
+        "machine": machine(),
+        "options": {key: str(value) for key, value in vars(options).items()},
+        "seeds": {},
+    }
+    for seed in options.seeds:
+        mine = {"seed": seed, "models": options.models / f"seed_{seed}"}
+        chosen = argparse.Namespace(**vars(options) | mine)
+        report["seeds"][str(seed)] = measure(data, chosen)
+        if not options.choose:
+            RESULTS.mkdir(exist_ok=True)
+            (RESULTS / "latent.json").write_text(json.dumps(report, indent=2) + "\n")
     print(table(report))
 
 
 def measure(data, options):
-    """Trains, or reads, all models and returns their figures."""
+    """Trains, or reads, all models of one seed and returns their figures."""
     last = len(data.x_train) - HELD_OUT
     images = data.x_train[: min(options.images, last)]
     labels = data.labels_train[: len(images)]
     held_out, held_out_labels = data.x_test, data.labels_test
     if options.choose:
         held_out, held_out_labels = data.x_train[last:], data.labels_train[last:]
-    judge = models.classifier(images, labels, options.models, epochs=3, seed=0)
+    judge = models.classifier(
+        images, labels, options.models, epochs=3, seed=options.seed
+    )
     score = Score(judge, held_out)
     report = {
-        "machine": machine(),
-        "options": {key: str(value) for key, value in vars(options).items()},
         "classifier_accuracy": score.accuracy(held_out, held_out_labels),
         "frechet_distance": {},
         "bounds": {},
@@ -147,27 +159,45 @@ def _whole_models(report, score, train, test, options):
 
 
 def table(report):
-    """Formats the figures as Markdown."""
-    distances = report["frechet_distance"]
+    """Formats the figures as Markdown: means over the seeds with standard errors."""
+    runs = list(report["seeds"].values())
+    shares = {}
+    for name in runs[0]["frechet_distance"]:
+        distances = [run["frechet_distance"][name] for run in runs]
+        gaussian = [run["frechet_distance"][FITTED] for run in runs]
+        shares[name] = distances, np.divide(distances, gaussian)
     lines = [
-        f"Measured on {report['machine']}.",
+        f"Measured on {report['machine']}, {len(runs)} seeds.",
         "",
         "| pictures | Fréchet distance | share of the Gaussian's |",
         "|---|---:|---:|",
     ]
-    for name, value in sorted(distances.items(), key=lambda row: row[1]):
-        lines.append(f"| {name} | {value:.2f} | {value / distances[FITTED]:.2f} |")
+    for name, (distances, share) in sorted(
+        shares.items(), key=lambda row: np.mean(row[1][0])
+    ):
+        lines.append(f"| {name} | {_mean(distances, 2)} | {_mean(share, 2)} |")
     lines += [
         "",
         "| model | test ELBO (nats) | bits/dim at most | latents, -log p(z) (nats) |",
         "|---|---:|---:|---:|",
     ]
-    for name, row in report["bounds"].items():
-        lines.append(
-            f"| {name} | {row['elbo']:.1f} ± {row['elbo_standard_error']:.1f} "
-            f"| {row['bits_per_dim_at_most']:.3f} | {row['latent_nll']:.1f} |"
+    for name in runs[0]["bounds"]:
+        elbo, bits, nll = (
+            [run["bounds"][name][key] for run in runs]
+            for key in ("elbo", "bits_per_dim_at_most", "latent_nll")
         )
+        cells = _mean(elbo, 1), _mean(bits, 3), _mean(nll, 1)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _mean(values, digits):
+    """Formats a mean, with its standard error where there are several values."""
+    text = f"{np.mean(values):.{digits}f}"
+    if len(values) > 1:
+        error = np.std(values, ddof=1) / math.sqrt(len(values))
+        text += f" ± {error:.{digits}f}"
+    return text
 
 
 if __name__ == "__main__":

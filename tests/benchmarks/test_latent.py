@@ -77,7 +77,8 @@ def test_everything_is_measured_and_kept(tmp_path, monkeypatch):
     distances = report["frechet_distance"]
     assert min(distances, key=distances.get) == "other training images"
     assert (tmp_path / "latent_flow.png").stat().st_size > 10_000
-    assert run.table(report).count("\n") == 6 + len(distances) + len(report["bounds"])
+    whole = {"machine": "here", "seeds": {"0": report, "1": report}}
+    assert run.table(whole).count("\n") == 6 + len(distances) + len(report["bounds"])
     # A second run reads every model, and finds the same.
     again = run.measure(data, options)
     for name, value in distances.items():

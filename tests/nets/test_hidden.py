@@ -6,16 +6,17 @@ import pytest
 import tfp_flows as tff
 
 
-def connected(kind, values):
+def connected(kind, values, conditions=None):
+    shape = conditions and (conditions,)
     if kind == "mlp":
         net = tff.nets.MLP((64, 64))
-        net.connect((values,), (values,))
+        net.connect((values,), (values,), shape)
     elif kind == "made":
         net = tff.nets.MADE((64, 64))
-        net.connect((values,), (2 * values,))
+        net.connect((values,), (2 * values,), shape)
     else:
         net = tff.nets.VelocityNet((64, 64))
-        net.connect((values,), (values,))
+        net.connect((values,), (values,), shape)
     return net
 
 
@@ -31,6 +32,12 @@ def test_kernels_are_wide_for_few_values_only(kind, values, gain):
     for kernel in hidden_kernels(connected(kind, values), values):
         bound = (gain / kernel.shape[0]) ** 0.5
         assert 0.9 * bound < np.abs(kernel).max() <= bound
+
+
+@pytest.mark.parametrize("kind", ["mlp", "made", "velocity"])
+def test_conditions_count_as_values(kind):
+    kernel = hidden_kernels(connected(kind, 2, conditions=3), 2)[-1]
+    assert np.abs(kernel).max() <= 64**-0.5
 
 
 @pytest.mark.parametrize("kind", ["mlp", "made"])

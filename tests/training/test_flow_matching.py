@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -83,6 +84,15 @@ def test_data_side_is_applied_and_conditions_pass():
     assert history["flow_matching"][0] < 40
 
 
+def test_conditions_are_drawn_as_often_as_their_examples():
+    flow = tff.ffjord((2,), hidden_units=(8,), condition_shape=(1,))
+    made = tff.FlowMatchingModel(flow, seed=1, draws=3)
+    made.compile("adam")
+    x, c = data(64), np.ones((64, 1), "float32")
+    assert made.matching_loss(tf.constant(x), c).shape == [64]
+    assert made.fit(x, c, epochs=1, verbose=0).history["flow_matching"][0] > 0
+
+
 def test_labels_go_through_their_encoder():
     embedding = keras.layers.Embedding(3, 4)
     flow = tff.ffjord(
@@ -101,6 +111,46 @@ def test_needs_one_continuous_flow():
         tff.FlowMatchingModel(tff.real_nvp((2,), couplings=2, hidden_units=(4,)))
     with pytest.raises(ValueError, match="`sigma_min`.*Received"):
         tff.FlowMatchingModel(tff.ffjord((2,), hidden_units=(4,)), sigma_min=1.0)
+
+
+@pytest.mark.parametrize("draws", [1, 3])
+def test_times_have_their_density_and_lie_evenly(draws):
+    """Each one alone is uniform; together they fill [0, 1) with no large gap."""
+    made = model(draws=draws)
+    times = np.stack([made._times_of(64, tf.constant([s, 0])) for s in range(500)])
+    for alone in (times[:, 0], times[:, 41]):
+        assert scipy.stats.kstest(alone, "uniform").pvalue > 1e-3
+    assert np.diff(np.sort(times, axis=1), axis=1).max() < 3 / 64
+
+
+def test_late_times_are_log_uniform_near_the_data():
+    times = model(times="late")._times_of(20_000, tf.constant([0, 0])).numpy()
+    assert times.min() >= 0.0
+    assert times.max() <= 1.0
+    logs = np.log(1.01 - times)
+    low, high = np.log(0.01), np.log(1.01)
+    uniform = scipy.stats.uniform(low, high - low)
+    assert scipy.stats.kstest(logs, uniform.cdf).statistic < 1e-3
+
+
+def test_more_draws_mean_the_same_loss_with_less_noise():
+    x = tf.constant(data(64))
+    one, many = (
+        np.stack([made.matching_loss(x) for _ in range(100)])
+        for made in (model(), model(draws=16))
+    )
+    assert one.shape == many.shape == (100, 64)
+    error = one.mean(axis=1).std() / 10
+    assert many.mean() == pytest.approx(one.mean(), abs=float(4 * error))
+    assert many[:, 0].std() < 0.5 * one[:, 0].std()
+
+
+def test_bad_arguments_are_named():
+    flow = tff.ffjord((2,), hidden_units=(4,))
+    with pytest.raises(ValueError, match="`draws`.*positive.*Received: draws=0"):
+        tff.FlowMatchingModel(flow, draws=0)
+    with pytest.raises(ValueError, match="`times`.*Received: times='early'"):
+        tff.FlowMatchingModel(flow, times="early")
 
 
 def test_noise_is_new_in_each_call():

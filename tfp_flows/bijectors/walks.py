@@ -9,6 +9,8 @@ import tensorflow as tf
 
 # A copy maps (value, its slices of the stacks, condition) to (value, log-det).
 Copy = Callable[[tf.Tensor, list[tf.Tensor], Any], tuple[tf.Tensor, tf.Tensor]]
+# Takes the number of a copy and returns its slices of the stacks.
+Reader = Callable[[tf.Tensor], list[tf.Tensor]]
 
 # Reconstructed inputs that miss the true ones by more than this, relative to the
 # largest of them, make gradients that nobody should train with.
@@ -30,6 +32,7 @@ def looped(
     order: list[int],
     condition: Any,
     zero: tf.Tensor,
+    reader: Callable[[list[tf.Tensor]], Reader] | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Runs the copies in a `tf.while_loop`.
 
@@ -41,16 +44,17 @@ def looped(
         order: The copies' numbers in the order in which they run, a range.
         condition: The conditions of the batch, or None.
         zero: A log-det of zeros.
+        reader: How the weights of one copy are read; None for a way that has a
+            gradient at little cost.
 
     Returns:
         The value that leaves and the sum of the log-dets.
     """
     del uncopy
-    n, arrays, static = len(order), _arrays(stacks), x.shape
+    n, read, static = len(order), (reader or _from_arrays)(stacks), x.shape
 
     def body(i: tf.Tensor, value: tf.Tensor, total: tf.Tensor) -> tuple:
-        slices = [array.read(_at(order, i)) for array in arrays]
-        value, log_det = copy(value, slices, condition)
+        value, log_det = copy(value, read(_at(order, i)), condition)
         return i + 1, tf.ensure_shape(value, static), total + log_det
 
     _, value, total = _rounds(n, body, (x, zero))
@@ -98,7 +102,7 @@ def reversible(
     conditions = [] if condition is None else [condition]
 
     def ordinary(x: tf.Tensor, *rest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return looped(copy, uncopy, x, *_regrouped(rest), zero)
+        return looped(copy, uncopy, x, *_regrouped(rest), zero, _from_stacks)
 
     def _regrouped(rest: tuple[tf.Tensor, ...]) -> tuple:
         whole = list(stacks)
@@ -149,7 +153,7 @@ def _backward(
     `recall(i, value, slices)` gives the input of the i-th copy that ran, whose output
     was `value`.
     """
-    n, arrays, static = len(order), _arrays(stacks), y.shape
+    n, read, static = len(order), _from_stacks(stacks), y.shape
     conditions = [] if condition is None else [condition]
     written = tuple(
         tf.TensorArray(stacks[i].dtype, size=n, element_shape=stacks[i].shape[1:])
@@ -160,7 +164,7 @@ def _backward(
         i: tf.Tensor, value: tf.Tensor, d_value: tf.Tensor, sums: tuple, out: tuple
     ) -> tuple:
         k = _at(order, n - 1 - i)
-        slices = [array.read(k) for array in arrays]
+        slices = read(k)
         value = tf.stop_gradient(recall(n - 1 - i, value, slices))
         with tf.GradientTape() as tape:
             watched = [value, *(slices[j] for j in floats), *conditions]
@@ -192,12 +196,11 @@ def _inputs(
     condition: Any,
 ) -> tf.TensorArray:
     """Runs the copies once more and keeps the input of each."""
-    n, arrays, static = len(order), _arrays(stacks), x.shape
+    n, read, static = len(order), _from_stacks(stacks), x.shape
 
     def body(i: tf.Tensor, value: tf.Tensor, kept: tf.TensorArray) -> tuple:
-        slices = [array.read(_at(order, i)) for array in arrays]
         kept = kept.write(i, value)
-        value = copy(value, slices, condition)[0]
+        value = copy(value, read(_at(order, i)), condition)[0]
         return i + 1, tf.ensure_shape(value, static), kept
 
     empty = tf.TensorArray(x.dtype, size=n, element_shape=static)
@@ -218,9 +221,9 @@ def _shaped(d_log_det: tf.Tensor, log_det: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(d_log_det)
 
 
-def _arrays(stacks: list[tf.Tensor]) -> list[tf.TensorArray]:
+def _from_arrays(stacks: list[tf.Tensor]) -> Reader:
     # Not `stack[k]`, whose gradient is as large as the whole stack in each round.
-    return [
+    arrays = [
         tf.TensorArray(
             stack.dtype,
             size=stack.shape[0],
@@ -229,6 +232,12 @@ def _arrays(stacks: list[tf.Tensor]) -> list[tf.TensorArray]:
         ).unstack(stack)
         for stack in stacks
     ]
+    return lambda k: [array.read(k) for array in arrays]
+
+
+def _from_stacks(stacks: list[tf.Tensor]) -> Reader:
+    # Where no gradient goes through the reading: an array is a copy of all weights.
+    return lambda k: [stack[k] for stack in stacks]
 
 
 def _at(order: list[int], i: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """Data sets: digits, toy densities, files and TFDS images, split and in batches."""
 
-from tfp_flows.data.datasets import Data, is_file, load, load_pieces
+from tfp_flows.data.data import Data
+from tfp_flows.data.datasets import is_file, load, load_pieces
 from tfp_flows.data.files import FileData, read_file
 from tfp_flows.data.passes import endless_passes
 from tfp_flows.data.pieces import read_pieces

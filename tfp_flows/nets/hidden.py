@@ -25,7 +25,7 @@ def hidden_initializers(inputs: int, values: int) -> dict[str, Any]:
 
     Args:
         inputs: Number of inputs of the layer.
-        values: Number of values that the whole network sees.
+        values: Number of values that the whole network sees, conditions included.
     """
     bound = max(1, inputs) ** -0.5
     uniform = keras.initializers.RandomUniform

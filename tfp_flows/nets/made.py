@@ -101,12 +101,13 @@ class MADE(Conditioner):
         # Units of degree 0 see no value, and bring the condition to the first one.
         lowest = 1 if condition_shape is None else 0
         degrees = [order]
+        values = d + (size(condition_shape) if condition_shape else 0)
         for units in self.hidden_units:
             degrees.append(lowest + np.arange(units) % (d - lowest))
         self._masked_layers = []
         for before, after in zip(degrees[:-1], degrees[1:], strict=True):
             mask = before[:, np.newaxis] <= after[np.newaxis, :]
-            start = hidden_initializers(len(before), values=d)
+            start = hidden_initializers(len(before), values)
             self._masked_layers.append(self._masked(mask, **start))
         last = np.repeat(order, size(output_shape) // d)
         mask = degrees[-1][:, np.newaxis] < last[np.newaxis, :]

@@ -112,11 +112,12 @@ class VelocityNet(Conditioner):
                 f"(h, w, c). Received: kernel_size={self.kernel_size} for events of "
                 f"shape {input_shape}"
             )
-        context = 1 + (size(condition_shape) if condition_shape else 0)
+        conditions = size(condition_shape) if condition_shape else 0
+        context = 1 + conditions
         dense = self.kernel_size is None
         width = size(input_shape) if dense else input_shape[-1]
         last = size(output_shape) if dense else output_shape[-1]
-        values, self._timed = self._seen(width), []
+        values, self._timed = self._seen(width) + conditions, []
         for units in (*self.hidden_units, last):
             final = len(self._timed) == len(self.hidden_units)
             start: dict[str, Any] = {"kernel_initializer": "zeros"}
