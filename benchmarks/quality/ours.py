@@ -16,6 +16,11 @@ def bound(features):
     return 3.0 if features == 2 else 5.0
 
 
+def maf(features):
+    """Without an actnorm, as zuko's."""
+    return tff.maf((features,), layers=6, actnorm=False, **HIDDEN)
+
+
 def spline(features):
     return tff.spline_flow((features,), couplings=6, bound=bound(features), **HIDDEN)
 
@@ -40,7 +45,7 @@ MODELS = {
     "real_nvp": lambda d: tff.real_nvp((d,), couplings=8, **HIDDEN),
     "glow": lambda d: tff.glow((d,), steps=8, **HIDDEN),
     "spline": spline,
-    "maf": lambda d: tff.maf((d,), layers=6, **HIDDEN),
+    "maf": maf,
     "maf_spline": maf_spline,
     "ffjord": continuous,
     "flow_matching": matched,
