@@ -4,12 +4,11 @@
 
 For each seed, trains a classifier, an autoencoder and several flows on its latents,
 VAEs with and without flows, keeps each model in MODELS, and reads it from there the
-next time. The Glow on pixels
-is one that `python -m benchmarks.images.ours` or `python -m benchmarks.anomaly` has
-trained. Samples are judged by the Fréchet distance between features of one small
-classifier, taken of as many samples as there are test images, against those of the
-test images. Figures and a picture of reconstructions and samples are kept in
-`benchmarks/results/`.
+next time. The Glow on pixels is one that `python -m benchmarks.images.ours` or
+`python -m benchmarks.anomaly` has trained. Samples are judged by the Fréchet distance
+between features of the classifier, taken of as many samples as there are test images,
+against those of the test images. Figures and a picture of reconstructions and samples
+are kept in `benchmarks/results/`.
 
 `--choose` leaves the test images alone: it judges by the last training images, which
 then nothing is trained on, and keeps no figures. Settings were chosen that way.

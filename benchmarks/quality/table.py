@@ -11,6 +11,19 @@ import numpy as np
 
 from benchmarks.quality.protocol import TABLES, TOYS, current
 
+ORDER = (
+    "nice",
+    "real_nvp",
+    "glow",
+    "spline",
+    "maf",
+    "maf_spline",
+    "ffjord",
+    "flow_matching",
+    "zuko_nsf",
+    "zuko_maf",
+    "zuko_cnf",
+)
 # Ours, and the flow of zuko of the same kind.
 PAIRS = (
     ("maf", "zuko_maf"),
@@ -30,7 +43,7 @@ def results(folder, steps):
             row = json.loads(line)
             if row["steps"] == steps and current(row):
                 found[row["model"]][row["set"]][row["seed"]] = row["nll"]
-    return found
+    return {model: found[model] for model in ORDER if model in found}
 
 
 def mean_and_error(values):

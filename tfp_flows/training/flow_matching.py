@@ -70,9 +70,10 @@ class FlowMatchingModel(FlowModel):
         self,
         distribution: tfd.Distribution,
         sigma_min: float = 0.0,
+        seed: int | None = None,
+        *,
         draws: int = 1,
         times: str = "uniform",
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         """Adopts every weight of `distribution`.
@@ -81,9 +82,9 @@ class FlowMatchingModel(FlowModel):
             distribution: A flow with exactly one `ContinuousFlow`, such as
                 `tff.ffjord(...)`.
             sigma_min: Width of the paths' end around a data point, in [0, 1).
+            seed: Integer from which the training noise follows; None for any.
             draws: Times and latents for each example in a step.
             times: `"uniform"` or `"late"`; see above.
-            seed: Integer from which the training noise follows; None for any.
             **kwargs: Passed on to `keras.Model`, such as `name`.
 
         Raises:
