@@ -20,22 +20,29 @@ def learned(sounds):
 
 
 @pytest.mark.slow
-def test_a_copy_has_the_loudness_of_the_original(learned, sounds):
-    original = sounds[1][0]
-    copy = tff.speech.copy_synthesis(learned, original, temperature=0.7, seed=3)
-    assert copy.shape == original.shape
-    assert copy.dtype == np.float32
-    assert np.all(np.abs(copy) <= 1.0)
+def test_copies_have_the_loudness_of_their_originals(learned, sounds):
+    originals = sounds[1]
+
+    def copied(sound):
+        return tff.speech.copy_synthesis(learned, sound, temperature=0.7, seed=3)
+
+    copies = [copied(sound) for sound in originals]
+    for copy, original in zip(copies, originals, strict=True):
+        assert copy.shape == original.shape
+        assert copy.dtype == np.float32
+        assert np.all(np.abs(copy) <= 1.0)
 
     def loudness(x):
         return np.log(np.sqrt(np.mean(x[:11_904].reshape(-1, 128) ** 2, axis=1)))
 
-    same = np.corrcoef(loudness(copy), loudness(original))[0, 1]
-    other = np.corrcoef(loudness(copy), loudness(sounds[1][1]))[0, 1]
-    assert same > 0.6
-    assert same > other
-    again = tff.speech.copy_synthesis(learned, original, temperature=0.7, seed=3)
-    np.testing.assert_array_equal(copy, again)
+    # A flow that has heard 18 seconds follows each loudness loosely, no other at all.
+    rows = [loudness(x) for x in (*copies, *originals)]
+    correlations = np.corrcoef(rows)[:4, 4:]
+    same = np.diag(correlations).mean()
+    other = correlations[~np.eye(4, dtype=bool)].mean()
+    assert same > 0.3
+    assert abs(other) < 0.1
+    np.testing.assert_array_equal(copied(originals[0]), copies[0])
 
 
 def test_another_length_has_the_same_weights(tiny):
