@@ -8,6 +8,13 @@ import sys
 import time
 
 PARTS = ("networks", "networks + gradients", "log_prob", "loss + gradients", "train")
+SCORED_PARTS = (
+    "scored batch: networks",
+    "scored batch: log_prob",
+    "scored batch: forward",
+    "scored batch: normal numbers",
+    "scored batch: sample",
+)
 
 
 def clocks():
@@ -46,7 +53,7 @@ def timed(functions, rounds, seconds):
 
 
 def functions(w, jit):
-    """Returns the parts of a training step as functions without arguments."""
+    """Returns the parts of a step, of scores and of samples, without arguments."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -58,12 +65,17 @@ def functions(w, jit):
 
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
-    x = tf.constant(rng.normal(size=(w.train_batch, *w.event_shape)).astype("float32"))
+
+    def normal(n):
+        return tf.constant(rng.normal(size=(n, *w.event_shape)).astype("float32"))
+
+    x, scored = normal(w.train_batch), normal(w.batch)
     nets = networks(w)
     first = tf.zeros((w.train_batch, *nets[0][1])) + 0.1
+    first_scored = tf.zeros((w.batch, *nets[0][1])) + 0.1
     net_weights = [v.value for net, _ in nets for v in net.trainable_weights]
     model = tff.FlowModel(flow(w))
-    model.compile(optimizer=keras.optimizers.Adam(LEARNING_RATE), jit_compile=jit)
+    model.compile(optimizer=tff.optimizer(LEARNING_RATE), jit_compile=jit)
     model.adapt(x)
     model.optimizer.build(model.trainable_variables)
     weights = [v.value for v in model.trainable_variables]
@@ -88,10 +100,26 @@ def functions(w, jit):
         lambda: gradients(loss, weights),
         lambda: model.train_step((x,)),
     )
+    flow_, seed = model.distribution, tf.Variable([0, 0])
+
+    def function(body, jit=jit):
+        return tf.function(body, jit_compile=jit, autograph=False)
+
+    def noise():
+        return flow_.distribution.sample(w.batch, seed=seed)
+
+    # As the package draws: XLA only compiles the bijector.
+    decode = function(flow_.bijector.forward)
+    scored_bodies = (
+        function(lambda: chained(nets, first_scored)),
+        function(lambda: flow_.log_prob(scored)),
+        lambda: decode(scored),
+        function(noise, jit=False),
+        function(lambda: decode(noise()), jit=False),
+    )
     return {
-        part: tf.function(body, jit_compile=jit, autograph=False)
-        for part, body in zip(PARTS, bodies, strict=True)
-    }
+        part: function(body) for part, body in zip(PARTS, bodies, strict=True)
+    } | dict(zip(SCORED_PARTS, scored_bodies, strict=True))
 
 
 def measure(name, jit, hold, rounds=5, seconds=2.0):

@@ -1,12 +1,6 @@
-"""One table of bijectors x laws. A new bijector is one more row of `TABLE`.
+"""One table of bijectors x laws: all rows of `benchmarks.laws.catalogue`, in float64."""
 
-All rows are built in float64 with weights moved away from their initial values:
-a fresh flow is near the identity, for which every law holds.
-"""
-
-import dataclasses
 import functools
-from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -18,168 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import tfp_flows as tff
+from benchmarks.laws.catalogue import FLIP, HALF, TABLE, built, move, standard_normal
 from tfp_flows.bijectors.base import nested_layers
 from tfp_flows.bijectors.conditioning import condition_arguments
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 ROUND_TRIP, LOG_DET = 1e-10, 1e-8
-HALF, FLIP = tff.masks.half(4), tff.masks.half(4, flip=True)
-IMAGE = (4, 4, 2)
-CHANNEL, CHECKERBOARD = tff.masks.channel(IMAGE), tff.masks.checkerboard(IMAGE)
-CONDITION = (3,)
-
-
-@dataclasses.dataclass
-class Row:
-    """A bijector of the table.
-
-    Attributes:
-        make: Builds it; `net()` gives a fresh conditioner that counts its calls.
-        shape: Shape of one input of `forward`.
-        condition: Shape of one condition, or None.
-        calls: Conditioner calls that a value with its log-det may cost; None stands
-            for one of each network.
-        traced: The same in a graph, where a loop counts once; None stands for `calls`.
-        bound: Inputs are drawn from [-bound, bound].
-        xla: Whether XLA knows all of its ops.
-    """
-
-    make: Callable
-    shape: tuple = (4,)
-    condition: tuple | None = None
-    calls: int | None = None
-    traced: int | None = None
-    bound: float = 3.0
-    xla: bool = True
-
-
-def pair(net, condition_shape=None):
-    """Two affine couplings that move both halves."""
-    keywords = {"condition_shape": condition_shape}
-    return tfb.Chain([tff.AffineCoupling(m, net(), **keywords) for m in (HALF, FLIP)])
-
-
-def glow_step(net, mask=HALF, condition_shape=None):
-    """Actnorm, 1x1 convolution and affine coupling."""
-    channels = mask.event_shape[-1]
-    coupling = tff.AffineCoupling(mask, net(), condition_shape=condition_shape)
-    parts = [tff.ActNorm(channels), tff.InvertibleConv1x1(channels), coupling]
-    return tfb.Chain(parts)
-
-
-def among_tfps(net):
-    """A coupling between TFP's own bijectors."""
-    shift = tfb.Shift(np.array([1.0, 0.0, -1.0, 2.0]))
-    parts = [tfb.Sigmoid(), shift, tfb.Permute([2, 0, 3, 1])]
-    return tfb.Chain([*parts, tff.AffineCoupling(HALF, net())])
-
-
-def batch_norm(net):
-    """Statistics of some data, not the initial zeros and ones."""
-    norm = tff.BatchNorm(4)
-    norm.adapt(tf.random.stateless_normal([50, 4], [1, 2], 1.0, 3.0, tf.float64))
-    return norm
-
-
-def two_levels(net):
-    """A Glow of two levels."""
-    steps = [glow_step(net, tff.masks.channel(s)) for s in [(2, 2, 8), (1, 1, 16)]]
-    return tff.MultiScale(IMAGE, [tfb.Chain([tff.Squeeze(), step]) for step in steps])
-
-
-def standard_normal(shape):
-    zero, one = tf.zeros([], tf.float64), tf.ones([], tf.float64)
-    return tfd.Sample(tfd.Normal(zero, one), shape)
-
-
-def conditioned(net):
-    """A conditional coupling with its condition filled in."""
-    coupling = tff.AffineCoupling(HALF, net(), condition_shape=CONDITION)
-    flow = tfd.TransformedDistribution(standard_normal([4]), coupling)
-    return tff.condition(flow, np.array([0.3, -1.0, 2.0])).bijector
-
-
-def prior(net):
-    """A class-conditional prior of an image."""
-    dense = keras.layers.Dense(2 * IMAGE[-1])
-    return tff.ConditionalAffine(IMAGE, dense, condition_shape=CONDITION)
-
-
-def conv_coupling(net):
-    """A coupling of an image by a convolutional network."""
-    return tff.AffineCoupling(CHECKERBOARD, tff.nets.ConvNet(4, "tanh"))
-
-
-def masked_autoregressive(net, **keywords):
-    """An autoregressive layer with a network that knows the order of values."""
-    made = tff.nets.MADE((8,), "tanh")
-    return tff.MaskedAutoregressive(4, made, bins=4, **keywords)
-
-
-TABLE = {
-    "additive": Row(lambda net: tff.AdditiveCoupling(HALF, net())),
-    "affine": Row(lambda net: tff.AffineCoupling(HALF, net())),
-    "affine_sigmoid": Row(
-        lambda net: tff.AffineCoupling(FLIP, net(), log_scale="sigmoid")
-    ),
-    "affine_exp": Row(lambda net: tff.AffineCoupling(HALF, net(), log_scale="exp")),
-    "affine_tanh": Row(lambda net: tff.AffineCoupling(HALF, net(), log_scale="tanh")),
-    "affine_odd": Row(lambda net: tff.AffineCoupling(tff.masks.half(5), net()), (5,)),
-    "affine_condition": Row(
-        lambda net: tff.AffineCoupling(HALF, net(), condition_shape=CONDITION),
-        condition=CONDITION,
-    ),
-    "affine_channel": Row(lambda net: tff.AffineCoupling(CHANNEL, net()), IMAGE),
-    "additive_checkerboard": Row(
-        lambda net: tff.AdditiveCoupling(CHECKERBOARD, net()), IMAGE
-    ),
-    "affine_conv": Row(conv_coupling, IMAGE),
-    "spline": Row(lambda net: tff.SplineCoupling(HALF, net(), bins=4), bound=6.0),
-    "spline_circular": Row(
-        lambda net: tff.SplineCoupling(HALF, net(), bins=4, tails="circular")
-    ),
-    "maf": Row(masked_autoregressive),
-    "maf_spline": Row(functools.partial(masked_autoregressive, transform="spline")),
-    "maf_condition": Row(
-        functools.partial(masked_autoregressive, condition_shape=CONDITION),
-        condition=CONDITION,
-    ),
-    "iaf": Row(lambda net: tfb.Invert(masked_autoregressive(net))),
-    "linear_full": Row(lambda net: tff.Linear(4, kind="full"), xla=False),
-    "linear_triangular": Row(lambda net: tff.Linear(4, kind="triangular")),
-    "linear_lu": Row(lambda net: tff.Linear(4, kind="lu")),
-    "linear_householder": Row(
-        lambda net: tff.Linear(4, kind="householder", reflections=3)
-    ),
-    "sinh_arcsinh": Row(lambda net: tff.SinhArcsinh(4)),
-    "leaky_relu": Row(lambda net: tff.LeakyReLU(4)),
-    "planar": Row(lambda net: tff.Planar(4)),
-    "radial": Row(lambda net: tff.Radial(4)),
-    "actnorm": Row(lambda net: tff.ActNorm(4)),
-    "actnorm_image": Row(lambda net: tff.ActNorm(2), IMAGE),
-    "conv1x1": Row(lambda net: tff.InvertibleConv1x1(4)),
-    "conv1x1_image": Row(lambda net: tff.InvertibleConv1x1(2), IMAGE),
-    "conv1x1_matrix": Row(
-        lambda net: tff.InvertibleConv1x1(4, kind="matrix"), xla=False
-    ),
-    "permutation": Row(lambda net: tff.InvertibleConv1x1(4, kind="permutation")),
-    "reverse": Row(lambda net: tff.InvertibleConv1x1(4, kind="reverse")),
-    "batch_norm": Row(batch_norm),
-    "squeeze": Row(lambda net: tff.Squeeze(order="channel"), (2, 2, 8)),
-    "conditional_affine": Row(prior, IMAGE, CONDITION),
-    "conditioned": Row(conditioned),
-    "multiscale": Row(two_levels, (32,)),
-    "repeat": Row(lambda net: tff.Repeat(pair(net), 2, mode="unrolled"), calls=4),
-    "repeat_loop": Row(
-        lambda net: tff.Repeat(glow_step(net), 3, mode="loop"), calls=3, traced=1
-    ),
-    "repeat_condition": Row(
-        lambda net: tff.Repeat(pair(net, CONDITION), 1), condition=CONDITION
-    ),
-    "inverted": Row(lambda net: tfb.Invert(tff.AffineCoupling(HALF, net()))),
-    "among_tfps": Row(among_tfps),
-}
 
 
 class Case:
@@ -189,24 +28,12 @@ class Case:
         self.name = name
         self.row = TABLE[name]
         self.nets = []
-        keras.utils.set_random_seed(1)
-        self.bijector = self.row.make(lambda: self._net(counting))
-        moved(self.bijector, 0.3)
+        self.bijector = built(self.row, lambda: self._net(counting))
         self.ndims = len(self.row.shape)
 
     def _net(self, counting):
         self.nets.append(counting(tff.nets.MLP((8,), activation="tanh")))
         return self.nets[-1]
-
-    def inputs(self, batch=(2,)):
-        """Inputs that are no draw of hypothesis, with their conditions."""
-        generator = np.random.default_rng(3)
-        bound = self.row.bound
-        x = generator.uniform(-bound, bound, (*batch, *self.row.shape))
-        if self.row.condition is None:
-            return (tf.constant(x),)
-        c = generator.normal(size=(*batch, *self.row.condition))
-        return tf.constant(x), tf.constant(c)
 
     def forward(self, x, c=None, bijector=None):
         b = bijector or self.bijector
@@ -228,7 +55,7 @@ class Case:
 
     @functools.cached_property
     def eager(self):
-        return self.both(*self.inputs())
+        return self.both(*self.row.inputs())
 
     @functools.cached_property
     def measured(self):
@@ -245,14 +72,6 @@ class Case:
             return (y, fldj, back, ildj), again, exact, exact_back
 
         return measure
-
-
-def moved(bijector, spread):
-    """Adds noise to every weight."""
-    generator = np.random.default_rng(2)
-    for variable in bijector.trainable_variables:
-        noise = spread * generator.standard_normal(variable.shape)
-        variable.assign_add(tf.cast(noise, variable.dtype))
 
 
 def true_log_det(function, x, c):
@@ -305,7 +124,7 @@ def test_round_trips_and_log_dets(case):
     @settings(max_examples=10)
     @given(arrays("float64", (2, *case.row.shape), elements=elements))
     def check(x):
-        conditions = case.inputs()[1:]
+        conditions = case.row.inputs()[1:]
         (y, fldj, back, ildj), again, exact, exact_back = case.measured(x, *conditions)
         assert_near(back, x, ROUND_TRIP, "inverse(forward(x))")
         assert_near(again, y, ROUND_TRIP, "forward(inverse(y))")
@@ -319,9 +138,9 @@ def test_every_weight_gets_a_gradient_in_both_directions(case):
     weights = case.bijector.trainable_variables
     held = [layer.trainable_weights for layer in nested_layers(case.bijector)]
     assert len(weights) == sum(map(len, held)), "not every Keras weight is listed"
-    for direction, v in (("forward", case.inputs()[0]), ("inverse", case.eager[0])):
+    for direction, v in (("forward", case.row.inputs()[0]), ("inverse", case.eager[0])):
         with tf.GradientTape() as tape:
-            value, log_det = getattr(case, direction)(v, *case.inputs()[1:])
+            value, log_det = getattr(case, direction)(v, *case.row.inputs()[1:])
             loss = tf.reduce_sum(tf.sin(value)) + tf.reduce_sum(log_det)
         for weight, gradient in zip(weights, tape.gradient(loss, weights), strict=True):
             assert gradient is not None, f"{direction}: none reaches {weight.name}"
@@ -344,7 +163,7 @@ def test_a_value_and_its_log_det_call_each_network_once(case, chained):
     traced = case.row.traced or due
     bijector = tfb.Chain([tfb.Scale(np.float64(2.0)), case.bijector])
     bijector = bijector if chained else case.bijector
-    inputs = case.inputs()
+    inputs = case.row.inputs()
     # y of the bijector alone will do as an input of the chain's inverse too.
     for direction, v in ((case.forward, inputs[0]), (case.inverse, case.eager[0])):
         run = functools.partial(direction, v, *inputs[1:], bijector=bijector)
@@ -354,7 +173,7 @@ def test_a_value_and_its_log_det_call_each_network_once(case, chained):
 
 
 def test_graphs_and_xla_equal_eager_execution(case):
-    inputs = case.inputs()
+    inputs = case.row.inputs()
     assert_all_near(case.measured(*inputs)[0], case.eager, 1e-11, "graph")
     if case.row.xla:
         compiled = tf.function(case.both, autograph=False, jit_compile=True)
@@ -362,7 +181,7 @@ def test_graphs_and_xla_equal_eager_execution(case):
 
 
 def test_any_batch_shape(case):
-    several = case.inputs(batch=(3, 1, 2))
+    several = case.row.inputs(batch=(3, 1, 2))
     flat = [tf.reshape(t, [6, *t.shape[3:]]) for t in several]
     # This graph was traced without knowing the batch size.
     expected = case.measured(*flat)[0]
@@ -382,7 +201,7 @@ def test_a_copy_shares_the_weights(case):
     copy = case.bijector.copy(name="another")
     assert copy.name == "another"
     assert [id(v) for v in copy.variables] == [id(v) for v in case.bijector.variables]
-    assert_all_near(case.both(*case.inputs(), bijector=copy), case.eager, 0.0, "copy")
+    assert_all_near(case.both(*case.row.inputs(), bijector=copy), case.eager, 0.0, "copy")
 
 
 @pytest.fixture(scope="module")
@@ -403,7 +222,7 @@ def reloaded(cases, tmp_path_factory):
 def test_a_saved_and_loaded_bijector_is_bit_equal(case, reloaded):
     loaded = reloaded[case.name]
     assert loaded is not case.bijector
-    assert_all_near(case.both(*case.inputs(), bijector=loaded), case.eager, 0.0, "file")
+    assert_all_near(case.both(*case.row.inputs(), bijector=loaded), case.eager, 0.0, "file")
 
 
 @settings(max_examples=10)
@@ -419,7 +238,7 @@ def through_32_couplings():
     net = functools.partial(tff.nets.MLP, (32,), activation="tanh", dtype="float32")
     couplings = [tff.AffineCoupling(m, net(), dtype="float32") for m in (HALF, FLIP)]
     chain = tff.Repeat(tfb.Chain(couplings), 16)
-    moved(chain, 0.05)
+    move(chain, 0.05)
 
     @tf.function(autograph=False)
     def there_and_back(x):

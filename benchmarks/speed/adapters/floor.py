@@ -1,7 +1,7 @@
 """The floor: the same networks alone, one after another, forward and backward.
 
 Each network reads what the one before it wrote, as in a flow, so that they cannot run
-side by side. There is no other arithmetic but Adam's.
+side by side. There is no other arithmetic but the same Adam's.
 """
 
 import keras
@@ -56,7 +56,7 @@ def build(w, jit=False):
         for variable in net.trainable_weights:
             variable.assign_add(keras.random.normal(variable.shape, stddev=0.01))
     weights = [v for net, _ in nets for v in net.trainable_weights]
-    optimizer = keras.optimizers.Adam(LEARNING_RATE)
+    optimizer = tff.optimizer(LEARNING_RATE)
     optimizer.build(weights)
     rng = np.random.default_rng(0)
 

@@ -1,0 +1,1 @@
+"""The laws of change of variables, measured for every bijector of the package."""
