@@ -124,7 +124,5 @@ def measured():
         exact = integrated(bijector, x)
         for name, (solver, tolerance) in solvers.items():
             found = errors(bijector.copy(solver=solver), x, *exact)
-            rows.append(
-                {"flow": flow, "solver": name, "tolerance": tolerance} | found
-            )
+            rows.append({"flow": flow, "solver": name, "tolerance": tolerance} | found)
     return rows

@@ -6,8 +6,8 @@
 Every bijector of `benchmarks.laws.catalogue`, its weights moved away from their start,
 goes through `tff.check_bijector` in float64, and once there and back in float32. The
 continuous flow is compared with SciPy's solution of its equation as well. Prints
-Markdown, and keeps the figures in `benchmarks/results/laws.json`. Ends with an error if a
-law does not hold.
+Markdown, and keeps the figures of a whole run in `benchmarks/results/laws.json`. Ends
+with an error if a law does not hold.
 """
 
 import argparse
@@ -77,8 +77,8 @@ def checked(row):
     """Returns what `check_bijector` finds of one row, and its weights."""
     in_float("float64")
     bijector = built(row, net)
-    x, *condition = row.inputs(BATCH)
-    report = tff.check_bijector(bijector, x, condition=condition[0] if condition else None)
+    x, condition = (*row.inputs(BATCH), None)[:2]
+    report = tff.check_bijector(bijector, x, condition=condition)
     return {
         "bijector": type(bijector).__name__,
         "weights": len(bijector.trainable_variables),
@@ -107,9 +107,14 @@ def measured(names):
     }
 
 
+def of(found, names):
+    """Returns those of some checks that were made."""
+    return [found["checks"][name] for name in names if name in found["checks"]]
+
+
 def worst(found, names):
     """Returns the largest of some figures as text; a dash where there is none."""
-    values = [found["checks"][name]["value"] for name in names if name in found["checks"]]
+    values = [check["value"] for check in of(found, names)]
     values = [value for value in values if value is not None]
     return number(max(values)) if values else "–"
 
@@ -121,7 +126,7 @@ def number(value):
 
 def kept(found, names):
     """Says whether some checks passed; a dash where none applies."""
-    verdicts = [found["checks"][name]["ok"] for name in names if name in found["checks"]]
+    verdicts = [check["ok"] for check in of(found, names)]
     if False in verdicts:
         return "**NO**"
     return "yes" if True in verdicts else "–"
@@ -142,7 +147,7 @@ def table(found):
     )
     lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
     for name, one in found.items():
-        unreached = max(one["checks"][check]["value"] or 0 for check in GRADIENTS)
+        unreached = max(check["value"] or 0 for check in of(one, GRADIENTS))
         cells = (
             name,
             worst(one, ["round trip of x"]),
@@ -160,7 +165,7 @@ def table(found):
 
 def calls(found):
     """How often each direction calls the network, forward and inverse."""
-    values = [found["checks"][name]["value"] for name in CALLS]
+    values = [check["value"] for check in of(found, CALLS)]
     return " / ".join("–" if value is None else f"{value:g}" for value in values)
 
 
@@ -211,7 +216,8 @@ def main():
     names = parser.parse_args().names or list(ROWS)
     unknown = sorted(set(names) - set(ROWS))
     if unknown:
-        parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(ROWS)}")
+        known = ", ".join(ROWS)
+        parser.error(f"no row is called {', '.join(unknown)}; there are {known}")
     # So many small graphs are no mistake.
     tf.get_logger().setLevel("ERROR")
     found = measured(names)

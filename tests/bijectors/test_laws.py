@@ -1,4 +1,4 @@
-"""One table of bijectors x laws: all rows of `benchmarks.laws.catalogue`, in float64."""
+"""Bijectors x laws: all rows of `benchmarks.laws.catalogue`, in float64."""
 
 import functools
 
@@ -201,7 +201,8 @@ def test_a_copy_shares_the_weights(case):
     copy = case.bijector.copy(name="another")
     assert copy.name == "another"
     assert [id(v) for v in copy.variables] == [id(v) for v in case.bijector.variables]
-    assert_all_near(case.both(*case.row.inputs(), bijector=copy), case.eager, 0.0, "copy")
+    found = case.both(*case.row.inputs(), bijector=copy)
+    assert_all_near(found, case.eager, 0.0, "copy")
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +223,8 @@ def reloaded(cases, tmp_path_factory):
 def test_a_saved_and_loaded_bijector_is_bit_equal(case, reloaded):
     loaded = reloaded[case.name]
     assert loaded is not case.bijector
-    assert_all_near(case.both(*case.row.inputs(), bijector=loaded), case.eager, 0.0, "file")
+    found = case.both(*case.row.inputs(), bijector=loaded)
+    assert_all_near(found, case.eager, 0.0, "file")
 
 
 @settings(max_examples=10)
