@@ -18,6 +18,7 @@ POINTS = 64
 
 def bent(features=3):
     """A flow whose weights are large enough to bend its paths."""
+    keras.utils.set_random_seed(1)
     net = tff.nets.VelocityNet((16, 16), dtype="float64")
     bijector = tff.ContinuousFlow(net, (features,), dtype="float64")
     move(bijector, 0.3)
