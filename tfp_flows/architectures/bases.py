@@ -15,6 +15,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.architectures.assembly import checked_count, standard_normal
+from tfp_flows.architectures.resampled import Resampled
 from tfp_flows.bijectors.conditional_affine import ConditionalAffine
 from tfp_flows.nets.mlp import MLP
 
@@ -156,6 +157,44 @@ def student_t(d: int, degrees: float = 5.0, *, dtype: Any = None) -> tfd.Distrib
         _positive(_ones([d], dtype), "scale"),
     )
     return tfd.Independent(values, reinterpreted_batch_ndims=1)
+
+
+def resampled(
+    d: int,
+    *,
+    hidden_units: Sequence[int] = (64, 64),
+    truncation: int = 100,
+    draws: int = 10_000,
+    training_draws: int = 1024,
+    proposal: tfd.Distribution | None = None,
+    dtype: Any = None,
+) -> tfd.Distribution:
+    """Returns a normal distribution of which a network learns what to keep.
+
+    It can have holes and several pieces; see `Resampled`, and Stimper et al., 2022,
+    arXiv:2110.15828.
+
+    Args:
+        d: Number of values in a latent vector.
+        hidden_units: Widths of the network's hidden layers.
+        truncation: After so many draws the last one is kept, at least 2.
+        draws: Draws from which the constant of the density is estimated.
+        training_draws: The same in each training step.
+        proposal: Distribution of `d` values to draw from; defaults to the standard
+            normal.
+        dtype: Float type; defaults to `keras.config.floatx()`.
+
+    Returns:
+        A distribution that starts as the proposal.
+    """
+    checked_count("d", d)
+    return Resampled(
+        standard_normal(d, dtype) if proposal is None else proposal,
+        MLP(hidden_units, dtype=_name(dtype)),
+        truncation=truncation,
+        draws=draws,
+        training_draws=training_draws,
+    )
 
 
 def _positive(start: tf.Tensor, name: str) -> tfp.util.TransformedVariable:
