@@ -1,8 +1,8 @@
-"""Base distributions with learned parameters, all of them plain TFP objects.
+"""Base distributions with learned parameters.
 
-Each function returns a TFP distribution of flat latents whose parameters are
-`tf.Variable`s; `tff.FlowModel` trains and saves them with the flow's weights. The
-base of a conditional flow can depend on the condition too: `conditional_normal`.
+Each function returns a TFP distribution of flat latents; `tff.FlowModel` trains and
+saves its parameters with the flow's weights. The base of a conditional flow can depend
+on the condition too: `conditional_normal`. A `resampled` one holds a network.
 """
 
 from __future__ import annotations
