@@ -54,9 +54,10 @@ class Resampled(tfd.Distribution):
     starts as the proposal. `Z` is the mean of `a` over draws of the proposal: fresh
     ones in each training step of Keras, and otherwise the same `draws` ones, so that
     `log_prob` is off by one constant for all points, whose standard deviation is
-    about `sqrt((1 - Z) / (Z draws))` nats at most. A call of `log_prob` runs the network
-    on so many more rows; XLA and other devices draw others. Train by `fit`, or on
-    `FlowModel(flow)(x, training=True)`: weights could learn fixed draws by heart.
+    about `sqrt((1 - Z) / (Z draws))` nats at most. A call of `log_prob` runs the
+    network on so many more rows; XLA and other devices draw others. Train by `fit`,
+    or on `FlowModel(flow)(x, training=True)`: weights could learn fixed draws by
+    heart.
 
     Shapes: events those of the proposal, `[d]`; no batch of distributions.
 
