@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.architectures.assembly import checked_count
 from tfp_flows.architectures.glow import glow
 from tfp_flows.bijectors import paired
 from tfp_flows.bijectors.conditioned import condition
@@ -115,16 +116,10 @@ class Dequantized(tfd.Distribution):
                 "Argument `noise` must be a flow of the event shape of `flow`, "
                 f"{flow.event_shape}. Received: {noise.event_shape}"
             )
-        for key, value, least in (("levels", levels, 2), ("samples", samples, 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"Argument `{key}` must be an integer of at least {least}. "
-                    f"Received: {key}={value!r}"
-                )
+        self._levels = checked_count("levels", levels, least=2)
+        self._samples = checked_count("samples", samples)
         self._flow = flow
         self._noise = noise
-        self._levels = levels
-        self._samples = samples
         super().__init__(
             dtype=flow.dtype,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,

@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.nets.conditioner import Conditioner
+from tfp_flows.architectures.assembly import checked_count
+from tfp_flows.nets.conditioner import Conditioner, keras_variables
 
 tfd = tfp.distributions
 
@@ -105,18 +106,10 @@ class Resampled(tfd.Distribution):
         """
         parameters = dict(locals())
         _check_arguments(proposal, acceptance)
-        for key, value, least in (
-            ("truncation", truncation, 2),
-            ("draws", draws, 1),
-            ("training_draws", training_draws, 1),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"Argument `{key}` must be an integer of at least {least}. "
-                    f"Received: {key}={value!r}"
-                )
+        self._truncation = checked_count("truncation", truncation, least=2)
+        for key in ("draws", "training_draws"):
+            checked_count(key, parameters[key])
         self._proposal = proposal
-        self._truncation = truncation
         super().__init__(
             dtype=proposal.dtype,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,
@@ -128,11 +121,11 @@ class Resampled(tfd.Distribution):
         acceptance.connect(tuple(proposal.event_shape), (1,))
         self._acceptance = acceptance
         self._draws = Draws(draws, training_draws, seed)
-        # TFP and `tf.train.Checkpoint` do not look into Keras layers.
-        self._held = [
+        # For plain TFP loops, which see no weights of Keras layers.
+        self._weights = [
             variable._value
             for layer in (self._acceptance, self._draws)
-            for variable in layer.variables
+            for variable in keras_variables(layer)
         ]
 
     @property
