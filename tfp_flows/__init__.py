@@ -57,6 +57,7 @@ from tfp_flows.training.fused_adam import FusedAdam, FusedAdamW
 from tfp_flows.training.memory import hold_memory
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.optimizers import optimizer
+from tfp_flows.training.parts import in_parts
 from tfp_flows.training.precision import network_precision
 from tfp_flows.training.sample_grid import SampleGrid
 
@@ -108,6 +109,7 @@ __all__ = [
     "from_tfp",
     "glow",
     "hold_memory",
+    "in_parts",
     "latent",
     "load_bijector",
     "load_distribution",

@@ -24,6 +24,12 @@ class Peer:
 PEERS = (
     Peer("tfp_flows", "tfp_flows", "tfp_flows", ours=True),
     Peer("tfp_flows_jit", "tfp_flows", "tfp_flows, XLA", ours=True),
+    Peer(
+        "tfp_flows_one_thread",
+        "tfp_flows",
+        "tfp_flows, one thread an operation",
+        ours=True,
+    ),
     Peer("tfp_flows_reversible", "tfp_flows", "tfp_flows, reversible", ours=True),
     Peer("floor", "tfp_flows", "networks alone", ours=True),
     Peer("floor_jit", "tfp_flows", "networks alone, XLA", ours=True),

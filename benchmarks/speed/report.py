@@ -8,7 +8,8 @@ from benchmarks.speed.peers import PEERS
 
 LABELS = {peer.name: peer.label for peer in PEERS}
 OURS = {peer.name for peer in PEERS if peer.ours}
-WAYS = ("tfp_flows", "tfp_flows_jit")  # what users choose between by `jit_compile`
+# What users choose between, by `jit_compile` and by TensorFlow's number of threads.
+WAYS = ("tfp_flows", "tfp_flows_jit", "tfp_flows_one_thread")
 
 
 def median(times):
@@ -39,7 +40,7 @@ def best(rows, names, what):
 
 
 def ratios(rows, what):
-    """Compares the faster of our two ways with the fastest peer and the floor."""
+    """Compares the fastest of our ways with the fastest peer and the floor."""
     ours = best(rows, WAYS, what)
     found = {}
     for key, names in (

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
+from tfp_flows.nets.dense import Dense
 from tfp_flows.nets.hidden import hidden_initializers
 
 
@@ -90,7 +91,7 @@ class MLP(Conditioner):
             self._drop.build((None, width))
 
     def _dense(self, units: int, inputs: int, **initializers: Any) -> keras.Layer:
-        layer = keras.layers.Dense(units, dtype=self.dtype_policy, **initializers)
+        layer = Dense(units, dtype=self.dtype_policy, **initializers)
         layer.build((None, inputs))
         return layer
 
