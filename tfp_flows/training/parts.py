@@ -14,7 +14,8 @@ def in_parts(function: Callable[..., Any], rows: int = 2048) -> Callable[..., An
     Between two layers of a network lie rows times units numbers. For ten thousand rows
     they are written to memory and read again; a part of them stays in the processor's
     cache, and takes as many times less memory as there are parts. Results are those of
-    the whole batch but for rounding. Figures are in docs/speed.md.
+    the whole batch but for rounding. Splines gain under XLA only; figures are in
+    docs/speed.md.
 
     The parts run in a `tf.while_loop`, so that the graph holds the function once, or
     twice where the rows do not divide evenly. It can be differentiated, but then keeps

@@ -7,9 +7,6 @@ import tensorflow as tf
 import tfp_flows as tff
 from benchmarks.speed.workloads import LEARNING_RATE, Steps
 
-# Of `fit`; the bare step is one by itself. XLA in a loop of TensorFlow has one core.
-STEPS_AT_ONCE = 10
-
 
 def flow(w, mode="auto"):
     if w.kind == "glow":
@@ -34,7 +31,7 @@ def flow(w, mode="auto"):
     return tff.real_nvp(w.event_shape, **units, actnorm=False, mode=mode)
 
 
-def build(w, jit=False, mode="auto"):
+def build(w, jit=False, mode="auto", steps_at_once=1):
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(w.train_batch, *w.event_shape)).astype("float32")
@@ -43,7 +40,7 @@ def build(w, jit=False, mode="auto"):
     model.compile(
         optimizer=tff.optimizer(LEARNING_RATE),
         jit_compile=jit,
-        steps_per_execution=1 if jit else STEPS_AT_ONCE,
+        steps_per_execution=steps_at_once,  # of `fit`; the bare step is one
     )
     model.adapt(x)
     # As `fit` does: a function that makes variables is traced twice.

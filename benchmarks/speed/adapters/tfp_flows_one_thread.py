@@ -14,4 +14,5 @@ def build(w):
     if w.kind == "glow":
         raise Unsupported
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    return tfp_flows.build(w)
+    # Together only: with threads of their own, operations in a loop crowd each other.
+    return tfp_flows.build(w, steps_at_once=10)
