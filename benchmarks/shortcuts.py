@@ -10,7 +10,6 @@ in parts and whole. The two sides take turns.
 
 import argparse
 import json
-import statistics
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import tensorflow as tf
 import tfp_flows as tff
 from benchmarks.default_runs import machine
 from benchmarks.speed.adapters.tfp_flows import flow
+from benchmarks.speed.report import median, paired
 from benchmarks.speed.workloads import WORKLOADS
 from tfp_flows.nets.dense import Dense
 
@@ -43,9 +43,9 @@ def in_turns(ours, plain, rounds):
     times = times[2:]  # the first two calls trace, compile and warm up
     mine, theirs = zip(*times, strict=True)
     return {
-        "ours_ms": statistics.median(mine),
-        "plain_ms": statistics.median(theirs),
-        "ratio": statistics.median(a / b for a, b in times),
+        "ours_ms": median(mine),
+        "plain_ms": median(theirs),
+        "ratio": paired(mine, theirs)[0],
     }
 
 

@@ -29,7 +29,7 @@ class Dense(keras.layers.Dense):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Maps `[..., n]` to `[..., units]`."""
-        if not self._is_plain(inputs):
+        if not self._is_narrow(inputs):
             return super().call(inputs, training=training)
         kernel = tf.convert_to_tensor(self.kernel)
         inputs = tf.convert_to_tensor(inputs)
@@ -42,8 +42,8 @@ class Dense(keras.layers.Dense):
             outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
         return outputs if self.activation is None else self.activation(outputs)
 
-    def _is_plain(self, inputs: Any) -> bool:
-        """Whether this is a narrow product of two matrices and nothing else."""
+    def _is_narrow(self, inputs: Any) -> bool:
+        """Whether this is a narrow product that Keras does not alter."""
         if len(inputs.shape) != 2 or self.lora_enabled or self.quantization_mode:
             return False
         if isinstance(inputs, keras.KerasTensor):
