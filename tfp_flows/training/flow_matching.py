@@ -12,7 +12,8 @@ from tfp_flows.bijectors import paired
 from tfp_flows.bijectors.base import Chain, nested_bijectors
 from tfp_flows.bijectors.cnf import ContinuousFlow
 from tfp_flows.bijectors.encoded import EncodedCondition
-from tfp_flows.training.model import FlowModel, _split_inputs
+from tfp_flows.training.inputs import split_inputs
+from tfp_flows.training.model import FlowModel
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -85,7 +86,7 @@ class FlowMatchingModel(FlowModel):
             seed: Integer from which the training noise follows; None for any.
             draws: Times and latents for each example in a step.
             times: `"uniform"` or `"late"`; see above.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
+            **kwargs: Passed on to `FlowModel`, such as `lanes` or `name`.
 
         Raises:
             ValueError: If an argument is out of range, or there is not exactly one
@@ -118,9 +119,9 @@ class FlowMatchingModel(FlowModel):
         """Returns `log_prob`; in training, a dictionary with each example's loss."""
         if not training:
             return super().call(inputs)
-        x, condition = _split_inputs(inputs)
+        x, condition = split_inputs(inputs)
         self._check_event(x)
-        return {_NAME: self.matching_loss(x, condition)}
+        return {_NAME: self._in_lanes(self.matching_loss, x, condition)}
 
     def matching_loss(self, x: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Draws a time and a latent for each example and returns its loss.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -18,6 +18,8 @@ from tfp_flows.training import sampling, serialization
 from tfp_flows.training.adopted import AdoptedVariables, raw_variables
 from tfp_flows.training.carried import CarriesScorer
 from tfp_flows.training.first_batch import first_batch
+from tfp_flows.training.inputs import check_event, split_inputs, with_weights
+from tfp_flows.training.lanes import check_lanes, in_lanes
 from tfp_flows.training.likelihood import BitsPerDim, MeanNll, NegativeLogLikelihood
 from tfp_flows.training.nonfinite import (
     NonFiniteGuard,
@@ -58,16 +60,23 @@ class FlowModel(CarriesScorer, keras.Model):
         (64,)
     """
 
-    def __init__(self, distribution: tfd.Distribution, **kwargs: Any) -> None:
+    def __init__(
+        self, distribution: tfd.Distribution, *, lanes: int = 1, **kwargs: Any
+    ) -> None:
         """Adopts every weight of `distribution`.
 
         Args:
             distribution: A flow, or any TFP distribution with a static event shape.
+            lanes: How many parts of a batch go through the distribution side by side.
+                On a CPU that runs each operation on one thread, one lane a core
+                trains fastest (docs/precision_and_speed.md); otherwise leave it at 1.
+                The likelihoods are the same but for rounding; parts that look at
+                the whole batch, such as `BatchNorm`, look at a lane.
             **kwargs: Passed on to `keras.Model`, such as `name`.
 
         Raises:
             TypeError: If `distribution` is not a TFP distribution.
-            ValueError: If its event shape is not known.
+            ValueError: If its event shape is not known, or `lanes` is not positive.
         """
         if not isinstance(distribution, tfd.Distribution):
             raise TypeError(
@@ -83,6 +92,7 @@ class FlowModel(CarriesScorer, keras.Model):
                 "Argument `distribution` must have a static event shape of one tensor. "
                 f"Received: event shape {event_shape}"
             )
+        self._lanes = check_lanes(lanes)
         layers = nested_layers(distribution)
         # `compile` scales the loss if the model's policy is `mixed_float16`.
         kwargs.setdefault("dtype", policy_of(distribution))
@@ -125,13 +135,20 @@ class FlowModel(CarriesScorer, keras.Model):
 
         Keras hands `training` on to the layers inside the distribution.
         """
-        x, condition = _split_inputs(inputs)
+        x, condition = split_inputs(inputs)
         self._check_event(x)
         x = tf.cast(x, self._distribution.dtype)
+        return self._in_lanes(self._log_prob, x, condition)
+
+    def _log_prob(self, x: tf.Tensor, condition: Any = None) -> tf.Tensor:
         if condition is None:
             return self._distribution.log_prob(x)
         arguments = condition_arguments(self._distribution.bijector, condition)
         return self._distribution.log_prob(x, bijector_kwargs=arguments)
+
+    def _in_lanes(self, function: Callable, x: tf.Tensor, condition: Any) -> tf.Tensor:
+        given = (x,) if condition is None else (x, condition)
+        return in_lanes(function, self._lanes)(*given)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Takes one optimizer step on a batch."""
@@ -166,7 +183,7 @@ class FlowModel(CarriesScorer, keras.Model):
         for extra in self.losses:
             loss += tf.cast(self._aggregate_additional_loss(extra), loss.dtype)
         if training and not self.jit_compile:
-            inputs, condition = _split_inputs(x)
+            inputs, condition = split_inputs(x)
             loss = self._guard.checked(self, loss, inputs, condition)
         return loss
 
@@ -203,7 +220,7 @@ class FlowModel(CarriesScorer, keras.Model):
         callbacks = kwargs.pop("callbacks", None)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*_less_is_better(callbacks), StopAtNonFinite()]
-        y = _with_weights(y, kwargs.get("sample_weight"))
+        y = with_weights(y, kwargs.get("sample_weight"))
         # Keras warns of its own default where a dataset brings its own order.
         kwargs.setdefault("shuffle", not isinstance(x, tf.data.Dataset))
         try:
@@ -216,7 +233,7 @@ class FlowModel(CarriesScorer, keras.Model):
 
     def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """Returns `loss`, `nll` and `bits_per_dim`; see `keras.Model.evaluate`."""
-        y = _with_weights(y, kwargs.get("sample_weight"))
+        y = with_weights(y, kwargs.get("sample_weight"))
         return super().evaluate(x, y, **kwargs)
 
     # Around training.
@@ -286,18 +303,7 @@ class FlowModel(CarriesScorer, keras.Model):
         summary_table(self._distribution, self.name, print_fn)
 
     def _check_event(self, x: Any) -> None:
-        shape = tf.TensorShape(x.shape)
-        event = self.event_shape
-        if shape.rank is None or shape.rank <= len(event) - 1:
-            compatible = shape.rank is None
-        else:
-            compatible = shape[shape.rank - len(event) :].is_compatible_with(event)
-        if not compatible:
-            words = ", ".join(map(str, ("batch", *event)))
-            raise ValueError(
-                f"Argument `x` must have shape [{words}], as the distribution "
-                f"'{self._distribution.name}' has. Received: x of shape {shape}"
-            )
+        check_event(x, self.event_shape, self._distribution.name)
 
     def get_config(self) -> dict[str, Any]:
         """Describes the distribution, without its weights."""
@@ -305,6 +311,7 @@ class FlowModel(CarriesScorer, keras.Model):
             "distribution": serialization.serialize(self._distribution),
             "name": self.name,
             "trainable": self.trainable,
+            "lanes": self._lanes,
             **self.scorer_config(),
         }
 
@@ -326,32 +333,6 @@ class FlowModel(CarriesScorer, keras.Model):
 
 def _bijectors(distribution: tfd.Distribution) -> list[tfb.Bijector]:
     return list(nested_bijectors(distribution))
-
-
-def _split_inputs(inputs: Any) -> tuple[Any, Any]:
-    if isinstance(inputs, dict):
-        unknown = set(inputs) - {"x", "condition"}
-        if "x" not in inputs or unknown:
-            raise ValueError(
-                "Argument `x` given as a dictionary must have the keys 'x' and, for a "
-                f"conditional flow, 'condition'. Received: keys {sorted(inputs)}"
-            )
-        return inputs["x"], inputs.get("condition")
-    if isinstance(inputs, list | tuple):
-        if len(inputs) not in (1, 2):
-            raise ValueError(
-                "Argument `x` given as a sequence must be `(x,)` or `(x, condition)`. "
-                f"Received: {len(inputs)} parts"
-            )
-        return inputs[0], inputs[1] if len(inputs) == 2 else None
-    return inputs, None
-
-
-def _with_weights(y: Any, sample_weight: Any) -> Any:
-    """Returns a target for Keras to carry: it forgets weights that have none."""
-    if sample_weight is None or y is not None:
-        return y
-    return np.zeros(len(sample_weight), "float32")
 
 
 def _less_is_better(callbacks: Any) -> list[keras.callbacks.Callback]:

@@ -31,12 +31,12 @@ def flow(w, mode="auto"):
     return tff.real_nvp(w.event_shape, **units, actnorm=False, mode=mode)
 
 
-def build(w, jit=False, mode="auto", steps_at_once=1):
+def build(w, jit=False, mode="auto", steps_at_once=1, lanes=1):
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(w.train_batch, *w.event_shape)).astype("float32")
     many = rng.normal(size=(w.batch, *w.event_shape)).astype("float32")
-    model = tff.FlowModel(flow(w, mode))
+    model = tff.FlowModel(flow(w, mode), lanes=lanes)
     model.compile(
         optimizer=tff.optimizer(LEARNING_RATE),
         jit_compile=jit,
