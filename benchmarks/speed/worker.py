@@ -16,7 +16,7 @@ import traceback
 
 START = time.monotonic()
 WARM_UP_CALLS = 3
-FEWEST_STEPS, MOST_STEPS, FIT_SECONDS = 10, 50, 3.0
+FEWEST_STEPS, MOST_STEPS, FIT_SECONDS = 10, 200, 3.0
 
 
 def resident_mb():

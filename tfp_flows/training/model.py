@@ -202,6 +202,8 @@ class FlowModel(CarriesScorer, keras.Model):
 
         Before the first step, data-dependent weights that are still waiting are
         initialized from the first batch. A loss that is not finite stops training.
+        Arrays, and datasets whose options do not ask for it, go without `tf.data`'s
+        tuner (docs/precision_and_speed.md).
 
         Args:
             x: Arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`.

@@ -16,6 +16,4 @@ def build(w):
     if w.kind == "glow":
         raise Unsupported
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    # Ten steps at once with one thread only: with threads of their own, operations in
-    # a loop crowd each other.
     return tfp_flows.build(w, steps_at_once=10, lanes=len(os.sched_getaffinity(0)))
