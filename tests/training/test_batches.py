@@ -104,3 +104,9 @@ def test_fit_and_the_rest_agree_with_keras():
         evaluated = cls.evaluate(model, X, C * 0, **arguments)
         results.append([*sum(history.values(), []), *evaluated, *scores])
     np.testing.assert_allclose(*results, rtol=1e-6)
+
+
+def test_predict_takes_its_arguments_as_keras_does():
+    model = tff.FlowModel(tff.real_nvp((2,), couplings=2, hidden_units=(8,)))
+    whole = model.predict(X, 4, 0)
+    np.testing.assert_allclose(model.predict(X, 4, 0, 2), whole[:8], rtol=1e-6)

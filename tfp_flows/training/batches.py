@@ -114,9 +114,23 @@ def for_fit(x: Any, y: Any, arguments: dict[str, Any]) -> tuple[Any, Any, dict]:
     made = batches(x, y, weight, size, arguments.get("shuffle", True))
     if made is None:
         return untuned(x), y, arguments
-    dropped = ("sample_weight", "batch_size")
-    kept = {name: value for name, value in arguments.items() if name not in dropped}
-    return made, None, {**kept, "shuffle": False}
+    return made, None, {**_without_arrays(arguments), "shuffle": False}
+
+
+def for_one_pass(x: Any, y: Any, arguments: dict[str, Any]) -> tuple[Any, Any, dict]:
+    """Does the same for `evaluate` and `predict`, which keep the order of rows."""
+    if arguments.get("steps"):
+        return untuned(x), y, arguments
+    made = batches(x, y, arguments.get("sample_weight"), arguments.get("batch_size"))
+    if made is None:
+        return untuned(x), y, arguments
+    return made, None, _without_arrays(arguments)
+
+
+def _without_arrays(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Leaves out what batches have in them."""
+    there = ("sample_weight", "batch_size")
+    return {name: value for name, value in arguments.items() if name not in there}
 
 
 def _batches_of(data: Any, size: int | None) -> Any:

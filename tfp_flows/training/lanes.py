@@ -38,6 +38,8 @@ def in_lanes(function: Callable[..., tf.Tensor], lanes: int) -> Callable[..., An
         given = [tf.convert_to_tensor(x) for x in tensors]
         shares = zip(*(_shares(x, lanes) for x in given), strict=True)
         results = tf.concat([function(*share) for share in shares], axis=0)
+        if given[0].shape[0] is not None:
+            return results
         return results[: tf.shape(given[0])[0]]
 
     return on_lanes

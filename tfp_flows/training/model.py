@@ -16,7 +16,7 @@ from tfp_flows.bijectors.conditioned import condition_shape
 from tfp_flows.bijectors.conditioning import condition_arguments
 from tfp_flows.training import sampling, serialization
 from tfp_flows.training.adopted import AdoptedVariables, raw_variables
-from tfp_flows.training.batches import batches, for_fit, untuned
+from tfp_flows.training.batches import for_fit, for_one_pass
 from tfp_flows.training.carried import CarriesScorer
 from tfp_flows.training.first_batch import first_batch
 from tfp_flows.training.inputs import check_event, split_inputs, with_weights
@@ -237,21 +237,22 @@ class FlowModel(CarriesScorer, keras.Model):
 
     def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """Returns `loss`, `nll` and `bits_per_dim`; see `keras.Model.evaluate`."""
-        weight = kwargs.get("sample_weight")
-        y = with_weights(y, weight)
-        if not kwargs.get("steps"):
-            made = batches(x, y, weight, kwargs.get("batch_size"))
-            if made is not None:
-                x, y = made, None
-                kwargs |= {"sample_weight": None, "batch_size": None}
-        return super().evaluate(untuned(x), y, **kwargs)
+        y = with_weights(y, kwargs.get("sample_weight"))
+        x, y, kwargs = for_one_pass(x, y, kwargs)
+        return super().evaluate(x, y, **kwargs)
 
-    def predict(self, x: Any, batch_size: int | None = None, **kwargs: Any) -> Any:
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
         """Returns the log-likelihood of each example; see `keras.Model.predict`."""
-        made = None if kwargs.get("steps") else batches(x, None, None, batch_size)
-        if made is not None:
-            x, batch_size = made, None
-        return super().predict(untuned(x), batch_size, **kwargs)
+        rest = {"batch_size": batch_size, "steps": steps}
+        x, _, rest = for_one_pass(x, None, rest)
+        return super().predict(x, verbose=verbose, callbacks=callbacks, **rest)
 
     # Around training.
 
