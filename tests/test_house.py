@@ -64,8 +64,11 @@ def broken_rules(path, source):
             broken.append(f"{path}: `nets` must not import TFP")
         if name.partition(".")[0] in ("tf_keras", "pickle", "dill", "cloudpickle"):
             broken.append(f"{path}: nothing imports `{name}`")
-        if ".python.internal" in name and path.name != "base.py":
-            broken.append(f"{path}: only bijectors/base.py imports `{name}`")
+        if (
+            name.startswith("tensorflow_probability.python")
+            and path.name != "tfp_internals.py"
+        ):
+            broken.append(f"{path}: only bijectors/tfp_internals.py imports `{name}`")
         if name.startswith("keras.src"):
             broken.append(f"{path}: nothing imports Keras's private `{name}`")
     return broken

@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 import tfp_flows as tff
 from tfp_flows.bijectors import paired
-from tfp_flows.bijectors.base import clear_caches, nested_bijectors
+from tfp_flows.bijectors.nested import clear_caches, nested_bijectors
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

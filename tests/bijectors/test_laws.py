@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 
 import tfp_flows as tff
 from benchmarks.laws.catalogue import FLIP, HALF, TABLE, built, move, standard_normal
-from tfp_flows.bijectors.base import nested_layers
 from tfp_flows.bijectors.conditioning import condition_arguments
+from tfp_flows.bijectors.nested import nested_layers
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

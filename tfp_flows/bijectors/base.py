@@ -1,72 +1,18 @@
-"""`FlowBijector`: a TFP bijector whose weights live in Keras 3 layers.
-
-This is the only file that touches TFP's internals (its bijector cache).
-"""
+"""`FlowBijector`: a TFP bijector whose weights live in Keras 3 layers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tensorflow_probability.python.bijectors import chain, composition, invert
-from tensorflow_probability.python.internal import cache_util
 
+from tfp_flows.bijectors.tfp_internals import PairedCache
 from tfp_flows.nets.conditioner import keras_variables
 
 tfb = tfp.bijectors
-
-# TFP makes `tfb.Chain(...)` and `tfb.Invert(...)` of these classes wherever a part
-# is no composite tensor, as ours are not.
-Chain = chain._Chain
-Invert = invert._Invert
-Composition = composition.Composition
-
-
-def _current_graph() -> int:
-    """Names the graph under construction; 0 stands for eager execution."""
-    if tf.executing_eagerly():
-        return 0
-    return id(tf.compat.v1.get_default_graph())
-
-
-class _PairedCache(cache_util.BijectorCacheWithGreedyAttrs):
-    """TFP's cache of (input, output, log-det), made safe for trained weights.
-
-    TFP computes the value and the log-det of a bijector in two calls. With this
-    cache the first call stores both, so that a conditioner runs once. Two things
-    differ from TFP's own:
-
-    * An entry belongs to the graph in which it was made. TFP hands a tensor of a
-      scratch graph to the real graph when both see the same input.
-    * A log-det whose output was garbage-collected is forgotten with it. TFP keeps
-      it as long as the input lives, and so returns the log-det of old weights.
-    """
-
-    def _lookup(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, input: Any, forward_name: str, inverse_name: str, **kwargs: Any
-    ) -> tf.Tensor:
-        return super()._lookup(
-            input, forward_name, inverse_name, _graph=_current_graph(), **kwargs
-        )
-
-    def _attributes(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, input: Any, fn_name: str, **kwargs: Any
-    ) -> dict[str, tf.Tensor]:
-        kwargs["_graph"] = _current_graph()
-        edge = self._get_or_create_edge(input, fn_name, kwargs)
-        if not edge.output_ref:
-            edge.attributes.clear()
-        return edge.attributes
-
-    def _invoke(
-        self, input: Any, fn_name: str, kwargs: dict[str, Any], attributes: dict
-    ) -> tf.Tensor:
-        kwargs = {k: v for k, v in kwargs.items() if k != "_graph"}
-        return super()._invoke(input, fn_name, kwargs, attributes)
 
 
 class FlowBijector(tfb.Bijector):
@@ -96,7 +42,7 @@ class FlowBijector(tfb.Bijector):
     log-dets have the dtype of the input.
     """
 
-    _cache = _PairedCache(
+    _cache = PairedCache(
         forward_name="_augmented_forward", inverse_name="_augmented_inverse"
     )
     _TF_MODULE_IGNORED_PROPERTIES = tfb.Bijector._TF_MODULE_IGNORED_PROPERTIES.union(
@@ -319,34 +265,6 @@ def given(bijector: tfb.Bijector, condition: Any) -> dict[str, Any]:
     """Returns the keyword arguments that carry `condition` to one of our bijectors."""
     takes_none = getattr(bijector, "condition_shape", None) is None
     return {} if condition is None or takes_none else {"condition": condition}
-
-
-def clear_caches(bijectors: Iterable[tfb.Bijector]) -> None:
-    """Forgets what was computed with old weights.
-
-    TFP returns a held latent for a held input whatever has become of the weights
-    in between; after training that answer would be wrong.
-    """
-    for bijector in bijectors:
-        bijector._cache.clear()
-
-
-def nested_bijectors(module: tf.Module) -> Iterator[tfb.Bijector]:
-    """Yields every bijector inside a distribution or bijector, itself included."""
-    if isinstance(module, tfb.Bijector):
-        yield module
-    yield from module._flatten(predicate=lambda leaf: isinstance(leaf, tfb.Bijector))
-
-
-def nested_layers(module: tf.Module) -> list[keras.Layer]:
-    """Returns the Keras layers that a distribution or bijector holds, in order."""
-    return list(module._flatten(predicate=lambda leaf: isinstance(leaf, keras.Layer)))
-
-
-def known_dtype(bijector: tfb.Bijector) -> tf.DType | None:
-    """Returns the dtype of the first part that has one; TFP's `Chain` says None."""
-    dtypes = (part.dtype for part in nested_bijectors(bijector))
-    return next((dtype for dtype in dtypes if dtype is not None), None)
 
 
 def _constructor_arguments(

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.base import known_dtype, nested_bijectors
+from tfp_flows.bijectors.nested import known_dtype, nested_bijectors
 from tfp_flows.bijectors.wrapped import Wrapped
 
 tfb, tfd = tfp.bijectors, tfp.distributions

@@ -7,9 +7,10 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.base import Composition, FlowBijector, Invert, given
+from tfp_flows.bijectors.base import FlowBijector, given
+from tfp_flows.bijectors.tfp_internals import Composition, Invert
 
-tfb, tfd = tfp.bijectors, tfp.distributions
+tfb = tfp.bijectors
 
 
 def condition_arguments(bijector: tfb.Bijector, condition: Any) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.base import Chain, FlowBijector, Invert, given
+from tfp_flows.bijectors.base import FlowBijector, given
 from tfp_flows.bijectors.conditioning import condition_arguments
 from tfp_flows.bijectors.linear_pieces import LinearPair, paired_up
+from tfp_flows.bijectors.tfp_internals import Chain, Invert
 
 tfb = tfp.bijectors
 

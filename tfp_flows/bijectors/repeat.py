@@ -11,12 +11,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import paired, walks
-from tfp_flows.bijectors.base import (
-    FlowBijector,
-    known_dtype,
-    nested_bijectors,
-    nested_layers,
-)
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.nested import known_dtype, nested_bijectors, nested_layers
 from tfp_flows.bijectors.stacked import StackedWeights, copied, distinct_variables
 from tfp_flows.nets.conditioner import broadcast_batch
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfp_flows.bijectors.base import clear_caches, nested_bijectors
+from tfp_flows.bijectors.nested import clear_caches, nested_bijectors
 
 
 @contextlib.contextmanager

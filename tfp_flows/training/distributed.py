@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import clear_caches, nested_bijectors
+from tfp_flows.bijectors.nested import clear_caches, nested_bijectors
 from tfp_flows.training.model import FlowModel
 
 

@@ -9,9 +9,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import paired
-from tfp_flows.bijectors.base import Chain, nested_bijectors
 from tfp_flows.bijectors.cnf import ContinuousFlow
 from tfp_flows.bijectors.encoded import EncodedCondition
+from tfp_flows.bijectors.nested import nested_bijectors
+from tfp_flows.bijectors.tfp_internals import Chain
 from tfp_flows.training.inputs import split_inputs
 from tfp_flows.training.model import FlowModel
 

@@ -10,11 +10,11 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import paired
-from tfp_flows.bijectors.base import clear_caches, nested_bijectors, nested_layers
 from tfp_flows.bijectors.conditioned import condition_shape
 from tfp_flows.bijectors.conditioning import condition_arguments
+from tfp_flows.bijectors.nested import clear_caches, nested_bijectors, nested_layers
 from tfp_flows.training import sampling, serialization
+from tfp_flows.training.adaptation import adapt, is_adapted
 from tfp_flows.training.adopted import AdoptedVariables, raw_variables
 from tfp_flows.training.batches import for_fit, for_one_pass
 from tfp_flows.training.carried import CarriesScorer
@@ -22,15 +22,12 @@ from tfp_flows.training.first_batch import first_batch
 from tfp_flows.training.inputs import check_event, split_inputs, with_weights
 from tfp_flows.training.lanes import check_lanes, in_lanes
 from tfp_flows.training.likelihood import BitsPerDim, MeanNll, NegativeLogLikelihood
-from tfp_flows.training.nonfinite import (
-    NonFiniteGuard,
-    StopAtNonFinite,
-    non_finite_rows,
-)
+from tfp_flows.training.monitored import less_is_better
+from tfp_flows.training.nonfinite import NonFiniteGuard, StopAtNonFinite
 from tfp_flows.training.precision import policy_of
 from tfp_flows.training.summary import summary_table
 
-tfb, tfd = tfp.bijectors, tfp.distributions
+tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -222,7 +219,7 @@ class FlowModel(CarriesScorer, keras.Model):
             self.adapt(batch, conditions)
         callbacks = kwargs.pop("callbacks", None)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*_less_is_better(callbacks), StopAtNonFinite()]
+            callbacks = [*less_is_better(callbacks), StopAtNonFinite()]
         y = with_weights(y, kwargs.get("sample_weight"))
         # Keras warns of its own default where a dataset brings its own order.
         kwargs.setdefault("shuffle", not isinstance(x, tf.data.Dataset))
@@ -233,7 +230,7 @@ class FlowModel(CarriesScorer, keras.Model):
             self._guard.reraise(error)
             raise
         finally:
-            clear_caches(_bijectors(self._distribution))
+            clear_caches(nested_bijectors(self._distribution))
 
     def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """Returns `loss`, `nll` and `bits_per_dim`; see `keras.Model.evaluate`."""
@@ -259,9 +256,7 @@ class FlowModel(CarriesScorer, keras.Model):
     @property
     def is_adapted(self) -> bool:
         """Whether no data-dependent weight waits for `adapt`."""
-        return all(
-            getattr(part, "is_adapted", True) for part in _bijectors(self._distribution)
-        )
+        return is_adapted(self._distribution)
 
     def adapt(self, data: Any, condition: Any = None) -> None:
         """Initializes data-dependent weights, such as those of `ActNorm`.
@@ -270,25 +265,8 @@ class FlowModel(CarriesScorer, keras.Model):
             data: A batch `[n, *event]`, or a dataset, whose first batch is taken.
             condition: The conditions of that batch, for a conditional flow.
         """
-        x, given = first_batch(data, condition, None)
-        bijector = getattr(self._distribution, "bijector", None)
-        # A distribution around flows, such as `tff.Dequantized`, adapts its own.
-        adapt = getattr(self._distribution, "adapt", None)
-        if bijector is None and adapt is None:
-            return
-        x = tf.convert_to_tensor(x, dtype_hint=self._distribution.dtype)
-        x = tf.cast(x, self._distribution.dtype)
-        self._check_event(x)
-        if not bool(tf.reduce_all(tf.math.is_finite(x))):
-            raise ValueError(
-                "Argument `data` must be finite to initialize weights from it. "
-                f"Received: {non_finite_rows(x)}"
-            )
-        if adapt is not None:
-            adapt(x)
-        else:
-            paired.adapt(bijector, x, len(self.event_shape), given)
-        clear_caches(_bijectors(self._distribution))
+        x, condition = first_batch(data, condition, None)
+        adapt(self._distribution, x, condition)
 
     def sample(
         self,
@@ -347,23 +325,3 @@ class FlowModel(CarriesScorer, keras.Model):
             model.restore_scorer(scorer)
         model.trainable = trainable
         return model
-
-
-def _bijectors(distribution: tfd.Distribution) -> list[tfb.Bijector]:
-    return list(nested_bijectors(distribution))
-
-
-def _less_is_better(callbacks: Any) -> list[keras.callbacks.Callback]:
-    """Lists the callbacks, told that our figures should fall.
-
-    Keras works this out only for metrics that were given to `compile`.
-    """
-    if callbacks is None:
-        return []
-    listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
-    for callback in listed:
-        monitored = str(getattr(callback, "monitor", "")).removeprefix("val_")
-        automatic = getattr(callback, "mode", None) == "auto"
-        if automatic and monitored in ("nll", "bits_per_dim"):
-            callback.mode = "min"
-    return list(listed)

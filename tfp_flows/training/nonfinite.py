@@ -11,8 +11,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import paired
-from tfp_flows.bijectors.base import Chain
 from tfp_flows.bijectors.repeat import Repeat
+from tfp_flows.bijectors.tfp_internals import Chain
 
 tfb = tfp.bijectors
 

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.base import nested_bijectors, nested_layers
+from tfp_flows.bijectors.nested import nested_bijectors, nested_layers
 from tfp_flows.bijectors.repeat import Repeat
 
 tfd = tfp.distributions

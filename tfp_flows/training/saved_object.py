@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tfp_flows.bijectors.base import nested_layers
+from tfp_flows.bijectors.nested import nested_layers
 from tfp_flows.training import serialization
 from tfp_flows.training.adopted import AdoptedVariables, raw_variables
 

@@ -10,8 +10,8 @@ import tensorflow_probability as tfp
 from rich.console import Console
 from rich.table import Table
 
-from tfp_flows.bijectors.base import Chain, Invert
 from tfp_flows.bijectors.repeat import Repeat
+from tfp_flows.bijectors.tfp_internals import Chain, Invert
 from tfp_flows.bijectors.wrapped import Wrapped
 
 tfb, tfd = tfp.bijectors, tfp.distributions

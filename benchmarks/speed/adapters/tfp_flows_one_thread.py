@@ -16,4 +16,4 @@ def build(w):
     if w.kind == "glow":
         raise Unsupported
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    return tfp_flows.build(w, steps_at_once=10, lanes=len(os.sched_getaffinity(0)))
+    return tfp_flows.build(w, lanes=len(os.sched_getaffinity(0)))

@@ -13,8 +13,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.autoregressive import MaskedAutoregressive
-from tfp_flows.bijectors.base import nested_bijectors
 from tfp_flows.bijectors.cnf import ContinuousFlow
+from tfp_flows.bijectors.nested import nested_bijectors
 from tfp_flows.tools.checking.double import in_double
 from tfp_flows.tools.checking.report import (
     Finding,

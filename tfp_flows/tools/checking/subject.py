@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.base import FlowBijector, known_dtype, nested_layers
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.conditioning import condition_arguments
+from tfp_flows.bijectors.nested import known_dtype, nested_layers
 
 tfb = tfp.bijectors
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.base import Chain, FlowBijector, Invert
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.tfp_internals import Chain, Invert
 from tfp_flows.tools.migration.glow import levels_from
 from tfp_flows.tools.migration.real_nvp import coupling_from
 from tfp_flows.tools.migration.tf_keras_networks import networks_in

@@ -11,9 +11,9 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.actnorm import ActNorm
-from tfp_flows.bijectors.base import nested_layers
 from tfp_flows.bijectors.conv1x1 import InvertibleConv1x1, lu_parts
 from tfp_flows.bijectors.multiscale import MultiScale
+from tfp_flows.bijectors.nested import nested_layers
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.squeeze import Squeeze
 from tfp_flows.bijectors.stacked import copied, distinct_variables

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.base import Chain
 from tfp_flows.bijectors.encoded import EncodedCondition
 from tfp_flows.bijectors.multiscale import MultiScale
+from tfp_flows.bijectors.tfp_internals import Chain
 from tfp_flows.tools.anomaly.rows import distribution_of, evaluate_rows
 
 tfb = tfp.bijectors

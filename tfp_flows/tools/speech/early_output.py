@@ -10,8 +10,9 @@ import tensorflow_probability as tfp
 
 from tfp_flows.architectures.assembly import checked_count
 from tfp_flows.bijectors import paired
-from tfp_flows.bijectors.base import FlowBijector, known_dtype
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.conditioned import condition_shape
+from tfp_flows.bijectors.nested import known_dtype
 from tfp_flows.nets.conditioner import broadcast_batch
 
 tfb = tfp.bijectors

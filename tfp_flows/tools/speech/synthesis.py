@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.architectures.assembly import checked_count
-from tfp_flows.bijectors.base import nested_bijectors
+from tfp_flows.bijectors.nested import nested_bijectors
 from tfp_flows.tools.speech.grouped import Grouped
 from tfp_flows.tools.speech.local_condition import LocalCondition
 from tfp_flows.tools.speech.spectrogram import mel_spectrogram
