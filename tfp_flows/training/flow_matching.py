@@ -161,7 +161,8 @@ class FlowMatchingModel(FlowModel):
         u = tf.math.floormod(start + _GOLDEN * tf.cast(tf.range(n), tf.float64), 1.0)
         if self._times == "uniform":
             return u
-        return (1.0 + _LATE) * (1.0 - (_LATE / (1.0 + _LATE)) ** u)
+        ratio = tf.constant(_LATE / (1.0 + _LATE), u.dtype)
+        return (1.0 + _LATE) * (1.0 - tf.pow(ratio, u))
 
     def _latents(self, n: tf.Tensor, seed: tf.Tensor, condition: Any) -> tf.Tensor:
         """Draws latents and brings them to the flow's latent end."""

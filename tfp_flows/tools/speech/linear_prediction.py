@@ -204,11 +204,11 @@ def _synthesized(noise: tf.Tensor, before: tf.Tensor, a: tf.Tensor) -> tf.Tensor
     Returns:
         The samples, `[..., n]`.
     """
-    p = a.shape[0]
+    p = int(a.shape[0])
     block = max(_BLOCK, p)
     n = tf.shape(noise)[-1]
     flat = tf.reshape(noise, [-1, n])
-    blocks = tf.pad(flat, [[0, 0], [0, -n % block]])
+    blocks = tf.pad(flat, [[0, 0], [0, tf.math.floormod(-n, block)]])
     blocks = tf.transpose(tf.reshape(blocks, [tf.shape(flat)[0], -1, block]), [1, 0, 2])
     # Within a block, (I - own) y = noise + past: `own` holds the weights of samples
     # of the same block, `past` those of the p samples before it.

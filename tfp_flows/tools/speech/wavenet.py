@@ -101,13 +101,13 @@ class WaveNet(Conditioner):
         local: list[Any] = [0.0] * self.depth
         if self._local is not None:
             condition = ops.cast(condition, h.dtype)
-            local = ops.split(at_each_step(self._local, condition), self.depth, axis=-1)
+            local = _split(at_each_step(self._local, condition), self.depth)
         total: Any = 0.0
         for i, (gates, mix) in enumerate(zip(self._gates, self._mixes, strict=True)):
-            f, g = ops.split(gates(h) + local[i], 2, axis=-1)
+            f, g = _split(gates(h) + local[i], 2)
             mixed = at_each_step(mix, ops.tanh(f) * ops.sigmoid(g))
             if i < self.depth - 1:
-                on, mixed = ops.split(mixed, 2, axis=-1)
+                on, mixed = _split(mixed, 2)
                 h = h + on
             total = total + mixed
         return at_each_step(self._end, total)
@@ -126,3 +126,8 @@ def at_each_step(layer: keras.Layer, h: Any) -> Any:
     steps = ops.shape(h)[1]
     flat = layer(ops.reshape(h, [-1, h.shape[-1]]))
     return ops.reshape(flat, [-1, steps, flat.shape[-1]])
+
+
+def _split(h: Any, parts: int) -> list[Any]:
+    # Keras's annotations let `split` return None.
+    return list(ops.split(h, parts, axis=-1) or ())

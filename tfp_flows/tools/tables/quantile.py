@@ -95,8 +95,8 @@ class Quantile(FlowBijector):
             ValueError: If there are fewer than 2 knots, or they do not increase.
         """
         parameters = dict(locals())
-        latents, values = (np.asarray(v, np.float64) for v in (latents, values))
-        _check_knots(latents, values)
+        at, heights = (np.asarray(v, np.float64) for v in (latents, values))
+        _check_knots(at, heights)
         super().__init__(
             event_ndims=0,
             dtype=dtype,
@@ -104,7 +104,7 @@ class Quantile(FlowBijector):
             parameters=parameters,
             name=name,
         )
-        knots = Knots(latents, values, _slopes(latents, values), dtype=self.dtype.name)
+        knots = Knots(at, heights, _slopes(at, heights), dtype=self.dtype.name)
         self._own("_knots", knots.made())
 
     def _forward_and_log_det(
