@@ -20,12 +20,7 @@ from pathlib import Path
 
 from benchmarks.default_runs import machine
 from benchmarks.speed import depth, profile, report
-from benchmarks.speed.run import (
-    default_names,
-    default_pythons,
-    default_workloads,
-    run,
-)
+from benchmarks.speed.run import default_names, default_pythons, default_workloads, run
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -124,7 +119,7 @@ def show(_options: argparse.Namespace, _load: float) -> None:
 
 def run_continuous(options: argparse.Namespace, load: float) -> None:
     """Trains and times continuous flows with fixed and with adaptive steps."""
-    from benchmarks.speed import continuous  # imports TensorFlow
+    from benchmarks.speed import continuous
 
     rows = continuous.compare(
         options.training_steps, options.rounds, options.solver_steps

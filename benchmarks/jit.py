@@ -18,7 +18,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.default_runs import machine
 from benchmarks.speed.adapters.tfp_flows import flow
 from benchmarks.speed.workloads import LEARNING_RATE, WORKLOADS, Workload
@@ -49,7 +49,7 @@ def fit_of(w, **compiling):
     keras.utils.set_random_seed(0)
     x = np.random.default_rng(0).normal(size=(w.train_batch, *w.event_shape))
     x = x.astype("float32")
-    model = tff.FlowModel(flow(w))
+    model = tfpf.FlowModel(flow(w))
     model.compile(optimizer=keras.optimizers.Adam(LEARNING_RATE), **compiling)
     model.adapt(x)
 

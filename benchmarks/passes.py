@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.default_runs import machine
 from benchmarks.speed.adapters.tfp_flows import flow
 from benchmarks.speed.workloads import LEARNING_RATE, WORKLOADS
@@ -49,12 +49,12 @@ def measured(w, passes):
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(STEPS * w.train_batch, *w.event_shape)).astype("float32")
-    model = tff.FlowModel(flow(w))
-    model.compile(tff.optimizer(LEARNING_RATE))
+    model = tfpf.FlowModel(flow(w))
+    model.compile(tfpf.optimizer(LEARNING_RATE))
     model.adapt(x[: w.train_batch])
     found = {"keras": Waits(), "tfp_flows": Waits()}
     for _ in range(TURNS):
-        for name, cls in (("keras", keras.Model), ("tfp_flows", tff.FlowModel)):
+        for name, cls in (("keras", keras.Model), ("tfp_flows", tfpf.FlowModel)):
             cls.fit(
                 model,
                 x,

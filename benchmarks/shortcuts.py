@@ -1,4 +1,4 @@
-"""Times what `tff.nets` and `tff.in_parts` do otherwise, beside the plain way.
+"""Times what `tfpf.nets` and `tfpf.in_parts` do otherwise, beside the plain way.
 
     python -m benchmarks.shortcuts
     python -m benchmarks.shortcuts --rounds 20
@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.default_runs import machine
 from benchmarks.speed.adapters.tfp_flows import flow
 from benchmarks.speed.report import median, paired
@@ -81,7 +81,7 @@ def directions_of(name, jit):
     ):
         compiled = [
             tf.function(f, jit_compile=jit, autograph=False)
-            for f in (tff.in_parts(function), lambda x, f=function: f(x))
+            for f in (tfpf.in_parts(function), lambda x, f=function: f(x))
         ]
         yield what, *(lambda f=f: f(x).numpy() for f in compiled)
 

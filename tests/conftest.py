@@ -72,5 +72,5 @@ class CountingConditioner(Conditioner):
 
 @pytest.fixture(scope="session")
 def counting():
-    """The class `CountingConditioner`: `net = counting(tff.nets.MLP((8,)))`."""
+    """The class `CountingConditioner`: `net = counting(tfpf.nets.MLP((8,)))`."""
     return CountingConditioner

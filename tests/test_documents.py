@@ -26,12 +26,12 @@ def test_a_block_runs(page, number, tmp_path, monkeypatch):
 
 
 def test_names_on_the_page_of_migration_exist():
-    import tfp_flows as tff
+    import tfp_flows as tfpf
 
     text = (DOCUMENTS / "migration.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`tff\.([\w.]+)", text))
+    named = set(re.findall(r"`tfpf\.([\w.]+)", text))
     assert len(named) > 20
     for dotted in named:
-        part = tff
+        part = tfpf
         for name in dotted.split("."):
             part = getattr(part, name)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.anomaly import picture
 from benchmarks.anomaly.flows import dequantized, trained_glow
 from benchmarks.anomaly.images import digits
@@ -30,7 +30,7 @@ BATCH = 8  # images that are judged together
 
 def scorers(background) -> dict:
     """Returns every scorer, by the name in the table."""
-    anomaly = tff.anomaly
+    anomaly = tfpf.anomaly
     return {
         "nll": anomaly.NllScorer(),
         "typicality": anomaly.TypicalityScorer(),
@@ -44,7 +44,7 @@ def scorers(background) -> dict:
 
 def batch_scores(calibration, sets: dict) -> dict:
     """Typicality of batches of images, of which each set has fewer."""
-    test = tff.anomaly.BatchTypicality.fit(calibration.log_prob, batch_size=BATCH)
+    test = tfpf.anomaly.BatchTypicality.fit(calibration.log_prob, batch_size=BATCH)
     whole = {name: len(rows) - len(rows) % BATCH for name, rows in sets.items()}
     return {
         name: np.nan_to_num(
@@ -56,24 +56,24 @@ def batch_scores(calibration, sets: dict) -> dict:
 
 def measure(model, background, options) -> tuple:
     """Returns the report for single images, that for batches, facts and nll values."""
-    images = tff.data.load("fashion_mnist", data_dir=options.data).x_test
+    images = tfpf.data.load("fashion_mnist", data_dir=options.data).x_test
     half = options.rows
     calibration, normal = images[:half], images[half : 2 * half]
     sets = {"normal": normal}
-    sets |= tff.anomaly.simple_anomalies(normal, seed=options.seed)
+    sets |= tfpf.anomaly.simple_anomalies(normal, seed=options.seed)
     sets["digits"] = digits()
     rows = {
-        name: tff.anomaly.evaluate_rows(
+        name: tfpf.anomaly.evaluate_rows(
             model, dequantized(pixels, options.seed), batch_size=options.batch_size
         )
         for name, pixels in sets.items()
     }
-    fitted = tff.anomaly.evaluate_rows(
+    fitted = tfpf.anomaly.evaluate_rows(
         model, dequantized(calibration, options.seed + 1), batch_size=options.batch_size
     )
     scores, alarms = {name: {} for name in rows}, {}
     for name, scorer in scorers(background).items():
-        tff.anomaly.fit_scorer(
+        tfpf.anomaly.fit_scorer(
             model, scorer, fitted, false_alarm_rate=0.05, batch_size=options.batch_size
         )
         for kind, part in rows.items():
@@ -83,12 +83,12 @@ def measure(model, background, options) -> tuple:
             for kind, values in scores.items()
         }
         print(f"scored by {name}", flush=True)
-    report = tff.anomaly.detection_report(
+    report = tfpf.anomaly.detection_report(
         scores.pop("normal"), scores, seed=options.seed
     )
     several = batch_scores(fitted, rows)
     name = f"typicality of {BATCH}"
-    batches = tff.anomaly.detection_report(
+    batches = tfpf.anomaly.detection_report(
         {name: several.pop("normal")},
         {kind: {name: values} for kind, values in several.items()},
         seed=options.seed,
@@ -119,7 +119,7 @@ def main() -> None:
         options, options.background, "background", 0.2, options.background_minutes
     )
     report, batches, alarms, bits, sets = measure(
-        tff.FlowModel(flow), background, options
+        tfpf.FlowModel(flow), background, options
     )
     console = Console(width=100)
     console.print(f"Measured on {machine()}.")

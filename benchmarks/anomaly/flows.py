@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 
 def dequantized(pixels: np.ndarray, seed: int) -> np.ndarray:
     """Adds uniform noise to whole pixel values."""
-    return tff.data.dequantize(pixels, [seed, 0]).numpy()
+    return tfpf.data.dequantize(pixels, [seed, 0]).numpy()
 
 
 class OutOfTime(keras.callbacks.Callback):
@@ -34,19 +34,19 @@ class OutOfTime(keras.callbacks.Callback):
 def trained_glow(options, path, name, mutation, minutes):
     """Returns the flow in a file, or one that is trained for so many minutes."""
     if path is not None:
-        return tff.load_distribution(path)
+        return tfpf.load_distribution(path)
     keras.utils.set_random_seed(options.seed)
-    images = tff.data.load("fashion_mnist", data_dir=options.data).x_train
+    images = tfpf.data.load("fashion_mnist", data_dir=options.data).x_train
     if mutation:
-        images = tff.anomaly.mutated(images, rate=mutation, seed=options.seed)
-    flow = tff.glow(
+        images = tfpf.anomaly.mutated(images, rate=mutation, seed=options.seed)
+    flow = tfpf.glow(
         (28, 28, 1),
         levels=2,
         steps=4,
         hidden_channels=32,
-        preprocess=tff.logit(256.0, alpha=1e-3),
+        preprocess=tfpf.logit(256.0, alpha=1e-3),
     )
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.Adam(1e-3, global_clipnorm=50.0))
     batches = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images))
     batches = batches.repeat().batch(64).map(noisy).prefetch(2)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.gpu import arguments
 from benchmarks.speed.adapters import tfp_flows
 from benchmarks.speed.workloads import LEARNING_RATE
@@ -26,7 +26,7 @@ def build(w, precision, mode, jit=True):
     """
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(POLICIES[precision])
-    model = tff.FlowModel(tfp_flows.flow(w, mode))
+    model = tfpf.FlowModel(tfp_flows.flow(w, mode))
     model.compile(optimizer=keras.optimizers.Adam(LEARNING_RATE), jit_compile=jit)
     draws = draw_kernels(model)
     shape = (w.train_batch, *w.event_shape)

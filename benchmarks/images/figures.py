@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows import plotting
-from tfp_flows.tools import images as image_tools
-from tfp_flows.tools import restoration_series
+from tfp_flows.images import latents as image_tools
+from tfp_flows.images import restoration as restoration_series
 
 TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 STRENGTHS = (0.0, 0.4, 0.8, 1.2, 1.6, 2.0)
@@ -42,7 +42,7 @@ class HeldOut:
 
 def samples(flow, held_out):
     """Real images beside samples at temperature 1."""
-    sampled = tff.FlowModel(flow).sample(100, seed=0)
+    sampled = tfpf.FlowModel(flow).sample(100, seed=0)
     return plotting.real_and_sampled_images(held_out.images[:100], sampled)
 
 
@@ -119,8 +119,8 @@ def main():
     parser.add_argument("--out", type=Path, required=True, help="folder of the PNGs")
     parser.add_argument("--only", nargs="*", help="names of some of the figures")
     options = parser.parse_args()
-    flow = tff.load_distribution(options.model)
-    held_out = HeldOut(tff.data.load("fashion_mnist"))
+    flow = tfpf.load_distribution(options.model)
+    held_out = HeldOut(tfpf.data.load("fashion_mnist"))
     options.out.mkdir(parents=True, exist_ok=True)
     for draw in FIGURES:
         if options.only is None or draw.__name__ in options.only:

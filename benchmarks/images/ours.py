@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.images import protocol
 
 EVALUATIONS = 24  # on a tenth of the test images, during training
@@ -21,9 +21,9 @@ EVALUATIONS = 24  # on a tenth of the test images, during training
 
 def build(options):
     """Returns the flow that is asked for."""
-    shape, preprocess = (28, 28, 1), tff.logit(256, alpha=options.alpha)
+    shape, preprocess = (28, 28, 1), tfpf.logit(256, alpha=options.alpha)
     if options.flow == "glow":
-        return tff.glow(
+        return tfpf.glow(
             shape,
             levels=options.levels,
             steps=options.steps,
@@ -32,21 +32,23 @@ def build(options):
             preprocess=preprocess,
         )
     if options.flow == "real_nvp":
-        return tff.real_nvp(
+        return tfpf.real_nvp(
             shape,
             levels=options.levels,
             hidden_channels=options.hidden_channels,
             log_scale=options.log_scale,
             preprocess=preprocess,
         )
-    return tff.nice(shape, couplings=4, hidden_units=(1000,) * 3, preprocess=preprocess)
+    return tfpf.nice(
+        shape, couplings=4, hidden_units=(1000,) * 3, preprocess=preprocess
+    )
 
 
 def write_data(folder):
     """Writes the images for both sides, unless they are there."""
     if not (folder / protocol.DATA_FILE).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        data = tff.data.load("fashion_mnist")
+        data = tfpf.data.load("fashion_mnist")
         np.savez(folder / protocol.DATA_FILE, train=data.x_train, test=data.x_test)
 
 
@@ -93,7 +95,7 @@ class Budget(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class Model(tff.FlowModel):
+class Model(tfpf.FlowModel):
     """A flow model with a test score."""
 
     def bits(self, images):
@@ -123,7 +125,7 @@ def main():
         verbose=0,
     )
     seconds = budget.clock.seconds()
-    tff.save_distribution(model.distribution, options.out / f"{options.flow}.keras")
+    tfpf.save_distribution(model.distribution, options.out / f"{options.flow}.keras")
     log.finish(
         test_bits_per_dim=model.bits(test),
         training_seconds=seconds,

@@ -7,12 +7,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 
 def iaf(problem, *, layers=4, width=32):
     """An inverse autoregressive flow of a problem's unconstrained values."""
-    return tff.maf(
+    return tfpf.maf(
         (problem.size,),
         layers=layers,
         hidden_units=(width, width),
@@ -28,7 +28,7 @@ def fit(problem, flow, *, steps, sample_size=32, rate=2e-3, seed=(0, 1)):
     optimizer.build(list(flow.trainable_variables))
     started = time.perf_counter()
     losses = tfp.vi.fit_surrogate_posterior(
-        tff.flat_target(problem.target).log_prob,
+        tfpf.flat_target(problem.target).log_prob,
         flow,
         optimizer=optimizer,
         num_steps=steps,
@@ -41,7 +41,7 @@ def fit(problem, flow, *, steps, sample_size=32, rate=2e-3, seed=(0, 1)):
 
 def weighed(problem, flow, n=4000, seed=(3, 4)):
     """Returns n draws of the flow, `[n, size]`, and their `log p - log q`."""
-    flat = tff.flat_target(problem.target)
+    flat = tfpf.flat_target(problem.target)
 
     @tf.function(autograph=False)
     def weigh():
@@ -60,7 +60,7 @@ def hmc(
     Seconds and gradients are those of the draws that are kept; the graph is traced
     and started before.
     """
-    flat = tff.flat_target(problem.target)
+    flat = tfpf.flat_target(problem.target)
     inner = tfp.mcmc.HamiltonianMonteCarlo(
         flat.log_prob, step_size=step, num_leapfrog_steps=leapfrogs
     )

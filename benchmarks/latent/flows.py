@@ -3,8 +3,8 @@
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
-from tfp_flows.tools import latent
+import tfp_flows as tfpf
+from tfp_flows import latent
 
 tfd = tfp.distributions
 
@@ -21,7 +21,7 @@ def gaussian():
 
 def affine(**options):
     """Four affine couplings that keep the halves in turn."""
-    return tff.real_nvp((LATENTS,), couplings=4, hidden_units=HIDDEN, **options)
+    return tfpf.real_nvp((LATENTS,), couplings=4, hidden_units=HIDDEN, **options)
 
 
 def whitened_affine():
@@ -31,7 +31,7 @@ def whitened_affine():
 
 def whitened_affine_on_a_mixture():
     """The same from a learned mixture of Gaussians, one for each kind of picture."""
-    mixture = tff.bases.normal_mixture(LATENTS, 20, spread=0.3)
+    mixture = tfpf.bases.normal_mixture(LATENTS, 20, spread=0.3)
     return affine(preprocess=latent.Whitening(LATENTS), base=mixture)
 
 

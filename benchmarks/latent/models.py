@@ -6,11 +6,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.latent import flows
 from benchmarks.latent.flows import LATENTS
 from benchmarks.latent.schedule import HalfCosine
-from tfp_flows.tools import latent
+from tfp_flows import latent
 
 SHAPE, FEATURES = (28, 28, 1), 64
 RATE = 2e-3
@@ -60,7 +60,7 @@ def vae_flow_prior():
 
 def vae_flow_prior_posterior():
     """The same with an inverse autoregressive flow behind the encoder."""
-    posterior = tff.maf(
+    posterior = tfpf.maf(
         (LATENTS,),
         layers=2,
         hidden_units=(256,),

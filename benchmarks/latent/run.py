@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.default_runs import machine
 from benchmarks.latent import models
 from benchmarks.latent.flows import BEST, FLOWS
 from benchmarks.latent.score import Score, bound_row, samples
-from tfp_flows.tools import latent
+from tfp_flows import latent
 
 RESULTS = Path(__file__).parents[1] / "results"
 HELD_OUT = 10_000
@@ -52,7 +52,7 @@ def main():
     parser.add_argument("--choose", action="store_true", help="see above")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
-    data = tff.data.load("fashion_mnist", data_dir=options.data_dir)
+    data = tfpf.data.load("fashion_mnist", data_dir=options.data_dir)
     report = {
         "machine": machine(),
         "options": {key: str(value) for key, value in vars(options).items()},
@@ -93,7 +93,7 @@ def measure(data, options):
     _latent_flows(report, score, train, test, options)
     _whole_models(report, score, train, test, options)
     if options.glow is not None:
-        glow = tff.load_distribution(options.glow)
+        glow = tfpf.load_distribution(options.glow)
         name = "Glow on pixels"
         report["frechet_distance"][name] = score.distance(samples(glow, score.n))
     return report

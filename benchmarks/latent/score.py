@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-import tfp_flows as tff
-from tfp_flows.tools import latent
+import tfp_flows as tfpf
+from tfp_flows import latent
 
 CHUNK = 500
 
@@ -33,7 +33,7 @@ class Score:
 
 def samples(flow, n):
     """Draws from a flow on pixels, a few hundred at a time."""
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     parts = [model.sample(CHUNK, seed=(1, start)) for start in range(0, n, CHUNK)]
     return np.concatenate(parts)[:n]
 

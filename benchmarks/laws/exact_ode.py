@@ -7,8 +7,9 @@ import tensorflow_probability as tfp
 from scipy.integrate import solve_ivp
 from sklearn.datasets import make_moons
 
-import tfp_flows as tff
-from benchmarks.laws.catalogue import move, standard_normal
+import tfp_flows as tfpf
+from tfp_flows.distributions.bases import standard_normal
+from tfp_flows.testing.catalogue import move
 
 TOLERANCES = (1e-3, 1e-5, 1e-7, 1e-9)
 STEPS = (5, 10, 20, 40)
@@ -19,8 +20,8 @@ POINTS = 64
 def bent(features=3):
     """A flow whose weights are large enough to bend its paths."""
     keras.utils.set_random_seed(1)
-    net = tff.nets.VelocityNet((16, 16), dtype="float64")
-    bijector = tff.ContinuousFlow(net, (features,), dtype="float64")
+    net = tfpf.nets.VelocityNet((16, 16), dtype="float64")
+    bijector = tfpf.ContinuousFlow(net, (features,), dtype="float64")
     move(bijector, 0.3)
     return bijector
 
@@ -30,11 +31,11 @@ def trained(epochs=6):
     keras.utils.set_random_seed(0)
     rows, _ = make_moons(10_000, noise=0.05, random_state=0)
     rows = (rows - rows.mean(0)) / rows.std(0)
-    net = tff.nets.VelocityNet((32, 32), dtype="float64")
-    bijector = tff.ContinuousFlow(net, (2,), dtype="float64")
+    net = tfpf.nets.VelocityNet((32, 32), dtype="float64")
+    bijector = tfpf.ContinuousFlow(net, (2,), dtype="float64")
     base = standard_normal([2])
-    model = tff.FlowModel(tfp.distributions.TransformedDistribution(base, bijector))
-    model.compile(optimizer=tff.optimizer(5e-3))
+    model = tfpf.FlowModel(tfp.distributions.TransformedDistribution(base, bijector))
+    model.compile(optimizer=tfpf.optimizer(5e-3))
     model.fit(rows, batch_size=256, epochs=epochs, verbose=0)
     return bijector
 
@@ -117,8 +118,8 @@ def measured():
         One dictionary for each: flow, solver, tolerance or None, and errors.
     """
     solvers = {
-        f"adaptive, {t:.0e}": (tff.Adaptive(rtol=t, atol=t), t) for t in TOLERANCES
-    } | {f"RK4, {n} steps": (tff.FixedStep("rk4", n), None) for n in STEPS}
+        f"adaptive, {t:.0e}": (tfpf.Adaptive(rtol=t, atol=t), t) for t in TOLERANCES
+    } | {f"RK4, {n} steps": (tfpf.FixedStep("rk4", n), None) for n in STEPS}
     rows = []
     for flow, (make, features) in FLOWS.items():
         bijector, x = make(), latents(features)

@@ -3,8 +3,8 @@
     python -m benchmarks.laws.run                 # all of them, about five minutes
     python -m benchmarks.laws.run spline maf      # rows of the catalogue
 
-Every bijector of `benchmarks.laws.catalogue`, its weights moved away from their start,
-goes through `tff.check_bijector` in float64, and once there and back in float32. The
+Every bijector of `tfp_flows.testing.catalogue`, its weights moved off their start,
+goes through `tfpf.check_bijector` in float64, and once there and back in float32. The
 continuous flow is compared with SciPy's solution of its equation as well. Prints
 Markdown, and keeps the figures of a whole run in `benchmarks/results/laws.json`. Ends
 with an error if a law does not hold.
@@ -20,11 +20,11 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import track
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.default_runs import machine
 from benchmarks.laws import exact_ode
-from benchmarks.laws.catalogue import TABLE, Row, built
-from tfp_flows.bijectors.conditioning import condition_arguments
+from tfp_flows.bijectors.chain import condition_arguments
+from tfp_flows.testing.catalogue import TABLE, Row, built
 
 RESULTS = Path(__file__).parents[1] / "results" / "laws.json"
 # Enough that a rare bad input would show.
@@ -33,8 +33,8 @@ BATCH = (64,)
 ROUND_TRIP_FACTOR = 10
 CONTINUOUS = {
     "continuous_rk4": Row(
-        lambda net: tff.ContinuousFlow(
-            tff.nets.VelocityNet((8,)), (4,), solver=tff.FixedStep("rk4", 40)
+        lambda net: tfpf.ContinuousFlow(
+            tfpf.nets.VelocityNet((8,)), (4,), solver=tfpf.FixedStep("rk4", 40)
         )
     ),
 }
@@ -48,7 +48,7 @@ FILES = ("save and load", "export and load")
 
 def net():
     """A small smooth conditioner."""
-    return tff.nets.MLP((8,), activation="tanh")
+    return tfpf.nets.MLP((8,), activation="tanh")
 
 
 def in_float(floatx):
@@ -78,7 +78,7 @@ def checked(row):
     in_float("float64")
     bijector = built(row, net)
     x, condition = (*row.inputs(BATCH), None)[:2]
-    report = tff.check_bijector(bijector, x, condition=condition)
+    report = tfpf.check_bijector(bijector, x, condition=condition)
     return {
         "bijector": type(bijector).__name__,
         "weights": len(bijector.trainable_variables),

@@ -5,7 +5,7 @@ import functools
 import keras
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.quality import protocol
 
 HIDDEN = {"hidden_units": (64, 64)}
@@ -18,22 +18,22 @@ def bound(features):
 
 def maf(features):
     """Without an actnorm, as zuko's."""
-    return tff.maf((features,), layers=6, actnorm=False, **HIDDEN)
+    return tfpf.maf((features,), layers=6, actnorm=False, **HIDDEN)
 
 
 def spline(features):
-    return tff.spline_flow((features,), couplings=6, bound=bound(features), **HIDDEN)
+    return tfpf.spline_flow((features,), couplings=6, bound=bound(features), **HIDDEN)
 
 
 def maf_spline(features):
     kind = {"transform": "spline", "bound": bound(features)}
-    return tff.maf((features,), layers=3, **kind, **HIDDEN)
+    return tfpf.maf((features,), layers=3, **kind, **HIDDEN)
 
 
 def continuous(features, activation="elu", trace=None, solver_steps=4):
-    solver = tff.FixedStep("rk4", solver_steps)
+    solver = tfpf.FixedStep("rk4", solver_steps)
     kind = {"activation": activation, "trace": trace}
-    return tff.ffjord((features,), solver=solver, **kind, **HIDDEN)
+    return tfpf.ffjord((features,), solver=solver, **kind, **HIDDEN)
 
 
 def matched(features, **kind):
@@ -41,9 +41,9 @@ def matched(features, **kind):
 
 
 MODELS = {
-    "nice": lambda d: tff.nice((d,), couplings=8, **HIDDEN),
-    "real_nvp": lambda d: tff.real_nvp((d,), couplings=8, **HIDDEN),
-    "glow": lambda d: tff.glow((d,), steps=8, **HIDDEN),
+    "nice": lambda d: tfpf.nice((d,), couplings=8, **HIDDEN),
+    "real_nvp": lambda d: tfpf.real_nvp((d,), couplings=8, **HIDDEN),
+    "glow": lambda d: tfpf.glow((d,), steps=8, **HIDDEN),
     "spline": spline,
     "maf": maf,
     "maf_spline": maf_spline,
@@ -62,7 +62,7 @@ MATCHING_RATE = 2e-2
 def compiled(name, features):
     """Returns a model and its compiled functions, made once for all seeds and sets."""
     model = built(name, features)
-    optimizer = tff.optimizer(protocol.RATE)
+    optimizer = tfpf.optimizer(protocol.RATE)
     optimizer.build(model.trainable_variables)
     variables = [v.value for v in model.trainable_variables]
 
@@ -70,7 +70,7 @@ def compiled(name, features):
     def step(batch, rate):
         optimizer.learning_rate.assign(rate)
         with tf.GradientTape() as tape:
-            if isinstance(model, tff.FlowMatchingModel):
+            if isinstance(model, tfpf.FlowMatchingModel):
                 loss = tf.reduce_mean(model.matching_loss(batch))
             else:  # in training: Hutchinson's probes are drawn anew
                 loss = -tf.reduce_mean(model(batch, training=True))
@@ -78,7 +78,7 @@ def compiled(name, features):
 
     judge = model
     if MODELS[name] in (continuous, matched):
-        judge = tff.FlowModel(MODELS[name](features, **JUDGED))
+        judge = tfpf.FlowModel(MODELS[name](features, **JUDGED))
 
     @tf.function(autograph=False)
     def log_prob(rows):
@@ -99,8 +99,8 @@ def compiled(name, features):
 def built(name, features):
     flow = MODELS[name](features)
     if name == "flow_matching":
-        return tff.FlowMatchingModel(flow, **MATCHING)
-    return tff.FlowModel(flow)
+        return tfpf.FlowMatchingModel(flow, **MATCHING)
+    return tfpf.FlowModel(flow)
 
 
 def train_one(name, train, validation, test, seed, every, steps):
@@ -113,7 +113,7 @@ def train_one(name, train, validation, test, seed, every, steps):
         variable.assign(value)
     for variable in optimizer.variables:
         variable.assign(tf.zeros_like(variable))
-    matching = isinstance(model, tff.FlowMatchingModel)
+    matching = isinstance(model, tfpf.FlowMatchingModel)
     found = protocol.fit(
         train,
         validation,

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from sklearn import datasets
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.quality.protocol import TABLES, TOYS
 
 
 def toy(name, seed):
-    rows = tff.data.sample(name, 14_000, seed=seed)
+    rows = tfpf.data.sample(name, 14_000, seed=seed)
     return rows[:8000], rows[8000:9000], rows[9000:]
 
 

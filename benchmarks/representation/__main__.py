@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.default_runs import machine
 from benchmarks.representation import flows
 from benchmarks.representation.representations import (
@@ -34,7 +34,7 @@ PER_CLASS = (1, 5, 10, 50)
 
 def measure(name, options):
     """Returns the report of one data set and what it was measured with."""
-    data = tff.data.load(name, data_dir=options.data)
+    data = tfpf.data.load(name, data_dir=options.data)
     minutes = options.minutes or flows.MINUTES[name]
     model, seconds = flows.trained(name, data, options.models, minutes, options.seed)
     model.compile()
@@ -45,8 +45,8 @@ def measure(name, options):
     logit = flows.logit_of(name, data.levels)
     features = representations(name, model, logit, train, test)
     arguments = {"seed": options.seed, "max_iter": options.max_iter}
-    full = tff.representation.probe(features, *labels, **arguments)
-    few = tff.representation.few_labels(
+    full = tfpf.representation.probe(features, *labels, **arguments)
+    few = tfpf.representation.few_labels(
         features, *labels, per_class=PER_CLASS, draws=options.draws, **arguments
     )
     facts = {
@@ -57,7 +57,7 @@ def measure(name, options):
         "flow_seconds": seconds,
         "flow_weights": int(sum(np.prod(v.shape) for v in model.trainable_weights)),
     }
-    return tff.representation.ProbeReport(few.rows + full.rows), facts
+    return tfpf.representation.ProbeReport(few.rows + full.rows), facts
 
 
 def leads(report):

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.anomaly.flows import OutOfTime, noisy
 
 SIZES = {
@@ -19,7 +19,7 @@ MINUTES = {"digits": 1.0, "fashion_mnist": 8.0}
 
 def logit_of(name, levels):
     """Returns the bijector between pixels and what the flow works on."""
-    return tff.logit(float(levels), alpha=ALPHA[name])
+    return tfpf.logit(float(levels), alpha=ALPHA[name])
 
 
 def trained(name, data, folder, minutes, seed):
@@ -31,13 +31,13 @@ def trained(name, data, folder, minutes, seed):
     if path is not None and path.exists():
         return keras.models.load_model(path), 0.0
     keras.utils.set_random_seed(seed)
-    flow = tff.glow(
+    flow = tfpf.glow(
         data.event_shape,
         levels=2,
         preprocess=logit_of(name, data.levels),
         **SIZES[name],
     )
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.Adam(1e-3, global_clipnorm=50.0))
     kept, held_back = data.hold_back(0.1)
     images = kept.x_train

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 # Of the pixels' variance, what is left over by so few components is mostly noise.
 FEW = {"digits": 20, "fashion_mnist": 50}
@@ -24,7 +24,7 @@ def representations(name, model, logit, train, test):
     parts = [part.astype("float32") + 0.5 for part in (train, test)]
     found = {PIXELS: [flat(part) for part in parts]}
     found[LOGIT] = [flat(np.asarray(logit.inverse(part))) for part in parts]
-    coarsest = [tff.representation.features(model, part, level=0) for part in parts]
+    coarsest = [tfpf.representation.features(model, part, level=0) for part in parts]
     for words, size in (
         (PCA_FEW, FEW[name]),
         (PCA_COARSEST, coarsest[0].shape[1]),
@@ -34,7 +34,7 @@ def representations(name, model, logit, train, test):
     pca = PCA(whiten=True).fit(found[PIXELS][0])
     kept = pca.explained_variance_ > 1e-6 * pca.explained_variance_[0]
     found[WHITENED] = [pca.transform(part)[:, kept] for part in found[PIXELS]]
-    found[LATENTS] = [tff.representation.features(model, part) for part in parts]
+    found[LATENTS] = [tfpf.representation.features(model, part) for part in parts]
     found[COARSEST] = coarsest
     return {words: tuple(parts) for words, parts in found.items()}
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.default_runs import machine
 from tfp_flows.serving import export_saved_model
 from tfp_flows.serving.server import LocalServer
@@ -33,11 +33,11 @@ RESULTS = ROOT / "benchmarks" / "results" / "serving_throughput.json"
 # W1: 2-D RealNVP; W3: Glow on colour images of 32 x 32. Rows in a request.
 WORKLOADS = {
     "W1": (
-        lambda: tff.real_nvp((2,), couplings=8, hidden_units=(128, 128)),
+        lambda: tfpf.real_nvp((2,), couplings=8, hidden_units=(128, 128)),
         (1, 256),
     ),
     "W3": (
-        lambda: tff.glow((32, 32, 3), levels=3, steps=8, hidden_channels=128),
+        lambda: tfpf.glow((32, 32, 3), levels=3, steps=8, hidden_channels=128),
         (1, 16),
     ),
 }

@@ -23,9 +23,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.default_runs import machine
-from tfp_flows.tools.speech.synthesis import hop_of
+from tfp_flows.speech.synthesis import hop_of
 
 RESULTS = Path(__file__).parents[1] / "results"
 ORDER = 10
@@ -40,7 +40,7 @@ def spread(nats):
 
 def baselines(train, test):
     """Scores Gaussian processes."""
-    made = tff.speech.baselines
+    made = tfpf.speech.baselines
     return {
         "independent Gaussian": spread(made.gaussian(train).nats_per_sample(test)),
         f"AR({ORDER})": spread(made.autoregression(train, ORDER).nats_per_sample(test)),
@@ -53,7 +53,7 @@ def baselines(train, test):
 def train_flow(train, test, steps, options, given):
     """Trains a flow on pairs of audio and spectrograms; returns it and its figures."""
     keras.utils.set_random_seed(options.seed)
-    flow = tff.speech.waveglow(
+    flow = tfpf.speech.waveglow(
         options.length,
         mels=options.mels if given else None,
         steps=options.flow_steps,
@@ -61,9 +61,9 @@ def train_flow(train, test, steps, options, given):
         depth=options.depth,
         prediction=options.prediction,
     )
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     model.compile(
-        optimizer=tff.optimizer(
+        optimizer=tfpf.optimizer(
             options.rate,
             warmup_steps=max(1, steps // 20),
             decay="cosine",
@@ -106,7 +106,7 @@ def train_flow(train, test, steps, options, given):
 def scored(model, windows):
     """Returns nats a sample of each window."""
     audio, mel = windows
-    return tff.speech.nats_per_sample(model, audio, None if mel is False else mel)
+    return tfpf.speech.nats_per_sample(model, audio, None if mel is False else mel)
 
 
 def copies(model, speech, options):
@@ -117,7 +117,7 @@ def copies(model, speech, options):
     hop = hop_of(model)
     for temperature in options.temperatures:
         start = time.perf_counter()
-        copy = tff.speech.copy_synthesis(
+        copy = tfpf.speech.copy_synthesis(
             model, original, speech.rate, temperature=temperature, seed=1
         )
         seconds = time.perf_counter() - start
@@ -125,7 +125,7 @@ def copies(model, speech, options):
         whole = len(original) // hop * hop
         mels = [
             np.array(
-                tff.speech.mel_spectrogram(
+                tfpf.speech.mel_spectrogram(
                     audio[:whole], speech.rate, hop=hop, mels=options.mels
                 )
             )
@@ -139,8 +139,8 @@ def copies(model, speech, options):
         }
     for number, audio in enumerate(audios.values() if options.keep else ()):
         name = "original" if number == 0 else f"copy_{number}"
-        tff.speech.write_wav(options.keep / f"{name}.wav", audio, speech.rate)
-    figure = tff.speech.spectrogram_figure(audios, speech.rate)
+        tfpf.speech.write_wav(options.keep / f"{name}.wav", audio, speech.rate)
+    figure = tfpf.speech.spectrogram_figure(audios, speech.rate)
     figure.savefig(RESULTS / "speech.png", dpi=110)
     return figures
 
@@ -148,7 +148,7 @@ def copies(model, speech, options):
 def measure(speech, options):
     """Trains everything and returns the document that is kept."""
     train, test = (
-        tff.speech.windows(
+        tfpf.speech.windows(
             part, options.length, rate=speech.rate, mels=options.mels, stride=stride
         )
         for part, stride in ((speech.train, options.length // 2), (speech.test, None))
@@ -227,7 +227,7 @@ def main():
     parser.add_argument("--keep", type=Path, help="folder for flow and audio")
     options = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
-    document = measure(tff.speech.example_speech(options.speech), options)
+    document = measure(tfpf.speech.example_speech(options.speech), options)
     console = Console(width=100)
     console.print(f"Measured on {machine()}.")
     console.print(table(document))

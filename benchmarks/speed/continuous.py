@@ -22,7 +22,7 @@ import tensorflow_probability as tfp
 import tf_keras
 from rich.console import Console
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -38,17 +38,17 @@ def ours(jit, solver_steps, start):
         solver_steps: Steps of the solver.
         start: Weights of TFP's network, to begin with.
     """
-    velocity = tff.nets.VelocityNet((UNITS, UNITS), "tanh", "concat")
+    velocity = tfpf.nets.VelocityNet((UNITS, UNITS), "tanh", "concat")
     velocity.connect((2,), (2,))
     assign(velocity, start)
 
     def flow(solver):
-        bijector = tff.ContinuousFlow(velocity, (2,), solver=solver, trace="exact")
+        bijector = tfpf.ContinuousFlow(velocity, (2,), solver=solver, trace="exact")
         base = tfd.Sample(tfd.Normal(0.0, 1.0), [2])
         return tfd.TransformedDistribution(base, bijector)
 
-    trained = flow(tff.FixedStep("rk4", solver_steps))
-    scored = flow(tff.Adaptive(atol=EXACT, rtol=EXACT))
+    trained = flow(tfpf.FixedStep("rk4", solver_steps))
+    scored = flow(tfpf.Adaptive(atol=EXACT, rtol=EXACT))
     variables = velocity.trainable_variables
     optimizer = keras.optimizers.Adam(RATE)
     optimizer.build(variables)
@@ -132,9 +132,9 @@ def compare(training_steps, rounds, solver_steps):
         "tfp_flows, RK4, XLA": ours(True, solver_steps, start),
         "TFP, Dormand-Prince": theirs,
     }
-    x = tff.data.sample("two_moons", training_steps * BATCH, seed=0)
+    x = tfpf.data.sample("two_moons", training_steps * BATCH, seed=0)
     x = tf.constant((x - x.mean(0)) / x.std(0), tf.float32)
-    held_out = tff.data.sample("two_moons", HELD_OUT, seed=1)
+    held_out = tfpf.data.sample("two_moons", HELD_OUT, seed=1)
     held_out = (held_out - held_out.mean(0)) / held_out.std(0)
     rows = {}
     for name, (step, nll, count) in flows.items():

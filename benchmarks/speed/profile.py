@@ -58,7 +58,7 @@ def functions(w, jit):
     import numpy as np
     import tensorflow as tf
 
-    import tfp_flows as tff
+    import tfp_flows as tfpf
     from benchmarks.speed.adapters.floor import chained, networks
     from benchmarks.speed.adapters.tfp_flows import flow
     from benchmarks.speed.workloads import LEARNING_RATE
@@ -74,8 +74,8 @@ def functions(w, jit):
     first = tf.zeros((w.train_batch, *nets[0][1])) + 0.1
     first_scored = tf.zeros((w.batch, *nets[0][1])) + 0.1
     net_weights = [v.value for net, _ in nets for v in net.trainable_weights]
-    model = tff.FlowModel(flow(w))
-    model.compile(optimizer=tff.optimizer(LEARNING_RATE), jit_compile=jit)
+    model = tfpf.FlowModel(flow(w))
+    model.compile(optimizer=tfpf.optimizer(LEARNING_RATE), jit_compile=jit)
     model.adapt(x)
     model.optimizer.build(model.trainable_variables)
     weights = [v.value for v in model.trainable_variables]
@@ -124,11 +124,11 @@ def functions(w, jit):
 
 def measure(name, jit, hold, rounds=5, seconds=2.0):
     """Times the parts of one workload in this process."""
-    import tfp_flows as tff
+    import tfp_flows as tfpf
     from benchmarks.speed.workloads import WORKLOADS
 
     if hold:
-        tff.hold_memory()
+        tfpf.hold_memory()
     return timed(functions(WORKLOADS[name], jit), rounds, seconds)
 
 

@@ -21,14 +21,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.default_runs import machine
 from benchmarks.text import picture
 from benchmarks.text.language_model import language_model_of
-from tfp_flows.tools.text.alphabet import strings
+from tfp_flows.text.alphabet import strings
 
 RESULTS = Path(__file__).parents[1] / "results"
-ALPHABET = tff.text.LETTERS
+ALPHABET = tfpf.text.LETTERS
 POINTS = 10  # of each curve
 FLOWS = {"flow, mixture steps": "mixture", "flow, spline steps": "spline"}
 LSTM = "Keras LSTM"
@@ -36,7 +36,7 @@ LSTM = "Keras LSTM"
 
 def optimizer(steps, largest_gradient):
     """Adam, with a rate that rises for a while and then falls to nothing."""
-    return tff.optimizer(
+    return tfpf.optimizer(
         4e-3,
         warmup_steps=max(1, steps // 20),
         decay="cosine",
@@ -69,7 +69,7 @@ def curve(fit, window_bits, batches, windows):
 def train_flow(step, batches, test, options):
     """Trains a flow; returns its figures, its curve and its samples."""
     keras.utils.set_random_seed(options.seed)
-    flow = tff.text.TextFlow(
+    flow = tfpf.text.TextFlow(
         ALPHABET,
         options.length,
         units=(options.units,),
@@ -138,12 +138,12 @@ def spread(bits):
 
 def measure(text, options):
     """Trains everything and returns the document that is kept."""
-    first, last = tff.text.split(text, 0.1)
-    train = tff.text.windows(first, options.length)
-    test = tff.text.windows(last, options.length)
+    first, last = tfpf.text.split(text, 0.1)
+    train = tfpf.text.windows(first, options.length)
+    test = tfpf.text.windows(last, options.length)
     rows, samples, curves = {}, {}, {}
     for name, order in (("unigram", 1), ("bigram", 2), ("trigram", 3)):
-        model = tff.text.baselines.NGram(order, ALPHABET).fit(train)
+        model = tfpf.text.baselines.NGram(order, ALPHABET).fit(train)
         rows[name] = spread(model.window_bits(test))
         samples[name] = {"texts": model.sample(options.texts, options.length, seed=1)}
     generator = np.random.default_rng(options.seed)
@@ -220,7 +220,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the trained flows")
     options = parser.parse_args()
-    document = measure(tff.text.example_text(options.text), options)
+    document = measure(tfpf.text.example_text(options.text), options)
     console = Console(width=100)
     console.print(f"Measured on {machine()}.")
     console.print(table(document))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfb = tfp.bijectors
 
@@ -55,25 +55,25 @@ KINDS = {
 }
 
 MAKERS = {
-    "nice": lambda **o: tff.nice(VECTOR, couplings=2, hidden_units=(6,), **o),
-    "real_nvp": lambda **o: tff.real_nvp(VECTOR, couplings=3, hidden_units=(6,), **o),
-    "real_nvp_image": lambda **o: tff.real_nvp(
+    "nice": lambda **o: tfpf.nice(VECTOR, couplings=2, hidden_units=(6,), **o),
+    "real_nvp": lambda **o: tfpf.real_nvp(VECTOR, couplings=3, hidden_units=(6,), **o),
+    "real_nvp_image": lambda **o: tfpf.real_nvp(
         IMAGE, levels=2, hidden_channels=4, blocks=1, split_prior="learned", **o
     ),
-    "glow": lambda **o: tff.glow(VECTOR, steps=2, hidden_units=(6,), **o),
-    "glow_image": lambda **o: tff.glow(
+    "glow": lambda **o: tfpf.glow(VECTOR, steps=2, hidden_units=(6,), **o),
+    "glow_image": lambda **o: tfpf.glow(
         IMAGE, levels=2, steps=1, hidden_channels=4, top_prior="learned", **o
     ),
-    "spline_flow": lambda **o: tff.spline_flow(
+    "spline_flow": lambda **o: tfpf.spline_flow(
         VECTOR, couplings=2, bins=4, hidden_units=(6,), **o
     ),
-    "maf": lambda **o: tff.maf(VECTOR, layers=3, hidden_units=(6,), **o),
-    "iaf": lambda **o: tff.maf(VECTOR, layers=2, hidden_units=(6,), inverse=True, **o),
-    "ffjord": lambda **o: tff.ffjord(
-        VECTOR, hidden_units=(6,), solver=tff.FixedStep("rk4", 2), **o
+    "maf": lambda **o: tfpf.maf(VECTOR, layers=3, hidden_units=(6,), **o),
+    "iaf": lambda **o: tfpf.maf(VECTOR, layers=2, hidden_units=(6,), inverse=True, **o),
+    "ffjord": lambda **o: tfpf.ffjord(
+        VECTOR, hidden_units=(6,), solver=tfpf.FixedStep("rk4", 2), **o
     ),
-    "ffjord_image": lambda **o: tff.ffjord(
-        IMAGE, hidden_units=(4,), solver=tff.FixedStep("rk4", 2), **o
+    "ffjord_image": lambda **o: tfpf.ffjord(
+        IMAGE, hidden_units=(4,), solver=tfpf.FixedStep("rk4", 2), **o
     ),
 }
 

@@ -6,15 +6,15 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 BASES = {
-    "diagonal_normal": (tff.bases.diagonal_normal, 2),
-    "full_normal": (tff.bases.full_normal, 2),
-    "normal_mixture": (lambda d: tff.bases.normal_mixture(d, 3), 3),
-    "student_t": (tff.bases.student_t, 3),
+    "diagonal_normal": (tfpf.bases.diagonal_normal, 2),
+    "full_normal": (tfpf.bases.full_normal, 2),
+    "normal_mixture": (lambda d: tfpf.bases.normal_mixture(d, 3), 3),
+    "student_t": (tfpf.bases.student_t, 3),
 }
 
 
@@ -30,7 +30,7 @@ def test_normals_start_standard(name):
 
 
 def test_tails_of_student_t_are_heavy():
-    base = tff.bases.student_t(2, degrees=3.0)
+    base = tfpf.bases.student_t(2, degrees=3.0)
     far = base.log_prob([[1e3, 0.0]]) - base.log_prob([[1e4, 0.0]])
     np.testing.assert_allclose(far, 4 * np.log(10), rtol=1e-3)  # r^-(degrees + 1)
 
@@ -38,8 +38,8 @@ def test_tails_of_student_t_are_heavy():
 @pytest.mark.parametrize("name", BASES)
 def test_trains_and_saves_with_the_flow(name, tmp_path):
     make, variables = BASES[name]
-    flow = tff.real_nvp((2,), couplings=2, hidden_units=(4,), base=make(2))
-    model = tff.FlowModel(flow)
+    flow = tfpf.real_nvp((2,), couplings=2, hidden_units=(4,), base=make(2))
+    model = tfpf.FlowModel(flow)
     assert len(model.trainable_weights) == len(flow.bijector.trainable_variables) + (
         variables
     )
@@ -57,6 +57,6 @@ def test_trains_and_saves_with_the_flow(name, tmp_path):
 
 def test_names_the_argument_that_is_wrong():
     with pytest.raises(ValueError, match="`degrees`.*Received"):
-        tff.bases.student_t(2, degrees=0.0)
+        tfpf.bases.student_t(2, degrees=0.0)
     with pytest.raises(ValueError, match="`components`.*Received"):
-        tff.bases.normal_mixture(2, components=0)
+        tfpf.bases.normal_mixture(2, components=0)

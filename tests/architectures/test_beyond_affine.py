@@ -6,22 +6,22 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfd = tfp.distributions
 
 SMALL = {"hidden_units": (8,)}
-STEPS = tff.FixedStep("rk4", 2)
+STEPS = tfpf.FixedStep("rk4", 2)
 FLOWS = {
-    "spline_flow": lambda shape, **k: tff.spline_flow(
+    "spline_flow": lambda shape, **k: tfpf.spline_flow(
         shape, couplings=2, bins=4, **SMALL, **k
     ),
-    "maf": lambda shape, **k: tff.maf(shape, layers=3, **SMALL, **k),
-    "maf_spline": lambda shape, **k: tff.maf(
+    "maf": lambda shape, **k: tfpf.maf(shape, layers=3, **SMALL, **k),
+    "maf_spline": lambda shape, **k: tfpf.maf(
         shape, layers=2, transform="spline", bins=4, **SMALL, **k
     ),
-    "iaf": lambda shape, **k: tff.maf(shape, layers=2, inverse=True, **SMALL, **k),
-    "ffjord": lambda shape, **k: tff.ffjord(shape, solver=STEPS, **SMALL, **k),
+    "iaf": lambda shape, **k: tfpf.maf(shape, layers=2, inverse=True, **SMALL, **k),
+    "ffjord": lambda shape, **k: tfpf.ffjord(shape, solver=STEPS, **SMALL, **k),
 }
 
 
@@ -43,23 +43,23 @@ def test_conditions_and_float64(name):
         noise = np.random.default_rng(0).normal(size=variable.shape)
         variable.assign_add(tf.cast(0.3 * noise, variable.dtype))
     x = tf.constant([[0.5, -1.0]], tf.float64)
-    given = [tff.condition(flow, np.full(3, value)) for value in (0.0, 1.0)]
+    given = [tfpf.condition(flow, np.full(3, value)) for value in (0.0, 1.0)]
     low, high = (g.log_prob(x) for g in given)
     assert low.dtype == tf.float64
     assert np.abs(low - high).max() > 1e-4
 
 
 def test_ffjord_estimates_the_trace_of_long_events():
-    assert tff.ffjord((8,), **SMALL).bijector.bijectors[0].get_config()["trace"] == (
+    assert tfpf.ffjord((8,), **SMALL).bijector.bijectors[0].get_config()["trace"] == (
         "exact"
     )
-    assert tff.ffjord((9,), **SMALL).bijector.bijectors[0].get_config()["trace"] == (
+    assert tfpf.ffjord((9,), **SMALL).bijector.bijectors[0].get_config()["trace"] == (
         "rademacher"
     )
 
 
 def test_ffjord_has_velocities_of_its_own_and_images_convolutions():
-    flow = tff.ffjord((4, 4, 1), blocks=2, hidden_units=(3,))
+    flow = tfpf.ffjord((4, 4, 1), blocks=2, hidden_units=(3,))
     first, second = flow.bijector.bijectors[:2]
     assert first.velocity is not second.velocity
     assert first.velocity.kernel_size == 3
@@ -69,11 +69,11 @@ def test_ffjord_has_velocities_of_its_own_and_images_convolutions():
 @pytest.mark.parametrize(
     ("make", "argument"),
     [
-        (lambda: tff.spline_flow((2,), couplings=0), "couplings"),
-        (lambda: tff.spline_flow((1,)), "event_shape"),
-        (lambda: tff.spline_flow((2,), bins=1), "bins"),
-        (lambda: tff.maf((2,), layers=1), "layers"),
-        (lambda: tff.ffjord((2,), blocks=0), "blocks"),
+        (lambda: tfpf.spline_flow((2,), couplings=0), "couplings"),
+        (lambda: tfpf.spline_flow((1,)), "event_shape"),
+        (lambda: tfpf.spline_flow((2,), bins=1), "bins"),
+        (lambda: tfpf.maf((2,), layers=1), "layers"),
+        (lambda: tfpf.ffjord((2,), blocks=0), "blocks"),
     ],
 )
 def test_names_the_argument_that_is_wrong(make, argument):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -19,12 +19,12 @@ Y = np.random.default_rng(0).uniform(0.0, LEVELS, (20, *SHAPE)).astype("float32"
 BY_HAND = {
     "none": (None, lambda y: y, np.ones_like),
     "center": (
-        tff.center(LEVELS),
+        tfpf.center(LEVELS),
         lambda y: y / LEVELS - 0.5,
         lambda y: np.full_like(y, 1 / LEVELS),
     ),
     "logit": (
-        tff.logit(LEVELS, ALPHA),
+        tfpf.logit(LEVELS, ALPHA),
         lambda y: np.log(unit(y) / (1 - unit(y))),
         lambda y: (1 - ALPHA) / LEVELS / (unit(y) * (1 - unit(y))),
     ),
@@ -36,9 +36,9 @@ BY_HAND = {
 }
 # New flows rotate at most, which the standard normal does not notice.
 FLOWS = {
-    "nice": lambda **k: tff.nice(SHAPE, hidden_units=(8,), **k),
-    "real_nvp": lambda **k: tff.real_nvp(SHAPE, levels=2, hidden_channels=4, **k),
-    "glow": lambda **k: tff.glow(SHAPE, levels=2, steps=2, hidden_channels=4, **k),
+    "nice": lambda **k: tfpf.nice(SHAPE, hidden_units=(8,), **k),
+    "real_nvp": lambda **k: tfpf.real_nvp(SHAPE, levels=2, hidden_channels=4, **k),
+    "glow": lambda **k: tfpf.glow(SHAPE, levels=2, steps=2, hidden_channels=4, **k),
 }
 
 
@@ -48,7 +48,7 @@ def unit(y):
 
 def evaluated_bits(flow, data):
     """The figure that Keras shows."""
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.Adam())
     return model.evaluate(data, verbose=0, return_dict=True)["bits_per_dim"]
 
@@ -72,12 +72,12 @@ def test_uniform_pixels_cost_as_many_bits_as_they_have(tmp_path, n_bits):
     """
     pixels = np.random.default_rng(1).integers(0, 256, (60, *SHAPE), np.uint8)
     np.save(tmp_path / "images.npy", pixels)
-    data = tff.data.load(tmp_path / "images.npy", n_bits=n_bits)
-    flow = tff.nice(
+    data = tfpf.data.load(tmp_path / "images.npy", n_bits=n_bits)
+    flow = tfpf.nice(
         SHAPE,
         hidden_units=(8,),
         base=tfd.Sample(tfd.Logistic(0.0, 1.0), [D]),
-        preprocess=tff.logit(data.levels, alpha=1e-4),
+        preprocess=tfpf.logit(data.levels, alpha=1e-4),
     )
     bits = evaluated_bits(flow, data.test)
     assert bits == pytest.approx((n_bits or 8) - math.log2(1 - 1e-4), abs=1e-3)
@@ -85,8 +85,8 @@ def test_uniform_pixels_cost_as_many_bits_as_they_have(tmp_path, n_bits):
 
 def test_fewer_bits_of_the_same_images_cost_fewer_bits():
     """Merging pairs of values removes one bit: the same density, half the units."""
-    fine = tff.glow(SHAPE, levels=1, steps=1, preprocess=tff.center(256))
-    coarse = tff.glow(SHAPE, levels=1, steps=1, preprocess=tff.center(128))
+    fine = tfpf.glow(SHAPE, levels=1, steps=1, preprocess=tfpf.center(256))
+    coarse = tfpf.glow(SHAPE, levels=1, steps=1, preprocess=tfpf.center(128))
     y = np.random.default_rng(2).uniform(0.0, 256.0, (20, *SHAPE)).astype("float32")
     difference = evaluated_bits(fine, y) - evaluated_bits(coarse, y / 2)
     assert difference == pytest.approx(1.0, abs=1e-4)
@@ -100,5 +100,5 @@ def test_dequantization_bounds_the_bits_of_whole_pixels():
     whole = np.random.default_rng(3).integers(10, 22, (200, *SHAPE)).astype("float32")
     mass = tfd.Normal(LEVELS / 2, scale)
     exact = -np.mean(np.log2(mass.cdf(whole + 1.0) - mass.cdf(whole)))
-    bound = evaluated_bits(tff.Dequantized(flow, levels=LEVELS), whole)
+    bound = evaluated_bits(tfpf.Dequantized(flow, levels=LEVELS), whole)
     assert exact < bound < exact + 0.05

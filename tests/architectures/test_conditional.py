@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
-from tfp_flows.bijectors.conditioned import condition_dtype, condition_shape
+import tfp_flows as tfpf
+from tfp_flows.bijectors.conditional import condition_dtype, condition_shape
 
 ARCHITECTURES = [
     *("nice", "real_nvp", "real_nvp_image", "glow", "glow_image"),
@@ -21,7 +21,7 @@ CONDITIONED = pytest.mark.parametrize("kind", ["vector", "label", "image"])
 def test_the_condition_reaches_density_and_samples(architecture, kind, make_flow, draw):
     flow = make_flow(architecture, kind)
     x, c = draw(flow, kind, 3)
-    bound = tff.condition(flow, c)
+    bound = tfpf.condition(flow, c)
     assert type(bound) is type(flow)
     assert bound.batch_shape == (3,)
     assert tuple(bound.batch_shape_tensor()) == (3,)
@@ -29,7 +29,7 @@ def test_the_condition_reaches_density_and_samples(architecture, kind, make_flow
     assert len(np.unique(bound.log_prob(same))) == 3
     samples = bound.sample(2, seed=(1, 2))
     assert samples.shape == (2, 3, *flow.event_shape)
-    one = tff.condition(flow, c[0])
+    one = tfpf.condition(flow, c[0])
     assert one.batch_shape == ()
     np.testing.assert_allclose(
         bound.log_prob(same)[0], one.log_prob(x[0]), rtol=1e-4, atol=1e-4
@@ -43,7 +43,7 @@ def test_gradients_flow_to_a_vector_condition(architecture, make_flow, draw):
     with tf.GradientTape() as tape:
         c = tf.convert_to_tensor(c)
         tape.watch(c)
-        total = tf.reduce_sum(tff.condition(flow, c).log_prob(x))
+        total = tf.reduce_sum(tfpf.condition(flow, c).log_prob(x))
     gradient = tape.gradient(total, c).numpy()
     assert np.isfinite(gradient).all()
     assert np.all(np.abs(gradient).max(axis=1) > 0)
@@ -56,7 +56,7 @@ def test_gradients_flow_to_a_vector_condition(architecture, make_flow, draw):
 def test_fit_save_and_load(architecture, kind, make_flow, draw, tmp_path):
     flow = make_flow(architecture, kind)
     x, c = draw(flow, kind, 16)
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.Adam(1e-3))
     before = [np.array(w) for w in model.trainable_weights]
     data = tf.data.Dataset.from_tensor_slices({"x": x, "condition": c}).batch(8)
@@ -80,7 +80,7 @@ def test_fit_save_and_load(architecture, kind, make_flow, draw, tmp_path):
 def test_export_carries_the_condition(architecture, kind, make_flow, draw, tmp_path):
     flow = make_flow(architecture, kind)
     x, c = draw(flow, kind, 4)
-    path = tff.export_saved_model(flow, tmp_path / "flow", warmup=False)
+    path = tfpf.export_saved_model(flow, tmp_path / "flow", warmup=False)
     loaded = tf.saved_model.load(path)
     log_prob = loaded.signatures["log_prob"]
     dtype = log_prob.structured_input_signature[1]["condition"].dtype
@@ -89,7 +89,7 @@ def test_export_carries_the_condition(architecture, kind, make_flow, draw, tmp_p
     given = tf.cast(c, dtype)
     np.testing.assert_allclose(
         log_prob(x=tf.constant(x), condition=given)["log_prob"],
-        tff.condition(flow, c).log_prob(x),
+        tfpf.condition(flow, c).log_prob(x),
         rtol=1e-4,
         atol=1e-4,
     )
@@ -111,30 +111,30 @@ def test_the_base_can_take_the_condition(architecture, encoded, make_flow, draw)
     """With the couplings cut off, only the base is left to tell conditions apart."""
     kind = "label" if encoded else "vector"
     size = 32 if architecture == "glow_image" else 3
-    base = tff.bases.conditional_normal(size, (4,))
+    base = tfpf.bases.conditional_normal(size, (4,))
     flow = make_flow(architecture, kind, base=base)
     x, c = draw(flow, kind, 3)
     chain = getattr(flow.bijector.bijectors[-1], "bijector", flow.bijector)
     affine = chain.bijectors[-1]
-    assert isinstance(affine, tff.ConditionalAffine)
+    assert isinstance(affine, tfpf.ConditionalAffine)
     latents = affine.inverse(np.ones((3, size), "float32"), condition=np.eye(3, 4))
     assert not np.allclose(latents[0], latents[1])
-    assert np.isfinite(tff.condition(flow, c).log_prob(x)).all()
+    assert np.isfinite(tfpf.condition(flow, c).log_prob(x)).all()
 
 
 def test_a_conditional_base_alone_makes_a_flow_conditional():
-    base = tff.bases.conditional_normal(2, (3,), hidden_units=(4,))
-    flow = tff.real_nvp((2,), couplings=2, hidden_units=(4,), base=base)
+    base = tfpf.bases.conditional_normal(2, (3,), hidden_units=(4,))
+    flow = tfpf.real_nvp((2,), couplings=2, hidden_units=(4,), base=base)
     assert condition_shape(flow.bijector) == (3,)
     for variable in flow.trainable_variables:
         variable.assign_add(0.1 * tf.ones_like(variable))
-    densities = tff.condition(flow, np.eye(3)).log_prob(np.zeros(2, "float32"))
+    densities = tfpf.condition(flow, np.eye(3)).log_prob(np.zeros(2, "float32"))
     assert len(np.unique(densities)) == 3
 
 
 @pytest.mark.parametrize("use", ["prior", "priors", "both", "all", "couplings"])
 def test_glow_has_conditions_where_it_is_told(use):
-    flow = tff.glow(
+    flow = tfpf.glow(
         (4, 4, 1),
         levels=2,
         steps=1,
@@ -155,7 +155,7 @@ def test_glow_has_conditions_where_it_is_told(use):
 
 
 def test_a_prior_between_levels_sees_condition_images():
-    flow = tff.glow(
+    flow = tfpf.glow(
         (4, 4, 1),
         levels=2,
         steps=1,
@@ -163,7 +163,7 @@ def test_a_prior_between_levels_sees_condition_images():
         condition_shape=(4, 4, 2),
         condition_use="couplings",
     )
-    prior = tff.real_nvp(
+    prior = tfpf.real_nvp(
         (4, 4, 1),
         levels=2,
         hidden_channels=4,
@@ -177,11 +177,11 @@ def test_a_prior_between_levels_sees_condition_images():
     for each in (flow, prior):
         for variable in each.trainable_variables:
             variable.assign_add(0.1 * rng.normal(size=variable.shape))
-        bound = tff.condition(each, c)
+        bound = tfpf.condition(each, c)
         y = bound.bijector.forward(bound.bijector.inverse(x) + 0.0)
         np.testing.assert_allclose(y, x, atol=1e-4)
         assert not np.allclose(
-            bound.log_prob(x), tff.condition(each, -c).log_prob(x), atol=1e-3
+            bound.log_prob(x), tfpf.condition(each, -c).log_prob(x), atol=1e-3
         )
 
 
@@ -192,16 +192,16 @@ def test_a_prior_between_levels_sees_condition_images():
         ({"encoder": keras.layers.Embedding}, "`encoder` must be a `keras.Layer`"),
         ({"encoder": "embedding", "condition_shape": ()}, "`encoder` must be"),
         (
-            {"condition_shape": (3,), "base": tff.bases.conditional_normal(2, (4,))},
+            {"condition_shape": (3,), "base": tfpf.bases.conditional_normal(2, (4,))},
             "`base` must take conditions",
         ),
     ],
 )
 def test_wrong_conditions_are_refused(options, message):
     with pytest.raises((TypeError, ValueError), match=message):
-        tff.real_nvp((2,), couplings=2, hidden_units=(4,), **options)
+        tfpf.real_nvp((2,), couplings=2, hidden_units=(4,), **options)
 
 
 def test_an_encoder_needs_a_condition():
     with pytest.raises(ValueError, match="`condition_shape` must be given"):
-        tff.nice((2,), encoder=keras.layers.Embedding(3, 4))
+        tfpf.nice((2,), encoder=keras.layers.Embedding(3, 4))

@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
-from tfp_flows.architectures.dequantization import Dequantized, dequantization_noise
+import tfp_flows as tfpf
+from tfp_flows.architectures.glow import dequantization_noise
+from tfp_flows.distributions.surjections import Dequantized
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -77,7 +78,7 @@ def test_learned_noise_tightens_the_bound():
 
 
 def make(**kwargs):
-    flow = tff.glow((4, 4, 1), levels=1, steps=1, hidden_channels=4, **kwargs)
+    flow = tfpf.glow((4, 4, 1), levels=1, steps=1, hidden_channels=4, **kwargs)
     noise = dequantization_noise((4, 4, 1), steps=1, hidden_channels=4)
     return Dequantized(flow, noise, levels=LEVELS)
 
@@ -104,8 +105,8 @@ def test_every_weight_of_both_flows_gets_a_gradient():
 def test_fit_on_whole_values_and_save(tmp_path):
     rng = np.random.default_rng(0)
     x = np.clip(np.rint(rng.normal(4.0, 0.7, (256, 4, 4, 1))), 0, LEVELS - 1)
-    bound = make(preprocess=tff.logit(LEVELS))
-    model = tff.FlowModel(bound)
+    bound = make(preprocess=tfpf.logit(LEVELS))
+    model = tfpf.FlowModel(bound)
     model.compile(optimizer=keras.optimizers.Adam(3e-3))
     assert not model.is_adapted
     history = model.fit(x, epochs=3, batch_size=64, verbose=0).history["nll"]

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfd = tfp.distributions
 
@@ -18,7 +18,7 @@ ARCHITECTURES = [
 
 def gradients(flow, x, condition):
     """Differentiates the loss that `fit` minimizes; returns weights and gradients."""
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     inputs = (x,) if condition is None else (x, condition)
     with tf.GradientTape() as tape:
         loss = -tf.reduce_mean(model(inputs, training=True))

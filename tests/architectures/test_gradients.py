@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 TINY = {"hidden_units": (6,), "activation": "tanh"}
 IMAGE = {"hidden_channels": 4, "activation": "tanh"}
 ARCHITECTURES = {
-    "nice": lambda **k: tff.nice((4,), couplings=2, **TINY, **k),
-    "real_nvp": lambda **k: tff.real_nvp((4,), couplings=2, **TINY, **k),
-    "glow": lambda **k: tff.glow((4,), steps=2, **TINY, **k),
-    "spline_flow": lambda **k: tff.spline_flow((4,), couplings=2, bins=4, **TINY, **k),
-    "maf": lambda **k: tff.maf((4,), layers=2, **TINY, **k),
-    "ffjord": lambda **k: tff.ffjord(
-        (4,), hidden_units=(6,), solver=tff.FixedStep(steps=2), **k
+    "nice": lambda **k: tfpf.nice((4,), couplings=2, **TINY, **k),
+    "real_nvp": lambda **k: tfpf.real_nvp((4,), couplings=2, **TINY, **k),
+    "glow": lambda **k: tfpf.glow((4,), steps=2, **TINY, **k),
+    "spline_flow": lambda **k: tfpf.spline_flow((4,), couplings=2, bins=4, **TINY, **k),
+    "maf": lambda **k: tfpf.maf((4,), layers=2, **TINY, **k),
+    "ffjord": lambda **k: tfpf.ffjord(
+        (4,), hidden_units=(6,), solver=tfpf.FixedStep(steps=2), **k
     ),
-    "real_nvp image": lambda **k: tff.real_nvp(
+    "real_nvp image": lambda **k: tfpf.real_nvp(
         (4, 4, 1), levels=2, blocks=1, **IMAGE, **k
     ),
-    "glow image": lambda **k: tff.glow(
+    "glow image": lambda **k: tfpf.glow(
         (4, 4, 1),
         levels=2,
         steps=1,
@@ -28,8 +28,8 @@ ARCHITECTURES = {
         **k,
         **({"condition_use": "all"} if "condition_shape" in k else {}),
     ),
-    "ffjord image": lambda **k: tff.ffjord(
-        (4, 4, 1), hidden_units=(4,), solver=tff.FixedStep(steps=1), **k
+    "ffjord image": lambda **k: tfpf.ffjord(
+        (4, 4, 1), hidden_units=(4,), solver=tfpf.FixedStep(steps=1), **k
     ),
 }
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")
@@ -41,7 +41,7 @@ def build(name, precision, condition_shape):
     options = {} if condition_shape is None else {"condition_shape": condition_shape}
     if precision == "float64":
         return ARCHITECTURES[name](dtype="float64", **options)
-    with tff.network_precision(precision):
+    with tfpf.network_precision(precision):
         return ARCHITECTURES[name](**options)
 
 
@@ -64,7 +64,7 @@ def test_every_weight_gets_a_gradient(name, conditional, precision):
     rng = np.random.default_rng(0)
     flow = build(name, precision, (3,) if conditional else None)
     perturb(flow, rng)
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     x = rng.normal(size=(8, *flow.event_shape))
     inputs = (x, rng.normal(size=(8, 3))) if conditional else x
     inputs = tf.nest.map_structure(lambda part: tf.cast(part, flow.dtype), inputs)

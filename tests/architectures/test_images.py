@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfd = tfp.distributions
 
@@ -69,11 +69,11 @@ def trained_count(flow):
 
 
 FLOWS = {
-    "glow": lambda **k: tff.glow(levels=2, steps=2, hidden_channels=8, **k),
-    "glow additive": lambda **k: tff.glow(
+    "glow": lambda **k: tfpf.glow(levels=2, steps=2, hidden_channels=8, **k),
+    "glow additive": lambda **k: tfpf.glow(
         levels=2, steps=2, hidden_channels=8, coupling="additive", **k
     ),
-    "glow reverse": lambda **k: tff.glow(
+    "glow reverse": lambda **k: tfpf.glow(
         levels=1,
         steps=2,
         hidden_channels=8,
@@ -83,11 +83,11 @@ FLOWS = {
         log_scale="sigmoid",
         **k,
     ),
-    "glow matrix": lambda **k: tff.glow(
+    "glow matrix": lambda **k: tfpf.glow(
         levels=2, steps=1, hidden_channels=8, permutation="matrix", residual=True, **k
     ),
-    "real_nvp": lambda **k: tff.real_nvp(levels=2, hidden_channels=8, blocks=1, **k),
-    "real_nvp batchnorm": lambda **k: tff.real_nvp(
+    "real_nvp": lambda **k: tfpf.real_nvp(levels=2, hidden_channels=8, blocks=1, **k),
+    "real_nvp batchnorm": lambda **k: tfpf.real_nvp(
         levels=2,
         hidden_channels=8,
         blocks=1,
@@ -95,7 +95,7 @@ FLOWS = {
         split_prior="learned",
         **k,
     ),
-    "real_nvp as published": lambda **k: tff.real_nvp(
+    "real_nvp as published": lambda **k: tfpf.real_nvp(
         levels=2,
         hidden_channels=4,
         blocks=1,
@@ -105,10 +105,10 @@ FLOWS = {
         batchnorm=True,
         **k,
     ),
-    "real_nvp additive": lambda **k: tff.real_nvp(
+    "real_nvp additive": lambda **k: tfpf.real_nvp(
         levels=2, hidden_channels=4, blocks=1, coupling="additive", **k
     ),
-    "glow permuted": lambda **k: tff.glow(
+    "glow permuted": lambda **k: tfpf.glow(
         levels=2,
         steps=2,
         hidden_channels=8,
@@ -116,7 +116,7 @@ FLOWS = {
         log_scale="exp",
         **k,
     ),
-    "nice": lambda **k: tff.nice(hidden_units=(16,), **k),
+    "nice": lambda **k: tfpf.nice(hidden_units=(16,), **k),
 }
 
 
@@ -132,7 +132,7 @@ def perturb(flow, scale=0.1):
 def test_log_det_against_autodiff_on_4x4x2(name):
     flow = FLOWS[name](event_shape=(4, 4, 2), dtype="float64")
     y = tf.constant(np.random.default_rng(1).normal(size=(2, 4, 4, 2)))
-    tff.FlowModel(flow).adapt(np.random.default_rng(2).normal(size=(64, 4, 4, 2)))
+    tfpf.FlowModel(flow).adapt(np.random.default_rng(2).normal(size=(64, 4, 4, 2)))
     perturb(flow)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(y)
@@ -148,7 +148,7 @@ def test_log_det_against_autodiff_on_4x4x2(name):
 def test_every_weight_gets_a_gradient_and_is_in_the_model(name):
     flow = FLOWS[name](event_shape=(4, 4, 2), dtype="float64")
     y = np.random.default_rng(1).normal(size=(64, 4, 4, 2))
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     model.adapt(y)
     perturb(flow)
     with tf.GradientTape() as tape:
@@ -164,17 +164,17 @@ def test_every_weight_gets_a_gradient_and_is_in_the_model(name):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: tff.glow(
+        lambda: tfpf.glow(
             (32, 32, 3),
             levels=3,
             steps=8,
             hidden_channels=16,
-            preprocess=tff.center(256),
+            preprocess=tfpf.center(256),
         ),
-        lambda: tff.real_nvp(
-            (32, 32, 3), levels=3, hidden_channels=8, preprocess=tff.logit(256)
+        lambda: tfpf.real_nvp(
+            (32, 32, 3), levels=3, hidden_channels=8, preprocess=tfpf.logit(256)
         ),
-        lambda: tff.nice((32, 32, 3), hidden_units=(32,), preprocess=tff.logit(256)),
+        lambda: tfpf.nice((32, 32, 3), hidden_units=(32,), preprocess=tfpf.logit(256)),
     ],
     ids=["glow", "real_nvp", "nice"],
 )
@@ -182,7 +182,7 @@ def test_reconstruction_in_float32_at_32x32x3(make):
     keras.utils.set_random_seed(0)
     flow = perturb(make(), 0.02)
     data = tf.constant(PIXELS, tf.float32)
-    tff.FlowModel(flow).adapt(data)
+    tfpf.FlowModel(flow).adapt(data)
     latents = flow.bijector.inverse(data)
     again = flow.bijector.forward(tf.identity(latents))
     assert latents.shape == (8, 32 * 32 * 3)
@@ -194,7 +194,7 @@ def test_reconstruction_in_float32_at_32x32x3(make):
     [((32, 32, 3), 3, 2, 32), ((8, 16, 1), 3, 1, 8), ((28, 28, 1), 1, 3, 8)],
 )
 def test_glow_has_as_many_weights_as_the_paper_says(shape, levels, steps, width):
-    flow = tff.glow(shape, levels=levels, steps=steps, hidden_channels=width)
+    flow = tfpf.glow(shape, levels=levels, steps=steps, hidden_channels=width)
     assert trained_count(flow) == glow_count(shape[-1], levels, steps, width)
 
 
@@ -202,34 +202,36 @@ def test_variants_change_the_weight_count_as_they_should():
     arguments = {"levels": 2, "steps": 2, "hidden_channels": 8}
     full = glow_count(1, 2, 2, 8)
     c1, c2 = 4, 8
-    fixed = tff.glow((8, 8, 1), permutation="permutation", **arguments)
+    fixed = tfpf.glow((8, 8, 1), permutation="permutation", **arguments)
     assert trained_count(fixed) == full - 2 * (c1**2 + c2**2)
-    additive = tff.glow((8, 8, 1), coupling="additive", **arguments)
+    additive = tfpf.glow((8, 8, 1), coupling="additive", **arguments)
     halved = sum(
         2 * (convnet(c // 2, 8, c) - convnet(c // 2, 8, c // 2)) for c in (c1, c2)
     )
     assert trained_count(additive) == full - halved
-    normal = tff.glow((8, 8, 1), split_prior="normal", **arguments)
+    normal = tfpf.glow((8, 8, 1), split_prior="normal", **arguments)
     assert trained_count(normal) == glow_count(1, 2, 2, 8, learned_prior=False)
-    top = tff.glow((8, 8, 1), top_prior="learned", **arguments)
+    top = tfpf.glow((8, 8, 1), top_prior="learned", **arguments)
     assert trained_count(top) == full + 2 * c2
-    classes = tff.glow(
+    classes = tfpf.glow(
         (8, 8, 1), condition_shape=(10,), condition_use="prior", **arguments
     )
     assert trained_count(classes) == full + 10 * 2 * c2
-    both = tff.glow((8, 8, 1), condition_shape=(10,), condition_use="both", **arguments)
+    both = tfpf.glow(
+        (8, 8, 1), condition_shape=(10,), condition_use="both", **arguments
+    )
     assert trained_count(both) == full + 10 * 2 * c2 + 4 * 10 * 8
 
 
 @pytest.mark.parametrize(("levels", "blocks"), [(1, 2), (3, 1)])
 def test_real_nvp_has_as_many_weights_as_its_couplings(levels, blocks):
     options = {"levels": levels, "hidden_channels": 8, "blocks": blocks}
-    flow = tff.real_nvp((16, 16, 3), **options)
+    flow = tfpf.real_nvp((16, 16, 3), **options)
     assert trained_count(flow) == real_nvp_count(3, levels, 8, blocks, norm=2)
-    normalized = tff.real_nvp((16, 16, 3), batchnorm=True, **options)
+    normalized = tfpf.real_nvp((16, 16, 3), batchnorm=True, **options)
     assert trained_count(normalized) == real_nvp_count(3, levels, 8, blocks, norm=0)
     options |= {"batchnorm": True, "widen": True, "normalized": True}
-    paper = tff.real_nvp((16, 16, 3), log_scale="tanh", **options)
+    paper = tfpf.real_nvp((16, 16, 3), log_scale="tanh", **options)
     expected = real_nvp_count(3, levels, 8, blocks, norm=0, published=True)
     assert trained_count(paper) == expected
 
@@ -239,12 +241,12 @@ def test_real_nvp_has_as_many_weights_as_its_couplings(levels, blocks):
     [((28, 28, 1), 4, (16,) * 5), ((4, 4, 3), 3, (8,))],
 )
 def test_nice_has_as_many_weights_as_the_paper_says(shape, couplings, widths):
-    flow = tff.nice(shape, couplings=couplings, hidden_units=widths)
+    flow = tfpf.nice(shape, couplings=couplings, hidden_units=widths)
     assert trained_count(flow) == nice_count(math.prod(shape), couplings, widths)
 
 
 def test_class_conditional_prior_moves_the_top_latents_only():
-    flow = tff.glow(
+    flow = tfpf.glow(
         (8, 8, 1),
         levels=2,
         steps=1,
@@ -260,29 +262,29 @@ def test_class_conditional_prior_moves_the_top_latents_only():
     top = math.prod(pyramid.latent_shapes[0])
     assert np.abs(a - b)[:top].min() > 0
     np.testing.assert_array_equal(a[top:], b[top:])
-    assert tff.condition(flow, np.eye(3)).sample(2, seed=1).shape == (2, 3, 8, 8, 1)
+    assert tfpf.condition(flow, np.eye(3)).sample(2, seed=1).shape == (2, 3, 8, 8, 1)
 
 
 def test_conditions_can_be_images():
-    flow = tff.glow(
+    flow = tfpf.glow(
         (8, 8, 1), levels=2, steps=1, hidden_channels=8, condition_shape=(8, 8, 2)
     )
     perturb(flow)
     y = np.zeros((2, 8, 8, 1), "float32")
     c = np.stack([np.zeros((8, 8, 2)), np.ones((8, 8, 2))]).astype("float32")
-    a, b = tff.condition(flow, c).log_prob(y).numpy()
+    a, b = tfpf.condition(flow, c).log_prob(y).numpy()
     assert abs(a - b) > 1e-3
 
 
 def glow_to_fit():
-    return tff.glow(
-        (8, 8, 1), levels=1, steps=2, hidden_channels=8, preprocess=tff.center(17)
+    return tfpf.glow(
+        (8, 8, 1), levels=1, steps=2, hidden_channels=8, preprocess=tfpf.center(17)
     )
 
 
 def real_nvp_to_fit():
     """As published, with statistics that move while Keras trains."""
-    return tff.real_nvp(
+    return tfpf.real_nvp(
         (8, 8, 1),
         levels=1,
         hidden_channels=4,
@@ -290,7 +292,7 @@ def real_nvp_to_fit():
         normalized=True,
         batchnorm=True,
         log_scale="tanh",
-        preprocess=tff.center(17),
+        preprocess=tfpf.center(17),
     )
 
 
@@ -299,7 +301,7 @@ def test_fit_save_load(tmp_path, make):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 17, (64, 8, 8, 1)) + rng.uniform(size=(64, 8, 8, 1))
     flow = make()
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.Adam(1e-2))
     history = model.fit(x, batch_size=32, epochs=3, verbose=0).history
     assert history["bits_per_dim"][-1] < history["bits_per_dim"][0]
@@ -315,16 +317,18 @@ def test_fit_save_load(tmp_path, make):
 
 
 def test_hidden_units_ask_for_a_flattened_flow():
-    image = tff.glow((8, 8, 1), steps=1)
-    flat = tff.glow((8, 8, 1), steps=1, hidden_units=(16,))
-    assert any(isinstance(part, tff.MultiScale) for part in image.bijector.bijectors)
-    assert not any(isinstance(part, tff.MultiScale) for part in flat.bijector.bijectors)
+    image = tfpf.glow((8, 8, 1), steps=1)
+    flat = tfpf.glow((8, 8, 1), steps=1, hidden_units=(16,))
+    assert any(isinstance(part, tfpf.MultiScale) for part in image.bijector.bijectors)
+    assert not any(
+        isinstance(part, tfpf.MultiScale) for part in flat.bijector.bijectors
+    )
     assert flat.event_shape == image.event_shape == (8, 8, 1)
 
 
 def test_levels_default_to_what_fits():
     for shape, levels in {(32, 32, 3): 3, (28, 28, 1): 2, (6, 4, 1): 1}.items():
-        flow = tff.glow(shape, steps=1, hidden_channels=4)
+        flow = tfpf.glow(shape, steps=1, hidden_channels=4)
         assert len(flow.bijector.bijectors[0].latent_shapes) == levels
 
 
@@ -332,26 +336,26 @@ def test_levels_default_to_what_fits():
     ("make", "message"),
     [
         (
-            lambda: tff.glow((28, 28, 1), levels=3),
+            lambda: tfpf.glow((28, 28, 1), levels=3),
             r"pad the images by 4 rows and 4 columns to \(32, 32, 1\), or use at most "
             r"levels=2\. Received: event_shape=\(28, 28, 1\), levels=3",
         ),
         (
-            lambda: tff.real_nvp((7, 8, 1)),
+            lambda: tfpf.real_nvp((7, 8, 1)),
             r"levels = 2: pad the images by 1 rows and 0 columns to \(8, 8, 1\)\. ",
         ),
-        (lambda: tff.glow((8, 8, 1), levels=0), "`levels` must be an integer of at"),
-        (lambda: tff.glow((8, 8), levels=1), "are for images"),
-        (lambda: tff.glow((8, 8, 1), levels=1, hidden_units=(4,)), "exclude"),
-        (lambda: tff.glow((8, 8, 1), coupling="spline"), "`coupling` must be one of"),
-        (lambda: tff.glow((8, 8, 1), split_prior="x"), "`split_prior` must be one"),
-        (lambda: tff.glow((8, 8, 1), top_prior="x"), "`top_prior` must be one of"),
+        (lambda: tfpf.glow((8, 8, 1), levels=0), "`levels` must be an integer of at"),
+        (lambda: tfpf.glow((8, 8), levels=1), "are for images"),
+        (lambda: tfpf.glow((8, 8, 1), levels=1, hidden_units=(4,)), "exclude"),
+        (lambda: tfpf.glow((8, 8, 1), coupling="spline"), "`coupling` must be one of"),
+        (lambda: tfpf.glow((8, 8, 1), split_prior="x"), "`split_prior` must be one"),
+        (lambda: tfpf.glow((8, 8, 1), top_prior="x"), "`top_prior` must be one of"),
         (
-            lambda: tff.glow((2,), condition_shape=(1,), condition_use="prior"),
+            lambda: tfpf.glow((2,), condition_shape=(1,), condition_use="prior"),
             "`condition_use` must be 'couplings' for vectors",
         ),
-        (lambda: tff.real_nvp((8, 8, 1), coupling="x"), "`coupling` must be one of"),
-        (lambda: tff.real_nvp((8, 8, 1), split_prior="x"), "`split_prior` must be"),
+        (lambda: tfpf.real_nvp((8, 8, 1), coupling="x"), "`coupling` must be one of"),
+        (lambda: tfpf.real_nvp((8, 8, 1), split_prior="x"), "`split_prior` must be"),
     ],
 )
 def test_wrong_arguments_are_named(make, message):

@@ -6,14 +6,14 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfd = tfp.distributions
 
 
 def base(truncation=3, dtype="float64", spread=1.0, **kwargs):
     """A base of two values whose network says yes here and no there."""
-    made = tff.bases.resampled(
+    made = tfpf.bases.resampled(
         2, hidden_units=(8,), truncation=truncation, dtype=dtype, **kwargs
     )
     rng = np.random.default_rng(4)
@@ -31,7 +31,7 @@ def grid(n=161, bound=6.0):
 
 
 def test_starts_as_the_proposal():
-    made = tff.bases.resampled(2, dtype="float64")
+    made = tfpf.bases.resampled(2, dtype="float64")
     x = np.random.default_rng(0).normal(size=(5, 2))
     standard = tfd.MultivariateNormalDiag(tf.zeros([2], tf.float64))
     np.testing.assert_allclose(made.log_prob(x), standard.log_prob(x), atol=1e-12)
@@ -113,15 +113,15 @@ def test_gradients_stay_finite_where_all_or_nothing_is_kept():
 
 
 def moons(n=4000):
-    return tff.data.sample("two_moons", n, seed=1).astype("float32")
+    return tfpf.data.sample("two_moons", n, seed=1).astype("float32")
 
 
 def test_learns_saves_exports_and_beats_its_proposal(tmp_path):
-    flow = tff.real_nvp(
-        (2,), couplings=2, hidden_units=(16,), base=tff.bases.resampled(2)
+    flow = tfpf.real_nvp(
+        (2,), couplings=2, hidden_units=(16,), base=tfpf.bases.resampled(2)
     )
     assert len(flow.trainable_variables) == len(flow.bijector.trainable_variables) + 6
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.Adam(1e-2))
     before = [np.array(w) for w in flow.distribution.acceptance.trainable_weights]
     model.fit(moons(), batch_size=256, epochs=6, verbose=0)
@@ -136,18 +136,18 @@ def test_learns_saves_exports_and_beats_its_proposal(tmp_path):
     model.save(tmp_path / "flow.keras")
     again = keras.models.load_model(tmp_path / "flow.keras")
     np.testing.assert_array_equal(again.distribution.log_prob(x), flow.log_prob(x))
-    tff.save_distribution(flow.distribution, tmp_path / "base.keras")
-    alone = tff.load_distribution(tmp_path / "base.keras")
+    tfpf.save_distribution(flow.distribution, tmp_path / "base.keras")
+    alone = tfpf.load_distribution(tmp_path / "base.keras")
     np.testing.assert_array_equal(
         alone.sample(5, seed=[1, 2]), flow.distribution.sample(5, seed=[1, 2])
     )
-    version = tff.export_saved_model(model, tmp_path / "served", warmup=False)
+    version = tfpf.export_saved_model(model, tmp_path / "served", warmup=False)
     served = tf.saved_model.load(version).signatures["log_prob"](x=tf.constant(x))
     np.testing.assert_allclose(served["log_prob"], flow.log_prob(x), atol=1e-4)
 
 
 def test_names_the_argument_that_is_wrong():
     with pytest.raises(ValueError, match="`truncation`.*Received: truncation=1"):
-        tff.bases.resampled(2, truncation=1)
+        tfpf.bases.resampled(2, truncation=1)
     with pytest.raises(ValueError, match="`proposal`.*Received: event shape"):
-        tff.bases.resampled(2, proposal=tfd.Normal(0.0, 1.0))
+        tfpf.bases.resampled(2, proposal=tfd.Normal(0.0, 1.0))

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfd = tfp.distributions
 
@@ -24,15 +24,15 @@ def mlp(inputs, outputs):
 
 def test_parameter_counts_are_the_papers():
     low, high = D // 2, D - D // 2
-    nice = tff.nice((D,), couplings=4, hidden_units=(H,))
+    nice = tfpf.nice((D,), couplings=4, hidden_units=(H,))
     assert trainable(nice) == 2 * (mlp(high, low) + mlp(low, high)) + D
-    nvp = tff.real_nvp((D,), couplings=4, hidden_units=(H,), actnorm=False)
+    nvp = tfpf.real_nvp((D,), couplings=4, hidden_units=(H,), actnorm=False)
     assert trainable(nvp) == 2 * (mlp(low, 2 * high) + mlp(high, 2 * low))
-    glow = tff.glow((D,), steps=3, hidden_units=(H,))
+    glow = tfpf.glow((D,), steps=3, hidden_units=(H,))
     assert trainable(glow) == 3 * (2 * D + D * D + mlp(low, 2 * high))
 
 
-@pytest.mark.parametrize("make", [tff.nice, tff.real_nvp])
+@pytest.mark.parametrize("make", [tfpf.nice, tfpf.real_nvp])
 def test_a_new_flow_is_near_its_base(make):
     flow = make((D,), hidden_units=(H,))
     x = np.random.default_rng(0).normal(size=(7, D)).astype("float32")
@@ -41,7 +41,7 @@ def test_a_new_flow_is_near_its_base(make):
 
 
 def test_a_new_glow_only_rotates():
-    flow = tff.glow((D,), steps=3, hidden_units=(H,))
+    flow = tfpf.glow((D,), steps=3, hidden_units=(H,))
     x = np.random.default_rng(0).normal(size=(7, D)).astype("float32")
     z = flow.bijector.inverse(x)
     np.testing.assert_allclose(
@@ -52,7 +52,7 @@ def test_a_new_glow_only_rotates():
 def test_density_of_preprocessed_data_is_in_data_units():
     """By hand: a standard normal behind u = logit(a/2 + (1-a) y/17)."""
     alpha, levels = 0.1, 17
-    flow = tff.nice((2,), hidden_units=(H,), preprocess=tff.logit(levels, alpha))
+    flow = tfpf.nice((2,), hidden_units=(H,), preprocess=tfpf.logit(levels, alpha))
     y = np.array([[3.2, 16.5]])
     u = alpha / 2 + (1 - alpha) * y / levels
     x = np.log(u / (1 - u))
@@ -64,28 +64,28 @@ def test_density_of_preprocessed_data_is_in_data_units():
 
 
 def test_center_maps_levels_to_the_unit_interval():
-    x = tff.center(256).inverse(np.array([0.0, 128.0, 256.0], "float32"))
+    x = tfpf.center(256).inverse(np.array([0.0, 128.0, 256.0], "float32"))
     np.testing.assert_allclose(x, [-0.5, 0.0, 0.5], atol=1e-6)
 
 
 def test_any_base_and_float64():
     base = tfd.Sample(tfd.Logistic(tf.constant(0.0, tf.float64), 1.0), [D])
-    flow = tff.nice((D,), hidden_units=(H,), base=base, dtype="float64")
+    flow = tfpf.nice((D,), hidden_units=(H,), base=base, dtype="float64")
     assert flow.log_prob(np.zeros(D)).dtype == tf.float64
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tff.nice((1,)), "`event_shape`"),
-        (lambda: tff.nice("digits"), "`event_shape`"),
-        (lambda: tff.real_nvp((2,), couplings=1), "`couplings`"),
-        (lambda: tff.glow((2,), steps=0), "`steps`"),
-        (lambda: tff.nice((2,), base=tfd.Normal(0.0, 1.0)), "`base`"),
-        (lambda: tff.logit(17, alpha=0.0), "`alpha`"),
-        (lambda: tff.condition(tff.nice((2,)), [[1.0]]), "`flow`"),
+        (lambda: tfpf.nice((1,)), "`event_shape`"),
+        (lambda: tfpf.nice("digits"), "`event_shape`"),
+        (lambda: tfpf.real_nvp((2,), couplings=1), "`couplings`"),
+        (lambda: tfpf.glow((2,), steps=0), "`steps`"),
+        (lambda: tfpf.nice((2,), base=tfd.Normal(0.0, 1.0)), "`base`"),
+        (lambda: tfpf.logit(17, alpha=0.0), "`alpha`"),
+        (lambda: tfpf.condition(tfpf.nice((2,)), [[1.0]]), "`flow`"),
         (
-            lambda: tff.condition(tff.nice((2,), condition_shape=(3,)), [[1.0]]),
+            lambda: tfpf.condition(tfpf.nice((2,), condition_shape=(3,)), [[1.0]]),
             "`c`",
         ),
     ],

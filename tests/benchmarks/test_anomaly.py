@@ -3,7 +3,7 @@
 import numpy as np
 import PIL.Image
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.anomaly import picture
 from benchmarks.anomaly.flows import OutOfTime, dequantized
 from benchmarks.anomaly.images import digits
@@ -29,7 +29,7 @@ def test_noise_stays_within_a_pixel():
 
 
 def test_training_ends_when_its_time_is_over():
-    model = tff.FlowModel(tff.real_nvp((2,), couplings=2, hidden_units=(4,)))
+    model = tfpf.FlowModel(tfpf.real_nvp((2,), couplings=2, hidden_units=(4,)))
     model.compile(optimizer="adam")
     x = np.zeros([64, 2], np.float32) + np.random.default_rng(0).random([64, 2])
     history = model.fit(
@@ -50,7 +50,7 @@ def test_picture_has_every_scorer_and_set(tmp_path):
         for kind in kinds
     }
     normal = scores.pop("normal")
-    report = tff.anomaly.detection_report(normal, scores, resamples=10)
+    report = tfpf.anomaly.detection_report(normal, scores, resamples=10)
     bits = {kind: generator.normal(size=40) for kind in kinds}
     sets = {kind: generator.integers(0, 256, (5, 6, 6, 1)) for kind in kinds}
     picture.draw(report, bits, sets, tmp_path / "anomaly.png")

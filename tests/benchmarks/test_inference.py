@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.inference import methods
 from benchmarks.inference.problems import EFFECTS, ERRORS, eight_schools, funnel
 
@@ -14,7 +14,7 @@ from benchmarks.inference.problems import EFFECTS, ERRORS, eight_schools, funnel
 @pytest.mark.parametrize("make", [eight_schools, funnel])
 def test_densities_take_batches(make):
     problem = make()
-    flat = tff.flat_target(problem.target)
+    flat = tfpf.flat_target(problem.target)
     assert flat.size == problem.size == len(problem.labels)
     start = tf.constant(problem.start, tf.float32)
     values = flat.log_prob(tf.tile(start[tf.newaxis], [3, 1]))

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.latent import run
 from benchmarks.latent.flows import FLOWS, LATENTS
 from benchmarks.latent.schedule import HalfCosine
-from tfp_flows.tools import latent
+from tfp_flows import latent
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def rows():
 @pytest.mark.parametrize("name", ["Gaussian", "four affine couplings, whitened"])
 def test_a_whitened_flow_starts_as_the_fitted_gaussian(name, rows):
     flow = FLOWS[name]()
-    tff.FlowModel(flow).adapt(rows)
+    tfpf.FlowModel(flow).adapt(rows)
     exact = latent.fitted_gaussian(rows).log_prob(rows)
     np.testing.assert_allclose(flow.log_prob(rows), exact, rtol=0.02)
 

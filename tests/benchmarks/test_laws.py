@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.laws import exact_ode, run
 
 
@@ -45,7 +45,7 @@ def test_exact_integration_is_what_small_steps_go_to():
     bijector, x = exact_ode.bent(), exact_ode.latents(3, n=6)
     exact = exact_ode.integrated(bijector, x)
     few, many = (
-        exact_ode.errors(bijector.copy(solver=tff.FixedStep("rk4", n)), x, *exact)
+        exact_ode.errors(bijector.copy(solver=tfpf.FixedStep("rk4", n)), x, *exact)
         for n in (10, 40)
     )
     for what in ("round_trip_rms", "round_trip", "forward", "log_det"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.representation import __main__ as benchmark
 from benchmarks.representation import flows
 from benchmarks.representation import representations as kinds
@@ -11,15 +11,15 @@ from benchmarks.representation import representations as kinds
 
 @pytest.fixture(scope="module")
 def digits():
-    return tff.data.load("digits")
+    return tfpf.data.load("digits")
 
 
 @pytest.fixture(scope="module")
 def features(digits):
     logit = flows.logit_of("digits", digits.levels)
-    flow = tff.glow((8, 8, 1), levels=2, steps=1, hidden_channels=4, preprocess=logit)
+    flow = tfpf.glow((8, 8, 1), levels=2, steps=1, hidden_channels=4, preprocess=logit)
     train, test = digits.x_train[:400], digits.x_test[:50]
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     return kinds.representations("digits", model, logit, train, test)
 
 
@@ -45,7 +45,7 @@ def test_leads_are_those_of_the_same_draws(features, digits):
     some = {k: features[k] for k in (kinds.PIXELS, kinds.PCA_FEW, kinds.LATENTS)}
     some[kinds.COARSEST] = some[kinds.LATENTS]
     labels = digits.labels_train[:400], digits.labels_test[:50]
-    report = tff.representation.few_labels(some, *labels, per_class=(5,), draws=3)
+    report = tfpf.representation.few_labels(some, *labels, per_class=(5,), draws=3)
     found = benchmark.leads(report)
     over = found[f"{kinds.LATENTS} over {kinds.PIXELS}"]["5"]
     pair = [report.row(k, 5).accuracies for k in (kinds.LATENTS, kinds.PIXELS)]

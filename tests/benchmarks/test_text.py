@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.text import picture
 from benchmarks.text.language_model import LanguageModel, language_model_of
 
@@ -27,7 +27,7 @@ def test_samples_follow_the_probabilities():
 
 
 def test_it_has_as_many_weights_as_a_flow():
-    flow = tff.text.TextFlow(units=(64,), features=16)
+    flow = tfpf.text.TextFlow(units=(64,), features=16)
     made = language_model_of(flow.count_params(), 27, 16)
     assert made.model.count_params() == pytest.approx(flow.count_params(), rel=0.02)
 

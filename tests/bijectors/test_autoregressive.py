@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -16,8 +16,8 @@ def points(n=8, d=4):
 
 
 def layer(dtype="float64", **kwargs):
-    net = tff.nets.MADE((16, 16), "tanh", dtype=dtype)
-    return tff.MaskedAutoregressive(4, net, dtype=dtype, **kwargs)
+    net = tfpf.nets.MADE((16, 16), "tanh", dtype=dtype)
+    return tfpf.MaskedAutoregressive(4, net, dtype=dtype, **kwargs)
 
 
 @pytest.mark.parametrize("transform", ["affine", "spline"])
@@ -26,8 +26,8 @@ def test_inverse_autoregressive_laws(laws, transform):
 
 
 def test_equals_the_flow_of_tfp(perturbed):
-    net = tff.nets.MADE((16,), "tanh", dtype="float64")
-    ours = tff.MaskedAutoregressive(4, net, log_scale="exp", dtype="float64")
+    net = tfpf.nets.MADE((16,), "tanh", dtype="float64")
+    ours = tfpf.MaskedAutoregressive(4, net, log_scale="exp", dtype="float64")
     perturbed(ours)
 
     def shift_and_log_scale(y):
@@ -42,13 +42,13 @@ def test_equals_the_flow_of_tfp(perturbed):
 
 
 def test_the_flow_of_tfp_trains_and_saves_with_our_network(tmp_path):
-    net = tff.nets.MADE((8,))
+    net = tfpf.nets.MADE((8,))
     net.connect((2,), (2, 2))
     flow = tfd.TransformedDistribution(
         tfd.Sample(tfd.Normal(0.0, 1.0), [2]),
         tfb.MaskedAutoregressiveFlow(shift_and_log_scale_fn=net),
     )
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     assert len(model.trainable_weights) == 4
     model.compile(keras.optimizers.Adam(0.03))
     x = (points(256, 2) * [0.3, 2.0] + [1.0, -1.0]).astype("float32")
@@ -63,8 +63,8 @@ def test_the_flow_of_tfp_trains_and_saves_with_our_network(tmp_path):
 
 @pytest.mark.parametrize("inverse", [False, True])
 def test_maf_and_iaf_train(inverse):
-    flow = tff.maf((3,), layers=3, hidden_units=(16,), inverse=inverse)
-    model = tff.FlowModel(flow)
+    flow = tfpf.maf((3,), layers=3, hidden_units=(16,), inverse=inverse)
+    model = tfpf.FlowModel(flow)
     model.compile(keras.optimizers.Adam(0.02))
     mixing = np.array([[1, 0.9, 0], [0, 0.2, 0.5], [0, 0, 1]])
     x = (points(256, 3) @ mixing).astype("float32")
@@ -88,10 +88,10 @@ def test_condition_adds_batch_axes(perturbed):
     [
         ({"transform": "cubic"}, ValueError, "transform"),
         ({"log_scale": "cubic"}, ValueError, "log_scale"),
-        ({"conditioner": tff.nets.MLP()}, TypeError, "conditioner"),
+        ({"conditioner": tfpf.nets.MLP()}, TypeError, "conditioner"),
     ],
 )
 def test_names_the_argument_that_is_wrong(arguments, error, name):
-    arguments = {"d": 3, "conditioner": tff.nets.MADE((4,)), **arguments}
+    arguments = {"d": 3, "conditioner": tfpf.nets.MADE((4,)), **arguments}
     with pytest.raises(error, match=f"`{name}`.*Received"):
-        tff.MaskedAutoregressive(**arguments)
+        tfpf.MaskedAutoregressive(**arguments)

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
-from tfp_flows.bijectors import paired
-from tfp_flows.bijectors.nested import clear_caches, nested_bijectors
+import tfp_flows as tfpf
+from tfp_flows.bijectors import chain as paired
+from tfp_flows.bijectors.tree import clear_caches, nested_bijectors
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -37,7 +37,7 @@ class CountingNet(keras.layers.Layer):
 @pytest.fixture
 def counted():
     net = CountingNet(4)
-    bijector = tff.AffineCoupling(tff.masks.half(4), net)
+    bijector = tfpf.AffineCoupling(tfpf.masks.half(4), net)
     net.calls = 0
     return net, bijector
 
@@ -118,7 +118,7 @@ def test_weights_are_listed_as_tf_variables_at_every_level(counted):
 
 def test_a_plain_tensorflow_loop_trains_a_flow():
     keras.utils.set_random_seed(0)
-    flow = tff.real_nvp((2,), couplings=2, hidden_units=(16,))
+    flow = tfpf.real_nvp((2,), couplings=2, hidden_units=(16,))
     x = np.random.default_rng(0).normal(3.0, 0.5, (256, 2)).astype("float32")
     optimizer = keras.optimizers.Adam(0.05)
     # TFP's own minimizer, with a Keras optimizer and TFP's list of variables.
@@ -132,7 +132,7 @@ def test_a_plain_tensorflow_loop_trains_a_flow():
 
 
 def test_copy_shares_weights_and_config_builds_fresh_ones():
-    bijector = tff.ActNorm(3, name="first")
+    bijector = tfpf.ActNorm(3, name="first")
     copied = bijector.copy(name="second")
     assert copied.name == "second"
     assert copied.trainable_variables[0] is bijector.trainable_variables[0]
@@ -144,27 +144,27 @@ def test_copy_shares_weights_and_config_builds_fresh_ones():
         "validate_args": False,
         "name": "first",
     }
-    fresh = tff.ActNorm.from_config(config)
+    fresh = tfpf.ActNorm.from_config(config)
     assert fresh.trainable_variables[0] is not bijector.trainable_variables[0]
 
 
 def test_copies_keep_their_dtype_whatever_the_default_is_then():
     keras.config.set_floatx("float64")
-    bijector = tff.ActNorm(2)
+    bijector = tfpf.ActNorm(2)
     keras.config.set_floatx("float32")
     assert bijector.copy(name="second").dtype == tf.float64
-    assert tff.ActNorm.from_config(bijector.get_config()).dtype == tf.float64
+    assert tfpf.ActNorm.from_config(bijector.get_config()).dtype == tf.float64
 
 
 def test_equality_is_identity():
-    a, b = tff.ActNorm(2), tff.ActNorm(2)
+    a, b = tfpf.ActNorm(2), tfpf.ActNorm(2)
     assert a == a
     assert a != b
     assert len({a, b}) == 2
 
 
 def test_validate_args_refuses_non_finite_outputs():
-    bijector = tff.ActNorm(2, validate_args=True)
+    bijector = tfpf.ActNorm(2, validate_args=True)
     with pytest.raises(tf.errors.InvalidArgumentError, match="ActNorm 'act_norm'"):
         bijector.inverse([[np.nan, 1.0]])
 
@@ -172,25 +172,25 @@ def test_validate_args_refuses_non_finite_outputs():
 @pytest.mark.parametrize(
     ("make", "argument"),
     [
-        (lambda: tff.ActNorm(0), "`channels`"),
-        (lambda: tff.ActNorm(2, dtype="int32"), "`dtype`"),
-        (lambda: tff.InvertibleConv1x1(2, kind="qr"), "`kind`"),
-        (lambda: tff.AffineCoupling("half", tff.nets.MLP()), "`mask`"),
-        (lambda: tff.AffineCoupling(tff.masks.half(2), "mlp"), "`conditioner`"),
+        (lambda: tfpf.ActNorm(0), "`channels`"),
+        (lambda: tfpf.ActNorm(2, dtype="int32"), "`dtype`"),
+        (lambda: tfpf.InvertibleConv1x1(2, kind="qr"), "`kind`"),
+        (lambda: tfpf.AffineCoupling("half", tfpf.nets.MLP()), "`mask`"),
+        (lambda: tfpf.AffineCoupling(tfpf.masks.half(2), "mlp"), "`conditioner`"),
         (
-            lambda: tff.AffineCoupling(tff.masks.half(2), keras.layers.Dense(3)),
+            lambda: tfpf.AffineCoupling(tfpf.masks.half(2), keras.layers.Dense(3)),
             "`conditioner`",
         ),
         (
-            lambda: tff.AffineCoupling(
-                tff.masks.half(2), tff.nets.MLP(), log_scale="cube"
+            lambda: tfpf.AffineCoupling(
+                tfpf.masks.half(2), tfpf.nets.MLP(), log_scale="cube"
             ),
             "`log_scale`",
         ),
-        (lambda: tff.nets.MLP(hidden_units=()), "`hidden_units`"),
-        (lambda: tff.nets.MLP(dropout=1.0), "`dropout`"),
-        (lambda: tff.masks.half(1), "at least 2 values"),
-        (lambda: tff.masks.checkerboard((3, 4, 1)), "`event_shape`"),
+        (lambda: tfpf.nets.MLP(hidden_units=()), "`hidden_units`"),
+        (lambda: tfpf.nets.MLP(dropout=1.0), "`dropout`"),
+        (lambda: tfpf.masks.half(1), "at least 2 values"),
+        (lambda: tfpf.masks.checkerboard((3, 4, 1)), "`event_shape`"),
     ],
 )
 def test_wrong_arguments_are_named(make, argument):
@@ -201,24 +201,24 @@ def test_wrong_arguments_are_named(make, argument):
 
 def test_wrong_width_is_named():
     with pytest.raises(ValueError, match="expected 3 channels"):
-        tff.ActNorm(3).forward(tf.ones([2, 4]))
-    coupling = tff.AdditiveCoupling(tff.masks.half(4), tff.nets.MLP((4,)))
+        tfpf.ActNorm(3).forward(tf.ones([2, 4]))
+    coupling = tfpf.AdditiveCoupling(tfpf.masks.half(4), tfpf.nets.MLP((4,)))
     with pytest.raises(ValueError, match=r"expected events of shape \(4,\)"):
         coupling.inverse(tf.ones([2, 3]))
 
 
 def test_a_condition_is_neither_missed_nor_ignored():
-    mask = tff.masks.half(2)
-    conditional = tff.AdditiveCoupling(mask, tff.nets.MLP((4,)), condition_shape=(3,))
+    mask = tfpf.masks.half(2)
+    conditional = tfpf.AdditiveCoupling(mask, tfpf.nets.MLP((4,)), condition_shape=(3,))
     with pytest.raises(ValueError, match="needs a `condition`"):
         conditional.forward(tf.ones([2, 2]))
     with pytest.raises(ValueError, match="takes no `condition`"):
-        tff.ActNorm(2).forward(tf.ones([2, 2]), condition=tf.ones([2, 3]))
+        tfpf.ActNorm(2).forward(tf.ones([2, 2]), condition=tf.ones([2, 3]))
 
 
 def test_paired_walk_equals_tfp_on_nested_containers():
     keras.utils.set_random_seed(1)
-    inner = tfb.Chain([tff.InvertibleConv1x1(4), tfb.Scale(2.0)])
+    inner = tfb.Chain([tfpf.InvertibleConv1x1(4), tfb.Scale(2.0)])
     bijector = tfb.Chain(
         [tfb.Invert(tfb.Softplus()), tfb.Reshape([2, 2], event_shape_in=[4]), inner]
     )

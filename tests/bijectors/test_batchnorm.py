@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfb = tfp.bijectors
 
@@ -27,13 +27,13 @@ class Calling(keras.layers.Layer):
 
 
 def test_laws(laws):
-    norm = tff.BatchNorm(3, dtype="float64")
+    norm = tfpf.BatchNorm(3, dtype="float64")
     norm.adapt(Y)
     laws(norm, Y[:, 0])
 
 
 def test_adapt_normalizes():
-    norm = tff.BatchNorm(3, dtype="float64")
+    norm = tfpf.BatchNorm(3, dtype="float64")
     assert not norm.is_adapted
     latents = norm.adapt(Y)
     assert norm.is_adapted
@@ -42,7 +42,7 @@ def test_adapt_normalizes():
 
 
 def test_training_calls_use_and_move_the_statistics():
-    norm = tff.BatchNorm(3, momentum=0.75, epsilon=1e-5, dtype="float64")
+    norm = tfpf.BatchNorm(3, momentum=0.75, epsilon=1e-5, dtype="float64")
     x, ildj = Calling(norm)(Y, training=True)
     mean = 0.25 * Y.mean((0, 1))
     variance = 0.75 + 0.25 * Y.var((0, 1))
@@ -54,7 +54,7 @@ def test_training_calls_use_and_move_the_statistics():
 
 
 def test_without_momentum_it_is_plain_batch_normalization():
-    norm = tff.BatchNorm(3, momentum=0.0, dtype="float64")
+    norm = tfpf.BatchNorm(3, momentum=0.0, dtype="float64")
     theirs = keras.layers.BatchNormalization(
         center=False, scale=False, epsilon=1e-5, dtype="float64"
     )
@@ -63,7 +63,7 @@ def test_without_momentum_it_is_plain_batch_normalization():
 
 
 def test_nothing_moves_outside_training():
-    norm = tff.BatchNorm(3, dtype="float64")
+    norm = tfpf.BatchNorm(3, dtype="float64")
     before = [v.numpy() for v in norm.variables]
     calling = Calling(norm)
     x = norm.inverse(Y)
@@ -75,7 +75,7 @@ def test_nothing_moves_outside_training():
 
 
 def test_sampling_never_uses_batch_statistics():
-    norm = tff.BatchNorm(3, dtype="float64")
+    norm = tfpf.BatchNorm(3, dtype="float64")
 
     class Sampling(Calling):
         def call(self, x):
@@ -86,7 +86,7 @@ def test_sampling_never_uses_batch_statistics():
 
 
 def test_gradients_flow_through_this_batch_only():
-    norm = tff.BatchNorm(3, momentum=0.0, dtype="float64")
+    norm = tfpf.BatchNorm(3, momentum=0.0, dtype="float64")
     y = tf.Variable(Y)
     with tf.GradientTape() as tape:
         x, ildj = Calling(norm)(y, training=True)
@@ -102,15 +102,15 @@ def test_fit_moves_the_statistics_and_evaluation_does_not(repeated):
     keras.utils.set_random_seed(0)
     step = tfb.Chain(
         [
-            tff.AffineCoupling(tff.masks.half(2), tff.nets.MLP((8,))),
-            tff.BatchNorm(2, momentum=0.5),
+            tfpf.AffineCoupling(tfpf.masks.half(2), tfpf.nets.MLP((8,))),
+            tfpf.BatchNorm(2, momentum=0.5),
         ]
     )
     flow = tfp.distributions.TransformedDistribution(
         tfp.distributions.Sample(tfp.distributions.Normal(0.0, 1.0), 2),
-        tff.Repeat(step, 3) if repeated else step,
+        tfpf.Repeat(step, 3) if repeated else step,
     )
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.Adam(1e-3))
     rng = np.random.default_rng(0)
     first = rng.normal(0.0, 1.0, (64, 2)).astype("float32")
@@ -129,7 +129,7 @@ def test_fit_moves_the_statistics_and_evaluation_does_not(repeated):
 
 
 def test_the_density_integrates_to_one():
-    norm = tff.BatchNorm(1, dtype="float64")
+    norm = tfpf.BatchNorm(1, dtype="float64")
     norm.adapt(np.random.default_rng(0).normal(2.0, 0.5, (100, 1)))
     base = tfp.distributions.Sample(
         tfp.distributions.Normal(tf.constant(0.0, tf.float64), 1.0), 1
@@ -142,11 +142,11 @@ def test_the_density_integrates_to_one():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tff.BatchNorm(0), "`channels` must be a positive integer"),
-        (lambda: tff.BatchNorm(2, momentum=1.0), "`momentum` must lie in"),
-        (lambda: tff.BatchNorm(2, epsilon=0.0), "`epsilon` must be positive"),
+        (lambda: tfpf.BatchNorm(0), "`channels` must be a positive integer"),
+        (lambda: tfpf.BatchNorm(2, momentum=1.0), "`momentum` must lie in"),
+        (lambda: tfpf.BatchNorm(2, epsilon=0.0), "`epsilon` must be positive"),
         (
-            lambda: tff.BatchNorm(2).inverse(np.zeros((3, 4), "f4")),
+            lambda: tfpf.BatchNorm(2).inverse(np.zeros((3, 4), "f4")),
             "expected 2 channels",
         ),
     ],

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
-from tfp_flows.bijectors import divergence
+import tfp_flows as tfpf
+from tfp_flows.bijectors import continuous as divergence
 
 
 def flow(solver=None, d=2, dtype="float64", style="concatsquash", **kwargs):
-    net = tff.nets.VelocityNet((8, 8), style=style, dtype=dtype)
-    return tff.ContinuousFlow(net, (d,), solver=solver, dtype=dtype, **kwargs)
+    net = tfpf.nets.VelocityNet((8, 8), style=style, dtype=dtype)
+    return tfpf.ContinuousFlow(net, (d,), solver=solver, dtype=dtype, **kwargs)
 
 
 def graph(function):
@@ -25,13 +25,13 @@ def points(n=6, d=2, seed=1):
 
 @pytest.mark.parametrize("style", ["concat", "concatsquash"])
 def test_laws_of_fixed_steps(laws, style):
-    bijector = flow(tff.FixedStep("rk4", 20), style=style)
+    bijector = flow(tfpf.FixedStep("rk4", 20), style=style)
     laws(bijector, points(), log_det=1e-6, round_trip=1e-6, xla=style == "concat")
 
 
 def test_laws_of_the_adaptive_solver(perturbed):
     tolerance = 1e-9
-    bijector = flow(tff.Adaptive(rtol=tolerance, atol=tolerance))
+    bijector = flow(tfpf.Adaptive(rtol=tolerance, atol=tolerance))
     perturbed(bijector, 0.3)
     y = points()
     inverse = graph(bijector.inverse)
@@ -57,9 +57,9 @@ def test_condition_adds_batch_axes(perturbed):
 
 
 def test_image_laws(laws):
-    net = tff.nets.VelocityNet((3,), kernel_size=3, dtype="float64")
-    bijector = tff.ContinuousFlow(
-        net, (2, 2, 1), solver=tff.FixedStep("rk4", 20), dtype="float64"
+    net = tfpf.nets.VelocityNet((3,), kernel_size=3, dtype="float64")
+    bijector = tfpf.ContinuousFlow(
+        net, (2, 2, 1), solver=tfpf.FixedStep("rk4", 20), dtype="float64"
     )
     y = np.random.default_rng(0).normal(size=(3, 2, 2, 1))
     laws(bijector, y, log_det=1e-6, round_trip=1e-6, eager=False)
@@ -69,21 +69,21 @@ def test_image_laws(laws):
     ("method", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)]
 )
 def test_error_falls_with_the_order_of_the_method(perturbed, method, order):
-    bijector = flow(tff.FixedStep("rk4", 100))
+    bijector = flow(tfpf.FixedStep("rk4", 100))
     perturbed(bijector, 0.5)
     x = points()
     true = graph(bijector.forward)(x)
-    coarse = [bijector.copy(solver=tff.FixedStep(method, n)) for n in (8, 16)]
+    coarse = [bijector.copy(solver=tfpf.FixedStep(method, n)) for n in (8, 16)]
     errors = [np.abs(graph(b.forward)(x) - true).max() for b in coarse]
     assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)
 
 
 @pytest.mark.parametrize(
     "solver",
-    [tff.FixedStep("rk4", 40, "adjoint"), tff.Adaptive(rtol=1e-8, atol=1e-8)],
+    [tfpf.FixedStep("rk4", 40, "adjoint"), tfpf.Adaptive(rtol=1e-8, atol=1e-8)],
 )
 def test_adjoint_gradients_equal_direct_ones(perturbed, solver):
-    direct = flow(tff.FixedStep("rk4", 40), condition_shape=(1,))
+    direct = flow(tfpf.FixedStep("rk4", 40), condition_shape=(1,))
     perturbed(direct, 0.5)
     y, c = points(), points(6, 1)
 
@@ -103,9 +103,9 @@ def test_adjoint_gradients_equal_direct_ones(perturbed, solver):
 
 
 def test_bdf_agrees_with_fixed_steps(perturbed):
-    bijector = flow(tff.FixedStep("rk4", 40))
+    bijector = flow(tfpf.FixedStep("rk4", 40))
     perturbed(bijector)
-    stiff = bijector.copy(solver=tff.Adaptive("bdf", 1e-7, 1e-7))
+    stiff = bijector.copy(solver=tfpf.Adaptive("bdf", 1e-7, 1e-7))
     x = points(2)
     true = graph(bijector.forward)(x)
     np.testing.assert_allclose(graph(stiff.forward)(x), true, atol=1e-4)
@@ -131,7 +131,7 @@ def test_estimated_trace_is_unbiased(kind):
 
 
 def test_estimated_log_det_is_reproducible_and_consistent(perturbed):
-    bijector = flow(tff.FixedStep("rk4", 20), d=5, trace="rademacher", seed=7)
+    bijector = flow(tfpf.FixedStep("rk4", 20), d=5, trace="rademacher", seed=7)
     perturbed(bijector)
     y = points(6, 5)
     first = bijector.inverse_log_det_jacobian(y)
@@ -150,8 +150,8 @@ def test_keras_draws_new_probes_while_it_trains():
 
 
 def trained(jit=False, **kwargs):
-    distribution = tff.ffjord((2,), hidden_units=(8,), **kwargs)
-    model = tff.FlowModel(distribution)
+    distribution = tfpf.ffjord((2,), hidden_units=(8,), **kwargs)
+    model = tfpf.FlowModel(distribution)
     model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=jit)
     x = np.random.default_rng(0).normal(2.0, 0.5, (256, 2)).astype("float32")
     history = model.fit(x, epochs=4, batch_size=64, verbose=0).history
@@ -161,15 +161,15 @@ def trained(jit=False, **kwargs):
 @pytest.mark.parametrize(
     ("solver", "jit"),
     [
-        (tff.FixedStep("rk4", 4), True),
-        (tff.FixedStep("rk4", 4, "adjoint"), True),
-        (tff.Adaptive(rtol=1e-3, atol=1e-3), False),
+        (tfpf.FixedStep("rk4", 4), True),
+        (tfpf.FixedStep("rk4", 4, "adjoint"), True),
+        (tfpf.Adaptive(rtol=1e-3, atol=1e-3), False),
     ],
 )
 def test_trains_under_keras(solver, jit):
     _, history, _ = trained(jit, solver=solver)
     assert history["nll"][-1] < history["nll"][0] - 0.1
-    if isinstance(solver, tff.FixedStep):
+    if isinstance(solver, tfpf.FixedStep):
         assert history["nfe"] == [16.0] * 4
     else:
         assert history["nfe"][0] >= 7
@@ -193,7 +193,7 @@ def test_regularizers_add_to_the_loss_and_shorten_paths():
 
 def test_saves_and_loads(tmp_path):
     model, _, x = trained(
-        trace="rademacher", kinetic=0.1, solver=tff.FixedStep("rk4", 4)
+        trace="rademacher", kinetic=0.1, solver=tfpf.FixedStep("rk4", 4)
     )
     model.save(tmp_path / "flow.keras")
     again = keras.models.load_model(tmp_path / "flow.keras")
@@ -203,10 +203,10 @@ def test_saves_and_loads(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "solver", [tff.FixedStep("rk4", 4), tff.Adaptive(rtol=1e-4, atol=1e-4)]
+    "solver", [tfpf.FixedStep("rk4", 4), tfpf.Adaptive(rtol=1e-4, atol=1e-4)]
 )
 def test_exports_to_a_saved_model(tmp_path, solver):
-    distribution = tff.ffjord((2,), hidden_units=(8,), solver=solver)
+    distribution = tfpf.ffjord((2,), hidden_units=(8,), solver=solver)
     module = tf.Module()
     module.weights = distribution.variables
     signature = [tf.TensorSpec([None, 2])]
@@ -218,14 +218,14 @@ def test_exports_to_a_saved_model(tmp_path, solver):
 
 
 def test_inside_repeat(laws):
-    repeated = tff.Repeat(flow(tff.FixedStep("rk4", 20)), 2, mode="unrolled")
+    repeated = tfpf.Repeat(flow(tfpf.FixedStep("rk4", 20)), 2, mode="unrolled")
     laws(repeated, points(), log_det=1e-5, round_trip=1e-5, eager=False)
 
 
 @pytest.mark.parametrize(
     ("argument", "value", "error"),
     [
-        ("velocity", tff.nets, TypeError),
+        ("velocity", tfpf.nets, TypeError),
         ("solver", "rk4", TypeError),
         ("trace", "none", ValueError),
         ("kinetic", -1.0, ValueError),
@@ -233,22 +233,22 @@ def test_inside_repeat(laws):
 )
 def test_names_the_argument_that_is_wrong(argument, value, error):
     arguments = {
-        "velocity": tff.nets.VelocityNet((4,)),
+        "velocity": tfpf.nets.VelocityNet((4,)),
         "event_shape": (2,),
         argument: value,
     }
     with pytest.raises(error, match=f"`{argument}`.*Received"):
-        tff.ContinuousFlow(**arguments)
+        tfpf.ContinuousFlow(**arguments)
 
 
 @pytest.mark.parametrize(
     ("make", "argument"),
     [
-        (lambda: tff.FixedStep("rk5"), "method"),
-        (lambda: tff.FixedStep("rk4", 0), "steps"),
-        (lambda: tff.FixedStep(gradient="none"), "gradient"),
-        (lambda: tff.Adaptive("euler"), "method"),
-        (lambda: tff.Adaptive(rtol=0.0), "rtol"),
+        (lambda: tfpf.FixedStep("rk5"), "method"),
+        (lambda: tfpf.FixedStep("rk4", 0), "steps"),
+        (lambda: tfpf.FixedStep(gradient="none"), "gradient"),
+        (lambda: tfpf.Adaptive("euler"), "method"),
+        (lambda: tfpf.Adaptive(rtol=0.0), "rtol"),
     ],
 )
 def test_solvers_name_the_argument_that_is_wrong(make, argument):

@@ -1,11 +1,11 @@
-"""`tff.condition`: a conditional flow as a distribution among TFP's others."""
+"""`tfpf.condition`: a conditional flow as a distribution among TFP's others."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -15,7 +15,7 @@ C = RNG.normal(size=(5, 3)).astype("float32")
 
 @pytest.fixture(scope="module")
 def flow():
-    made = tff.real_nvp((2,), couplings=2, hidden_units=(6,), condition_shape=(3,))
+    made = tfpf.real_nvp((2,), couplings=2, hidden_units=(6,), condition_shape=(3,))
     rng = np.random.default_rng(1)
     for variable in made.trainable_variables:
         variable.assign_add(0.4 * rng.normal(size=variable.shape).astype("float32"))
@@ -23,7 +23,7 @@ def flow():
 
 
 def test_independent_sums_over_the_batch_of_conditions(flow):
-    bound = tff.condition(flow, C)
+    bound = tfpf.condition(flow, C)
     joint = tfd.Independent(bound, 1)
     x = joint.sample(7, seed=(0, 1))
     assert x.shape == (7, 5, 2)
@@ -36,13 +36,13 @@ def test_sequential_joint_distribution(flow):
     joint = tfd.JointDistributionSequential(
         [
             tfd.Sample(tfd.Normal(0.0, 1.0), [3]),
-            lambda c: tff.condition(flow, c),
+            lambda c: tfpf.condition(flow, c),
             lambda x: tfd.Independent(tfd.Normal(x, 0.1), 1),
         ]
     )
     c, x, y = joint.sample(4, seed=(0, 1))
     assert x.shape == (4, 2)
-    expected = joint.model[0].log_prob(c) + tff.condition(flow, c).log_prob(x)
+    expected = joint.model[0].log_prob(c) + tfpf.condition(flow, c).log_prob(x)
     expected += tf.reduce_sum(tfd.Normal(x, 0.1).log_prob(y), -1)
     np.testing.assert_allclose(joint.log_prob([c, x, y]), expected, rtol=1e-5)
 
@@ -51,7 +51,7 @@ def test_named_joint_distribution(flow):
     joint = tfd.JointDistributionNamed(
         {
             "c": tfd.Sample(tfd.Normal(0.0, 1.0), [3]),
-            "x": lambda c: tff.condition(flow, c),
+            "x": lambda c: tfpf.condition(flow, c),
             "y": lambda x: tfd.Independent(tfd.Normal(x, 0.1), 1),
         }
     )
@@ -69,14 +69,14 @@ def test_auto_batched_coroutine(flow):
     @tfd.JointDistributionCoroutineAutoBatched
     def joint():
         c = yield tfd.Sample(tfd.Normal(0.0, 1.0), [3], name="c")
-        yield tff.condition(flow, c)
+        yield tfpf.condition(flow, c)
 
     # TFP warns that it does not vectorize over pairs of integers.
     draw = joint.sample(6, seed=1)
     assert draw[1].shape == (6, 2)
     expected = tf.reduce_sum(
         tfd.Normal(0.0, 1.0).log_prob(draw[0]), -1
-    ) + tff.condition(flow, draw[0]).log_prob(draw[1])
+    ) + tfpf.condition(flow, draw[0]).log_prob(draw[1])
     np.testing.assert_allclose(joint.log_prob(draw), expected, rtol=1e-5)
 
 
@@ -85,7 +85,7 @@ def test_monte_carlo_divergence_and_its_gradient(flow):
     c = tf.constant(C[:2])
 
     def divergence(c, seed):
-        p, q = tff.condition(flow, c[0]), tff.condition(flow, c[1])
+        p, q = tfpf.condition(flow, c[0]), tfpf.condition(flow, c[1])
         return tfp.vi.monte_carlo_variational_loss(
             q.log_prob, p, sample_size=20_000, seed=seed
         )
@@ -93,10 +93,10 @@ def test_monte_carlo_divergence_and_its_gradient(flow):
     with tf.GradientTape() as tape:
         tape.watch(c)
         value = divergence(c, (0, 1))
-    x = tff.condition(flow, c[0]).sample(20_000, seed=(5, 6))
-    terms = tff.condition(flow, c[0]).log_prob(x) - tff.condition(flow, c[1]).log_prob(
-        x
-    )
+    x = tfpf.condition(flow, c[0]).sample(20_000, seed=(5, 6))
+    terms = tfpf.condition(flow, c[0]).log_prob(x) - tfpf.condition(
+        flow, c[1]
+    ).log_prob(x)
     error = 4.0 * np.std(terms) * np.sqrt(2.0 / 20_000)
     assert abs(value - np.mean(terms)) < error
     assert value > error
@@ -106,9 +106,9 @@ def test_monte_carlo_divergence_and_its_gradient(flow):
 def test_a_variable_is_a_weight_of_the_distribution(flow, tmp_path):
     """A learned condition: only it is trained, towards the one that made the data."""
     truth = tf.constant(C[0])
-    x = tff.condition(flow, truth).sample(4000, seed=(1, 2))
+    x = tfpf.condition(flow, truth).sample(4000, seed=(1, 2))
     c = tf.Variable(tf.zeros(3), name="c")
-    bound = tff.condition(flow, c)
+    bound = tfpf.condition(flow, c)
     assert any(v is c for v in bound.trainable_variables)
     start = -tf.reduce_mean(bound.log_prob(x))
     with tf.GradientTape() as tape:
@@ -118,31 +118,31 @@ def test_a_variable_is_a_weight_of_the_distribution(flow, tmp_path):
     assert np.abs(gradient).min() > 0
     c.assign_sub(0.05 * gradient / tf.norm(gradient))
     assert -tf.reduce_mean(bound.log_prob(tf.identity(x))) < start
-    tff.save_distribution(bound, tmp_path / "bound.keras")
-    again = tff.load_distribution(tmp_path / "bound.keras")
+    tfpf.save_distribution(bound, tmp_path / "bound.keras")
+    again = tfpf.load_distribution(tmp_path / "bound.keras")
     np.testing.assert_array_equal(again.log_prob(x[:5]), bound.log_prob(x[:5]))
 
 
 def test_adapt_reaches_the_flow_behind_a_condition():
-    flow = tff.real_nvp((2,), couplings=2, hidden_units=(4,), condition_shape=(3,))
-    model = tff.FlowModel(tff.condition(flow, C[0]))
+    flow = tfpf.real_nvp((2,), couplings=2, hidden_units=(4,), condition_shape=(3,))
+    model = tfpf.FlowModel(tfpf.condition(flow, C[0]))
     assert not model.is_adapted
     model.adapt(RNG.normal(3.0, 2.0, size=(64, 2)).astype("float32"))
     assert model.is_adapted
     assert model.condition_shape is None
     with pytest.raises(ValueError, match="`flow` must be a conditional flow"):
-        tff.condition(model.distribution, C[0])
+        tfpf.condition(model.distribution, C[0])
 
 
 def test_numbers_become_conditions_in_the_dtype_of_the_flow():
-    flow = tff.nice((2,), hidden_units=(4,), condition_shape=(1,), dtype="float64")
-    one = tff.condition(flow, [0.1])
+    flow = tfpf.nice((2,), hidden_units=(4,), condition_shape=(1,), dtype="float64")
+    one = tfpf.condition(flow, [0.1])
     assert one.bijector._condition.dtype == tf.float64
     assert one.bijector._condition.numpy() == 0.1
 
 
 def test_several_batch_axes(flow):
-    bound = tff.condition(flow, np.broadcast_to(C, (4, 5, 3)))
+    bound = tfpf.condition(flow, np.broadcast_to(C, (4, 5, 3)))
     assert bound.batch_shape == (4, 5)
     assert bound.sample(2).shape == (2, 4, 5, 2)
     assert bound.bijector.experimental_batch_shape(x_event_ndims=1) == (4, 5)
@@ -151,6 +151,6 @@ def test_several_batch_axes(flow):
 
 def test_wrong_shapes_are_refused(flow):
     with pytest.raises(ValueError, match=r"`c` must have shape \[..., 3\]"):
-        tff.condition(flow, np.zeros((5, 2), "float32"))
+        tfpf.condition(flow, np.zeros((5, 2), "float32"))
     with pytest.raises(ValueError, match="`flow` must be a conditional flow"):
-        tff.condition(tff.nice((2,), hidden_units=(4,)), C)
+        tfpf.condition(tfpf.nice((2,), hidden_units=(4,)), C)

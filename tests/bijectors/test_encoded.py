@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
-from tfp_flows.bijectors.encoded import EncodedCondition
+import tfp_flows as tfpf
+from tfp_flows.bijectors.conditional import EncodedCondition
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -26,9 +26,11 @@ class CountingEncoder(keras.layers.Embedding):
 
 
 def encoded(encoder, condition_shape=(), d=3, dtype="float64"):
-    net = tff.nets.MLP((6,), "tanh", dtype=dtype)
-    step = tff.AffineCoupling(tff.masks.half(2), net, condition_shape=(d,), dtype=dtype)
-    chain = tfb.Chain([tff.Repeat(step, 3), tfb.Scale(np.dtype(dtype).type(2.0))])
+    net = tfpf.nets.MLP((6,), "tanh", dtype=dtype)
+    step = tfpf.AffineCoupling(
+        tfpf.masks.half(2), net, condition_shape=(d,), dtype=dtype
+    )
+    chain = tfb.Chain([tfpf.Repeat(step, 3), tfb.Scale(np.dtype(dtype).type(2.0))])
     return EncodedCondition(chain, encoder, condition_shape=condition_shape)
 
 
@@ -56,7 +58,7 @@ def test_the_encoder_runs_once():
     flow = tfd.TransformedDistribution(
         tfd.Sample(tfd.Normal(np.float64(0), 1.0), [2]), bijector
     )
-    bound = tff.condition(flow, [0, 1, 2, 3])
+    bound = tfpf.condition(flow, [0, 1, 2, 3])
     encoder.calls = 0
     bound.log_prob(X)
     assert encoder.calls == 1
@@ -66,7 +68,7 @@ def test_weights_are_tracked_saved_and_trained(tmp_path):
     bijector = encoded(keras.layers.Embedding(5, 3), dtype="float32")
     assert len(bijector.trainable_variables) == 1 + 4
     flow = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), [2]), bijector)
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     model.compile(optimizer="adam")
     model.distribution.bijector._bijector.bijectors[0]._stacked.stacks[2].assign_add(
         0.1 * np.ones((3, 6, 2))
@@ -120,10 +122,10 @@ def test_dtype_and_number_of_labels(encoder, shape, dtype, labels):
 
 def test_adapt_reaches_the_inside():
     inner = encoded(keras.layers.Dense(3), (1,), dtype="float32").bijector
-    chain = tfb.Chain([tff.ActNorm(2), inner])
+    chain = tfb.Chain([tfpf.ActNorm(2), inner])
     bijector = EncodedCondition(chain, keras.layers.Dense(3), condition_shape=(1,))
     flow = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), [2]), bijector)
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     assert not model.is_adapted
     x = (5.0 + 2.0 * np.random.default_rng(1).normal(size=(200, 2))).astype("float32")
     model.adapt(x, np.ones((200, 1), "float32"))

@@ -1,4 +1,4 @@
-"""Bijectors x laws: all rows of `benchmarks.laws.catalogue`, in float64."""
+"""Bijectors x laws: all rows of `tfp_flows.testing.catalogue`, in float64."""
 
 import functools
 
@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import tfp_flows as tff
-from benchmarks.laws.catalogue import FLIP, HALF, TABLE, built, move, standard_normal
-from tfp_flows.bijectors.conditioning import condition_arguments
-from tfp_flows.bijectors.nested import nested_layers
+import tfp_flows as tfpf
+from tfp_flows.bijectors.chain import condition_arguments
+from tfp_flows.bijectors.tree import nested_layers
+from tfp_flows.distributions.bases import standard_normal
+from tfp_flows.testing.catalogue import FLIP, HALF, TABLE, built, move
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -32,7 +33,7 @@ class Case:
         self.ndims = len(self.row.shape)
 
     def _net(self, counting):
-        self.nets.append(counting(tff.nets.MLP((8,), activation="tanh")))
+        self.nets.append(counting(tfpf.nets.MLP((8,), activation="tanh")))
         return self.nets[-1]
 
     def forward(self, x, c=None, bijector=None):
@@ -214,8 +215,8 @@ def reloaded(cases, tmp_path_factory):
         chain = tfb.Chain([cases(name).bijector for name in names])
         base = standard_normal(shape)
         path = tmp_path_factory.mktemp("laws") / "flow.keras"
-        tff.save_distribution(tfd.TransformedDistribution(base, chain), path)
-        loaded = tff.load_distribution(path).bijector.bijectors
+        tfpf.save_distribution(tfd.TransformedDistribution(base, chain), path)
+        loaded = tfpf.load_distribution(path).bijector.bijectors
         found |= dict(zip(names, loaded, strict=True))
     return found
 
@@ -237,9 +238,9 @@ def test_float32_survives_32_couplings(x):
 
 @functools.cache
 def through_32_couplings():
-    net = functools.partial(tff.nets.MLP, (32,), activation="tanh", dtype="float32")
-    couplings = [tff.AffineCoupling(m, net(), dtype="float32") for m in (HALF, FLIP)]
-    chain = tff.Repeat(tfb.Chain(couplings), 16)
+    net = functools.partial(tfpf.nets.MLP, (32,), activation="tanh", dtype="float32")
+    couplings = [tfpf.AffineCoupling(m, net(), dtype="float32") for m in (HALF, FLIP)]
+    chain = tfpf.Repeat(tfb.Chain(couplings), 16)
     move(chain, 0.05)
 
     @tf.function(autograph=False)

@@ -5,17 +5,17 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
-from tfp_flows.bijectors import paired
-from tfp_flows.bijectors.linear_pieces import LinearPair, paired_up
+import tfp_flows as tfpf
+from tfp_flows.bijectors import chain as paired
+from tfp_flows.bijectors.chain import LinearPair, paired_up
 
 tfb = tfp.bijectors
 
 
 def adapted(kind, channels=6):
     parts = [
-        tff.ActNorm(channels, dtype="float64"),
-        tff.InvertibleConv1x1(channels, kind=kind, dtype="float64"),
+        tfpf.ActNorm(channels, dtype="float64"),
+        tfpf.InvertibleConv1x1(channels, kind=kind, dtype="float64"),
     ]
     x = tf.random.stateless_normal((50, channels), (1, 2), dtype=tf.float64)
     parts[0].adapt(30.0 + 7.0 * x)
@@ -68,15 +68,15 @@ def test_gradients_are_those_of_the_two_parts(kind):
 
 
 def test_only_neighbours_with_a_matrix_pair_up():
-    actnorm, conv = tff.ActNorm(4), tff.InvertibleConv1x1(4)
-    order = tff.InvertibleConv1x1(4, kind="permutation")
+    actnorm, conv = tfpf.ActNorm(4), tfpf.InvertibleConv1x1(4)
+    order = tfpf.InvertibleConv1x1(4, kind="permutation")
     for parts in ([conv, actnorm], [actnorm, order], [actnorm, actnorm]):
         assert paired_up(parts) == parts
     assert len(paired_up([actnorm, actnorm, conv, conv])) == 3
 
 
 def test_a_permutation_has_no_scatter_in_its_gradient():
-    conv = tff.InvertibleConv1x1(5, kind="permutation")
+    conv = tfpf.InvertibleConv1x1(5, kind="permutation")
 
     @tf.function(autograph=False)
     def gradient(y):

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 MASKS = [
-    tff.masks.half(2),
-    tff.masks.half(5),
-    tff.masks.half(5, flip=True),
-    tff.masks.indices(5, [0, 2, 4]),
-    tff.masks.channel((4, 2, 3)),
-    tff.masks.channel((4, 2, 3), flip=True),
-    tff.masks.checkerboard((4, 6, 3)),
-    tff.masks.checkerboard((4, 6, 3), flip=True),
+    tfpf.masks.half(2),
+    tfpf.masks.half(5),
+    tfpf.masks.half(5, flip=True),
+    tfpf.masks.indices(5, [0, 2, 4]),
+    tfpf.masks.channel((4, 2, 3)),
+    tfpf.masks.channel((4, 2, 3), flip=True),
+    tfpf.masks.checkerboard((4, 6, 3)),
+    tfpf.masks.checkerboard((4, 6, 3), flip=True),
 ]
 
 
@@ -31,7 +31,7 @@ def test_merge_undoes_split(mask, batch):
 
 def test_flip_exchanges_the_parts():
     x = tf.reshape(tf.range(24.0), [1, 4, 2, 3])
-    for make in (tff.masks.channel, tff.masks.checkerboard):
+    for make in (tfpf.masks.channel, tfpf.masks.checkerboard):
         kept, moved = make((4, 2, 3)).split(x)
         kept_flipped, moved_flipped = make((4, 2, 3), flip=True).split(x)
         np.testing.assert_array_equal(kept, moved_flipped)
@@ -41,6 +41,6 @@ def test_flip_exchanges_the_parts():
 def test_checkerboard_keeps_even_pixels():
     row, column = np.mgrid[:4, :6]
     image = ((row + column) % 2).astype("float32")[None, :, :, None]
-    kept, moved = tff.masks.checkerboard((4, 6, 1)).split(tf.constant(image))
+    kept, moved = tfpf.masks.checkerboard((4, 6, 1)).split(tf.constant(image))
     assert np.all(kept.numpy() == 0)
     assert np.all(moved.numpy() == 1)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -14,30 +14,30 @@ Y = np.random.default_rng(0).normal(size=(3, 4, 4, 2))
 
 
 def learned_prior(shape):
-    net = tff.nets.ZeroConv2D(shape[-1], dtype="float64")
-    mask = tff.masks.channel(shape)
-    return tff.AffineCoupling(mask, net, log_scale="exp", dtype="float64")
+    net = tfpf.nets.ZeroConv2D(shape[-1], dtype="float64")
+    mask = tfpf.masks.channel(shape)
+    return tfpf.AffineCoupling(mask, net, log_scale="exp", dtype="float64")
 
 
 def two_levels(condition_shape=None):
     def level(shape, prior):
-        net = tff.nets.ConvNet(4, "tanh", dtype="float64")
-        coupling = tff.AffineCoupling(
-            tff.masks.channel(shape),
+        net = tfpf.nets.ConvNet(4, "tanh", dtype="float64")
+        coupling = tfpf.AffineCoupling(
+            tfpf.masks.channel(shape),
             net,
             condition_shape=condition_shape,
             dtype="float64",
         )
         parts = [
-            tff.Squeeze(dtype="float64"),
-            tff.ActNorm(shape[-1], dtype="float64"),
-            tff.InvertibleConv1x1(shape[-1], dtype="float64"),
+            tfpf.Squeeze(dtype="float64"),
+            tfpf.ActNorm(shape[-1], dtype="float64"),
+            tfpf.InvertibleConv1x1(shape[-1], dtype="float64"),
             coupling,
         ]
         return tfb.Chain(parts + ([learned_prior(shape)] if prior else []))
 
     levels = [level((2, 2, 8), True), level((1, 1, 16), False)]
-    return tff.MultiScale((4, 4, 2), levels)
+    return tfpf.MultiScale((4, 4, 2), levels)
 
 
 @pytest.fixture
@@ -97,16 +97,16 @@ def test_every_weight_gets_a_gradient(pyramid):
 
 
 def test_latents_are_coarsest_first():
-    levels = [tff.Squeeze(dtype="float64") for _ in range(3)]
-    pyramid = tff.MultiScale((8, 8, 1), levels)
+    levels = [tfpf.Squeeze(dtype="float64") for _ in range(3)]
+    pyramid = tfpf.MultiScale((8, 8, 1), levels)
     assert pyramid.latent_shapes == [(1, 1, 16), (2, 2, 4), (4, 4, 2)]
     y = np.random.default_rng(0).normal(size=(8, 8, 1))
     x = pyramid.inverse(y).numpy()
-    h = tff.Squeeze(dtype="float64").inverse(y).numpy()
+    h = tfpf.Squeeze(dtype="float64").inverse(y).numpy()
     np.testing.assert_array_equal(x[-32:], h[..., 2:].ravel())
-    h = tff.Squeeze(dtype="float64").inverse(h[..., :2]).numpy()
+    h = tfpf.Squeeze(dtype="float64").inverse(h[..., :2]).numpy()
     np.testing.assert_array_equal(x[16:32], h[..., 4:].ravel())
-    h = tff.Squeeze(dtype="float64").inverse(h[..., :4]).numpy()
+    h = tfpf.Squeeze(dtype="float64").inverse(h[..., :4]).numpy()
     np.testing.assert_array_equal(x[:16], h.ravel())
     np.testing.assert_array_equal(pyramid.inverse_log_det_jacobian(y, 3), 0.0)
 
@@ -164,10 +164,10 @@ def test_adapt_reaches_the_levels():
 
 
 def test_one_conditioner_call(counting):
-    net = counting(tff.nets.ConvNet(4, dtype="float64"))
-    coupling = tff.AffineCoupling(tff.masks.channel((2, 2, 8)), net, dtype="float64")
-    level = tfb.Chain([tff.Squeeze(dtype="float64"), coupling])
-    pyramid = tff.MultiScale((4, 4, 2), [level, tff.Squeeze(dtype="float64")])
+    net = counting(tfpf.nets.ConvNet(4, dtype="float64"))
+    coupling = tfpf.AffineCoupling(tfpf.masks.channel((2, 2, 8)), net, dtype="float64")
+    level = tfb.Chain([tfpf.Squeeze(dtype="float64"), coupling])
+    pyramid = tfpf.MultiScale((4, 4, 2), [level, tfpf.Squeeze(dtype="float64")])
     base = tfd.Sample(tfd.Normal(tf.constant(0.0, tf.float64), 1.0), 32)
     net.calls = 0
     tfd.TransformedDistribution(base, pyramid).log_prob(Y)
@@ -177,27 +177,27 @@ def test_one_conditioner_call(counting):
 def test_save_and_load(tmp_path, pyramid):
     base = tfd.Sample(tfd.Normal(tf.constant(0.0, tf.float64), 1.0), 32)
     flow = tfd.TransformedDistribution(base, pyramid)
-    tff.save_distribution(flow, tmp_path / "flow.keras")
-    again = tff.load_distribution(tmp_path / "flow.keras")
+    tfpf.save_distribution(flow, tmp_path / "flow.keras")
+    again = tfpf.load_distribution(tmp_path / "flow.keras")
     np.testing.assert_array_equal(again.log_prob(Y), flow.log_prob(Y))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tff.MultiScale((4, 4, 1), []), "`levels` must hold at least one"),
+        (lambda: tfpf.MultiScale((4, 4, 1), []), "`levels` must hold at least one"),
         (
-            lambda: tff.MultiScale((4, 4, 1), [tfb.Identity(), tff.Squeeze()]),
+            lambda: tfpf.MultiScale((4, 4, 1), [tfb.Identity(), tfpf.Squeeze()]),
             "even number of channels.*level 1",
         ),
         (
-            lambda: tff.MultiScale(
+            lambda: tfpf.MultiScale(
                 (4, 4, 1), [tfb.Reshape([4, 4, 1], event_shape_in=[16])]
             ),
             "bijectors of images",
         ),
         (
-            lambda: tff.MultiScale((4, 5, 1), [tff.Squeeze()]),
+            lambda: tfpf.MultiScale((4, 5, 1), [tfpf.Squeeze()]),
             "divisible by 2",
         ),
     ],

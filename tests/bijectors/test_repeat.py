@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -14,11 +14,11 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 def make_step(dropout=0.0, condition_shape=None):
     return tfb.Chain(
         [
-            tff.ActNorm(3, dtype="float64"),
-            tff.InvertibleConv1x1(3, dtype="float64"),
-            tff.AffineCoupling(
-                tff.masks.half(3),
-                tff.nets.MLP((8,), dropout=dropout, dtype="float64"),
+            tfpf.ActNorm(3, dtype="float64"),
+            tfpf.InvertibleConv1x1(3, dtype="float64"),
+            tfpf.AffineCoupling(
+                tfpf.masks.half(3),
+                tfpf.nets.MLP((8,), dropout=dropout, dtype="float64"),
                 condition_shape=condition_shape,
                 dtype="float64",
             ),
@@ -37,7 +37,7 @@ def perturbed(repeat, seed=0):
 @pytest.fixture(params=["unrolled", "loop", "reversible"])
 def repeat(request):
     keras.utils.set_random_seed(0)
-    return perturbed(tff.Repeat(make_step(), 4, mode=request.param))
+    return perturbed(tfpf.Repeat(make_step(), 4, mode=request.param))
 
 
 Y = np.random.default_rng(1).normal(size=(5, 3))
@@ -101,7 +101,7 @@ def test_gradients_equal_those_of_unrolled_copies(mode, how):
     results = []
     for each in ("unrolled", mode):
         keras.utils.set_random_seed(0)
-        repeat = perturbed(tff.Repeat(make_step(condition_shape=(2,)), 6, mode=each))
+        repeat = perturbed(tfpf.Repeat(make_step(condition_shape=(2,)), 6, mode=each))
 
         def f(y, c, repeat=repeat):
             return values_and_gradients(repeat, y, c)
@@ -118,7 +118,7 @@ def test_reversible_gradients_in_float32():
     results = []
     for mode in ("unrolled", "reversible"):
         keras.utils.set_random_seed(0)
-        flow = tff.real_nvp((4,), couplings=16, hidden_units=(16,), mode=mode)
+        flow = tfpf.real_nvp((4,), couplings=16, hidden_units=(16,), mode=mode)
         perturbed(flow.bijector.bijectors[0])
         y = np.random.default_rng(3).normal(size=(32, 4)).astype("float32")
         with tf.GradientTape() as tape:
@@ -133,14 +133,14 @@ def test_drifted_inputs_fall_back_to_ordinary_gradients():
     """A shift of 1e9 in float32 loses the value: it cannot be run backwards."""
 
     def coupling(flip):
-        mask = tff.masks.half(2, flip)
-        return tff.AffineCoupling(mask, tff.nets.MLP((4,), activation="tanh"))
+        mask = tfpf.masks.half(2, flip)
+        return tfpf.AffineCoupling(mask, tfpf.nets.MLP((4,), activation="tanh"))
 
     results = []
     for mode in ("unrolled", "reversible"):
         keras.utils.set_random_seed(0)
         step = tfb.Chain([coupling(False), coupling(True)])
-        repeat = perturbed(tff.Repeat(step, 1, mode=mode))
+        repeat = perturbed(tfpf.Repeat(step, 1, mode=mode))
         second_head = [v for v in repeat.trainable_variables if v.shape == (1, 2)][-1]
         second_head.assign([[1e9, 0.0]])
         with tf.GradientTape() as tape:
@@ -152,7 +152,7 @@ def test_drifted_inputs_fall_back_to_ordinary_gradients():
 
 
 def test_every_copy_has_its_own_draw():
-    repeat = tff.Repeat(make_step(), 3)
+    repeat = tfpf.Repeat(make_step(), 3)
     kernels = [v for v in repeat.trainable_variables if v.shape[1:] == (1, 8)]
     assert len(kernels) == 1
     a, b, c = kernels[0].numpy()
@@ -161,7 +161,7 @@ def test_every_copy_has_its_own_draw():
 
 
 def test_only_the_stacks_are_tracked():
-    repeat = tff.Repeat(make_step(), 5)
+    repeat = tfpf.Repeat(make_step(), 5)
     assert all(v.shape[0] == 5 for v in repeat.variables)
     base = tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 1.0), 3)
     flow = tfd.TransformedDistribution(base, repeat)
@@ -170,7 +170,7 @@ def test_only_the_stacks_are_tracked():
 
 def test_adapt_normalizes_every_copy():
     keras.utils.set_random_seed(0)
-    repeat = perturbed(tff.Repeat(make_step(), 3))
+    repeat = perturbed(tfpf.Repeat(make_step(), 3))
     assert not repeat.is_adapted
     y = np.random.default_rng(2).normal(5.0, 3.0, (200, 3))
     latents = repeat.adapt(y)
@@ -185,7 +185,7 @@ def test_adapt_normalizes_every_copy():
 
 
 def test_dropout_keeps_a_state_for_each_copy():
-    repeat = tff.Repeat(make_step(dropout=0.5), 3)
+    repeat = tfpf.Repeat(make_step(dropout=0.5), 3)
     perturbed(repeat)
     state = next(v for v in repeat.variables if "seed" in v.name)
     assert len({tuple(row) for row in state.numpy()}) == 3
@@ -201,14 +201,14 @@ def test_dropout_keeps_a_state_for_each_copy():
     assert np.abs(first - second).max() > 1e-6
     assert np.all(np.any(state.numpy() != before, axis=1))
     np.testing.assert_array_equal(layer(Y + 0), layer(Y + 0))
-    repeat = tff.Repeat(make_step(dropout=0.5), 2, mode="loop")
+    repeat = tfpf.Repeat(make_step(dropout=0.5), 2, mode="loop")
     with pytest.raises(ValueError, match="`mode` must be 'unrolled'"):
         layer(Y + 0, training=True)
 
 
 def test_conditions_reach_every_copy(repeat):
     conditional = perturbed(
-        tff.Repeat(make_step(condition_shape=(2,)), 3, mode=repeat._mode)
+        tfpf.Repeat(make_step(condition_shape=(2,)), 3, mode=repeat._mode)
     )
     assert conditional.condition_shape == (2,)
     zero = conditional.inverse(Y, condition=np.zeros((5, 2)))
@@ -218,7 +218,7 @@ def test_conditions_reach_every_copy(repeat):
 
 def test_nested_repeats():
     keras.utils.set_random_seed(0)
-    nested = perturbed(tff.Repeat(tff.Repeat(make_step(), 2), 3))
+    nested = perturbed(tfpf.Repeat(tfpf.Repeat(make_step(), 2), 3))
     x = nested.inverse(Y)
     np.testing.assert_allclose(nested.forward(tf.identity(x)), Y, atol=1e-11)
     assert all(v.shape[:2] == (3, 2) for v in nested.variables)
@@ -227,15 +227,15 @@ def test_nested_repeats():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tff.Repeat("step", 2), "`step` must be a bijector"),
-        (lambda: tff.Repeat(tfb.Exp(), 0), "`n` must be a positive integer"),
-        (lambda: tff.Repeat(tfb.Exp(), 2, mode="fast"), "`mode` must be one of"),
+        (lambda: tfpf.Repeat("step", 2), "`step` must be a bijector"),
+        (lambda: tfpf.Repeat(tfb.Exp(), 0), "`n` must be a positive integer"),
+        (lambda: tfpf.Repeat(tfb.Exp(), 2, mode="fast"), "`mode` must be one of"),
         (
-            lambda: tff.Repeat(tfb.Scale(tf.Variable(2.0, name="factor")), 2),
+            lambda: tfpf.Repeat(tfb.Scale(tf.Variable(2.0, name="factor")), 2),
             "raw variable 'factor",
         ),
         (
-            lambda: tff.Repeat(tfb.Reshape([2, 2], event_shape_in=[4]), 2),
+            lambda: tfpf.Repeat(tfb.Reshape([2, 2], event_shape_in=[4]), 2),
             "rank that it takes",
         ),
     ],

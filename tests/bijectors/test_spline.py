@@ -6,14 +6,14 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfb = tfp.bijectors
 
 
 def coupling(dtype="float64", **kwargs):
-    net = tff.nets.MLP((16,), "tanh", dtype=dtype)
-    return tff.SplineCoupling(tff.masks.half(5), net, bins=5, dtype=dtype, **kwargs)
+    net = tfpf.nets.MLP((16,), "tanh", dtype=dtype)
+    return tfpf.SplineCoupling(tfpf.masks.half(5), net, bins=5, dtype=dtype, **kwargs)
 
 
 def points(n=64, d=5, scale=3.0, seed=1):
@@ -43,9 +43,9 @@ def test_circle_closes(perturbed):
 
 
 def test_image_laws(laws):
-    mask = tff.masks.checkerboard((2, 2, 1))
-    net = tff.nets.MLP((8,), dtype="float64")
-    bijector = tff.SplineCoupling(mask, net, bins=3, dtype="float64")
+    mask = tfpf.masks.checkerboard((2, 2, 1))
+    net = tfpf.nets.MLP((8,), dtype="float64")
+    bijector = tfpf.SplineCoupling(mask, net, bins=3, dtype="float64")
     laws(bijector, np.random.default_rng(0).normal(size=(4, 2, 2, 1)))
 
 
@@ -107,8 +107,8 @@ def test_float32_round_trip_is_bounded_by_the_smallest_slope(perturbed):
 
 
 def test_calls_the_conditioner_once(counting):
-    net = counting(tff.nets.MLP((8,)))
-    bijector = tff.SplineCoupling(tff.masks.half(4), net)
+    net = counting(tfpf.nets.MLP((8,)))
+    bijector = tfpf.SplineCoupling(tfpf.masks.half(4), net)
     net.calls = 0
     y = tf.ones([3, 4])
     x = bijector.inverse(y)
@@ -136,7 +136,7 @@ def test_config_round_trip():
     config["conditioner"] = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(config["conditioner"])
     )
-    again = tff.SplineCoupling.from_config(config)
+    again = tfpf.SplineCoupling.from_config(config)
     assert [v.shape for v in again.variables] == [v.shape for v in bijector.variables]
 
 
@@ -153,4 +153,4 @@ def test_config_round_trip():
 def test_names_the_argument_that_is_wrong(argument, value):
     arguments = {"bins": 5, argument: value}
     with pytest.raises(ValueError, match=f"`{argument}`.*Received"):
-        tff.SplineCoupling(tff.masks.half(4), tff.nets.MLP((4,)), **arguments)
+        tfpf.SplineCoupling(tfpf.masks.half(4), tfpf.nets.MLP((4,)), **arguments)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 Y = np.random.default_rng(0).normal(size=(3, 4, 6, 2))
 
 
 @pytest.mark.parametrize("order", ["block", "channel", "checkerboard"])
 def test_laws(laws, order):
-    laws(tff.Squeeze(order=order, dtype="float64"), Y)
+    laws(tfpf.Squeeze(order=order, dtype="float64"), Y)
 
 
 def test_orders_are_as_documented():
@@ -20,7 +20,7 @@ def test_orders_are_as_documented():
         "channel": lambda r, q, k: 4 * k + 2 * r + q,
         "checkerboard": lambda r, q, k: [[0, 2], [3, 1]][r][q] * 2 + k,
     }.items():
-        x = tff.Squeeze(order=order, dtype="float64").inverse(Y).numpy()
+        x = tfpf.Squeeze(order=order, dtype="float64").inverse(Y).numpy()
         for r, q, k in np.ndindex(2, 2, 2):
             np.testing.assert_array_equal(
                 x[..., place(r, q, k)],
@@ -32,14 +32,14 @@ def test_orders_are_as_documented():
 def test_a_channel_split_of_the_checkerboard_order_keeps_one_colour():
     rows, columns = np.indices((4, 6))
     colour = ((rows + columns) % 2)[..., None].astype("float64")
-    kept, left = np.split(tff.Squeeze(order="checkerboard").inverse(colour), 2, -1)
+    kept, left = np.split(tfpf.Squeeze(order="checkerboard").inverse(colour), 2, -1)
     assert np.all(kept == 0)
     assert np.all(left == 1)
 
 
 def test_larger_blocks_and_any_batch_rank():
     y = np.random.default_rng(0).normal(size=(2, 5, 6, 9, 2))
-    squeeze = tff.Squeeze(3, order="channel", dtype="float64")
+    squeeze = tfpf.Squeeze(3, order="channel", dtype="float64")
     x = squeeze.inverse(y)
     assert x.shape == (2, 5, 2, 3, 18)
     np.testing.assert_array_equal(squeeze.forward(tf.identity(x)), y)
@@ -57,11 +57,11 @@ def test_larger_blocks_and_any_batch_rank():
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda: tff.Squeeze(1), "`block` must be an integer of at least 2"),
-        (lambda: tff.Squeeze(order="rows"), "`order` must be one of"),
-        (lambda: tff.Squeeze(3, order="checkerboard"), "needs `block=2`"),
-        (lambda: tff.Squeeze().inverse(np.zeros((5, 4, 1), "f4")), "divisible by 2"),
-        (lambda: tff.Squeeze().forward(np.zeros((2, 2, 6), "f4")), "divisible by 4"),
+        (lambda: tfpf.Squeeze(1), "`block` must be an integer of at least 2"),
+        (lambda: tfpf.Squeeze(order="rows"), "`order` must be one of"),
+        (lambda: tfpf.Squeeze(3, order="checkerboard"), "needs `block=2`"),
+        (lambda: tfpf.Squeeze().inverse(np.zeros((5, 4, 1), "f4")), "divisible by 2"),
+        (lambda: tfpf.Squeeze().forward(np.zeros((2, 2, 6), "f4")), "divisible by 4"),
     ],
 )
 def test_wrong_arguments_are_named(act, message):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows import data as flow_data
 from tfp_flows.cli import recipes
 from tfp_flows.cli.recipe_table import DEFAULT_FLOW, RECIPES
@@ -38,7 +38,7 @@ def choose(data, flow=None, preset="small", training=None, **architecture):
 
 @pytest.mark.parametrize("recipe", ALL)
 def test_arguments_are_the_architecture_s(recipe):
-    architecture = getattr(tff, recipe.flow)
+    architecture = getattr(tfpf, recipe.flow)
     inspect.signature(architecture).bind((2,), preprocess=None, **recipe.architecture)
     assert recipe.preprocess in ("logit", "center", "standardize")
 
@@ -109,7 +109,7 @@ def test_a_warm_up_must_end_before_the_training_does():
 def test_precision_is_that_of_the_networks():
     training = {"precision": "mixed_bfloat16"}
     recipe = choose(made_up("toy"), "nice", training=training, hidden_units=(4,))
-    model = tff.FlowModel(recipes.build(recipe, made_up("toy")))
+    model = tfpf.FlowModel(recipes.build(recipe, made_up("toy")))
     assert model.dtype_policy.name == "mixed_bfloat16"
     assert keras.config.dtype_policy().name == "float32"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows import data as flow_data
 from tfp_flows.cli import streams
 from tfp_flows.data import pieces as pieces_module
@@ -101,7 +101,7 @@ def test_what_is_wrong_in_a_later_piece_is_said_with_its_row(tmp_path, small_pie
 
 
 def test_a_file_in_pieces_scores_as_in_one(run, invoke, tmp_path, monkeypatch):
-    flow = tff.load_distribution(run / "flow.keras")
+    flow = tfpf.load_distribution(run / "flow.keras")
     x = flow.sample(1000, seed=(0, 1)).numpy()
     with streams.rows(
         tmp_path / "x.parquet", None, (3,), ("acid", "sugar", "colour")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows import data as flow_data
 
 
@@ -25,8 +25,8 @@ def test_a_run_with_all_switches_is_reported_and_exported(
     recipe = json.loads((out / "report.json").read_text())["recipe"]
     switches = {"ema": 0.9, "clip_norm": 100.0, "warmup_steps": 2}
     assert recipe | switches | {"precision": precision} == recipe
-    flow = tff.load_distribution(out / "flow.keras")
-    assert tff.FlowModel(flow).dtype_policy.name == precision
+    flow = tfpf.load_distribution(out / "flow.keras")
+    assert tfpf.FlowModel(flow).dtype_policy.name == precision
     x = flow_data.load(table).x_test
     served = tf.saved_model.load(str(out / "saved_model" / "1"))
     log_prob = served.signatures["log_prob"](x=tf.constant(x))["log_prob"]

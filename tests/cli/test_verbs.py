@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows import data as flow_data
 
 FILES = {
@@ -43,7 +43,7 @@ def test_report_numbers(run, table):
     assert set(report["baselines"]) == {"full-covariance Gaussian"}
     assert report["saved_model"]["largest_log_prob_difference"] < 1e-3
 
-    flow = tff.load_distribution(run / "flow.keras")
+    flow = tfpf.load_distribution(run / "flow.keras")
     test = flow_data.load(table).x_test
     assert held_out["nll"] == pytest.approx(-np.mean(flow.log_prob(test)), rel=1e-5)
 
@@ -65,7 +65,7 @@ def test_history_has_a_line_an_epoch(run):
 
 
 def test_saved_model_has_the_flow_s_log_density(run, table):
-    flow = tff.load_distribution(run / "flow.keras")
+    flow = tfpf.load_distribution(run / "flow.keras")
     x = flow_data.load(table).x_test
     path = str(run / report_of(run)["saved_model"]["path"])
     served = tf.saved_model.load(path).signatures["log_prob"](x=tf.constant(x))
@@ -109,7 +109,7 @@ def test_evaluate_repeats_the_report(image_run, invoke):
 
 def test_evaluate_a_file_row_by_row(run, table, invoke, tmp_path):
     x = flow_data.read_file(table).x
-    expected = tff.load_distribution(run / "flow.keras").log_prob(x).numpy()
+    expected = tfpf.load_distribution(run / "flow.keras").log_prob(x).numpy()
     for name in ("scores.csv", "scores.npy"):
         out = tmp_path / name
         result = invoke("evaluate", run / "flow.keras", "--data", table, "--out", out)
@@ -192,8 +192,8 @@ def test_export_shows_itself_and_stores_smaller_weights(run, invoke, tmp_path):
 
 @pytest.fixture
 def conditional_file(tmp_path):
-    flow = tff.real_nvp((3,), couplings=2, hidden_units=(8,), condition_shape=(2,))
-    tff.FlowModel(flow).save(tmp_path / "conditional.keras")
+    flow = tfpf.real_nvp((3,), couplings=2, hidden_units=(8,), condition_shape=(2,))
+    tfpf.FlowModel(flow).save(tmp_path / "conditional.keras")
     return tmp_path / "conditional.keras"
 
 
@@ -220,5 +220,5 @@ def test_check(run, invoke):
 
 def test_the_flow_file_is_an_ordinary_keras_model(run):
     model = keras.models.load_model(run / "flow.keras")
-    assert isinstance(model, tff.FlowModel)
+    assert isinstance(model, tfpf.FlowModel)
     assert model.event_shape == (3,)

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def table():
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_round_trip(table, ending, tmp_path):
     path = tmp_path / f"table.{ending}"
-    tff.data.write_table(table, path)
-    again = tff.data.read_table(path)
+    tfpf.data.write_table(table, path)
+    again = tfpf.data.read_table(path)
     assert again.schema.equals(table.schema)
     assert again.to_pydict() == table.to_pydict()
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
@@ -38,23 +38,23 @@ def test_parquet_keeps_what_csv_cannot(tmp_path):
             "label": pa.array(["x", "y"]).dictionary_encode(),
         }
     )
-    tff.data.write_table(table, tmp_path / "t.parquet")
-    assert tff.data.read_table(tmp_path / "t.parquet").schema.equals(table.schema)
-    tff.data.write_table(table, tmp_path / "t.csv")
-    again = tff.data.read_table(tmp_path / "t.csv")
+    tfpf.data.write_table(table, tmp_path / "t.parquet")
+    assert tfpf.data.read_table(tmp_path / "t.parquet").schema.equals(table.schema)
+    tfpf.data.write_table(table, tmp_path / "t.csv")
+    again = tfpf.data.read_table(tmp_path / "t.csv")
     assert again["label"].to_pylist() == ["x", "y"]
     assert again["short"].type == pa.int64()
 
 
 def test_wrong_files_are_named(table, tmp_path):
     with pytest.raises(ValueError, match=r"`path` must end in .csv or .parquet"):
-        tff.data.read_table(tmp_path / "table.npy")
+        tfpf.data.read_table(tmp_path / "table.npy")
     with pytest.raises(ValueError, match="must be an existing file"):
-        tff.data.read_table(tmp_path / "none.csv")
+        tfpf.data.read_table(tmp_path / "none.csv")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match="cannot be read as a table"):
-        tff.data.read_table(tmp_path / "broken.parquet")
+        tfpf.data.read_table(tmp_path / "broken.parquet")
     with pytest.raises(ValueError, match="in an existing folder"):
-        tff.data.write_table(table, tmp_path / "none" / "table.csv")
+        tfpf.data.write_table(table, tmp_path / "none" / "table.csv")
     with pytest.raises(ValueError, match=r"`path` must end in .csv or .parquet"):
-        tff.data.write_table(table, tmp_path / "table.json")
+        tfpf.data.write_table(table, tmp_path / "table.json")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 
 def plain_count(n, w, m):
@@ -17,7 +17,7 @@ def residual_count(n, w, m, blocks):
 
 
 def connected(n=2, m=4, condition_shape=None, **kwargs):
-    net = tff.nets.ConvNet(**kwargs)
+    net = tfpf.nets.ConvNet(**kwargs)
     net.connect((8, 6, n), (8, 6, m), condition_shape)
     return net
 
@@ -31,9 +31,9 @@ def test_weight_count_of_the_plain_network(n, w, m):
 def test_the_docstring_counts_right():
     count = plain_count(6, 512, 12)
     assert count == 346_136
-    assert f"{count:,}" in tff.nets.ConvNet.__doc__
+    assert f"{count:,}" in tfpf.nets.ConvNet.__doc__
     kept = 4 * 16 * 16 * (6 + 2 * 512 + 12)
-    assert f"{kept / 1e6:.1f} MB an image" in tff.nets.ConvNet.__doc__
+    assert f"{kept / 1e6:.1f} MB an image" in tfpf.nets.ConvNet.__doc__
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
@@ -53,7 +53,7 @@ def test_weight_count_of_the_normalized_network(blocks):
 
 
 def test_weight_normalization_keeps_the_direction_and_learns_the_length():
-    conv = tff.nets.WeightNormConv2D(5, dtype="float64")
+    conv = tfpf.nets.WeightNormConv2D(5, dtype="float64")
     conv.build((None, 4, 4, 2))
     assert conv.count_params() == 9 * 2 * 5 + 5
     kernel, length = (v.numpy() for v in conv.trainable_variables)
@@ -124,7 +124,7 @@ def test_conditions_change_the_output(condition_shape):
 
 
 def test_the_gain_is_exp_of_three_logs():
-    net = tff.nets.ZeroConv2D(3, dtype="float64")
+    net = tfpf.nets.ZeroConv2D(3, dtype="float64")
     net.build((None, 4, 4, 2))
     assert net.count_params() == 9 * 2 * 3 + 2 * 3
     rng = np.random.default_rng(0)
@@ -162,11 +162,11 @@ def test_config_round_trip():
         dropout=0.1,
         normalized=True,
     )
-    again = tff.nets.ConvNet.from_config(net.get_config())
+    again = tfpf.nets.ConvNet.from_config(net.get_config())
     again.build_from_config(net.get_build_config())
     assert again.get_config() == net.get_config()
     assert [v.shape for v in again.variables] == [v.shape for v in net.variables]
-    for layer in (tff.nets.ZeroConv2D(3, 1), tff.nets.WeightNormConv2D(3, 1)):
+    for layer in (tfpf.nets.ZeroConv2D(3, 1), tfpf.nets.WeightNormConv2D(3, 1)):
         config = keras.saving.serialize_keras_object(layer)
         copied = keras.saving.deserialize_keras_object(config)
         assert copied.get_config() == layer.get_config()
@@ -175,11 +175,11 @@ def test_config_round_trip():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tff.nets.ConvNet(0), "`hidden_channels` must be a positive integer"),
-        (lambda: tff.nets.ConvNet(8, blocks=-1), "`blocks` must be a positive"),
-        (lambda: tff.nets.ConvNet(8, dropout=1.0), "`dropout` must lie in"),
-        (lambda: tff.nets.ConvNet(8, normalized=True), "`normalized` must be False"),
-        (lambda: tff.nets.ConvNet(8).connect((4,), (8,)), "must map images"),
+        (lambda: tfpf.nets.ConvNet(0), "`hidden_channels` must be a positive integer"),
+        (lambda: tfpf.nets.ConvNet(8, blocks=-1), "`blocks` must be a positive"),
+        (lambda: tfpf.nets.ConvNet(8, dropout=1.0), "`dropout` must lie in"),
+        (lambda: tfpf.nets.ConvNet(8, normalized=True), "`normalized` must be False"),
+        (lambda: tfpf.nets.ConvNet(8).connect((4,), (8,)), "must map images"),
         (
             lambda: connected(condition_shape=(5, 5, 1)),
             "`condition_shape` must be that of a vector",

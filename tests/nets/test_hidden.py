@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 
 def connected(kind, values, conditions=None):
     shape = conditions and (conditions,)
     if kind == "mlp":
-        net = tff.nets.MLP((64, 64))
+        net = tfpf.nets.MLP((64, 64))
         net.connect((values,), (values,), shape)
     elif kind == "made":
-        net = tff.nets.MADE((64, 64))
+        net = tfpf.nets.MADE((64, 64))
         net.connect((values,), (2 * values,), shape)
     else:
-        net = tff.nets.VelocityNet((64, 64))
+        net = tfpf.nets.VelocityNet((64, 64))
         net.connect((values,), (values,), shape)
     return net
 

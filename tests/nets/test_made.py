@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 
 def connected(reverse=False, condition_shape=None):
-    net = tff.nets.MADE((16, 12), "tanh", reverse)
+    net = tfpf.nets.MADE((16, 12), "tanh", reverse)
     net.connect((4,), (8,), condition_shape)
     rng = np.random.default_rng(0)
     for weight in net.weights:
@@ -48,7 +48,7 @@ def test_all_outputs_see_the_condition():
 
 
 def test_starts_at_zero_and_copies_by_its_config():
-    net = tff.nets.MADE((8,))
+    net = tfpf.nets.MADE((8,))
     net.connect((3,), (3, 2))
     np.testing.assert_array_equal(net(np.ones((2, 3))), np.zeros((2, 3, 2)))
     again = keras.saving.deserialize_keras_object(
@@ -59,4 +59,4 @@ def test_starts_at_zero_and_copies_by_its_config():
 
 def test_needs_vectors():
     with pytest.raises(ValueError, match="MADE.*Received"):
-        tff.nets.MADE((8,)).connect((1,), (2,))
+        tfpf.nets.MADE((8,)).connect((1,), (2,))

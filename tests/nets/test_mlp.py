@@ -5,31 +5,31 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows.nets import conditioner as conditioners
 
 
 def test_weight_count_is_the_documented_formula():
     n, (h1, h2), m, c = 3, (5, 7), 4, 2
-    net = tff.nets.MLP((h1, h2))
+    net = tfpf.nets.MLP((h1, h2))
     net.connect((n,), (m,), (c,))
     assert net.count_params() == (n + c + 1) * h1 + (h1 + 1) * h2 + (h2 + 1) * m
     h = 6
-    residual = tff.nets.MLP((h, h), residual=True)
+    residual = tfpf.nets.MLP((h, h), residual=True)
     residual.connect((n,), (m,))
     blocks = 2 * (2 * (h + 1) * h)
     assert residual.count_params() == (n + 1) * h + blocks + (h + 1) * m
 
 
 def test_starts_at_zero_for_any_shapes():
-    net = tff.nets.MLP((8,))
+    net = tfpf.nets.MLP((8,))
     net.connect((2, 2, 1), (2, 2, 2))
     outputs = net(np.ones((3, 2, 2, 1), "float32"))
     np.testing.assert_array_equal(outputs, np.zeros((3, 2, 2, 2)))
 
 
 def test_config_rebuilds_the_network():
-    net = tff.nets.MLP((8, 8), activation="tanh", residual=True, dropout=0.25)
+    net = tfpf.nets.MLP((8, 8), activation="tanh", residual=True, dropout=0.25)
     net.connect((2,), (3,))
     config = keras.saving.serialize_keras_object(net)
     again = keras.saving.deserialize_keras_object(config)
@@ -38,7 +38,7 @@ def test_config_rebuilds_the_network():
 
 
 def test_a_network_has_one_connection():
-    net = tff.nets.MLP((8,))
+    net = tfpf.nets.MLP((8,))
     with pytest.raises(ValueError, match="must be given to a bijector"):
         net(np.ones((1, 2), "float32"))
     net.connect((2,), (3,))
@@ -49,7 +49,7 @@ def test_a_network_has_one_connection():
 
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
 def test_apply_takes_any_batch_rank_and_broadcasts_conditions(batch):
-    net = tff.nets.MLP((8,))
+    net = tfpf.nets.MLP((8,))
     net.connect((2,), (3,), (1,))
     for weight in net.weights:
         weight.assign(tf.random.stateless_normal(weight.shape, [1, 2]))
@@ -64,8 +64,8 @@ def test_apply_takes_any_batch_rank_and_broadcasts_conditions(batch):
 
 
 def test_mixed_precision_stays_inside_the_network():
-    net = tff.nets.MLP((8,), dtype="mixed_bfloat16")
-    bijector = tff.AffineCoupling(tff.masks.half(4), net)
+    net = tfpf.nets.MLP((8,), dtype="mixed_bfloat16")
+    bijector = tfpf.AffineCoupling(tfpf.masks.half(4), net)
     x = tf.ones([2, 4])
     assert bijector.forward(x).dtype == tf.float32
     assert bijector.forward_log_det_jacobian(x).dtype == tf.float32

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_flows.nets.narrow_conv import narrow_conv
+from tfp_flows.nets.conv import narrow_conv
 
 
 def operands(k=3, n=5, m=2, seed=0):

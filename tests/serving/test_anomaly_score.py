@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import requests
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows.serving import export_saved_model, read_metadata
 from tfp_flows.serving.server import LocalServer
 from tfp_flows.serving.warmup import read_warmup
@@ -18,8 +18,8 @@ X = np.random.default_rng(0).uniform(0.0, 255.0, (40, *SHAPE)).astype("float32")
 
 
 def glow():
-    return tff.glow(
-        SHAPE, levels=1, steps=1, hidden_channels=4, preprocess=tff.logit(256.0)
+    return tfpf.glow(
+        SHAPE, levels=1, steps=1, hidden_channels=4, preprocess=tfpf.logit(256.0)
     )
 
 
@@ -27,9 +27,9 @@ def glow():
 def exported(shaken, tmp_path_factory):
     """A model whose scorer has weights, through its file, and the export of that."""
     folder = tmp_path_factory.mktemp("anomaly")
-    model = tff.FlowModel(shaken(glow()))
-    scorer = tff.anomaly.RatioScorer(glow())
-    tff.anomaly.fit_scorer(model, scorer, X, false_alarm_rate=0.1)
+    model = tfpf.FlowModel(shaken(glow()))
+    scorer = tfpf.anomaly.RatioScorer(glow())
+    tfpf.anomaly.fit_scorer(model, scorer, X, false_alarm_rate=0.1)
     model.save(folder / "flow.keras")
     loaded = keras.models.load_model(folder / "flow.keras")
     return model, export_saved_model(loaded, folder / "flow")
@@ -38,7 +38,7 @@ def exported(shaken, tmp_path_factory):
 def test_c_equals_python(exported, c_runner):
     model, version = exported
     answer = c_runner(version).run("anomaly_score", x=X)
-    scores = tff.anomaly.anomaly_scores(model, X)
+    scores = tfpf.anomaly.anomaly_scores(model, X)
     np.testing.assert_allclose(answer["anomaly_score"], scores, rtol=1e-5, atol=1e-3)
     np.testing.assert_array_equal(
         answer["is_anomaly"], answer["anomaly_score"] > model.anomaly_scorer.threshold
@@ -48,14 +48,14 @@ def test_c_equals_python(exported, c_runner):
 
 
 def test_png_sizes_are_computed_in_c_as_well(shaken, c_runner, tmp_path):
-    model = tff.FlowModel(shaken(glow()))
-    scorer = tff.anomaly.ComplexityScorer()
-    tff.anomaly.fit_scorer(model, scorer, X, false_alarm_rate=0.1)
+    model = tfpf.FlowModel(shaken(glow()))
+    scorer = tfpf.anomaly.ComplexityScorer()
+    tfpf.anomaly.fit_scorer(model, scorer, X, false_alarm_rate=0.1)
     runner = c_runner(export_saved_model(model, tmp_path, warmup=False))
     flat = np.full((1, *SHAPE), 9.5, np.float32)
     x = np.concatenate([X, flat])
     answer = runner.run("anomaly_score", x=x)["anomaly_score"]
-    expected = tff.anomaly.anomaly_scores(model, x)
+    expected = tfpf.anomaly.anomaly_scores(model, x)
     np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-2)
 
 
@@ -84,7 +84,7 @@ def test_rest_answers_rows(exported):
     assert set(rows[0]) == {"anomaly_score", "is_anomaly", "is_finite"}
     scores = [row["anomaly_score"] for row in rows]
     np.testing.assert_allclose(
-        scores, tff.anomaly.anomaly_scores(model, X), rtol=1e-5, atol=1e-3
+        scores, tfpf.anomaly.anomaly_scores(model, X), rtol=1e-5, atol=1e-3
     )
     assert {type(row["is_anomaly"]) for row in rows} == {bool}
 
@@ -108,19 +108,19 @@ def test_comes_with_metadata_and_a_warm_up_request(exported):
 
 
 def test_conditional_model_takes_the_condition(tmp_path, c_runner):
-    flow = tff.real_nvp((2,), couplings=2, hidden_units=(4,), condition_shape=(1,))
-    model = tff.FlowModel(flow)
+    flow = tfpf.real_nvp((2,), couplings=2, hidden_units=(4,), condition_shape=(1,))
+    model = tfpf.FlowModel(flow)
     generator = np.random.default_rng(1)
     x = generator.normal(size=(50, 2)).astype("float32")
     c = generator.normal(size=(50, 1)).astype("float32")
-    tff.anomaly.fit_scorer(
+    tfpf.anomaly.fit_scorer(
         model,
-        tff.anomaly.TypicalityScorer(),
+        tfpf.anomaly.TypicalityScorer(),
         x,
         condition=c,
         false_alarm_rate=0.1,
     )
     runner = c_runner(export_saved_model(model, tmp_path, warmup=False))
     answer = runner.run("anomaly_score", x=x, condition=c)["anomaly_score"]
-    expected = tff.anomaly.anomaly_scores(model, x, condition=c)
+    expected = tfpf.anomaly.anomaly_scores(model, x, condition=c)
     np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-5)

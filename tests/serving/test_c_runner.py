@@ -3,35 +3,35 @@
 import numpy as np
 import pytest
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows.serving import export_saved_model
 from tfp_flows.training import sampling
 
 FLOWS = {
-    "nice": lambda: tff.nice((4,), couplings=2, hidden_units=(16,)),
-    "real_nvp": lambda: tff.real_nvp((2,), couplings=4, hidden_units=(16,)),
-    "glow": lambda: tff.glow((3,), steps=3, hidden_units=(16,)),
-    "spline_flow": lambda: tff.spline_flow((2,), couplings=2, hidden_units=(16,)),
-    "ffjord": lambda: tff.ffjord((2,), hidden_units=(16,)),
-    "maf": lambda: tff.maf((3,), layers=2, hidden_units=(16,)),
-    "iaf": lambda: tff.maf((3,), layers=2, hidden_units=(16,), inverse=True),
-    "nice of images": lambda: tff.nice((4, 4, 1), couplings=2, hidden_units=(16,)),
-    "real_nvp of images": lambda: tff.real_nvp(
-        (4, 4, 1), levels=2, hidden_channels=8, preprocess=tff.logit(17.0)
+    "nice": lambda: tfpf.nice((4,), couplings=2, hidden_units=(16,)),
+    "real_nvp": lambda: tfpf.real_nvp((2,), couplings=4, hidden_units=(16,)),
+    "glow": lambda: tfpf.glow((3,), steps=3, hidden_units=(16,)),
+    "spline_flow": lambda: tfpf.spline_flow((2,), couplings=2, hidden_units=(16,)),
+    "ffjord": lambda: tfpf.ffjord((2,), hidden_units=(16,)),
+    "maf": lambda: tfpf.maf((3,), layers=2, hidden_units=(16,)),
+    "iaf": lambda: tfpf.maf((3,), layers=2, hidden_units=(16,), inverse=True),
+    "nice of images": lambda: tfpf.nice((4, 4, 1), couplings=2, hidden_units=(16,)),
+    "real_nvp of images": lambda: tfpf.real_nvp(
+        (4, 4, 1), levels=2, hidden_channels=8, preprocess=tfpf.logit(17.0)
     ),
-    "glow of images": lambda: tff.glow(
-        (4, 4, 1), levels=2, steps=1, hidden_channels=8, preprocess=tff.logit(17.0)
+    "glow of images": lambda: tfpf.glow(
+        (4, 4, 1), levels=2, steps=1, hidden_channels=8, preprocess=tfpf.logit(17.0)
     ),
 }
 CONDITIONAL = {
-    "nice": lambda **c: tff.nice((2,), couplings=2, hidden_units=(8,), **c),
-    "real_nvp": lambda **c: tff.real_nvp((2,), couplings=2, hidden_units=(8,), **c),
-    "glow": lambda **c: tff.glow((2,), steps=2, hidden_units=(8,), **c),
-    "spline_flow": lambda **c: tff.spline_flow(
+    "nice": lambda **c: tfpf.nice((2,), couplings=2, hidden_units=(8,), **c),
+    "real_nvp": lambda **c: tfpf.real_nvp((2,), couplings=2, hidden_units=(8,), **c),
+    "glow": lambda **c: tfpf.glow((2,), steps=2, hidden_units=(8,), **c),
+    "spline_flow": lambda **c: tfpf.spline_flow(
         (2,), couplings=2, hidden_units=(8,), **c
     ),
-    "maf": lambda **c: tff.maf((2,), layers=2, hidden_units=(8,), **c),
-    "ffjord": lambda **c: tff.ffjord((2,), hidden_units=(8,), **c),
+    "maf": lambda **c: tfpf.maf((2,), layers=2, hidden_units=(8,), **c),
+    "ffjord": lambda **c: tfpf.ffjord((2,), hidden_units=(8,), **c),
 }
 
 
@@ -43,7 +43,7 @@ def close(actual, expected):
 @pytest.mark.parametrize("name", FLOWS)
 def test_every_signature_equals_python(name, c_runner, shaken, tmp_path):
     flow = shaken(FLOWS[name]())
-    runner = c_runner(export_saved_model(tff.FlowModel(flow), tmp_path, warmup=False))
+    runner = c_runner(export_saved_model(tfpf.FlowModel(flow), tmp_path, warmup=False))
     x = flow.sample(7, seed=(5, 6)).numpy()
     close(runner.run("log_prob", x=x)["log_prob"], flow.log_prob(x))
     close(runner.run("serving_default", x=x)["log_prob"], flow.log_prob(x))
@@ -69,12 +69,12 @@ def test_every_signature_equals_python(name, c_runner, shaken, tmp_path):
 @pytest.mark.parametrize("name", CONDITIONAL)
 def test_conditional_flow_equals_python(name, c_runner, shaken, tmp_path):
     flow = CONDITIONAL[name](condition_shape=(3,))
-    model = tff.FlowModel(shaken(flow))
+    model = tfpf.FlowModel(shaken(flow))
     runner = c_runner(export_saved_model(model, tmp_path, warmup=False))
     generator = np.random.default_rng(1)
     x, c = generator.normal(size=(5, 2)), generator.normal(size=(5, 3))
     x, c = x.astype("float32"), c.astype("float32")
-    given = tff.condition(flow, c)
+    given = tfpf.condition(flow, c)
     close(runner.run("log_prob", x=x, condition=c)["log_prob"], given.log_prob(x))
     latent = runner.run("encode", x=x, condition=c)["latent"]
     close(runner.run("decode", latent=latent, condition=c)["samples"], x)
@@ -97,14 +97,14 @@ def test_conditional_flow_equals_python(name, c_runner, shaken, tmp_path):
 
 SMALL = {"latent_dim": 3, "levels": 17, "channels": (4, 4)}
 LATENT = {
-    "flow": lambda: tff.latent.LatentFlow((4, 4, 1), **SMALL),
-    "flow in two stages": lambda: tff.latent.LatentFlow(
+    "flow": lambda: tfpf.latent.LatentFlow((4, 4, 1), **SMALL),
+    "flow in two stages": lambda: tfpf.latent.LatentFlow(
         (4, 4, 1), training="two-stage", **SMALL
     ),
-    "vae with two flows": lambda: tff.latent.LatentVAE(
+    "vae with two flows": lambda: tfpf.latent.LatentVAE(
         (4, 4, 1),
-        prior=tff.real_nvp((3,), couplings=2, hidden_units=(8,)),
-        posterior=tff.maf(
+        prior=tfpf.real_nvp((3,), couplings=2, hidden_units=(8,)),
+        posterior=tfpf.maf(
             (3,), layers=2, hidden_units=(8,), inverse=True, condition_shape=(2,)
         ),
         **SMALL,

@@ -216,7 +216,7 @@ def test_wrong_arguments_are_named(toy, tmp_path, keywords, error, sentence):
 @pytest.mark.parametrize(
     ("thing", "error", "sentence"),
     [
-        (tfb.Exp(), TypeError, "must be a `tff.FlowModel` or a `tfd.Distribution`"),
+        (tfb.Exp(), TypeError, "must be a `tfpf.FlowModel` or a `tfd.Distribution`"),
         (tfd.Bernoulli(0.5), TypeError, "one floating point tensor"),
         (tfd.Normal([0.0, 1.0], 1.0), ValueError, "must be a single distribution"),
         (

@@ -13,7 +13,7 @@ import requests
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows.serving import export_saved_model
 from tfp_flows.serving.metadata import read_metadata
 from tfp_flows.serving.warmup import read_warmup
@@ -209,7 +209,7 @@ def is_sentence(text):
 
 SERVE = """
 import sys
-from tfp_flows.serving.server import LocalServer
+from tfp_flows.serving.server import (LocalServer)
 with LocalServer(sys.argv[1], max_bytes=int(sys.argv[2])) as server:
     print(server.rest_address, server.grpc_address, flush=True)
     sys.stdin.read()
@@ -218,10 +218,10 @@ with LocalServer(sys.argv[1], max_bytes=int(sys.argv[2])) as server:
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory):
-    model = tff.FlowModel(tff.nice((2, 2, 1), couplings=2, hidden_units=(8,)))
-    scorer = tff.anomaly.TypicalityScorer()
+    model = tfpf.FlowModel(tfpf.nice((2, 2, 1), couplings=2, hidden_units=(8,)))
+    scorer = tfpf.anomaly.TypicalityScorer()
     normal = model.sample(100, seed=0)
-    tff.anomaly.fit_scorer(model, scorer, normal, false_alarm_rate=0.1)
+    tfpf.anomaly.fit_scorer(model, scorer, normal, false_alarm_rate=0.1)
     base = tmp_path_factory.mktemp("models") / "flow"
     return export_saved_model(model, base, max_samples=MAX_SAMPLES)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows.serving.metadata import read_metadata
 from tfp_flows.serving.warmup import read_warmup
 
@@ -21,7 +21,7 @@ SIGNATURES = {
 
 
 def small_vae(**options):
-    return tff.latent.LatentVAE(
+    return tfpf.latent.LatentVAE(
         (4, 4, 1), latent_dim=3, levels=17, channels=(4, 4), **options
     )
 
@@ -34,7 +34,7 @@ def exported(tmp_path_factory):
     model.compile(optimizer="adam")
     model.fit(x, verbose=0)
     base = tmp_path_factory.mktemp("models") / "vae"
-    return model, x, tff.export_saved_model(model, base, max_samples=8)
+    return model, x, tfpf.export_saved_model(model, base, max_samples=8)
 
 
 def test_says_what_it_is(exported):
@@ -82,7 +82,7 @@ def test_what_is_not_finite_never_leaves(exported, tmp_path):
     broken = small_vae()
     broken.set_weights(model.get_weights())
     broken.encoder.layers[-1].bias.assign(np.full(6, np.inf, "float32"))
-    version = tff.export_saved_model(broken, tmp_path, warmup=False)
+    version = tfpf.export_saved_model(broken, tmp_path, warmup=False)
     signatures = tf.saved_model.load(version).signatures
     outputs = signatures["latent_log_prob"](x=tf.constant(x[:2]))
     assert not np.any(outputs["is_finite"])
@@ -100,5 +100,5 @@ def test_what_is_not_finite_never_leaves(exported, tmp_path):
 )
 def test_what_it_cannot_have_is_named(option, tmp_path):
     with pytest.raises(ValueError, match=f"`{next(iter(option))}` must be"):
-        tff.export_saved_model(small_vae(), tmp_path / "vae", **option)
+        tfpf.export_saved_model(small_vae(), tmp_path / "vae", **option)
     assert not (tmp_path / "vae").exists()

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from rich.console import Console
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows.serving import export_saved_model, read_metadata, show_export
 from tfp_flows.serving.metadata import data_scaling
 from tfp_flows.serving.warmup import read_warmup
@@ -21,10 +21,10 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 def exported(tmp_path_factory):
     """A fitted image flow with logits on the data's side."""
     base = tmp_path_factory.mktemp("models") / "digits"
-    flow = tff.nice(
-        (2, 2, 1), couplings=2, hidden_units=(8,), preprocess=tff.logit(17.0)
+    flow = tfpf.nice(
+        (2, 2, 1), couplings=2, hidden_units=(8,), preprocess=tfpf.logit(17.0)
     )
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     model.compile(optimizer="adam")
     x = np.random.default_rng(0).uniform(0, 17, (32, 2, 2, 1)).astype("float32")
     history = model.fit(x, validation_data=(x,), verbose=0, epochs=2).history

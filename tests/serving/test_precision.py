@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows.serving import export_saved_model, read_metadata
 from tfp_flows.serving.precision import ReducedFlow, compare
 from tfp_flows.serving.served_flow import ServedFlow
@@ -13,11 +13,11 @@ from tfp_flows.serving.served_flow import ServedFlow
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 FLOWS = {
-    "nice": lambda: tff.nice((4,), couplings=2, hidden_units=(32,)),
-    "glow": lambda: tff.glow((3,), steps=2, hidden_units=(32,)),
-    "spline": lambda: tff.spline_flow((2,), couplings=2, hidden_units=(32,)),
-    "image": lambda: tff.glow((4, 4, 1), levels=1, steps=2, hidden_channels=16),
-    "conditional": lambda: tff.real_nvp(
+    "nice": lambda: tfpf.nice((4,), couplings=2, hidden_units=(32,)),
+    "glow": lambda: tfpf.glow((3,), steps=2, hidden_units=(32,)),
+    "spline": lambda: tfpf.spline_flow((2,), couplings=2, hidden_units=(32,)),
+    "image": lambda: tfpf.glow((4, 4, 1), levels=1, steps=2, hidden_channels=16),
+    "conditional": lambda: tfpf.real_nvp(
         (2,), couplings=2, hidden_units=(32,), condition_shape=(3,)
     ),
 }

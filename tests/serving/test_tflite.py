@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows.serving import export_tflite
 from tfp_flows.serving.served_flow import ServedFlow
 from tfp_flows.serving.tflite import run_tflite
@@ -16,11 +16,11 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 
 FLOWS = {
     # Its last part is TFP's `Scale`, whose log-det LiteRT got wrong for open shapes.
-    "nice": lambda: tff.nice((4,), couplings=2, hidden_units=(16,)),
-    "image": lambda: tff.glow(
-        (4, 4, 1), levels=1, steps=2, hidden_channels=8, preprocess=tff.logit(17.0)
+    "nice": lambda: tfpf.nice((4,), couplings=2, hidden_units=(16,)),
+    "image": lambda: tfpf.glow(
+        (4, 4, 1), levels=1, steps=2, hidden_channels=8, preprocess=tfpf.logit(17.0)
     ),
-    "conditional": lambda: tff.real_nvp(
+    "conditional": lambda: tfpf.real_nvp(
         (2,), couplings=2, hidden_units=(16,), condition_shape=(3,)
     ),
 }

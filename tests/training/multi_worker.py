@@ -21,13 +21,13 @@ else:
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
-import tfp_flows as tff  # noqa: E402
+import tfp_flows as tfpf  # noqa: E402
 
 
 def main(folder):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(120, 2)) @ [[1.5, 1.0], [0.0, 0.3]] + 3.0
-    data = tff.data.Data(
+    data = tfpf.data.Data(
         "x", "table", x[:96].astype("float32"), x[96:].astype("float32"),
         batch_size=24, seed=3,
     )  # fmt: skip
@@ -35,16 +35,16 @@ def main(folder):
         # The draws of the chief count: those of the other worker are others.
         worker = STRATEGY.cluster_resolver.task_id if "TF_CONFIG" in os.environ else 0
         keras.utils.set_random_seed(worker)
-        flow = tff.glow((2,), steps=2, hidden_units=(8,), dtype="float64")
-        model = tff.FlowModel(flow)
-        model.compile(optimizer=tff.optimizer(0.01, ema=0.9))
-    history = tff.fit_distributed(
+        flow = tfpf.glow((2,), steps=2, hidden_units=(8,), dtype="float64")
+        model = tfpf.FlowModel(flow)
+        model.compile(optimizer=tfpf.optimizer(0.01, ema=0.9))
+    history = tfpf.fit_distributed(
         model,
         data.passes(),
         epochs=2,
         steps_per_epoch=data.steps,
         validation_data=data.test,
-        callbacks=[tff.Backup(Path(folder) / "backup"), tff.AveragedWeights()],
+        callbacks=[tfpf.Backup(Path(folder) / "backup"), tfpf.AveragedWeights()],
     ).history
     np.savez(Path(folder) / "weights.npz", *[np.array(w) for w in model.weights])
     (Path(folder) / "history.json").write_text(json.dumps(history))

@@ -11,7 +11,7 @@ import sys
 import keras
 import numpy as np
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 BATCH = 16
 
@@ -26,20 +26,20 @@ def main(folder, result, epochs, steps):
     pixels = np.random.default_rng(0).integers(
         0, 16, (steps * BATCH, 4, 4, 1), np.uint8
     )
-    data = tff.data.Data(
+    data = tfpf.data.Data(
         "pixels", "image", pixels, pixels[:16], levels=16, batch_size=BATCH, seed=3
     )
-    flow = tff.glow(
+    flow = tfpf.glow(
         (4, 4, 1),
         levels=1,
         steps=2,
         hidden_channels=8,
         dropout=0.3,
-        preprocess=tff.logit(16),
+        preprocess=tfpf.logit(16),
     )
-    model = tff.FlowModel(flow)
+    model = tfpf.FlowModel(flow)
     model.compile(
-        optimizer=tff.optimizer(
+        optimizer=tfpf.optimizer(
             3e-3,
             warmup_steps=10,
             decay="cosine",
@@ -48,7 +48,7 @@ def main(folder, result, epochs, steps):
             ema=0.9,
         )
     )
-    backup = tff.Backup(folder)
+    backup = tfpf.Backup(folder)
     done = backup.restore(model)
     history = model.fit(
         data.passes(done),
@@ -56,7 +56,7 @@ def main(folder, result, epochs, steps):
         validation_data=data.test,
         initial_epoch=done,
         epochs=epochs,
-        callbacks=[backup, tff.AveragedWeights(), SayBatches()],
+        callbacks=[backup, tfpf.AveragedWeights(), SayBatches()],
         verbose=0,
     ).history
     state = [np.array(v) for v in [*model.variables, *model.optimizer.variables]]

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 X = np.random.default_rng(0).normal(size=(256, 2)).astype("float32") * 2.0 + 1.0
 
 
 def model_with(optimizer, **compiling):
     keras.utils.set_random_seed(0)
-    model = tff.FlowModel(tff.real_nvp((2,), couplings=2, hidden_units=(8,)))
+    model = tfpf.FlowModel(tfpf.real_nvp((2,), couplings=2, hidden_units=(8,)))
     model.compile(optimizer=optimizer, **compiling)
     model.adapt(X)
     return model
@@ -45,11 +45,11 @@ class Watch(keras.callbacks.Callback):
 
 
 def test_validation_and_the_end_of_fit_use_the_averages():
-    model = model_with(tff.optimizer(0.05, ema=0.9))
+    model = model_with(tfpf.optimizer(0.05, ema=0.9))
     watch = Watch(0.9)
     history = model.fit(
         X, validation_data=X, batch_size=64, epochs=3, shuffle=False, verbose=0,
-        callbacks=[tff.AveragedWeights(), watch],
+        callbacks=[tfpf.AveragedWeights(), watch],
     ).history  # fmt: skip
     for weight, average in zip(values(model), watch.average, strict=True):
         np.testing.assert_allclose(weight, average, rtol=1e-4, atol=1e-6)
@@ -57,7 +57,7 @@ def test_validation_and_the_end_of_fit_use_the_averages():
 
 
 def test_a_block_puts_the_averages_in_and_the_weights_back(tmp_path):
-    model = model_with(tff.optimizer(0.05, ema=0.9))
+    model = model_with(tfpf.optimizer(0.05, ema=0.9))
     seen = {}
 
     class InTheMiddle(keras.callbacks.Callback):
@@ -65,16 +65,16 @@ def test_a_block_puts_the_averages_in_and_the_weights_back(tmp_path):
             before = values(model)
             held = tf.constant(X[:4])
             raw = model.distribution.log_prob(held)
-            with tff.averaged_weights(model):
+            with tfpf.averaged_weights(model):
                 seen["average"] = model.distribution.log_prob(held)
-                tff.save_distribution(model.distribution, tmp_path / "ema.keras")
+                tfpf.save_distribution(model.distribution, tmp_path / "ema.keras")
             np.testing.assert_array_equal(raw, model.distribution.log_prob(held))
             for a, b in zip(before, values(model), strict=True):
                 np.testing.assert_array_equal(a, b)
             assert np.abs(raw - seen["average"]).max() > 1e-4
 
     model.fit(X, batch_size=64, verbose=0, callbacks=[InTheMiddle()])
-    loaded = tff.load_distribution(tmp_path / "ema.keras")
+    loaded = tfpf.load_distribution(tmp_path / "ema.keras")
     np.testing.assert_array_equal(loaded.log_prob(X[:4]), seen["average"])
     # One epoch: the averages in the middle were those of the end.
     np.testing.assert_allclose(
@@ -83,22 +83,22 @@ def test_a_block_puts_the_averages_in_and_the_weights_back(tmp_path):
 
 
 def test_before_the_first_step_the_weights_are_their_own_average():
-    model = model_with(tff.optimizer(0.05, ema=0.9))
+    model = model_with(tfpf.optimizer(0.05, ema=0.9))
     before = nll(model)
     for build in (False, True):
         if build:
             model.optimizer.build(model.trainable_variables)
-        with tff.averaged_weights(model):
+        with tfpf.averaged_weights(model):
             assert nll(model) == before
 
 
 def test_the_loss_scaling_optimizer_averages_too():
-    with tff.network_precision("mixed_float16"):
-        model = model_with(tff.optimizer(0.05, ema=0.9))
+    with tfpf.network_precision("mixed_float16"):
+        model = model_with(tfpf.optimizer(0.05, ema=0.9))
     assert type(model.optimizer).__name__ == "LossScaleOptimizer"
     history = model.fit(
         X, validation_data=X, batch_size=64, verbose=0,
-        callbacks=[tff.AveragedWeights()],
+        callbacks=[tfpf.AveragedWeights()],
     ).history  # fmt: skip
     assert history["val_nll"][-1] == pytest.approx(nll(model), rel=1e-5)
 
@@ -106,6 +106,6 @@ def test_the_loss_scaling_optimizer_averages_too():
 def test_an_optimizer_without_averages_is_refused():
     model = model_with(keras.optimizers.Adam())
     with pytest.raises(ValueError, match="averages its weights"):
-        model.fit(X, verbose=0, callbacks=[tff.AveragedWeights()])
+        model.fit(X, verbose=0, callbacks=[tfpf.AveragedWeights()])
     with pytest.raises(ValueError, match="averages its weights"):
-        tff.averaged_weights(model).__enter__()
+        tfpf.averaged_weights(model).__enter__()

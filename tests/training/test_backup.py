@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfd = tfp.distributions
 
@@ -16,13 +16,13 @@ PIXELS = np.random.default_rng(0).integers(0, 16, (40, 4, 4, 1), np.uint8)
 
 def compiled(optimizer=None, units=8):
     # Outside of `Repeat` a dropout's seed is no weight, and no weight file has it.
-    net = tff.nets.MLP((units,), dropout=0.5)
+    net = tfpf.nets.MLP((units,), dropout=0.5)
     flow = tfd.TransformedDistribution(
         tfd.Sample(tfd.Normal(0.0, 1.0), 4),
-        tff.AffineCoupling(tff.masks.half(4), net),
+        tfpf.AffineCoupling(tfpf.masks.half(4), net),
     )
-    model = tff.FlowModel(flow)
-    model.compile(optimizer=optimizer or tff.optimizer(0.01, ema=0.9))
+    model = tfpf.FlowModel(flow)
+    model.compile(optimizer=optimizer or tfpf.optimizer(0.01, ema=0.9))
     return model
 
 
@@ -32,14 +32,14 @@ def state(model):
 
 def test_every_variable_comes_back(tmp_path):
     model = compiled()
-    model.fit(X, epochs=2, verbose=0, callbacks=[tff.Backup(tmp_path)])
+    model.fit(X, epochs=2, verbose=0, callbacks=[tfpf.Backup(tmp_path)])
     # `fit` ends with the averages in place of the weights; the state is from before.
     assert len(list(tmp_path.iterdir())) == 1
     other = compiled()
-    assert tff.Backup(tmp_path).restore(other) == 2
-    tff.Backup(tmp_path / "again").save(other, 2)
+    assert tfpf.Backup(tmp_path).restore(other) == 2
+    tfpf.Backup(tmp_path / "again").save(other, 2)
     third = compiled()
-    assert tff.Backup(tmp_path / "again").restore(third) == 2
+    assert tfpf.Backup(tmp_path / "again").restore(third) == 2
     for a, b in zip(state(other), state(third), strict=True):
         np.testing.assert_array_equal(a, b)
     seeds = [v for v in other.variables if "seed" in v.path]
@@ -49,12 +49,12 @@ def test_every_variable_comes_back(tmp_path):
 
 
 def test_going_on_equals_never_stopping(tmp_path):
-    data = tff.data.Data("x", "table", X, X, batch_size=24, seed=5)
+    data = tfpf.data.Data("x", "table", X, X, batch_size=24, seed=5)
 
     def train(folder, epochs):
         keras.utils.set_random_seed(1)
         model = compiled()
-        backup = tff.Backup(folder)
+        backup = tfpf.Backup(folder)
         done = backup.restore(model)
         model.fit(
             data.passes(done), steps_per_epoch=data.steps, initial_epoch=done,
@@ -70,7 +70,9 @@ def test_going_on_equals_never_stopping(tmp_path):
 
 
 def test_passes_go_on_where_others_would_be():
-    data = tff.data.Data("x", "image", PIXELS, PIXELS, levels=16, batch_size=16, seed=3)
+    data = tfpf.data.Data(
+        "x", "image", PIXELS, PIXELS, levels=16, batch_size=16, seed=3
+    )
     assert data.steps == 3
     straight = list(data.passes().take(9))
     later = list(data.passes(2).take(3))
@@ -89,14 +91,14 @@ def test_passes_go_on_where_others_would_be():
 
 
 def test_passes_over_pairs_keep_them_together():
-    pairs = tff.data.endless_passes((X, X[:, :1]), 16, seed=1)
+    pairs = tfpf.data.endless_passes((X, X[:, :1]), 16, seed=1)
     for x, c in pairs.take(5):
         np.testing.assert_array_equal(x[:, :1], c)
 
 
 def test_what_a_killed_writer_left_is_no_state(tmp_path):
     model = compiled()
-    backup = tff.Backup(tmp_path)
+    backup = tfpf.Backup(tmp_path)
     assert backup.restore(model) == 0
     backup.save(model, 3)
     half = tmp_path / ".writing-abc"
@@ -106,28 +108,28 @@ def test_what_a_killed_writer_left_is_no_state(tmp_path):
 
 
 def test_the_state_of_another_model_is_refused(tmp_path):
-    tff.Backup(tmp_path).save(compiled(), 1)
+    tfpf.Backup(tmp_path).save(compiled(), 1)
     with pytest.raises(ValueError, match=r"\(?`model` must be the model and optimizer"):
-        tff.Backup(tmp_path).restore(compiled(units=16))
+        tfpf.Backup(tmp_path).restore(compiled(units=16))
     with pytest.raises(ValueError, match="`model` must be the model and optimizer"):
-        tff.Backup(tmp_path).restore(compiled(keras.optimizers.SGD()))
+        tfpf.Backup(tmp_path).restore(compiled(keras.optimizers.SGD()))
 
 
 def test_bfloat16_weights_keep_their_bits(tmp_path):
     def model():
-        with tff.network_precision("bfloat16"):
-            net = tff.nets.MLP((8,))
+        with tfpf.network_precision("bfloat16"):
+            net = tfpf.nets.MLP((8,))
             flow = tfd.TransformedDistribution(
                 tfd.Sample(tfd.Normal(0.0, 1.0), 4),
-                tff.AffineCoupling(tff.masks.half(4), net, dtype="float32"),
+                tfpf.AffineCoupling(tfpf.masks.half(4), net, dtype="float32"),
             )
-        made = tff.FlowModel(flow)
+        made = tfpf.FlowModel(flow)
         made.compile(optimizer=keras.optimizers.SGD(0.1))
         return made
 
     first, second = model(), model()
     assert any(v.dtype == "bfloat16" for v in first.variables)
-    tff.Backup(tmp_path).save(first, 1)
-    tff.Backup(tmp_path).restore(second)
+    tfpf.Backup(tmp_path).save(first, 1)
+    tfpf.Backup(tmp_path).restore(second)
     for a, b in zip(first.variables, second.variables, strict=True):
         assert bool(tf.reduce_all(tf.equal(a.value, b.value)))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
-from tfp_flows.training.batches import batches, for_fit, untuned
+import tfp_flows as tfpf
+from tfp_flows.training.data import batches, for_fit, untuned
 
 X = np.arange(20.0, dtype="float32").reshape(10, 2)
 C, WEIGHT = np.arange(10), np.linspace(0.0, 1.0, 10)
@@ -91,9 +91,9 @@ def test_steps_of_an_epoch_stay_with_keras():
 
 def test_fit_and_the_rest_agree_with_keras():
     results = []
-    for cls in (tff.FlowModel, keras.Model):
+    for cls in (tfpf.FlowModel, keras.Model):
         keras.utils.set_random_seed(0)
-        model = tff.FlowModel(tff.real_nvp((2,), couplings=2, hidden_units=(8,)))
+        model = tfpf.FlowModel(tfpf.real_nvp((2,), couplings=2, hidden_units=(8,)))
         model.compile("sgd")
         model.adapt(X)
         arguments = {"batch_size": 4, "verbose": 0, "sample_weight": WEIGHT}
@@ -107,6 +107,6 @@ def test_fit_and_the_rest_agree_with_keras():
 
 
 def test_predict_takes_its_arguments_as_keras_does():
-    model = tff.FlowModel(tff.real_nvp((2,), couplings=2, hidden_units=(8,)))
+    model = tfpf.FlowModel(tfpf.real_nvp((2,), couplings=2, hidden_units=(8,)))
     whole = model.predict(X, 4, 0)
     np.testing.assert_allclose(model.predict(X, 4, 0, 2), whole[:8], rtol=1e-6)

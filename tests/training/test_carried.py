@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows_tests")
@@ -23,7 +23,7 @@ class Weighted(keras.layers.Layer):
 
 @pytest.fixture
 def model():
-    return tff.FlowModel(tff.real_nvp((2,), couplings=2, hidden_units=(4,)))
+    return tfpf.FlowModel(tfpf.real_nvp((2,), couplings=2, hidden_units=(4,)))
 
 
 def test_is_saved_with_its_weights(model, tmp_path):

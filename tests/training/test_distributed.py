@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 X = (
     np.random.default_rng(0).normal(size=(96, 2)) @ [[1.5, 1.0], [0.0, 0.3]] + 3.0
@@ -31,9 +31,9 @@ def model_under(strategy, **arguments):
         keras.utils.set_random_seed(0)
         # In float64: Adam makes whole steps of float32's noise where gradients vanish.
         sizes = {"steps": 2, "hidden_units": (8,), "dtype": "float64"}
-        flow = tff.glow((2,), **sizes, **arguments)
-        model = tff.FlowModel(flow)
-        model.compile(optimizer=tff.optimizer(0.01, clip_norm=50.0, ema=0.9))
+        flow = tfpf.glow((2,), **sizes, **arguments)
+        model = tfpf.FlowModel(flow)
+        model.compile(optimizer=tfpf.optimizer(0.01, clip_norm=50.0, ema=0.9))
     return model
 
 
@@ -49,7 +49,7 @@ def fitted(strategy, fit=None, **arguments):
     model = model_under(strategy, **arguments)
     batches = tf.data.Dataset.from_tensor_slices(X).batch(32)
     if fit is None:
-        averages = [tff.AveragedWeights()]
+        averages = [tfpf.AveragedWeights()]
         history = model.fit(
             batches, validation_data=batches, epochs=2, verbose=0, callbacks=averages
         )
@@ -100,8 +100,8 @@ def test_actnorm_is_initialized_once_and_equal_on_all_replicas():
 
 def test_the_written_out_loop_does_what_fit_does(alone):
     def fit(model, data, **arguments):
-        averages = [tff.AveragedWeights()]
-        return tff.fit_distributed(model, data, callbacks=averages, **arguments)
+        averages = [tfpf.AveragedWeights()]
+        return tfpf.fit_distributed(model, data, callbacks=averages, **arguments)
 
     strategy = mirrored()
     model, history = fitted(strategy, fit)
@@ -110,12 +110,12 @@ def test_the_written_out_loop_does_what_fit_does(alone):
 
 
 def test_wrong_arguments_are_named():
-    model = tff.FlowModel(tff.nice((2,), couplings=2, hidden_units=(4,)))
+    model = tfpf.FlowModel(tfpf.nice((2,), couplings=2, hidden_units=(4,)))
     with pytest.raises(ValueError, match="`model` must be a compiled"):
-        tff.fit_distributed(model, tf.data.Dataset.from_tensors(X))
+        tfpf.fit_distributed(model, tf.data.Dataset.from_tensors(X))
     model.compile(optimizer="adam")
     with pytest.raises(ValueError, match="`data` must be a `tf.data.Dataset`"):
-        tff.fit_distributed(model, X)
+        tfpf.fit_distributed(model, X)
 
 
 def free_ports(n):

@@ -7,7 +7,7 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -19,8 +19,8 @@ def data(n=512):
 
 
 def model(**kwargs):
-    flow = tff.ffjord((2,), hidden_units=(32,), solver=tff.FixedStep("rk4", 6))
-    made = tff.FlowMatchingModel(flow, seed=1, **kwargs)
+    flow = tfpf.ffjord((2,), hidden_units=(32,), solver=tfpf.FixedStep("rk4", 6))
+    made = tfpf.FlowMatchingModel(flow, seed=1, **kwargs)
     made.compile(keras.optimizers.Adam(0.01), jit_compile=True)
     return made
 
@@ -54,7 +54,7 @@ def test_saves_and_loads(trained, tmp_path):
     made = trained[0]
     made.save(tmp_path / "flow.keras")
     again = keras.models.load_model(tmp_path / "flow.keras")
-    assert isinstance(again, tff.FlowMatchingModel)
+    assert isinstance(again, tfpf.FlowMatchingModel)
     np.testing.assert_array_equal(
         again.predict(data(16), verbose=0), made.predict(data(16), verbose=0)
     )
@@ -70,14 +70,14 @@ def test_loss_of_a_constant_velocity_is_known():
 
 
 def test_data_side_is_applied_and_conditions_pass():
-    net = tff.nets.VelocityNet((8,))
+    net = tfpf.nets.VelocityNet((8,))
     flow = tfd.TransformedDistribution(
         tfd.Sample(tfd.Normal(0.0, 1.0), [2]),
         tfb.Chain(
-            [tfb.Scale(100.0), tff.ContinuousFlow(net, (2,), condition_shape=(1,))]
+            [tfb.Scale(100.0), tfpf.ContinuousFlow(net, (2,), condition_shape=(1,))]
         ),
     )
-    made = tff.FlowMatchingModel(flow, seed=1)
+    made = tfpf.FlowMatchingModel(flow, seed=1)
     made.compile("adam")
     x, c = 100 * data(64), np.ones((64, 1), "float32")
     history = made.fit(x, c, epochs=1, verbose=0).history
@@ -85,8 +85,8 @@ def test_data_side_is_applied_and_conditions_pass():
 
 
 def test_conditions_are_drawn_as_often_as_their_examples():
-    flow = tff.ffjord((2,), hidden_units=(8,), condition_shape=(1,))
-    made = tff.FlowMatchingModel(flow, seed=1, draws=3)
+    flow = tfpf.ffjord((2,), hidden_units=(8,), condition_shape=(1,))
+    made = tfpf.FlowMatchingModel(flow, seed=1, draws=3)
     made.compile("adam")
     x, c = data(64), np.ones((64, 1), "float32")
     assert made.matching_loss(tf.constant(x), c).shape == [64]
@@ -95,10 +95,10 @@ def test_conditions_are_drawn_as_often_as_their_examples():
 
 def test_labels_go_through_their_encoder():
     embedding = keras.layers.Embedding(3, 4)
-    flow = tff.ffjord(
+    flow = tfpf.ffjord(
         (2,), hidden_units=(8,), condition_shape=(), encoder=embedding, name="labels"
     )
-    made = tff.FlowMatchingModel(flow, seed=1)
+    made = tfpf.FlowMatchingModel(flow, seed=1)
     made.compile("adam")
     before = [np.array(weight) for weight in made.trainable_weights]
     made.fit(data(64), np.arange(64) % 3, batch_size=16, epochs=1, verbose=0)
@@ -108,9 +108,9 @@ def test_labels_go_through_their_encoder():
 
 def test_needs_one_continuous_flow():
     with pytest.raises(ValueError, match="exactly one `ContinuousFlow`.*Received: 0"):
-        tff.FlowMatchingModel(tff.real_nvp((2,), couplings=2, hidden_units=(4,)))
+        tfpf.FlowMatchingModel(tfpf.real_nvp((2,), couplings=2, hidden_units=(4,)))
     with pytest.raises(ValueError, match="`sigma_min`.*Received"):
-        tff.FlowMatchingModel(tff.ffjord((2,), hidden_units=(4,)), sigma_min=1.0)
+        tfpf.FlowMatchingModel(tfpf.ffjord((2,), hidden_units=(4,)), sigma_min=1.0)
 
 
 @pytest.mark.parametrize("draws", [1, 3])
@@ -146,11 +146,11 @@ def test_more_draws_mean_the_same_loss_with_less_noise():
 
 
 def test_bad_arguments_are_named():
-    flow = tff.ffjord((2,), hidden_units=(4,))
+    flow = tfpf.ffjord((2,), hidden_units=(4,))
     with pytest.raises(ValueError, match="`draws`.*positive.*Received: draws=0"):
-        tff.FlowMatchingModel(flow, draws=0)
+        tfpf.FlowMatchingModel(flow, draws=0)
     with pytest.raises(ValueError, match="`times`.*Received: times='early'"):
-        tff.FlowMatchingModel(flow, times="early")
+        tfpf.FlowMatchingModel(flow, times="early")
 
 
 def test_noise_is_new_in_each_call():

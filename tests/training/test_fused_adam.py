@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 PAIRS = [
-    (keras.optimizers.Adam, tff.FusedAdam, {}),
-    (keras.optimizers.Adam, tff.FusedAdam, {"beta_1": 0.5, "epsilon": 1e-3}),
-    (keras.optimizers.Adam, tff.FusedAdam, {"amsgrad": True}),
-    (keras.optimizers.Adam, tff.FusedAdam, {"global_clipnorm": 0.3, "use_ema": True}),
-    (keras.optimizers.Adam, tff.FusedAdam, {"gradient_accumulation_steps": 2}),
-    (keras.optimizers.AdamW, tff.FusedAdamW, {"weight_decay": 0.1}),
+    (keras.optimizers.Adam, tfpf.FusedAdam, {}),
+    (keras.optimizers.Adam, tfpf.FusedAdam, {"beta_1": 0.5, "epsilon": 1e-3}),
+    (keras.optimizers.Adam, tfpf.FusedAdam, {"amsgrad": True}),
+    (keras.optimizers.Adam, tfpf.FusedAdam, {"global_clipnorm": 0.3, "use_ema": True}),
+    (keras.optimizers.Adam, tfpf.FusedAdam, {"gradient_accumulation_steps": 2}),
+    (keras.optimizers.AdamW, tfpf.FusedAdamW, {"weight_decay": 0.1}),
 ]
 
 
@@ -54,7 +54,7 @@ def test_one_operation_a_weight():
         step = tf.function(lambda: optimizer.apply([weight.value], [weight]))
         return [o.type for o in step.get_concrete_function().graph.get_operations()]
 
-    ours = operations(tff.FusedAdam)
+    ours = operations(tfpf.FusedAdam)
     assert ours.count("ResourceApplyAdam") == 1
     assert "AssignSubVariableOp" not in ours
     assert len(operations(keras.optimizers.Adam)) - len(ours) > 20
@@ -75,11 +75,11 @@ def test_sparse_gradients_are_left_to_keras():
         optimizer.apply([gradient], [table])
         return table.numpy()
 
-    ours = trained(tff.FusedAdam)
+    ours = trained(tfpf.FusedAdam)
     np.testing.assert_allclose(ours, trained(keras.optimizers.Adam), rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [tff.FusedAdam, tff.FusedAdamW])
+@pytest.mark.parametrize("kind", [tfpf.FusedAdam, tfpf.FusedAdamW])
 def test_goes_through_a_config(kind):
     saved = keras.saving.serialize_keras_object(kind(0.25, beta_1=0.5))
     loaded = keras.saving.deserialize_keras_object(saved)

@@ -6,18 +6,18 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
-from tfp_flows.training.lanes import in_lanes
+import tfp_flows as tfpf
+from tfp_flows.training.data import in_lanes
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 
-def model(lanes=1, make=tff.real_nvp, **arguments):
+def model(lanes=1, make=tfpf.real_nvp, **arguments):
     keras.utils.set_random_seed(0)
     arguments = {"hidden_units": (8,), "dtype": "float64"} | arguments
-    if make is not tff.ffjord:
+    if make is not tfpf.ffjord:
         arguments = {"couplings": 2} | arguments
-    return tff.FlowModel(make((3,), **arguments), lanes=lanes)
+    return tfpf.FlowModel(make((3,), **arguments), lanes=lanes)
 
 
 def batch(rows, values=3):
@@ -74,7 +74,7 @@ def test_fit_evaluate_and_predict_are_those_of_one_lane():
     results = []
     for lanes in (1, 2):
         made = model(lanes, actnorm=True)
-        made.compile(tff.optimizer(0.01))
+        made.compile(tfpf.optimizer(0.01))
         history = made.fit(x, batch_size=10, epochs=2, shuffle=False, verbose=0).history
         scores = made.predict(x, batch_size=10, verbose=0)
         results.append([*history["nll"], *made.evaluate(x, verbose=0), *scores])
@@ -102,7 +102,7 @@ def test_each_lane_asks_each_network_once():
 
 
 def test_a_solver_never_gets_an_empty_lane():
-    made = model(2, tff.ffjord)
+    made = model(2, tfpf.ffjord)
     made.compile("sgd")
     rows = tf.data.Dataset.from_tensor_slices(batch(3)).batch(2)
     assert np.isfinite(made.predict(rows, verbose=0)).all()
@@ -111,9 +111,9 @@ def test_a_solver_never_gets_an_empty_lane():
 def test_batch_statistics_stay_finite():
     flow = tfd.TransformedDistribution(
         tfd.Sample(tfd.Normal(0.0, 1.0), 3),
-        tfb.Chain([tff.BatchNorm(3), tff.ActNorm(3)]),
+        tfb.Chain([tfpf.BatchNorm(3), tfpf.ActNorm(3)]),
     )
-    made = tff.FlowModel(flow, lanes=2)
+    made = tfpf.FlowModel(flow, lanes=2)
     made.compile("sgd")
     # The last batch has one row: an empty lane would have no mean.
     history = made.fit(batch(9).astype("float32"), batch_size=4, verbose=0).history
@@ -122,7 +122,7 @@ def test_batch_statistics_stay_finite():
 
 
 def test_each_lane_drops_values_of_its_own():
-    made = model(2, tff.spline_flow, dropout=0.5)
+    made = model(2, tfpf.spline_flow, dropout=0.5)
     for weight in made.trainable_weights:
         weight.assign(np.random.default_rng(0).normal(size=weight.shape))
     first, second = np.array(made(np.ones((2, 3)), training=True))
@@ -133,8 +133,10 @@ def test_each_lane_drops_values_of_its_own():
 
 def test_flow_matching_learns_in_lanes():
     keras.utils.set_random_seed(0)
-    made = tff.FlowMatchingModel(tff.ffjord((2,), hidden_units=(16,)), seed=1, lanes=2)
-    made.compile(tff.optimizer(0.01))
+    made = tfpf.FlowMatchingModel(
+        tfpf.ffjord((2,), hidden_units=(16,)), seed=1, lanes=2
+    )
+    made.compile(tfpf.optimizer(0.01))
     x = (batch(256, 2) + 3.0).astype("float32")
     history = made.fit(x, epochs=5, verbose=0).history["flow_matching"]
     assert history[-1] < history[0]
@@ -149,7 +151,7 @@ def test_lanes_are_saved_and_need_not_be_named(tmp_path):
     np.testing.assert_array_equal(made.predict(x), loaded.predict(x))
     config = made.get_config()
     del config["lanes"]  # as files written before there were lanes
-    assert tff.FlowModel.from_config(config).get_config()["lanes"] == 1
+    assert tfpf.FlowModel.from_config(config).get_config()["lanes"] == 1
 
 
 @pytest.mark.parametrize("lanes", [0, -1, 1.5, True, None])

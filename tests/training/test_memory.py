@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 # Takes and frees the same 24 MB again and again; pages that stay are not faulted in.
 FAULTS = """
 import json, resource
 import numpy as np
-from tfp_flows.training.memory import hold_memory
+from tfp_flows.training.parts import (hold_memory)
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -40,4 +40,4 @@ def test_pages_stay():
 
 def test_refuses_nothing_to_keep():
     with pytest.raises(ValueError, match="`megabytes` must be positive"):
-        tff.hold_memory(0)
+        tfpf.hold_memory(0)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -17,11 +17,11 @@ X = (RNG.normal(size=(400, 2)) @ [[1.5, 1.0], [0.0, 0.3]] + 3.0).astype("float32
 
 
 def small_flow(**arguments):
-    return tff.glow((2,), steps=2, hidden_units=(16,), **arguments)
+    return tfpf.glow((2,), steps=2, hidden_units=(16,), **arguments)
 
 
 def compiled(distribution, learning_rate=0.01, **arguments):
-    model = tff.FlowModel(distribution)
+    model = tfpf.FlowModel(distribution)
     optimizer = keras.optimizers.Adam(learning_rate)
     model.compile(optimizer=optimizer, **arguments)
     return model
@@ -32,9 +32,9 @@ def hand_made_chain():
         tfd.Sample(tfd.StudentT(tf.Variable(5.0), tf.Variable(0.0), 1.0), 2),
         tfb.Chain(
             [
-                tff.ActNorm(2),
+                tfpf.ActNorm(2),
                 tfb.Shift(tf.Variable([1.0, 1.0])),
-                tff.InvertibleConv1x1(2),
+                tfpf.InvertibleConv1x1(2),
                 tfb.Permute([1, 0]),
             ]
         ),
@@ -104,7 +104,7 @@ def test_all_kinds_of_data(data):
 
 
 def test_layer_losses_are_added():
-    class Regularized(tff.nets.MLP):
+    class Regularized(tfpf.nets.MLP):
         def build_network(self, *shapes, **named):
             super().build_network(*shapes, **named)
             self._head.kernel.regularizer = keras.regularizers.L2(1.0)
@@ -112,7 +112,7 @@ def test_layer_losses_are_added():
     net = Regularized((4,))
     flow = tfd.TransformedDistribution(
         tfd.Sample(tfd.Normal(0.0, 1.0), 2),
-        tff.AdditiveCoupling(tff.masks.half(2), net),
+        tfpf.AdditiveCoupling(tfpf.masks.half(2), net),
     )
     net._head.kernel.assign(tf.ones_like(net._head.kernel))
     logs = compiled(flow).evaluate(X, verbose=0, return_dict=True)
@@ -121,7 +121,7 @@ def test_layer_losses_are_added():
 
 def test_dropout_acts_in_fit_and_nowhere_else():
     keras.utils.set_random_seed(0)
-    model = compiled(tff.real_nvp((2,), couplings=2, dropout=0.5), 0.0)
+    model = compiled(tfpf.real_nvp((2,), couplings=2, dropout=0.5), 0.0)
     model.adapt(X)
     for variable in model.distribution.trainable_variables:
         variable.assign_add(0.2 * tf.random.stateless_normal(variable.shape, [1, 2]))
@@ -143,7 +143,7 @@ def test_a_held_latent_is_not_stale_after_fit():
 
 
 def test_sampling_is_seeded_and_tempered():
-    model = tff.FlowModel(small_flow())
+    model = tfpf.FlowModel(small_flow())
     a, b = model.sample(5, seed=1), model.sample(5, seed=[0, 1])
     np.testing.assert_array_equal(a, b)
     assert np.abs(a - model.sample(5, seed=2)).max() > 0
@@ -170,10 +170,10 @@ def test_sampling_is_seeded_and_tempered():
 def test_conditional_flows_take_pairs(arrange):
     keras.utils.set_random_seed(0)
     condition = X[:, :1]
-    model = compiled(tff.real_nvp((2,), couplings=2, condition_shape=(1,)), 0.02)
+    model = compiled(tfpf.real_nvp((2,), couplings=2, condition_shape=(1,)), 0.02)
     arrange(model, X, condition)
     predicted = model.predict((X[:3], condition[:3]), verbose=0)
-    bound = tff.condition(model.distribution, condition[:3])
+    bound = tfpf.condition(model.distribution, condition[:3])
     assert bound.batch_shape == (3,)
     np.testing.assert_allclose(predicted, bound.log_prob(X[:3]), rtol=1e-4)
     samples = model.sample(4, seed=1, condition=condition[:3])
@@ -181,13 +181,13 @@ def test_conditional_flows_take_pairs(arrange):
 
 
 def test_gradients_flow_to_the_condition():
-    flow = tff.real_nvp((2,), couplings=2, condition_shape=(1,))
+    flow = tfpf.real_nvp((2,), couplings=2, condition_shape=(1,))
     for variable in flow.trainable_variables:
         variable.assign_add(0.1 * RNG.normal(size=variable.shape).astype("float32"))
     c = tf.ones([3, 1])
     with tf.GradientTape() as tape:
         tape.watch(c)
-        total = tf.reduce_sum(tff.condition(flow, c).log_prob(X[:3]))
+        total = tf.reduce_sum(tfpf.condition(flow, c).log_prob(X[:3]))
     assert np.all(np.abs(tape.gradient(total, c)) > 0)
 
 
@@ -204,15 +204,15 @@ def test_non_finite_data_stops_before_the_weights_change():
 
 
 def test_a_blown_up_flow_names_step_and_bijector():
-    model = tff.FlowModel(small_flow())
+    model = tfpf.FlowModel(small_flow())
     model.compile(optimizer=keras.optimizers.SGD(1e12))
     with pytest.raises(FloatingPointError, match=r"training step \d+ .* in copy 0"):
         model.fit(X, batch_size=100, epochs=5, verbose=0)
 
 
 def test_a_blown_up_compiled_step_stops_at_the_epoch():
-    flow = tff.real_nvp((2,), couplings=2, hidden_units=(4,), log_scale="exp")
-    model = tff.FlowModel(flow)
+    flow = tfpf.real_nvp((2,), couplings=2, hidden_units=(4,), log_scale="exp")
+    model = tfpf.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.SGD(1e30), jit_compile=True)
     with pytest.raises(FloatingPointError, match="loss of epoch 1"):
         model.fit(X, batch_size=100, epochs=2, verbose=0)
@@ -235,7 +235,7 @@ def test_keras_callbacks_and_steps_per_execution(tmp_path):
 
 def test_summary_lists_bijectors_with_counts():
     lines = []
-    tff.FlowModel(small_flow()).summary(print_fn=lines.append)
+    tfpf.FlowModel(small_flow()).summary(print_fn=lines.append)
     text = "\n".join(lines)
     for word in ("Repeat x 2", "ActNorm", "InvertibleConv1x1", "AffineCoupling"):
         assert word in text
@@ -262,7 +262,7 @@ def test_precision_of_networks_and_flow(policy):
 
 def test_wrong_inputs_are_named():
     with pytest.raises(TypeError, match="`distribution` must be a TFP"):
-        tff.FlowModel(tfb.Exp())
+        tfpf.FlowModel(tfb.Exp())
     model = compiled(small_flow())
     with pytest.raises(ValueError, match=r"`x` must have shape \[batch, 2\]"):
         model.fit(np.ones((10, 3), "float32"), verbose=0)

@@ -1,10 +1,10 @@
-"""`tff.optimizer`: the learning rate over time, clipping, averages, wrong input."""
+"""`tfpf.optimizer`: the learning rate over time, clipping, averages, wrong input."""
 
 import keras
 import numpy as np
 import pytest
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows.training.optimizers import CLIP_NORMS, WarmUp
 
 
@@ -14,26 +14,26 @@ def rates(optimizer, steps):
 
 
 def test_warm_up_rises_in_a_line_and_stays():
-    warm = tff.optimizer(0.1, warmup_steps=10)
+    warm = tfpf.optimizer(0.1, warmup_steps=10)
     np.testing.assert_allclose(
         rates(warm, [0, 4, 9, 10, 1000]), [0.01, 0.05, 0.1, 0.1, 0.1], rtol=1e-6
     )
     again = WarmUp.from_config(warm._learning_rate.get_config())
     assert float(again(4)) == pytest.approx(0.05)
-    assert float(tff.optimizer(0.1).learning_rate) == pytest.approx(0.1)
+    assert float(tfpf.optimizer(0.1).learning_rate) == pytest.approx(0.1)
 
 
 def test_cosine_falls_to_zero_with_and_without_a_warm_up():
-    cosine = tff.optimizer(0.1, decay="cosine", steps=100)
+    cosine = tfpf.optimizer(0.1, decay="cosine", steps=100)
     np.testing.assert_allclose(rates(cosine, [0, 50, 100]), [0.1, 0.05, 0], atol=1e-7)
-    warm = tff.optimizer(0.1, decay="cosine", steps=100, warmup_steps=20)
+    warm = tfpf.optimizer(0.1, decay="cosine", steps=100, warmup_steps=20)
     np.testing.assert_allclose(
         rates(warm, [0, 10, 20, 60, 100]), [0, 0.05, 0.1, 0.05, 0], atol=1e-7
     )
 
 
 def test_an_optimizer_comes_back_from_its_configuration():
-    made = tff.optimizer(0.1, warmup_steps=5, clip_norm="medium", ema=0.9)
+    made = tfpf.optimizer(0.1, warmup_steps=5, clip_norm="medium", ema=0.9)
     config = keras.optimizers.serialize(made)
     again = keras.optimizers.deserialize(config)
     assert again.get_config() == made.get_config()
@@ -42,8 +42,8 @@ def test_an_optimizer_comes_back_from_its_configuration():
 
 def test_clipping_bounds_a_step():
     """Adam divides by the gradient's size; its first moment shows the gradient."""
-    model = tff.FlowModel(tff.real_nvp((2,), couplings=2, hidden_units=(4,)))
-    model.compile(optimizer=tff.optimizer(1e-3, clip_norm=0.5))
+    model = tfpf.FlowModel(tfpf.real_nvp((2,), couplings=2, hidden_units=(4,)))
+    model.compile(optimizer=tfpf.optimizer(1e-3, clip_norm=0.5))
     x = 100.0 * np.random.default_rng(0).normal(size=(32, 2)).astype("float32")
     model.adapt(x / 100.0)
     model.fit(x, batch_size=32, verbose=0)
@@ -69,4 +69,4 @@ def test_clipping_bounds_a_step():
 )
 def test_wrong_arguments_are_named(arguments, word):
     with pytest.raises(ValueError, match=word):
-        tff.optimizer(**arguments)
+        tfpf.optimizer(**arguments)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 
 def flow(condition_shape=None):
-    made = tff.real_nvp(
+    made = tfpf.real_nvp(
         (3,),
         couplings=2,
         hidden_units=(8,),
@@ -30,7 +30,7 @@ def batch(rows, values=3):
 def test_scores_and_samples_of_any_number_of_rows(rows, jit):
     made, x = flow(), batch(rows)
     for function in (made.log_prob, made.bijector.forward):
-        parts = tf.function(tff.in_parts(function, rows=4), jit_compile=jit)
+        parts = tf.function(tfpf.in_parts(function, rows=4), jit_compile=jit)
         got = parts(x)
         assert got.shape == function(x).shape
         np.testing.assert_allclose(got, function(x), atol=1e-12)
@@ -40,7 +40,7 @@ def test_scores_and_samples_of_any_number_of_rows(rows, jit):
 def test_rows_known_only_when_called(rows):
     made, x = flow(), batch(rows)
     score = tf.function(
-        tff.in_parts(made.log_prob, rows=4),
+        tfpf.in_parts(made.log_prob, rows=4),
         input_signature=[tf.TensorSpec([None, 3], tf.float64)],
     )
     np.testing.assert_allclose(score(x), made.log_prob(x), atol=1e-12)
@@ -53,16 +53,16 @@ def test_no_call_sees_more_rows_and_they_are_even():
         seen.append(x.shape[0])
         return tf.reduce_sum(x, -1)
 
-    tf.function(tff.in_parts(function, rows=4))(batch(9))
+    tf.function(tfpf.in_parts(function, rows=4))(batch(9))
     assert seen == [3]  # three parts of three, in one loop
-    tff.in_parts(function, rows=4)(batch(2))
+    tfpf.in_parts(function, rows=4)(batch(2))
     assert seen == [3, 2]
 
 
 def test_conditions_go_along():
     made, x, c = flow((2,)), batch(7), batch(7, 2)
-    score = tff.in_parts(lambda x, c: tff.condition(made, c).log_prob(x), rows=3)
-    expected = tff.condition(made, c).log_prob(x)
+    score = tfpf.in_parts(lambda x, c: tfpf.condition(made, c).log_prob(x), rows=3)
+    expected = tfpf.condition(made, c).log_prob(x)
     np.testing.assert_allclose(tf.function(score)(x, c), expected, atol=1e-12)
 
 
@@ -70,7 +70,7 @@ def test_gradients_are_those_of_the_whole_batch():
     made, x = flow(), batch(7)
     weights = made.trainable_variables
     found = []
-    for score in (made.log_prob, tff.in_parts(made.log_prob, rows=3)):
+    for score in (made.log_prob, tfpf.in_parts(made.log_prob, rows=3)):
 
         @tf.function
         def gradients(score=score):
@@ -85,8 +85,8 @@ def test_gradients_are_those_of_the_whole_batch():
 
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="`rows` must be positive. Received: rows=0"):
-        tff.in_parts(tf.square, rows=0)
+        tfpf.in_parts(tf.square, rows=0)
     with pytest.raises(ValueError, match="must have rows"):
-        tff.in_parts(tf.square)(tf.constant(1.0))
+        tfpf.in_parts(tf.square)(tf.constant(1.0))
     with pytest.raises(ValueError, match="equally many rows"):
-        tff.in_parts(tf.add)(batch(3), batch(4))
+        tfpf.in_parts(tf.add)(batch(3), batch(4))

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -18,12 +18,12 @@ MIXED = ("mixed_bfloat16", "mixed_float16")
 def built(policy, make):
     if policy == "float64":
         return make(dtype="float64")
-    with tff.network_precision(policy):
+    with tfpf.network_precision(policy):
         return make()
 
 
 def small(**k):
-    return tff.glow((4,), steps=2, hidden_units=(8,), **k)
+    return tfpf.glow((4,), steps=2, hidden_units=(8,), **k)
 
 
 # Loss scaling.
@@ -31,8 +31,8 @@ def small(**k):
 
 def scaled_model(initial_scale):
     flow = built("mixed_float16", small)
-    model = tff.FlowModel(flow)
-    inner = tff.optimizer(0.01)
+    model = tfpf.FlowModel(flow)
+    inner = tfpf.optimizer(0.01)
     model.compile(optimizer=keras.optimizers.LossScaleOptimizer(inner, initial_scale))
     model.adapt(X)
     return model
@@ -40,8 +40,8 @@ def scaled_model(initial_scale):
 
 def test_compile_scales_the_loss_under_float16_only():
     for policy in ("float32", *MIXED):
-        model = tff.FlowModel(built(policy, small))
-        model.compile(optimizer=tff.optimizer())
+        model = tfpf.FlowModel(built(policy, small))
+        model.compile(optimizer=tfpf.optimizer())
         scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
         assert scaled == (policy == "mixed_float16")
         assert model.dtype_policy.name == policy
@@ -98,12 +98,12 @@ def chain(dtype="float32"):
     parts = [
         part(4, dtype=dtype)
         for part in (
-            tff.BatchNorm,
-            tff.Linear,
-            tff.LeakyReLU,
-            tff.SinhArcsinh,
-            tff.Planar,
-            tff.Radial,
+            tfpf.BatchNorm,
+            tfpf.Linear,
+            tfpf.LeakyReLU,
+            tfpf.SinhArcsinh,
+            tfpf.Planar,
+            tfpf.Radial,
         )
     ]
     base = tfd.Sample(tfd.Normal(zero, one), 4)
@@ -111,22 +111,22 @@ def chain(dtype="float32"):
 
 
 FLOWS = {
-    "nice": lambda **k: tff.nice((4,), couplings=2, hidden_units=(6,), **k),
-    "real_nvp": lambda **k: tff.real_nvp(
+    "nice": lambda **k: tfpf.nice((4,), couplings=2, hidden_units=(6,), **k),
+    "real_nvp": lambda **k: tfpf.real_nvp(
         (4,), couplings=2, hidden_units=(6,), dropout=0.1, **k
     ),
     "glow": small,
-    "spline": lambda **k: tff.spline_flow(
+    "spline": lambda **k: tfpf.spline_flow(
         (4,), couplings=2, bins=4, hidden_units=(6,), **k
     ),
-    "maf": lambda **k: tff.maf((4,), layers=2, hidden_units=(6,), **k),
-    "ffjord": lambda **k: tff.ffjord(
-        (4,), hidden_units=(6,), solver=tff.FixedStep(steps=2), **k
+    "maf": lambda **k: tfpf.maf((4,), layers=2, hidden_units=(6,), **k),
+    "ffjord": lambda **k: tfpf.ffjord(
+        (4,), hidden_units=(6,), solver=tfpf.FixedStep(steps=2), **k
     ),
-    "glow image": lambda **k: tff.glow(
+    "glow image": lambda **k: tfpf.glow(
         (4, 4, 1), levels=2, steps=1, hidden_channels=4, **k
     ),
-    "real_nvp image": lambda **k: tff.real_nvp(
+    "real_nvp image": lambda **k: tfpf.real_nvp(
         (4, 4, 1), levels=2, blocks=1, hidden_channels=4, **k
     ),
     "chain": chain,
@@ -142,12 +142,12 @@ def test_log_prob_is_bit_equal_after_loading(name, policy, tmp_path):
         variable.assign_add(
             tf.cast(0.1 * rng.normal(size=variable.shape), variable.dtype)
         )
-    tff.save_distribution(flow, tmp_path / "flow.keras")
+    tfpf.save_distribution(flow, tmp_path / "flow.keras")
     # Loaded where nobody has set a policy: the file says it.
-    loaded = tff.load_distribution(tmp_path / "flow.keras")
+    loaded = tfpf.load_distribution(tmp_path / "flow.keras")
     x = tf.constant(rng.normal(size=(8, *flow.event_shape)), flow.dtype)
     np.testing.assert_array_equal(flow.log_prob(x), loaded.log_prob(x))
-    model = tff.FlowModel(loaded)
+    model = tfpf.FlowModel(loaded)
     if name != "chain":
         assert model.dtype_policy.name == ("float32" if policy == "float64" else policy)
 
@@ -161,8 +161,8 @@ def test_log_prob_is_bit_equal_after_loading(name, policy, tmp_path):
 def test_switches_of_speed_change_no_result(switches):
     def fitted(**compiling):
         keras.utils.set_random_seed(0)
-        model = tff.FlowModel(small())
-        model.compile(optimizer=tff.optimizer(0.01), **compiling)
+        model = tfpf.FlowModel(small())
+        model.compile(optimizer=tfpf.optimizer(0.01), **compiling)
         model.fit(X, batch_size=16, epochs=3, shuffle=False, verbose=0)
         return model.get_weights()
 

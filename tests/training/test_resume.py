@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 
 WORKER = Path(__file__).with_name("resume_worker.py")
 EPOCHS, STEPS = 24, 5
@@ -129,7 +129,7 @@ def test_the_command_line_resumes_bit_for_bit(tmp_path):
     ]
     assert reports[0]["held_out"] == reports[1]["held_out"]
     flows = [
-        tff.load_distribution(folder / "flow.keras") for folder in (straight, stopped)
+        tfpf.load_distribution(folder / "flow.keras") for folder in (straight, stopped)
     ]
     for a, b in zip(flows[0].variables, flows[1].variables, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tff
-from tfp_flows.training.sample_grid import SampleGrid, picture_grid, write_png
+import tfp_flows as tfpf
+from tfp_flows.internal.pictures import picture_grid, write_png
+from tfp_flows.training.callbacks import SampleGrid
 
 DATA = np.random.default_rng(0).uniform(0.0, 17.0, (64, 4, 4, 1)).astype("float32")
 
 
 def make_model(**kwargs):
-    flow = tff.real_nvp((4, 4, 1), couplings=2, hidden_units=(4,), **kwargs)
-    model = tff.FlowModel(flow)
+    flow = tfpf.real_nvp((4, 4, 1), couplings=2, hidden_units=(4,), **kwargs)
+    model = tfpf.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.Adam(1e-2))
     return model
 

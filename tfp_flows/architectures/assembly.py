@@ -7,56 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.conditioned import condition_shape as condition_shape_of
-from tfp_flows.bijectors.encoded import EncodedCondition, encoded_shape
+from tfp_flows.bijectors.conditional import EncodedCondition, encoded_shape
+from tfp_flows.bijectors.conditional import condition_shape as condition_shape_of
+from tfp_flows.distributions.bases import standard_normal
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-
-
-def checked_shape(event_shape: int | Sequence[int], least: int = 2) -> tuple[int, ...]:
-    """Returns `event_shape` as a tuple of positive integers.
-
-    Args:
-        event_shape: Shape of one data point; an integer stands for a vector.
-        least: Smallest number of values that the architecture can work on.
-
-    Returns:
-        The shape.
-
-    Raises:
-        ValueError: If a size is not a positive integer or there are too few values.
-    """
-    given = (event_shape,) if isinstance(event_shape, int) else event_shape
-    try:
-        shape = tuple(int(n) for n in given)
-    except (TypeError, ValueError):
-        shape = ()
-    if not shape or min(shape) < 1 or math.prod(shape) < least:
-        raise ValueError(
-            f"Argument `event_shape` must be the shape of one data point with at least "
-            f"{least} values, such as (2,) or (8, 8, 1). Received: {event_shape!r}"
-        )
-    return shape
-
-
-def checked_count(name: str, value: Any, least: int = 1) -> int:
-    """Returns `value` if it is an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(
-            f"Argument `{name}` must be an integer of at least {least}. "
-            f"Received: {name}={value!r}"
-        )
-    return value
-
-
-def standard_normal(d: int, dtype: Any = None) -> tfd.Distribution:
-    """Returns the standard normal distribution of vectors of `d` values."""
-    dtype = tf.as_dtype(dtype or keras.config.floatx())
-    zero, one = (tf.constant(value, dtype) for value in (0.0, 1.0))
-    return tfd.Sample(tfd.Normal(zero, one), sample_shape=[d])
 
 
 def assemble(
@@ -81,7 +38,7 @@ def assemble(
             a standard normal. The bijector of a conditional base joins the chain, so
             that conditions reach it.
         preprocess: Bijector between the data and the first of `bijectors`, such as
-            `tff.logit(levels)`, on events of `event_shape`; None for none.
+            `tfpf.logit(levels)`, on events of `event_shape`; None for none.
         dtype: Float type of the flow.
         name: Name of the distribution.
         encoder: Keras layer that conditions go through first, or None.

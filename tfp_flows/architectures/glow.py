@@ -1,32 +1,109 @@
-"""`glow`: steps of actnorm, invertible 1x1 convolution and affine coupling."""
+"""`glow`: actnorm, invertible 1x1 convolutions and couplings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow_probability as tfp
 
-from tfp_flows.architectures.assembly import (
-    assemble,
-    checked_count,
-    checked_shape,
-    seen_condition,
+from tfp_flows.architectures.assembly import assemble, seen_condition
+from tfp_flows.architectures.images import (
+    PRIORS,
+    Shape,
+    checked_levels,
+    is_image,
+    learned_prior,
 )
-from tfp_flows.architectures.glow_image import glow_image
-from tfp_flows.architectures.images import checked_choice, is_image
 from tfp_flows.bijectors import masks
-from tfp_flows.bijectors.actnorm import ActNorm
-from tfp_flows.bijectors.conv1x1 import InvertibleConv1x1
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from tfp_flows.bijectors.elementwise import ConditionalAffine
+from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
+from tfp_flows.bijectors.multiscale import MultiScale
+from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
-from tfp_flows.nets.convnet import ConvNet
-from tfp_flows.nets.mlp import MLP
+from tfp_flows.bijectors.reshape import Squeeze
+from tfp_flows.internal.arguments import checked_choice, checked_integer, checked_shape
+from tfp_flows.nets.conv import ConvNet
+from tfp_flows.nets.dense import MLP
 
 tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def glow_image(
+    event_shape: Shape,
+    *,
+    levels: int | None,
+    steps: int,
+    mode: str,
+    coupled: Callable[[Mask], tfb.Bijector],
+    permutation: str,
+    split_prior: str,
+    top_prior: str,
+    top_condition: Sequence[int] | None,
+    split_condition: Sequence[int] | None,
+    dtype: Any,
+    **options: Any,
+) -> tfd.TransformedDistribution:
+    """Builds Glow for `(h, w, c)`; `glow` and `assemble` document the arguments.
+
+    From the data to the latents each level is a squeeze, `steps` steps of actnorm,
+    invertible 1x1 convolution and coupling, and the prior of the channels that leave.
+    """
+    levels = checked_levels(event_shape, levels)
+    checked_choice("split_prior", split_prior, PRIORS)
+    checked_choice("top_prior", top_prior, PRIORS)
+
+    def step(shape: Shape) -> tfb.Bijector:
+        return tfb.Chain(
+            [
+                ActNorm(shape[-1], dtype=dtype),
+                InvertibleConv1x1(shape[-1], kind=permutation, dtype=dtype),
+                coupled(masks.channel(shape)),
+            ]
+        )
+
+    parts, shape = [], event_shape
+    for level in range(1, levels + 1):
+        height, width, channels = shape
+        shape = (height // 2, width // 2, 4 * channels)
+        bijectors = [Squeeze(dtype=dtype), Repeat(step(shape), steps, mode=mode)]
+        if level == levels:
+            bijectors += _top_prior(shape, top_prior, top_condition, dtype)
+        else:
+            if split_prior == "learned":
+                bijectors.append(learned_prior(shape, dtype, split_condition))
+            shape = (*shape[:-1], shape[-1] // 2)
+        parts.append(tfb.Chain(bijectors))
+    return assemble(
+        event_shape,
+        [MultiScale(event_shape, parts)],
+        dtype=dtype,
+        latent_shape=(math.prod(event_shape),),
+        **options,
+    )
+
+
+def _top_prior(
+    shape: Shape, kind: str, condition_shape: Sequence[int] | None, dtype: Any
+) -> list[tfb.Bijector]:
+    """Returns what stands between the last level and the base distribution."""
+    bijectors = []
+    if condition_shape is not None:
+        net = keras.layers.Dense(
+            2 * shape[-1], kernel_initializer="zeros", use_bias=False, dtype=dtype
+        )
+        bijectors.append(
+            ConditionalAffine(shape, net, condition_shape=condition_shape, dtype=dtype)
+        )
+    if kind == "learned":
+        # A mean and a scale a channel; it starts from the data like any actnorm.
+        bijectors.append(ActNorm(shape[-1], dtype=dtype))
+    return bijectors
+
 
 CONDITION_USES = ("couplings", "prior", "both", "priors", "all")
 
@@ -89,10 +166,10 @@ def glow(
             `"prior"` of the last level (the paper's class-conditional model, with
             one-hot classes), to `"both"`, to the `"priors"` of all levels, or to
             `"all"` of these. Vectors have couplings only; for their latents see
-            `tff.bases.conditional_normal`.
+            `tfpf.bases.conditional_normal`.
         base: Distribution of flat latents; None for a standard normal. `MultiScale`
             documents the order of an image's latents.
-        preprocess: Bijector on the data's side, such as `tff.logit(256)`.
+        preprocess: Bijector on the data's side, such as `tfpf.logit(256)`.
         mode: How repeated steps run; `"reversible"` trains in memory that does not
             grow with their number. See `Repeat`.
         dtype: Float type of flow and networks; None for Keras's defaults.
@@ -114,9 +191,9 @@ def glow(
         >>> glow((8, 8, 1), levels=2, steps=2, hidden_channels=8).event_shape
         TensorShape([8, 8, 1])
     """
-    shape = checked_shape(event_shape)
+    shape = checked_shape("event_shape", event_shape, 2)
     seen = seen_condition(condition_shape, encoder)
-    checked_count("steps", steps)
+    checked_integer("steps", steps)
     checked_choice("coupling", coupling, ("affine", "additive"))
     checked_choice("condition_use", condition_use, CONDITION_USES)
     image = is_image(shape, levels, hidden_channels, hidden_units)
@@ -164,3 +241,40 @@ def glow(
         coupled(masks.half(d)),
     ]
     return assemble(shape, [Repeat(tfb.Chain(step), steps, mode=mode)], **options)
+
+
+def dequantization_noise(
+    event_shape: tuple[int, int, int],
+    *,
+    steps: int = 4,
+    hidden_channels: int = 32,
+    dtype: Any = None,
+    name: str = "dequantization_noise",
+) -> tfd.TransformedDistribution:
+    """Builds a flow of noise in (0, 1) given an image, for `Dequantized`.
+
+    It is a Glow of one level whose couplings see the image, behind a sigmoid.
+
+    Args:
+        event_shape: Shape `(h, w, c)` of image and noise, h and w even.
+        steps: Number of steps.
+        hidden_channels: Width of each conditioner.
+        dtype: Float type of flow and networks; None for Keras's defaults.
+        name: Name of the distribution.
+
+    Returns:
+        A conditional flow with `condition_shape=event_shape`.
+
+    Reference:
+        Ho et al.: Flow++, 2019, arXiv:1902.00275, section 3.1.
+    """
+    return glow(
+        event_shape,
+        levels=1,
+        steps=steps,
+        hidden_channels=hidden_channels,
+        condition_shape=event_shape,
+        preprocess=tfb.Sigmoid(),
+        dtype=dtype,
+        name=name,
+    )

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.tfp_internals import PairedCache
+from tfp_flows.internal.compat import PairedCache
 from tfp_flows.nets.conditioner import keras_variables
 
 tfb = tfp.bijectors
@@ -195,7 +195,7 @@ class FlowBijector(tfb.Bijector):
             raise ValueError(
                 f"{type(self).__name__} '{self.name}' needs a `condition` of shape "
                 f"[..., {', '.join(map(str, self.condition_shape))}]. Pass one, or "
-                "bind it with `tff.condition(flow, c)`. Received: condition=None"
+                "bind it with `tfpf.condition(flow, c)`. Received: condition=None"
             )
         if condition is not None and self.condition_shape is None:
             raise ValueError(

@@ -1,19 +1,249 @@
-"""`Linear`: `y = A x + b` with a structured matrix."""
+"""Linear maps of channels: `InvertibleConv1x1` and `Linear`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.actnorm import check_channels, check_last_axis
 from tfp_flows.bijectors.base import FlowBijector
-from tfp_flows.bijectors.conv1x1 import mix_channels
 from tfp_flows.bijectors.weights import Weights
+from tfp_flows.internal.arguments import check_last_axis, checked_integer
 
-KINDS = ("full", "triangular", "lu", "householder")
+KINDS = ("lu", "matrix", "permutation", "reverse")
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Conv1x1Weights(Weights):
+    """The mixing matrix of a 1x1 convolution, in one of four forms."""
+
+    def __init__(self, channels: int, kind: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.kind = kind
+
+    def build(self, input_shape: Any = None) -> None:
+        """Draws a random rotation, or a permutation, and stores its parts."""
+        shape = (self.channels, self.channels)
+        if self.kind == "reverse":
+            return
+        if self.kind == "permutation":
+            order = np.argsort(keras.random.uniform((self.channels,)))
+            self._add("order", order, "int32")
+            return
+        rotation = np.array(keras.initializers.Orthogonal()(shape, "float32"))
+        if self.kind == "matrix":
+            self._add("matrix", rotation, self.dtype, trainable=True)
+            return
+        lu, sign, order = lu_parts(rotation)
+        self._add("lu", lu, self.dtype, trainable=True)
+        self._add("sign", sign, self.dtype)
+        self._add("order", order, "int32")
+
+    def _add(
+        self, name: str, value: np.ndarray, dtype: str, trainable: bool = False
+    ) -> None:
+        weight = self.add_weight(
+            value.shape, "zeros", name=name, dtype=dtype, trainable=trainable
+        )
+        weight.assign(value.astype(dtype))
+        setattr(self, name, weight)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "channels": self.channels, "kind": self.kind}
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class InvertibleConv1x1(FlowBijector):
+    """Invertible 1x1 convolution: a learned linear map of the channels.
+
+    With channels as rows and `W` the learned `c x c` matrix,
+
+        inverse:  x = y W          (data to latent: one matmul)
+        forward:  y = x W^-1       (latent to data: one matmul; `W^-1` is `c x c`
+                                    and computed once a call, not once a pixel)
+        log-det:  log |det W| for each position (inverse), minus that (forward)
+
+    `kind` says how `W` is parametrized:
+
+    * `"lu"`: `W = P L (U + diag(sign exp(d)))`, `P` a fixed permutation, `L` unit
+      lower and `U` strictly upper triangular. `log |det W| = sum(d)` costs O(c),
+      and `W` cannot become singular. `L`, `U` and `d` are packed into one trained
+      `c x c` matrix, so there are `c^2` weights, as many as `W` has.
+    * `"matrix"`: `W` itself, `c^2` weights, `log |det W|` in O(c^3).
+    * `"permutation"`: a random fixed order of the channels, nothing trained.
+    * `"reverse"`: the channels in reverse order, nothing trained.
+
+    `W` starts as a random rotation, so the log-det starts at 0.
+
+    Shapes: channels-last with any number of positions, `[..., channels]` or
+    `[..., h, w, channels]`. The log-det is a scalar for one position; TFP
+    multiplies it by the number of positions in the event.
+
+    Reference:
+        Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.2.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kind: str = "lu",
+        dtype: Any = None,
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> None:
+        """Draws the initial matrix.
+
+        Args:
+            channels: Size of the last axis.
+            kind: `"lu"`, `"matrix"`, `"permutation"` or `"reverse"`; see above.
+            dtype: Float type; defaults to `keras.config.floatx()`.
+            validate_args: Whether to check outputs for finiteness.
+            name: Name of the bijector.
+
+        Raises:
+            ValueError: If `channels` is not positive or `kind` is not known.
+        """
+        parameters = dict(locals())
+        super().__init__(
+            event_ndims=1,
+            dtype=dtype,
+            is_constant_jacobian=True,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+        checked_integer("channels", channels)
+        if kind not in KINDS:
+            raise ValueError(
+                f"Argument `kind` must be one of {KINDS}. Received: kind={kind!r}"
+            )
+        self._kind = kind
+        weights = Conv1x1Weights(channels, kind, dtype=self.dtype.name)
+        self._own("_weights", weights.made())
+
+    def _inverse_and_log_det(
+        self, y: tf.Tensor, condition: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        check_last_axis(self, y, self._weights.channels)
+        if not self.has_matrix:
+            return self._reordered(y, back=False), tf.zeros([], y.dtype)
+        matrix, log_det = self.matrix_and_log_det()
+        return mix_channels(y, matrix), log_det
+
+    def _forward_and_log_det(
+        self, x: tf.Tensor, condition: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        check_last_axis(self, x, self._weights.channels)
+        if not self.has_matrix:
+            return self._reordered(x, back=True), tf.zeros([], x.dtype)
+        matrix, log_det = self.inverse_matrix_and_log_det()
+        return mix_channels(x, matrix), log_det
+
+    def _reordered(self, x: tf.Tensor, back: bool) -> tf.Tensor:
+        if self._kind == "reverse":
+            return tf.reverse(x, [-1])
+        order = tf.convert_to_tensor(self._weights.order)
+        return permute_channels(x, tf.argsort(order) if back else order)
+
+    @property
+    def channels(self) -> int:
+        """Size of the last axis."""
+        return self._weights.channels
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether `W` is learned, and not an order of the channels."""
+        return self._kind in ("lu", "matrix")
+
+    def inverse_matrix_and_log_det(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns `W^-1` and `-log |det W|`, where `W` is learned."""
+        matrix, log_det = self.matrix_and_log_det()
+        return self._inverted(matrix), -log_det
+
+    def matrix_and_log_det(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns `W` and `log |det W|`, where `W` is learned."""
+        if self._kind == "matrix":
+            matrix = tf.convert_to_tensor(self._weights.matrix)
+            return matrix, tf.linalg.slogdet(matrix)[1]
+        lower, upper, log_diagonal = self._triangles()
+        order = tf.convert_to_tensor(self._weights.order)
+        matrix = tf.gather(tf.matmul(lower, upper), order, axis=0)
+        return matrix, tf.reduce_sum(log_diagonal)
+
+    def _triangles(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        lu = tf.convert_to_tensor(self._weights.lu)
+        # Products with constants: TensorFlow's functions of diagonals are made of
+        # more operations, each of which has to be traced.
+        kind = lu.dtype.as_numpy_dtype
+        strictly_lower = np.tril(np.ones(lu.shape, kind), -1)
+        identity = tf.constant(np.eye(lu.shape[0], dtype=kind))
+        log_diagonal = tf.reduce_sum(lu * identity, axis=0)
+        diagonal = self._weights.sign * tf.exp(log_diagonal)
+        lower = lu * strictly_lower + identity
+        upper = lu * strictly_lower.T + identity * diagonal
+        return lower, upper, log_diagonal
+
+    def _inverted(self, matrix: tf.Tensor) -> tf.Tensor:
+        if self._kind == "matrix":
+            return tf.linalg.inv(matrix)
+        # W^-1 = U^-1 L^-1 P^T: two triangular solves of the identity.
+        lower, upper, _ = self._triangles()
+        eye = tf.eye(lower.shape[0], dtype=lower.dtype)
+        inverse = tf.linalg.triangular_solve(lower, eye)
+        inverse = tf.linalg.triangular_solve(upper, inverse, lower=False)
+        return tf.gather(inverse, tf.convert_to_tensor(self._weights.order), axis=1)
+
+
+def permute_channels(x: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+    """Puts the last axis of `x` in another order.
+
+    The gradient of a gather is a scatter, since entries could be taken twice; that
+    of a permutation is the permutation back, which is much faster.
+    """
+
+    @tf.custom_gradient
+    def permuted(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return permute_channels(upstream, tf.argsort(order))
+
+        return tf.gather(x, order, axis=-1), gradient
+
+    return permuted(x)
+
+
+def lu_parts(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Decomposes an invertible matrix into the weights of kind `"lu"`.
+
+    Args:
+        matrix: The matrix `W`, `[c, c]`.
+
+    Returns:
+        The packed triangles with the logarithms of the diagonal, the signs of the
+        diagonal, and the order of the rows.
+    """
+    lu, order = (np.array(part) for part in tf.linalg.lu(matrix.astype("float64")))
+    diagonal = np.diag(lu)
+    packed = lu - np.diag(diagonal) + np.diag(np.log(np.abs(diagonal)))
+    return packed, np.sign(diagonal), np.argsort(order)
+
+
+def mix_channels(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """Multiplies the last axis of `x` by a matrix in one two-dimensional matmul."""
+    if x.shape.rank == 2:
+        return tf.matmul(x, matrix)
+    mixed = tf.matmul(tf.reshape(x, [-1, matrix.shape[0]]), matrix)
+    mixed = tf.reshape(mixed, tf.shape(x))
+    mixed.set_shape(x.shape)
+    return mixed
+
+
+FACTORS = ("full", "triangular", "lu", "householder")
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -88,11 +318,11 @@ class Linear(FlowBijector):
             ValueError: If `kind` is not known.
         """
         parameters = dict(locals())
-        if kind not in KINDS:
+        if kind not in FACTORS:
             raise ValueError(
-                f"Argument `kind` must be one of {KINDS}. Received: kind={kind!r}"
+                f"Argument `kind` must be one of {FACTORS}. Received: kind={kind!r}"
             )
-        check_channels(d)
+        checked_integer("channels", d)
         super().__init__(
             event_ndims=1,
             dtype=dtype,

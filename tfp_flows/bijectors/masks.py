@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.squeeze import depth_to_space, space_to_depth
+from tfp_flows.bijectors.reshape import depth_to_space, space_to_depth
 
 Shape = tuple[int, ...]
 

@@ -13,7 +13,7 @@ from tfp_flows.cli.export import export
 from tfp_flows.cli.sample import sample
 from tfp_flows.cli.serve import serve
 from tfp_flows.cli.train import train
-from tfp_flows.training.memory import hold_memory
+from tfp_flows.training.parts import hold_memory
 
 # What typer raises for options it cannot read; it exports only the subclass.
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]

@@ -3,10 +3,10 @@
 import tensorflow as tf
 import typer
 
-from tfp_flows.bijectors.conditioned import label_count
+from tfp_flows.bijectors.conditional import label_count
 from tfp_flows.cli import models, options
 from tfp_flows.cli.errors import FAILED, one_sentence
-from tfp_flows.tools.checks import check_bijector
+from tfp_flows.testing.check_bijector import check_bijector
 
 ROWS = 16
 

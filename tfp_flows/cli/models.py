@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tfp_flows.training.files import load_model
-from tfp_flows.training.model import FlowModel
+from tfp_flows.training.model import FlowModel, load_model
 
 MODEL_FILE, REPORT_FILE = "flow.keras", "report.json"
 
@@ -41,7 +40,7 @@ def load(path: Path, *, conditional: bool = False) -> tuple[FlowModel, dict[str,
     if model.condition_shape is not None and not conditional:
         raise ValueError(
             f"`MODEL` must be a flow without conditions; use it from Python with "
-            f"`tff.condition`. Received: {file}, whose conditions have the shape "
+            f"`tfpf.condition`. Received: {file}, whose conditions have the shape "
             f"{model.condition_shape}."
         )
     report = file.parent / REPORT_FILE

@@ -1,25 +1,13 @@
 """Files that are whole or absent."""
 
-import contextlib
 import csv
 import io
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-
-@contextlib.contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """Gives a file beside `path` to write to, and renames it when all went well."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        written = Path(folder) / path.name
-        yield written
-        with written.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(written, path)
+from tfp_flows.internal.files import atomic_write
 
 
 def checked_target(path: Path, suffixes: Sequence[str]) -> Path:
@@ -46,7 +34,7 @@ def checked_target(path: Path, suffixes: Sequence[str]) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file."""
-    with written_beside(path) as file:
+    with atomic_write(path) as file:
         file.write_text(text, encoding="utf-8")
 
 

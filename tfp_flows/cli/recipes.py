@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow_probability as tfp
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows.cli.recipe_table import DEFAULT_FLOW, RECIPES, Recipe
 from tfp_flows.data import Data
 from tfp_flows.training.optimizers import checked_clip_norm
@@ -59,7 +59,7 @@ def choose(
     kind = _kind(data)
     recipe = RECIPES[preset][kind][flow or DEFAULT_FLOW[kind]]
     changes = {key: value for key, value in architecture.items() if value is not None}
-    known = set(inspect.signature(getattr(tff, recipe.flow)).parameters)
+    known = set(inspect.signature(getattr(tfpf, recipe.flow)).parameters)
     for name in sorted(changes.keys() - known):
         raise ValueError(
             f"`{_option(name)}` must not be given for {recipe.flow}, which takes "
@@ -139,7 +139,7 @@ def build(recipe: Recipe, data: Data) -> tfd.TransformedDistribution:
     if recipe.base == "logistic":
         size = math.prod(data.event_shape)
         base = tfd.Sample(tfd.Logistic(np.float32(0), np.float32(1)), [size])
-    architecture = getattr(tff, recipe.flow)
+    architecture = getattr(tfpf, recipe.flow)
     with network_precision(recipe.precision):
         return architecture(
             data.event_shape,
@@ -155,8 +155,8 @@ def _preprocess(recipe: Recipe, data: Data) -> tfb.Bijector:
         mean, deviation = data.x_train.mean(axis=0), data.x_train.std(axis=0)
         return tfb.Chain([tfb.Shift(mean), tfb.Scale(deviation)], name="standardize")
     if recipe.preprocess == "center":
-        return tff.center(data.levels)
-    return tff.logit(data.levels, LOGIT_ALPHA)
+        return tfpf.center(data.levels)
+    return tfpf.logit(data.levels, LOGIT_ALPHA)
 
 
 def optimizer(recipe: Recipe, examples: int) -> keras.optimizers.Optimizer:
@@ -178,7 +178,7 @@ def optimizer(recipe: Recipe, examples: int) -> keras.optimizers.Optimizer:
             f"`--warmup` must be less than the {steps:,} steps of the training. "
             f"Received: {warmup}."
         )
-    return tff.optimizer(
+    return tfpf.optimizer(
         recipe.learning_rate,
         warmup_steps=warmup,
         decay="cosine",

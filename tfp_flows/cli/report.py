@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from rich.table import Table
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from tfp_flows import plotting
 from tfp_flows.cli import baselines, output, pictures, scoring
 from tfp_flows.cli.errors import BrokenExport
@@ -18,9 +18,9 @@ from tfp_flows.cli.models import MODEL_FILE, REPORT_FILE
 from tfp_flows.cli.recipe_table import Recipe
 from tfp_flows.cli.run_directory import RunDirectory
 from tfp_flows.data import Data
+from tfp_flows.saving.files import save_model
 from tfp_flows.serving.export import export_saved_model
 from tfp_flows.serving.extra import has_serving_protos
-from tfp_flows.training.files import save_model
 from tfp_flows.training.model import FlowModel
 
 PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "numpy")
@@ -127,7 +127,7 @@ def _baselines(data: Data) -> dict[str, dict[str, float]]:
 
 def _versions() -> dict[str, str]:
     installed = {package: importlib.metadata.version(package) for package in PACKAGES}
-    own = {"python": platform.python_version(), "tfp-flows": tff.__version__}
+    own = {"python": platform.python_version(), "tfp-flows": tfpf.__version__}
     return own | installed
 
 

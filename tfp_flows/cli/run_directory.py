@@ -17,8 +17,7 @@ from typing import Any
 import keras
 
 from tfp_flows.cli import output
-from tfp_flows.training.averages import averaged_weights, keeps_averages
-from tfp_flows.training.backup import Backup
+from tfp_flows.training.callbacks import Backup, averaged_weights, keeps_averages
 
 SCRATCH = ".training"
 

@@ -17,7 +17,7 @@ from tfp_flows.cli.errors import one_sentence
 from tfp_flows.cli.recipe_table import Recipe
 from tfp_flows.cli.run_directory import RunDirectory, default_path
 from tfp_flows.data import Data
-from tfp_flows.training.averages import AveragedWeights
+from tfp_flows.training.callbacks import AveragedWeights
 from tfp_flows.training.model import FlowModel
 
 # Watching the held-out part while training costs at most so many examples an epoch.

@@ -112,7 +112,7 @@ def connect(
     if not isinstance(layer, keras.Layer):
         raise TypeError(
             "Argument `conditioner` must be a `keras.Layer`, such as "
-            f"`tff.nets.MLP(hidden_units=(128, 128))`. Received: {layer!r}"
+            f"`tfpf.nets.MLP(hidden_units=(128, 128))`. Received: {layer!r}"
         )
     if isinstance(layer, Conditioner):
         layer.connect(input_shape, output_shape, condition_shape)

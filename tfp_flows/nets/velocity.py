@@ -8,8 +8,7 @@ from typing import Any
 import keras
 
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
-from tfp_flows.nets.hidden import hidden_initializers
-from tfp_flows.nets.mlp import _positive_widths
+from tfp_flows.nets.dense import _positive_widths, hidden_initializers
 
 STYLES = ("concat", "concatsquash")
 

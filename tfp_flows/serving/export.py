@@ -48,9 +48,9 @@ def export_saved_model(
     `base_path` sees it whole or not at all, whatever happens to this process.
 
     Args:
-        model_or_distribution: A `tff.FlowModel`, a `tfd.TransformedDistribution`,
+        model_or_distribution: A `tfpf.FlowModel`, a `tfd.TransformedDistribution`,
             another `tfd.Distribution` (then without `encode` and `decode`), or a model
-            of `tff.latent` (then without `precision` and `scorer`).
+            of `tfpf.latent` (then without `precision` and `scorer`).
         base_path: The model's directory, on a local disk; versions are its children.
         version: A positive integer that is not there yet; None for the next one.
         max_samples: Largest `n` that the `sample` signature will draw at once.

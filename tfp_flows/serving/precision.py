@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.nested import nested_layers
+from tfp_flows.bijectors.tree import nested_layers
 from tfp_flows.serving.served_flow import ServedFlow
 
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")

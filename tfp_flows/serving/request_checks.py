@@ -38,7 +38,7 @@ def checked_scalar(name: str, x: tf.Tensor) -> tf.Tensor:
     return _with_shape(name, x, [])
 
 
-def checked_shape(name: str, x: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+def required_shape(name: str, x: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     """Requires exactly this shape, without a batch axis."""
     return _with_shape(name, x, shape)
 

@@ -9,12 +9,12 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.conditioned import (
+from tfp_flows.bijectors.chain import condition_arguments
+from tfp_flows.bijectors.conditional import (
     condition_dtype,
     condition_shape,
     label_count,
 )
-from tfp_flows.bijectors.conditioning import condition_arguments
 from tfp_flows.training import sampling
 
 tfd = tfp.distributions
@@ -28,7 +28,7 @@ class ServedFlow:
     scale the draws about.
 
     Args:
-        model_or_distribution: A `tff.FlowModel`, a `tfd.TransformedDistribution`,
+        model_or_distribution: A `tfpf.FlowModel`, a `tfd.TransformedDistribution`,
             or any other `tfd.Distribution` over one floating point tensor.
 
     Raises:
@@ -158,7 +158,7 @@ class ServedFlow:
 def _check_servable(distribution: Any) -> None:
     if not isinstance(distribution, tfd.Distribution):
         raise TypeError(
-            "Argument `model_or_distribution` must be a `tff.FlowModel` or a "
+            "Argument `model_or_distribution` must be a `tfpf.FlowModel` or a "
             f"`tfd.Distribution`. Received: {type(distribution).__name__}"
         )
     dtype = distribution.dtype

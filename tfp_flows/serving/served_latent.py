@@ -22,7 +22,7 @@ class ServedLatentModel(ServedFlow):
     density of the latents: that of images has only a bound, `elbo`.
 
     Args:
-        model: A `tff.latent.LatentFlow` or `tff.latent.LatentVAE`.
+        model: A `tfpf.latent.LatentFlow` or `tfpf.latent.LatentVAE`.
     """
 
     def __init__(self, model: Any) -> None:

@@ -37,7 +37,7 @@ from tfp_flows.serving.request_checks import (
     checked_rows,
     checked_same_rows,
     checked_scalar,
-    checked_shape,
+    required_shape,
 )
 from tfp_flows.serving.served_flow import ServedFlow
 from tfp_flows.serving.served_latent import ServedLatentModel
@@ -195,7 +195,7 @@ def _sample(flow: ServedFlow, max_samples: int) -> Signature:
         condition: tf.Tensor | None = None,
     ) -> Outputs:
         n = checked_range("n", checked_scalar("n", n), 1, max_samples)
-        seed = checked_shape("seed", seed, [2])
+        seed = required_shape("seed", seed, [2])
         temperature = checked_scalar("temperature", temperature)
         temperature = _checked_temperature(flow, temperature)
         condition = _checked_condition(flow, condition)
@@ -257,7 +257,7 @@ def _checked_condition(
     if condition is None or flow.condition_shape is None:
         return None
     if rows is None:
-        condition = checked_shape("condition", condition, flow.condition_shape)
+        condition = required_shape("condition", condition, flow.condition_shape)
         return _checked_values(flow, condition)
     condition = checked_rows("condition", condition, flow.condition_shape)
     condition = _checked_values(flow, condition)

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.nested import clear_caches, nested_bijectors
+from tfp_flows.bijectors.tree import clear_caches, nested_bijectors
 from tfp_flows.training.model import FlowModel
 
 
@@ -46,7 +46,7 @@ def fit_distributed(
         steps_per_epoch: Batches an epoch, for endless data; the data then goes on
             from one epoch to the next. None for one pass.
         validation_data: Batches to evaluate after each epoch, or None.
-        callbacks: Keras callbacks, called on every worker. `tff.Backup` writes on
+        callbacks: Keras callbacks, called on every worker. `tfpf.Backup` writes on
             the chief alone; others that write should be given to the chief alone
             (`is_chief(strategy)`).
         verbose: 0, or 2 for a line an epoch.
@@ -214,7 +214,7 @@ class _Passes:
 def _check(model: Any, data: Any) -> None:
     if not isinstance(model, FlowModel) or not model.compiled:
         raise ValueError(
-            "Argument `model` must be a compiled `tff.FlowModel`. "
+            "Argument `model` must be a compiled `tfpf.FlowModel`. "
             f"Received: model={model!r}"
         )
     if not isinstance(data, tf.data.Dataset):

@@ -8,12 +8,12 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import paired
-from tfp_flows.bijectors.cnf import ContinuousFlow
-from tfp_flows.bijectors.encoded import EncodedCondition
-from tfp_flows.bijectors.nested import nested_bijectors
-from tfp_flows.bijectors.tfp_internals import Chain
-from tfp_flows.training.inputs import split_inputs
+from tfp_flows.bijectors import chain as paired
+from tfp_flows.bijectors.conditional import EncodedCondition
+from tfp_flows.bijectors.continuous import ContinuousFlow
+from tfp_flows.bijectors.tree import nested_bijectors
+from tfp_flows.internal.compat import Chain
+from tfp_flows.training.data import split_inputs
 from tfp_flows.training.model import FlowModel
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -52,7 +52,7 @@ class FlowMatchingModel(FlowModel):
     to the accuracy of the flow's solver. `fit` reports the loss as `flow_matching`.
 
     The distribution's bijector is a `ContinuousFlow`, or a chain with exactly one.
-    Bijectors on the data's side of it, such as `tff.logit`, are applied to the data
+    Bijectors on the data's side of it, such as `tfpf.logit`, are applied to the data
     first; they get no gradient, so put none there that has to learn.
 
     Reference:
@@ -60,8 +60,8 @@ class FlowMatchingModel(FlowModel):
         2022, arXiv:2210.02747.
 
     Example:
-        >>> import numpy as np, tfp_flows as tff
-        >>> model = FlowMatchingModel(tff.ffjord((2,), hidden_units=(16,)))
+        >>> import numpy as np, tfp_flows as tfpf
+        >>> model = FlowMatchingModel(tfpf.ffjord((2,), hidden_units=(16,)))
         >>> model.compile(optimizer="adam")
         >>> x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
         >>> sorted(model.fit(x, verbose=0).history)
@@ -82,7 +82,7 @@ class FlowMatchingModel(FlowModel):
 
         Args:
             distribution: A flow with exactly one `ContinuousFlow`, such as
-                `tff.ffjord(...)`.
+                `tfpf.ffjord(...)`.
             sigma_min: Width of the paths' end around a data point, in [0, 1).
             seed: Integer from which the training noise follows; None for any.
             draws: Times and latents for each example in a step.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,24 +11,169 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.conditioned import condition_shape
-from tfp_flows.bijectors.conditioning import condition_arguments
-from tfp_flows.bijectors.nested import clear_caches, nested_bijectors, nested_layers
-from tfp_flows.training import sampling, serialization
-from tfp_flows.training.adaptation import adapt, is_adapted
-from tfp_flows.training.adopted import AdoptedVariables, raw_variables
-from tfp_flows.training.batches import for_fit, for_one_pass
-from tfp_flows.training.carried import CarriesScorer
-from tfp_flows.training.first_batch import first_batch
-from tfp_flows.training.inputs import check_event, split_inputs, with_weights
-from tfp_flows.training.lanes import check_lanes, in_lanes
-from tfp_flows.training.likelihood import BitsPerDim, MeanNll, NegativeLogLikelihood
-from tfp_flows.training.monitored import less_is_better
-from tfp_flows.training.nonfinite import NonFiniteGuard, StopAtNonFinite
+from tfp_flows import saving as serialization
+from tfp_flows.bijectors import chain as paired
+from tfp_flows.bijectors.chain import condition_arguments
+from tfp_flows.bijectors.conditional import condition_shape
+from tfp_flows.bijectors.tree import clear_caches, nested_bijectors, nested_layers
+from tfp_flows.saving.files import (
+    AdoptedVariables,
+    SavedObject,
+    load_archive,
+    raw_variables,
+)
+from tfp_flows.training import sampling
+from tfp_flows.training.data import (
+    check_event,
+    check_lanes,
+    first_batch,
+    for_fit,
+    for_one_pass,
+    in_lanes,
+    split_inputs,
+    with_weights,
+)
+from tfp_flows.training.nonfinite import (
+    NonFiniteGuard,
+    StopAtNonFinite,
+    non_finite_rows,
+)
 from tfp_flows.training.precision import policy_of
 from tfp_flows.training.summary import summary_table
 
 tfd = tfp.distributions
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class NegativeLogLikelihood(keras.losses.Loss):
+    """Mean of `-log p(x)` in nats, with Keras's sample weights and replicas."""
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Returns `-y_pred`: the model's prediction is the log-likelihood itself."""
+        return -y_pred
+
+
+class MeanNll(keras.metrics.Mean):
+    """Mean negative log-likelihood of an epoch, in nats."""
+
+    def __init__(self) -> None:
+        """Starts empty, under the name `nll`."""
+        super().__init__(name="nll")
+
+
+class BitsPerDim(keras.metrics.Metric):
+    """`nll / (D ln 2)`: the same figure in bits for each of an event's D values."""
+
+    def __init__(self, nll: MeanNll, values: int) -> None:
+        """Reports `nll` for events of `values` values."""
+        super().__init__(name="bits_per_dim")
+        self._nll = nll
+        self._nats = values * math.log(2.0)
+
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing: the nats are counted once, by `nll`."""
+
+    def result(self) -> tf.Tensor:
+        """Returns the bits per value so far."""
+        return self._nll.result() / self._nats
+
+
+def is_adapted(distribution: tfd.Distribution) -> bool:
+    """Returns whether no data-dependent weight waits for a batch."""
+    parts = nested_bijectors(distribution)
+    return all(getattr(part, "is_adapted", True) for part in parts)
+
+
+def adapt(distribution: tfd.Distribution, x: Any, condition: Any = None) -> None:
+    """Initializes every data-dependent weight inside `distribution`.
+
+    Args:
+        distribution: Any distribution; one without bijectors has nothing to adapt.
+        x: A batch of data `[n, *event]`.
+        condition: The conditions of that batch, for a conditional flow.
+
+    Raises:
+        ValueError: If the batch has another event shape or is not finite.
+    """
+    bijector = getattr(distribution, "bijector", None)
+    # A distribution around flows, such as `tfpf.Dequantized`, adapts its own.
+    adapts_itself = getattr(distribution, "adapt", None)
+    if bijector is None and adapts_itself is None:
+        return
+    x = tf.convert_to_tensor(x, dtype_hint=distribution.dtype)
+    x = tf.cast(x, distribution.dtype)
+    event_shape = tuple(distribution.event_shape)
+    check_event(x, event_shape, distribution.name)
+    if not bool(tf.reduce_all(tf.math.is_finite(x))):
+        raise ValueError(
+            "Argument `data` must be finite to initialize weights from it. "
+            f"Received: {non_finite_rows(x)}"
+        )
+    if adapts_itself is not None:
+        adapts_itself(x)
+    else:
+        paired.adapt(bijector, x, len(event_shape), condition)
+    clear_caches(nested_bijectors(distribution))
+
+
+_FALLING = ("nll", "bits_per_dim")
+
+
+def less_is_better(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Lists the callbacks, told that our figures should fall.
+
+    Keras works this out only for metrics that were given to `compile`.
+    """
+    if callbacks is None:
+        return []
+    listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    for callback in listed:
+        monitored = str(getattr(callback, "monitor", "")).removeprefix("val_")
+        automatic = getattr(callback, "mode", None) == "auto"
+        if automatic and monitored in _FALLING:
+            callback.mode = "min"
+    return list(listed)
+
+
+class CarriesScorer:
+    """The attribute `anomaly_scorer` of a model, kept in its configuration.
+
+    Here a scorer is any registered Keras layer; those that know what to do are in
+    `tfp_flows.anomaly`. Weights that it has are saved with the model's.
+    """
+
+    _anomaly_scorer: keras.layers.Layer | None = None
+
+    @property
+    def anomaly_scorer(self) -> keras.layers.Layer | None:
+        """The fitted scorer that is saved and exported with the model, or None."""
+        return self._anomaly_scorer
+
+    @anomaly_scorer.setter
+    def anomaly_scorer(self, scorer: keras.layers.Layer | None) -> None:
+        if scorer is not None and not isinstance(scorer, keras.layers.Layer):
+            raise TypeError(
+                "Argument `anomaly_scorer` must be a Keras layer, such as "
+                "`tfpf.anomaly.TypicalityScorer()`, or None. "
+                f"Received: {scorer!r} of type {type(scorer).__name__}"
+            )
+        if self._anomaly_scorer is not None:
+            # Keras forgets a replaced attribute, but not the layer that it was.
+            self._tracker.untrack(self._anomaly_scorer)
+        self._anomaly_scorer = scorer
+
+    def scorer_config(self) -> dict[str, Any]:
+        """Describes the scorer for the model's configuration; empty without one."""
+        if self._anomaly_scorer is None:
+            return {}
+        return {
+            "anomaly_scorer": keras.saving.serialize_keras_object(self._anomaly_scorer)
+        }
+
+    def restore_scorer(self, description: dict[str, Any] | None) -> None:
+        """Takes up the scorer that `scorer_config` described."""
+        if description is not None:
+            self.anomaly_scorer = keras.saving.deserialize_keras_object(description)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -49,8 +195,8 @@ class FlowModel(CarriesScorer, keras.Model):
     `"x"` and `"condition"`.
 
     Example:
-        >>> import numpy as np, tfp_flows as tff
-        >>> model = tff.FlowModel(tff.real_nvp((2,), couplings=2))
+        >>> import numpy as np, tfp_flows as tfpf
+        >>> model = tfpf.FlowModel(tfpf.real_nvp((2,), couplings=2))
         >>> model.compile(optimizer="adam")
         >>> x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
         >>> history = model.fit(x, verbose=0)
@@ -79,7 +225,7 @@ class FlowModel(CarriesScorer, keras.Model):
         if not isinstance(distribution, tfd.Distribution):
             raise TypeError(
                 "Argument `distribution` must be a TFP distribution, such as "
-                "`tff.glow((2,))` or `tfd.TransformedDistribution(...)`. "
+                "`tfpf.glow((2,))` or `tfd.TransformedDistribution(...)`. "
                 f"Received: {distribution!r} of type {type(distribution).__name__}"
             )
         event_shape = distribution.event_shape
@@ -325,3 +471,26 @@ class FlowModel(CarriesScorer, keras.Model):
             model.restore_scorer(scorer)
         model.trainable = trainable
         return model
+
+
+def load_model(path: str | os.PathLike) -> FlowModel:
+    """Reads a model from a `.keras` archive.
+
+    Args:
+        path: Name of a file that `FlowModel.save` or `save_distribution` wrote.
+
+    Returns:
+        The model; one around the distribution, where the file holds only that.
+
+    Raises:
+        ValueError: If the file is missing, damaged or holds something else.
+    """
+    model = load_archive(path)
+    if isinstance(model, SavedObject) and isinstance(model.content, tfd.Distribution):
+        return FlowModel(model.content)
+    if not isinstance(model, FlowModel):
+        raise ValueError(
+            f"The file {path} must hold a `tfpf.FlowModel`. "
+            f"Received: a {type(model).__name__}"
+        )
+    return model

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import paired
+from tfp_flows.bijectors import chain as paired
 from tfp_flows.bijectors.repeat import Repeat
-from tfp_flows.bijectors.tfp_internals import Chain
+from tfp_flows.internal.compat import Chain
 
 tfb = tfp.bijectors
 

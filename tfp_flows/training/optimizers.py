@@ -1,4 +1,4 @@
-"""`optimizer`: Adam with the habits of flow training, each by one argument."""
+"""`optimizer`: Adam with schedules, clipping and averaged weights."""
 
 from __future__ import annotations
 
@@ -6,8 +6,77 @@ import math
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-from tfp_flows.training.fused_adam import FusedAdam, FusedAdamW
+
+class _FusedUpdate(keras.optimizers.Adam):
+    """Adam's update of one weight by TensorFlow's own kernel for it."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Moves one weight and its two moments."""
+        if self.amsgrad or isinstance(gradient, tf.IndexedSlices):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        dtype = variable.dtype
+        step = tf.cast(tf.convert_to_tensor(self.iterations) + 1, dtype)
+        beta_1 = tf.constant(self.beta_1, dtype)
+        beta_2 = tf.constant(self.beta_2, dtype)
+        index = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=_handle(self._momentums[index]),
+            v=_handle(self._velocities[index]),
+            beta1_power=tf.pow(beta_1, step),
+            beta2_power=tf.pow(beta_2, step),
+            lr=tf.cast(learning_rate, dtype),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.constant(self.epsilon, dtype),
+            grad=tf.cast(gradient, dtype),
+        )
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class FusedAdam(_FusedUpdate):
+    """Keras's Adam by TensorFlow's one kernel for each weight.
+
+        m <- m + (1 - beta_1) (g - m)
+        v <- v + (1 - beta_2) (g^2 - v)
+        w <- w - rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)
+
+    The formula, the arguments and the state are those of `keras.optimizers.Adam`,
+    of which every argument works here; the numbers differ by rounding only. A flow
+    has many small weights, and Keras traces and runs two dozen operations more for
+    each of them. What the kernel cannot do (`amsgrad`, sparse gradients) is left to
+    Keras.
+
+    Reference:
+        Kingma, Ba: Adam, 2014, arXiv:1412.6980.
+
+    Example:
+        >>> FusedAdam(1e-3, global_clipnorm=1.0).global_clipnorm
+        1.0
+    """
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class FusedAdamW(_FusedUpdate, keras.optimizers.AdamW):
+    """Keras's AdamW in the same way; its decay of the weights stays Keras's.
+
+    Reference:
+        Loshchilov, Hutter: Decoupled Weight Decay Regularization, 2017,
+        arXiv:1711.05101.
+
+    Example:
+        >>> FusedAdamW(1e-3, weight_decay=0.01).weight_decay
+        0.01
+    """
+
+
+def _handle(variable: Any) -> Any:
+    """Returns where a moment is kept, on the device that is being updated."""
+    return getattr(variable, "value", variable).handle
+
 
 # Largest global norms of a step's gradient. Normalizing flows blow up by single
 # steps, not slowly: the looser ones only catch those.
@@ -61,7 +130,7 @@ def optimizer(
 ) -> keras.optimizers.Optimizer:
     """Makes Adam with a warm-up, a decay, clipped gradients and averaged weights.
 
-    It is Keras's Adam by fewer operations, see `tff.FusedAdam`; everything else here
+    It is Keras's Adam by fewer operations, see `tfpf.FusedAdam`; everything else here
     is Keras's own and may be put together by hand instead. Under
     `mixed_float16`, `FlowModel.compile` wraps the optimizer in Keras's
     `LossScaleOptimizer`, as `auto_scale_loss=True` says by default.
@@ -77,7 +146,7 @@ def optimizer(
             (1), `"medium"` (5), `"loose"` (100), `"none"` or None.
         ema: Momentum of an exponential moving average of the weights, such as 0.999;
             None for none. Keras puts the averages in the weights' place when `fit`
-            ends; `tff.AveragedWeights` evaluates with them before that.
+            ends; `tfpf.AveragedWeights` evaluates with them before that.
 
     Returns:
         The optimizer.

@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.nested import nested_bijectors, nested_layers
 from tfp_flows.bijectors.repeat import Repeat
+from tfp_flows.bijectors.tree import nested_bijectors, nested_layers
 
 tfd = tfp.distributions
 
@@ -32,9 +32,9 @@ def network_precision(policy: Any) -> Iterator[None]:
         policy: Name of a Keras dtype policy, or a `keras.DTypePolicy`.
 
     Example:
-        >>> import tfp_flows as tff
+        >>> import tfp_flows as tfpf
         >>> with network_precision("mixed_bfloat16"):
-        ...     flow = tff.real_nvp((2,), couplings=2)
+        ...     flow = tfpf.real_nvp((2,), couplings=2)
         >>> flow.dtype
         tf.float32
     """

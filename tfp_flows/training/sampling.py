@@ -7,7 +7,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.conditioned import condition as conditioned
+from tfp_flows.bijectors.conditional import condition as conditioned
+from tfp_flows.internal.seeds import stateless_seed
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -54,13 +55,6 @@ def sample(
         return _tempered(distribution, n, seed, temperature)
     base = distribution._maybe_broadcast_distribution_batch_shape()
     return bijector.forward(_tempered(base, n, seed, temperature))
-
-
-def stateless_seed(seed: Any) -> tf.Tensor:
-    """Returns a seed of two integers for TFP's stateless samplers."""
-    if isinstance(seed, int):
-        return tf.constant([0, seed], tf.int32)
-    return tfp.random.sanitize_seed(seed)
 
 
 def _tempered(base: tfd.Distribution, n: Any, seed: Any, temperature: Any) -> tf.Tensor:

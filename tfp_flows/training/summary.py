@@ -10,9 +10,9 @@ import tensorflow_probability as tfp
 from rich.console import Console
 from rich.table import Table
 
+from tfp_flows.bijectors.conditional import Wrapped
 from tfp_flows.bijectors.repeat import Repeat
-from tfp_flows.bijectors.tfp_internals import Chain, Invert
-from tfp_flows.bijectors.wrapped import Wrapped
+from tfp_flows.internal.compat import Chain, Invert
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.speed.workloads import LEARNING_RATE, Steps
 
 
@@ -22,7 +22,7 @@ def networks(w):
             # The kept half goes to the next level.
             kept = channels // 2
             for _ in range(w.layers):
-                net = tff.nets.ConvNet(w.width)
+                net = tfpf.nets.ConvNet(w.width)
                 net.connect((height, width, channels - kept), (height, width, channels))
                 found.append((net, (height, width, channels - kept)))
             channels -= kept if level + 1 < w.levels else 0
@@ -31,7 +31,7 @@ def networks(w):
     parameters = 3 * w.bins - 1 if w.kind == "spline" else 2
     for index in range(w.layers):
         kept = w.kept if index % 2 == 0 else w.features - w.kept
-        net = tff.nets.MLP((w.width, w.width))
+        net = tfpf.nets.MLP((w.width, w.width))
         net.connect((kept,), ((w.features - kept) * parameters,))
         found.append((net, (kept,)))
     return found
@@ -56,7 +56,7 @@ def build(w, jit=False):
         for variable in net.trainable_weights:
             variable.assign_add(keras.random.normal(variable.shape, stddev=0.01))
     weights = [v for net, _ in nets for v in net.trainable_weights]
-    optimizer = tff.optimizer(LEARNING_RATE)
+    optimizer = tfpf.optimizer(LEARNING_RATE)
     optimizer.build(weights)
     rng = np.random.default_rng(0)
 

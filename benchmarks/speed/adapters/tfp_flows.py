@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import tfp_flows as tff
+import tfp_flows as tfpf
 from benchmarks.speed.workloads import LEARNING_RATE, Steps
 
 
 def flow(w, mode="auto"):
     if w.kind == "glow":
-        return tff.glow(
+        return tfpf.glow(
             w.event_shape,
             levels=w.levels,
             steps=w.layers,
@@ -19,7 +19,7 @@ def flow(w, mode="auto"):
         )
     units = {"couplings": w.layers, "hidden_units": (w.width, w.width)}
     if w.kind == "spline":
-        return tff.spline_flow(
+        return tfpf.spline_flow(
             w.event_shape,
             **units,
             bins=w.bins,
@@ -28,7 +28,7 @@ def flow(w, mode="auto"):
             actnorm=False,
             mode=mode,
         )
-    return tff.real_nvp(w.event_shape, **units, actnorm=False, mode=mode)
+    return tfpf.real_nvp(w.event_shape, **units, actnorm=False, mode=mode)
 
 
 def build(w, jit=False, mode="auto", lanes=1):
@@ -36,9 +36,9 @@ def build(w, jit=False, mode="auto", lanes=1):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(w.train_batch, *w.event_shape)).astype("float32")
     many = rng.normal(size=(w.batch, *w.event_shape)).astype("float32")
-    model = tff.FlowModel(flow(w, mode), lanes=lanes)
+    model = tfpf.FlowModel(flow(w, mode), lanes=lanes)
     model.compile(
-        optimizer=tff.optimizer(LEARNING_RATE),
+        optimizer=tfpf.optimizer(LEARNING_RATE),
         jit_compile=jit,
         # Of `fit`; the bare step is one.
         steps_per_execution=1 if w.kind == "glow" else 10,
@@ -52,11 +52,11 @@ def build(w, jit=False, mode="auto", lanes=1):
         return tf.function(body, jit_compile=jit, autograph=False)
 
     train = function(lambda: model.train_step((batch,)))
-    score = tff.in_parts(model.distribution.log_prob)
+    score = tfpf.in_parts(model.distribution.log_prob)
     log_prob = function(lambda: score(scored))
     seed = tf.Variable([0, 0])
 
-    decode = function(tff.in_parts(model.distribution.bijector.forward))
+    decode = function(tfpf.in_parts(model.distribution.bijector.forward))
 
     # On a CPU XLA takes ten times as long as TensorFlow's own kernel to draw normal
     # numbers, so that only the bijector is compiled.

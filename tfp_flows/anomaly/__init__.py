@@ -1,0 +1,60 @@
+"""Anomaly detection with a trained flow: scorers, thresholds, reports, an estimator.
+
+    scorer = tfpf.anomaly.TypicalityScorer()
+    tfpf.anomaly.fit_scorer(model, scorer, held_out, false_alarm_rate=0.01)
+    tfpf.anomaly.is_anomaly(model, x)
+    model.save("flow.keras")                        # the fitted scorer travels along
+    tfpf.export_saved_model(model, "models/flow")    # with a signature `anomaly_score`
+
+| scorer | score, larger is more anomalous |
+|---|---|
+| `NllScorer` | `-log p(x)` |
+| `TypicalityScorer` | distance of `-log p(x)` from the entropy |
+| `RatioScorer` | `log p_background(x) - log p(x)` |
+| `ComplexityScorer` | `-log p(x)` less the size of `x` as a PNG |
+| `LatentNormScorer` | norm of the latents, or its distance from the usual one |
+| `JointTypicalityScorer` | how unusual likelihood, norm and PNG size are together |
+
+**The likelihood alone misleads.** A flow of clothes gives simple images that it has
+never seen, such as digits on black, a higher density than most pieces of clothing
+(Nalisnick et al., Do Deep Generative Models Know What They Don't Know?, 2019,
+arXiv:1810.09136). `python -m benchmarks.anomaly` measures this, and what the other
+scorers make of it; `simple_anomalies` makes such images of your own.
+"""
+
+from tfp_flows.anomaly.batch_typicality import BatchTypicality
+from tfp_flows.anomaly.complexity import ComplexityScorer
+from tfp_flows.anomaly.detector import FlowAnomalyDetector
+from tfp_flows.anomaly.fitting import anomaly_scores, fit_scorer, is_anomaly
+from tfp_flows.anomaly.joint_typicality import JointTypicalityScorer
+from tfp_flows.anomaly.latent_norm import LatentNormScorer
+from tfp_flows.anomaly.nll import NllScorer
+from tfp_flows.anomaly.ratio import RatioScorer
+from tfp_flows.anomaly.report import DetectionReport, detection_report
+from tfp_flows.anomaly.rows import Rows, evaluate_rows
+from tfp_flows.anomaly.scorer import AnomalyScorer
+from tfp_flows.anomaly.simple_images import mutated, simple_anomalies
+from tfp_flows.anomaly.threshold import false_alarm_threshold
+from tfp_flows.anomaly.typicality import TypicalityScorer
+
+__all__ = [
+    "AnomalyScorer",
+    "BatchTypicality",
+    "ComplexityScorer",
+    "DetectionReport",
+    "FlowAnomalyDetector",
+    "JointTypicalityScorer",
+    "LatentNormScorer",
+    "NllScorer",
+    "RatioScorer",
+    "Rows",
+    "TypicalityScorer",
+    "anomaly_scores",
+    "detection_report",
+    "evaluate_rows",
+    "false_alarm_threshold",
+    "fit_scorer",
+    "is_anomaly",
+    "mutated",
+    "simple_anomalies",
+]

@@ -1,0 +1,460 @@
+"""Conditions: `condition` binds them, `EncodedCondition` encodes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import chain as paired
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.reshape import checked_sequences
+from tfp_flows.bijectors.tree import known_dtype, nested_bijectors
+from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.nets import conditioner as conditioners
+
+tfb = tfp.bijectors
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+class Wrapped(FlowBijector):
+    """Runs another bijector under the condition that `_inner_condition` returns.
+
+    A subclass hands the bijector to the constructor and says which condition the
+    bijector sees; everything else is the bijector's.
+
+    Shapes: those of the bijector inside.
+    """
+
+    def __init__(
+        self, bijector: tfb.Bijector, parameters: dict[str, Any], **kwargs: Any
+    ) -> None:
+        super().__init__(
+            event_ndims=int(bijector.forward_min_event_ndims),
+            inverse_event_ndims=int(bijector.inverse_min_event_ndims),
+            dtype=known_dtype(bijector),
+            parameters=parameters,
+            **kwargs,
+        )
+        self._bijector = bijector
+
+    @property
+    def bijector(self) -> tfb.Bijector:
+        """The bijector inside."""
+        return self._bijector
+
+    def _inner_condition(self, condition: Any) -> Any:
+        raise NotImplementedError
+
+    def _forward_and_log_det(
+        self, x: tf.Tensor, condition: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        ndims, inner = self.forward_min_event_ndims, self._inner_condition(condition)
+        return paired.forward_and_log_det(self._bijector, x, ndims, inner)
+
+    def _inverse_and_log_det(
+        self, y: tf.Tensor, condition: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        ndims, inner = self.inverse_min_event_ndims, self._inner_condition(condition)
+        return paired.inverse_and_log_det(self._bijector, y, ndims, inner)
+
+    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+        """Adapts the bijector inside."""
+        ndims, inner = self.inverse_min_event_ndims, self._inner_condition(condition)
+        return paired.adapt(self._bijector, y, ndims, inner)
+
+    def _forward_event_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return self._bijector.forward_event_shape(input_shape)
+
+    def _inverse_event_shape(self, output_shape: tf.TensorShape) -> tf.TensorShape:
+        return self._bijector.inverse_event_shape(output_shape)
+
+    def _forward_event_shape_tensor(self, input_shape: tf.Tensor) -> tf.Tensor:
+        return self._bijector.forward_event_shape_tensor(input_shape)
+
+    def _inverse_event_shape_tensor(self, output_shape: tf.Tensor) -> tf.Tensor:
+        return self._bijector.inverse_event_shape_tensor(output_shape)
+
+
+# Read anew at each use, so that gradients reach them and training moves them.
+_REFERENCES = (tf.Variable, tfp.util.DeferredTensor)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Conditioned(Wrapped):
+    """A conditional bijector with its condition filled in.
+
+        forward:  y = f(x; c)
+        inverse:  x = f^-1(y; c)
+        log-det:  that of f at c
+
+    The batch axes of the condition are batch axes of the bijector.
+    """
+
+    def __init__(
+        self, bijector: tfb.Bijector, condition: Any, name: str | None = None
+    ) -> None:
+        """Binds `condition` to `bijector`.
+
+        Args:
+            bijector: A bijector, or chain of them, that takes a condition.
+            condition: Tensor `[..., *condition_shape]`; gradients flow to it. A
+                `tf.Variable` is kept as such and is a weight of the bijector.
+            name: Name of the bijector.
+        """
+        parameters = dict(locals())
+        super().__init__(bijector, parameters, name=name)
+        self._condition = _kept(condition)
+
+    def _inner_condition(self, condition: Any) -> tf.Tensor:
+        return tf.convert_to_tensor(self._condition)
+
+    def _batch_shape(self, x_event_ndims: Any) -> tf.TensorShape:
+        return self._condition.shape[: self._batch_ndims(x_event_ndims)]
+
+    def _batch_shape_tensor(self, x_event_ndims: Any) -> tf.Tensor:
+        shape = tf.shape(tf.convert_to_tensor(self._condition))
+        return shape[: self._batch_ndims(x_event_ndims)]
+
+    def _batch_ndims(self, x_event_ndims: Any) -> int:
+        """Counts the batch axes of the condition that are none of the event's."""
+        batch_ndims = self._condition.shape.rank - len(
+            condition_shape(self._bijector) or ()
+        )
+        return max(batch_ndims - (x_event_ndims - self.forward_min_event_ndims), 0)
+
+
+def condition_shape(bijector: tfb.Bijector) -> tuple[int, ...] | None:
+    """Returns the shape of one condition, or None for an unconditional bijector."""
+    taker = _taker(bijector)
+    return None if taker is None else taker.condition_shape
+
+
+def condition_dtype(bijector: tfb.Bijector) -> tf.DType:
+    """Returns the dtype of conditions: the flow's, unless they are labels."""
+    dtype = getattr(_taker(bijector), "condition_dtype", None)
+    return tf.as_dtype(dtype or known_dtype(bijector) or keras.config.floatx())
+
+
+def label_count(bijector: tfb.Bijector) -> int | None:
+    """Returns how many labels a flow knows whose conditions are labels, else None."""
+    return getattr(_taker(bijector), "labels", None)
+
+
+def _taker(bijector: tfb.Bijector) -> Any:
+    """Returns the outermost part that takes a condition and has none yet."""
+    parts = list(nested_bijectors(bijector))
+    bound = {
+        id(inside)
+        for part in parts
+        if isinstance(part, Conditioned)
+        for inside in nested_bijectors(part.bijector)
+    }
+    for part in parts:
+        taken = getattr(part, "condition_shape", None) is not None
+        if taken and id(part) not in bound:
+            return part
+    return None
+
+
+def condition(
+    flow: tfd.Distribution, c: Any, name: str | None = None
+) -> tfd.TransformedDistribution:
+    """Returns the distribution of a conditional flow given the condition `c`.
+
+    Args:
+        flow: A conditional flow, such as `tfpf.glow((2,), condition_shape=(3,))`.
+        c: Tensor `[*batch, *condition_shape]`; gradients flow to it. A `tf.Variable`
+            becomes a weight of the distribution, to be trained with the others or
+            alone.
+        name: Name of the distribution; None leaves it to a joint distribution.
+
+    Returns:
+        A `tfd.TransformedDistribution` of batch shape `batch`, to be used like any
+        other: `log_prob`, `sample`, in joint distributions.
+
+    Raises:
+        ValueError: If the flow takes no condition, or `c` has another shape.
+
+    Example:
+        >>> import tfp_flows as tfpf
+        >>> flow = tfpf.real_nvp((2,), couplings=2, condition_shape=(3,))
+        >>> tfpf.condition(flow, [[0.0, 1.0, 2.0]]).batch_shape
+        TensorShape([1])
+    """
+    bijector = getattr(flow, "bijector", None)
+    shape = None if bijector is None else condition_shape(bijector)
+    if shape is None:
+        raise ValueError(
+            "Argument `flow` must be a conditional flow, built with "
+            f"`condition_shape=(...)`. Received: {flow}"
+        )
+    c = _kept(c, condition_dtype(bijector))
+    if (
+        c.shape.rank is None
+        or c.shape.rank < len(shape)
+        or not (c.shape[c.shape.rank - len(shape) :].is_compatible_with(shape))
+    ):
+        words = ", ".join(map(str, ("...", *shape)))
+        raise ValueError(
+            f"Argument `c` must have shape [{words}]. Received: c of shape {c.shape}"
+        )
+    return tfd.TransformedDistribution(
+        flow.distribution, Conditioned(bijector, c), name=name
+    )
+
+
+def _kept(c: Any, dtype: tf.DType | None = None) -> Any:
+    """Returns a tensor of `dtype`, or the variable that `c` is."""
+    if isinstance(c, _REFERENCES):
+        return c
+    c = tf.convert_to_tensor(c, dtype_hint=dtype)
+    return c if dtype is None else tf.cast(c, dtype)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class EncodedCondition(Wrapped):
+    """A conditional bijector that sees its conditions through a Keras layer.
+
+        forward:  y = f(x; e(c))
+        inverse:  x = f^-1(y; e(c))
+        log-det:  that of f at e(c)
+
+    The encoder `e` runs once in each direction, however many parts of `f` look at
+    its output, and is trained with them. It can be `keras.layers.Embedding(10, 8)`
+    for class labels (`condition_shape=()`), a convolutional network for images, or
+    any other Keras layer or model.
+
+    Shapes: events those of `f`; conditions `[..., *condition_shape]`.
+
+    Example:
+        >>> import tfp_flows as tfpf
+        >>> net = tfpf.nets.MLP((16,))
+        >>> f = tfpf.AffineCoupling(tfpf.masks.half(2), net, condition_shape=(4,))
+        >>> b = EncodedCondition(f, keras.layers.Embedding(10, 4), condition_shape=())
+        >>> b.forward([[1.0, 2.0]], condition=[7]).shape
+        TensorShape([1, 2])
+    """
+
+    def __init__(
+        self,
+        bijector: tfb.Bijector,
+        encoder: keras.Layer,
+        *,
+        condition_shape: Sequence[int],
+        name: str | None = None,
+    ) -> None:
+        """Connects the encoder.
+
+        Args:
+            bijector: A bijector, or chain of them, that takes what `encoder` returns.
+            encoder: Keras layer from `[batch, *condition_shape]` to the conditions
+                of `bijector`.
+            condition_shape: Shape of one condition before it is encoded; `()` for
+                integer labels.
+            name: Name of the bijector.
+
+        Raises:
+            TypeError: If `encoder` is not a Keras layer.
+            ValueError: If `condition_shape` does not suit the encoder.
+        """
+        parameters = dict(locals())
+        encoded_shape(encoder, condition_shape)
+        super().__init__(bijector, parameters, name=name)
+        self._condition_shape = tuple(condition_shape)
+        self._own("_encoder", encoder)
+
+    @property
+    def encoder(self) -> keras.Layer:
+        """The network that conditions go through."""
+        return self._encoder
+
+    @property
+    def condition_shape(self) -> tuple[int, ...] | None:
+        """Shape of one condition before it is encoded."""
+        return self._condition_shape
+
+    @property
+    def condition_dtype(self) -> tf.DType:
+        """What the encoder takes: integers for an embedding, else floats."""
+        return tf.as_dtype(_input_dtype(self._encoder) or self.dtype)
+
+    @property
+    def labels(self) -> int | None:
+        """Number of labels of an embedding, or None for other encoders."""
+        embedding = _first_embedding(self._encoder)
+        return None if embedding is None else int(embedding.input_dim)
+
+    def _inner_condition(self, condition: Any) -> tf.Tensor:
+        return self.encode(condition)
+
+    def encode(self, condition: Any) -> tf.Tensor:
+        """Returns what the bijector inside sees of conditions `[..., *shape]`."""
+        condition = tf.cast(tf.convert_to_tensor(condition), self.condition_dtype)
+        folded = tf.reshape(condition, [-1, *self._condition_shape])
+        encoded = tf.cast(self._encoder(folded), self.dtype)
+        ndims = len(self._condition_shape)
+        batch = condition.shape[: condition.shape.rank - ndims]
+        sizes = tf.shape(condition)[: condition.shape.rank - ndims]
+        unfolded = tf.reshape(encoded, tf.concat([sizes, encoded.shape[1:]], 0))
+        unfolded.set_shape(batch.concatenate(encoded.shape[1:]))
+        return unfolded
+
+
+def encoded_shape(
+    encoder: keras.Layer, condition_shape: Sequence[int] | None
+) -> tuple[int, ...]:
+    """Builds an encoder and returns the shape of one encoded condition.
+
+    Args:
+        encoder: The Keras layer.
+        condition_shape: Shape of one condition before it is encoded.
+
+    Returns:
+        The shape without the batch axis.
+
+    Raises:
+        TypeError: If `encoder` is not a Keras layer.
+        ValueError: If it does not take conditions of this shape, or returns
+            something else than one tensor of fixed shape for each of them.
+    """
+    if not isinstance(encoder, keras.Layer):
+        raise TypeError(
+            "Argument `encoder` must be a `keras.Layer`, such as "
+            f"`keras.layers.Embedding(10, 8)`. Received: encoder={encoder!r}"
+        )
+    if condition_shape is None:
+        raise ValueError(
+            "Argument `condition_shape` must be given with `encoder`: the shape of one "
+            "condition before it is encoded, `()` for labels. Received: None"
+        )
+    try:
+        if not encoder.built:
+            encoder.build((None, *condition_shape))
+        dtype = _input_dtype(encoder) or encoder.compute_dtype
+        outputs = encoder(keras.KerasTensor((None, *condition_shape), dtype=dtype))
+        shape = tuple(outputs.shape)[1:]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"Argument `encoder` must map [batch, {_words(condition_shape)}] to one "
+            f"tensor. Received: '{encoder.name}', which fails with: {error}"
+        ) from error
+    if not shape or None in shape:
+        raise ValueError(
+            "Argument `encoder` must return conditions [batch, n, ...] of a fixed "
+            f"shape. Received: '{encoder.name}', which returns {tuple(outputs.shape)}"
+        )
+    return shape
+
+
+def _input_dtype(encoder: keras.Layer) -> str | None:
+    """Returns the dtype that an encoder declares, integers for an embedding."""
+    # The inputs of a `Sequential` are known once it is built.
+    inputs = getattr(encoder, "inputs", None)
+    if _first_embedding(encoder) is not None:
+        return "int32"
+    return keras.backend.standardize_dtype(inputs[0].dtype) if inputs else None
+
+
+def _first_embedding(encoder: keras.Layer) -> keras.layers.Embedding | None:
+    if isinstance(encoder, keras.layers.Embedding):
+        return encoder
+    if isinstance(encoder, keras.Sequential) and encoder.layers:
+        return _first_embedding(encoder.layers[0])
+    return None
+
+
+def _words(shape: Sequence[int]) -> str:
+    return ", ".join(map(str, shape))
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class LocalCondition(Wrapped):
+    """A bijector of sequences that sees frames through a learned upsampling.
+
+        forward:  y = f(x; u(c))
+        inverse:  x = f^-1(y; u(c))
+        log-det:  that of f at u(c)
+
+    The Keras layer `u` makes `stride` positions of each frame. It runs once in each
+    direction, however many parts of `f` look at its output.
+
+    Shapes: sequences `[..., stride frames, channels]`, conditions
+    `[..., frames, features]`, with any number of frames.
+
+    Reference:
+        Prenger, Valle, Catanzaro: WaveGlow, 2018, arXiv:1811.00002, section 2.
+    """
+
+    def __init__(
+        self,
+        bijector: tfb.Bijector,
+        upsampler: keras.Layer,
+        *,
+        features: int,
+        stride: int,
+        name: str | None = None,
+    ) -> None:
+        """Builds the upsampling.
+
+        Args:
+            bijector: A bijector of sequences, or chain of them, with conditions of
+                shape `(None, n)`.
+            upsampler: Keras layer from `[batch, frames, features]` to
+                `[batch, stride frames, n]`, such as a `keras.layers.Conv1DTranspose`
+                with `strides=stride` and `padding="same"`.
+            features: Number of values of a frame, such as the mel channels.
+            stride: Number of positions to a frame.
+            name: Name of the bijector.
+
+        Raises:
+            TypeError: If `upsampler` is not a Keras layer.
+            ValueError: If it does not make `stride` positions of a frame.
+        """
+        parameters = dict(locals())
+        checked_sequences(bijector)
+        self._features = checked_integer("features", features)
+        self._stride = checked_integer("stride", stride)
+        _check_upsampler(upsampler, features, stride)
+        super().__init__(bijector, parameters, name=name)
+        self._own("_upsampler", upsampler)
+
+    @property
+    def stride(self) -> int:
+        """Number of positions to a frame."""
+        return self._stride
+
+    @property
+    def upsampler(self) -> keras.Layer:
+        """The layer that frames go through."""
+        return self._upsampler
+
+    @property
+    def condition_shape(self) -> tuple[int | None, int]:
+        """Shape of one condition: any number of frames."""
+        return (None, self._features)
+
+    def _inner_condition(self, condition: Any) -> tf.Tensor:
+        frames = tf.cast(tf.convert_to_tensor(condition), self.dtype)
+        return conditioners.apply(self._upsampler, frames, 2)
+
+
+def _check_upsampler(upsampler: Any, features: int, stride: int) -> None:
+    if not isinstance(upsampler, keras.Layer):
+        raise TypeError(
+            "Argument `upsampler` must be a `keras.Layer`, such as "
+            "`keras.layers.Conv1DTranspose`. "
+            f"Received: upsampler={upsampler!r} of type {type(upsampler).__name__}"
+        )
+    if not upsampler.built:
+        upsampler.build((None, None, features))
+    probe = keras.KerasTensor((1, 3, features), dtype=upsampler.compute_dtype)
+    shape = tuple(upsampler(probe).shape)
+    if len(shape) != 3 or shape[1] != 3 * stride:
+        raise ValueError(
+            f"Argument `upsampler` must make stride={stride} positions of each frame. "
+            f"Received: '{upsampler.name}', which makes {shape} of {probe.shape}"
+        )

@@ -1,0 +1,413 @@
+"""`ContinuousFlow`: an ODE as a bijector, and the divergence of its field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.ode import FixedStep, Solver, State
+from tfp_flows.nets import conditioner as conditioners
+from tfp_flows.nets.velocity import VelocityNet
+
+TRACES = ("exact", "rademacher", "gaussian")
+
+Field = Callable[[tf.Tensor, Any], tf.Tensor]
+Divergence = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+def exact(field: Field, z: tf.Tensor, condition: Any = None) -> Divergence:
+    """Computes a field and the trace of its Jacobian.
+
+    Each point is repeated once for each of its D values, so that one pullback gives
+    all rows of the Jacobian: the graph does not grow with D.
+
+    Args:
+        field: Maps points `[m, *event]` and their conditions to velocities
+            `[m, *event]`, row by row.
+        z: Points `[n, *event]`.
+        condition: The conditions of the points, `[n, ...]`, or None.
+
+    Returns:
+        Velocities `[n, *event]`, traces `[n]`, squared Frobenius norms of the
+        Jacobian `[n]`.
+    """
+    d = z.shape[1:].num_elements()
+    n = tf.shape(z)[0]
+    copies = _repeated(z, d)
+    given = None if condition is None else _repeated(condition, d)
+    units = tf.reshape(tf.tile(tf.eye(d, dtype=z.dtype), [n, 1]), tf.shape(copies))
+    velocity, rows = _pullback(field, copies, given, units)
+    jacobian = tf.reshape(rows, [-1, d, d])
+    velocity = tf.reshape(velocity, [-1, d, *z.shape[1:]])[:, 0]
+    norm = tf.reduce_sum(tf.square(jacobian), axis=[1, 2])
+    return velocity, tf.linalg.trace(jacobian), norm
+
+
+def _repeated(x: tf.Tensor, d: int) -> tf.Tensor:
+    """Repeats each row d times, by broadcasting: XLA has no gradient of `tf.repeat`."""
+    ones = tf.ones([d] + [1] * (x.shape.rank - 1), x.dtype)
+    return tf.reshape(x[:, None] * ones, [-1, *x.shape[1:]])
+
+
+def hutchinson(
+    field: Field, z: tf.Tensor, condition: Any, probe: tf.Tensor
+) -> Divergence:
+    """Computes a field and Hutchinson's estimate `e^T J e` of its trace.
+
+    The estimate is unbiased for probes `e` of mean 0 and unit covariance, and
+    costs one pullback for any dimension.
+
+    Args:
+        field: Maps points `[m, *event]` and their conditions to velocities
+            `[m, *event]`, row by row.
+        z: Points `[n, *event]`.
+        condition: The conditions of the points, `[n, ...]`, or None.
+        probe: One probe for each point, of the shape of `z`.
+
+    Returns:
+        Velocities `[n, *event]`, estimated traces `[n]`, estimated squared
+        Frobenius norms `|e^T J|^2` of the Jacobian `[n]`.
+    """
+    velocity, row = _pullback(field, z, condition, probe)
+    return velocity, sum_event(row * probe), sum_event(tf.square(row))
+
+
+def sum_event(x: tf.Tensor) -> tf.Tensor:
+    """Sums `[n, *event]` over the event."""
+    return tf.reduce_sum(x, axis=list(range(1, x.shape.rank)))
+
+
+class Probe(keras.Layer):
+    """Draws the probes of a solve.
+
+    While Keras trains (`training=True`) each call draws new ones, so that no weight
+    can adapt to them. Otherwise they follow from the seed and the shape alone: a
+    density is a fixed function of its batch, and `forward` and `inverse` of the
+    same points use the same probes.
+    """
+
+    def __init__(self, kind: str, seed: int, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.kind = kind
+        self.seed = seed
+        self._generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "kind": self.kind, "seed": self.seed}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Does nothing: the layer has no weights but the state of its seed."""
+
+    def call(self, z: Any, training: bool | None = None) -> Any:
+        """Returns one probe for each point, in the shape of `z`."""
+        state = self._generator.next() if training else [self.seed, 0]
+        seed = tf.cast(state, tf.int32)
+        if self.kind == "gaussian":
+            return tf.random.stateless_normal(tf.shape(z), seed, dtype=z.dtype)
+        coins = tf.random.stateless_uniform(
+            tf.shape(z), seed, minval=0, maxval=2, dtype=tf.int32
+        )
+        return tf.cast(2 * coins - 1, z.dtype)
+
+
+def _pullback(
+    field: Field, z: tf.Tensor, condition: Any, weights: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the field and `weights^T J`, row by row."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(z)
+        velocity = field(z, condition)
+    pulled = tape.gradient(
+        velocity,
+        z,
+        output_gradients=weights,
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    return velocity, pulled
+
+
+class PathMonitor(keras.Layer):
+    """Adds the cost of a solve's paths to the loss, and counts its evaluations.
+
+    While Keras trains, `kinetic` times the mean of `integral |f|^2 dt` and
+    `jacobian` times the mean of `integral |df/dx|_F^2 dt` become a layer loss. In
+    `fit` and `evaluate`, the metric `nfe` is the mean number of evaluations of the
+    velocity a solve.
+    """
+
+    def __init__(self, kinetic: float, jacobian: float, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.kinetic = kinetic
+        self.jacobian = jacobian
+        self.nfe = keras.metrics.Mean(name="nfe")
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        arguments = {"kinetic": self.kinetic, "jacobian": self.jacobian}
+        return {**super().get_config(), **arguments}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Does nothing: the layer has no weights."""
+
+    def call(
+        self,
+        evaluations: Any,
+        energies: tuple[Any, ...],
+        training: bool | None = None,
+    ) -> None:
+        """Takes the number of evaluations and the integrals, `[n]` each, or none."""
+        if training:
+            for weight, energy in zip(self._weights_in_use(), energies, strict=True):
+                self.add_loss(weight * tf.reduce_mean(energy))
+        if training is not None:
+            self.nfe.update_state(tf.cast(evaluations, tf.float32))
+
+    def _weights_in_use(self) -> list[float]:
+        return [weight for weight in (self.kinetic, self.jacobian) if weight]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class ContinuousFlow(FlowBijector):
+    """The map from time 0 to time 1 of `dz/dt = f(t, z)` (Neural ODE, FFJORD).
+
+        forward:  y = x + integral_0^1 f(t, z(t)) dt,  z(0) = x
+        inverse:  the same equation solved from time 1 back to time 0
+        log-det:  integral_0^1 tr(df/dz) dt (forward), minus that (inverse)
+
+    All three are as accurate as `solver` makes them; `inverse` undoes `forward` up
+    to that error. The trace is
+
+    * `"exact"`: at the cost of `D` pullbacks, for events of `D` values;
+    * `"rademacher"` or `"gaussian"`: Hutchinson's unbiased estimate by a random
+      probe, one pullback for any `D`. The probes are fixed during a solve. They are
+      drawn anew in each training step of Keras, and follow from `seed` and the shape
+      of the batch everywhere else. So train by `fit`, or on
+      `FlowModel(flow)(x, training=True)` in a loop of your own: weights learn fixed
+      probes by heart, and the estimate leaves the density. For the exact likelihood
+      of a flow trained with an estimate, use `flow.bijector.copy(trace="exact")`.
+
+    `kinetic` and `jacobian` are the weights of RNODE's regularizers, which make the
+    paths straight and so the equation cheap to solve: they are added to the loss as
+    Keras layer losses. `fit` reports the evaluations a solve as the metric `nfe`.
+
+    Shapes: events of `event_shape`; log-dets have the batch shape.
+
+    Reference:
+        Chen, Rubanova, Bettencourt, Duvenaud: Neural Ordinary Differential
+        Equations, 2018, arXiv:1806.07366. Grathwohl et al.: FFJORD, 2018,
+        arXiv:1810.01367. Finlay et al.: How to Train Your Neural ODE, 2020,
+        arXiv:2002.02798 (RNODE).
+
+    Example:
+        >>> import tfp_flows as tfpf
+        >>> b = tfpf.ContinuousFlow(tfpf.nets.VelocityNet((16,)), (2,))
+        >>> b.forward([[1.0, 2.0]]).shape
+        TensorShape([1, 2])
+    """
+
+    def __init__(
+        self,
+        velocity: VelocityNet,
+        event_shape: Sequence[int],
+        *,
+        solver: Solver | None = None,
+        trace: str = "exact",
+        kinetic: float = 0.0,
+        jacobian: float = 0.0,
+        seed: int = 0,
+        condition_shape: Sequence[int] | None = None,
+        dtype: Any = None,
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> None:
+        """Connects the velocity network.
+
+        Args:
+            velocity: Network `f`, called as `velocity(z, t, condition)`: a
+                `tfpf.nets.VelocityNet` or a `Conditioner` with such a `call`.
+            event_shape: Shape of one data point.
+            solver: `FixedStep` (the default, RK4 with 10 steps) or `Adaptive`.
+            trace: `"exact"`, `"rademacher"` or `"gaussian"`; see above.
+            kinetic: Weight of the mean of `integral |f|^2 dt` in the loss.
+            jacobian: Weight of the mean of `integral |df/dz|_F^2 dt` in the loss.
+            seed: Integer from which the probes of an estimated trace follow.
+            condition_shape: Shape of one condition, for a conditional flow.
+            dtype: Float type; defaults to `keras.config.floatx()`.
+            validate_args: Whether to check outputs for finiteness.
+            name: Name of the bijector.
+
+        Raises:
+            TypeError: If `velocity` or `solver` is of another kind.
+            ValueError: If `trace` is not known or a weight is negative.
+        """
+        parameters = dict(locals())
+        _check_arguments(velocity, solver, trace, kinetic, jacobian)
+        self._event_shape = tuple(int(n) for n in event_shape)
+        self._condition_shape = condition_shape and tuple(condition_shape)
+        self._solver = solver or FixedStep()
+        self._trace = trace
+        self._kinetic, self._jacobian = float(kinetic), float(jacobian)
+        super().__init__(
+            event_ndims=len(self._event_shape),
+            dtype=dtype,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+        conditioners.connect(
+            velocity, self._event_shape, self._event_shape, self._condition_shape
+        )
+        self._own("_velocity", velocity)
+        if trace != "exact":
+            self._own("_probe", Probe(trace, seed))
+        self._own("_monitor", PathMonitor(self._kinetic, self._jacobian))
+
+    @property
+    def velocity(self) -> keras.Layer:
+        """The network `f`."""
+        return self._velocity
+
+    @property
+    def condition_shape(self) -> tuple[int, ...] | None:
+        """Shape of one condition, or None."""
+        return self._condition_shape
+
+    def velocity_at(
+        self, t: tf.Tensor, z: tf.Tensor, condition: Any = None
+    ) -> tf.Tensor:
+        """Computes `f(t, z)`, as flow matching needs it.
+
+        Args:
+            t: Times `[n]` or a scalar.
+            z: Points `[n, *event]`.
+            condition: Conditions `[n, *condition]`, where the flow takes them.
+
+        Returns:
+            Velocities `[n, *event]` in the dtype of `z`.
+        """
+        keywords = {} if condition is None else {"condition": condition}
+        return tf.cast(self._velocity(z, t, **keywords), z.dtype)
+
+    def _forward_and_log_det(
+        self, x: tf.Tensor, condition: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._flow(x, condition, backwards=False)
+
+    def _inverse_and_log_det(
+        self, y: tf.Tensor, condition: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._flow(y, condition, backwards=True)
+
+    def _flow(
+        self, z: tf.Tensor, condition: Any, backwards: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        self._check_event(z)
+        if condition is not None:
+            condition = tf.cast(condition, z.dtype)
+            z, condition = conditioners.broadcast_batch(
+                z, len(self._event_shape), condition, len(self._condition_shape or ())
+            )
+            condition = tf.reshape(condition, [-1, *(self._condition_shape or ())])
+        batch = tf.shape(z)[: z.shape.rank - len(self._event_shape)]
+        static = z.shape
+        z, log_det = self._solved(
+            tf.reshape(z, [-1, *self._event_shape]), condition, backwards
+        )
+        value = tf.reshape(z, tf.concat([batch, self._event_shape], 0))
+        value.set_shape(static)
+        log_det = tf.reshape(log_det, batch)
+        log_det.set_shape(static[: static.rank - len(self._event_shape)])
+        return value, log_det
+
+    def _solved(
+        self, z: tf.Tensor, condition: Any, backwards: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Solves for points and log-dets of one batch axis."""
+        # Weights go to the solver as tensors, so that its gradients reach them
+        # whatever scope they were read in.
+        weights = [v for v in self._velocity.variables if "float" in v.dtype]
+        constants = [tf.convert_to_tensor(v) for v in weights]
+        if condition is not None:
+            constants.append(condition)
+        probe = None if self._trace == "exact" else self._probe(z)
+
+        def derivative(s: tf.Tensor, state: State, constants: list) -> State:
+            t = 1.0 - s if backwards else s
+            values = constants[: len(weights)]
+            given = constants[len(weights)] if condition is not None else None
+            with keras.StatelessScope(
+                list(zip(weights, values, strict=True)), initialize_variables=False
+            ):
+                f, trace, norm = self._field(t, state[0], given, probe)
+            if backwards:
+                f, trace = -f, -trace
+            return (f, trace, *self._energies(f, norm))
+
+        zeros = tf.zeros(tf.shape(z)[:1], z.dtype)
+        zeros.set_shape(z.shape[:1])
+        start = (z, zeros, *self._energies(z, zeros, start=True))
+        (z, log_det, *energies), evaluations = self._solver.solve(
+            derivative, start, constants
+        )
+        self._monitor(evaluations, tuple(energies))
+        return z, log_det
+
+    def _field(self, t: tf.Tensor, z: tf.Tensor, condition: Any, probe: Any) -> tuple:
+        def field(z: tf.Tensor, condition: Any) -> tf.Tensor:
+            return self.velocity_at(t, z, condition)
+
+        if probe is None:
+            return exact(field, z, condition)
+        return hutchinson(field, z, condition, probe)
+
+    def _energies(
+        self, f: tf.Tensor, norm: tf.Tensor, start: bool = False
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns what is integrated for the regularizers that are in use."""
+        energies = []
+        if self._kinetic:
+            square = sum_event(tf.square(f))
+            energies.append(tf.zeros_like(square) if start else square)
+        if self._jacobian:
+            energies.append(norm)
+        return tuple(energies)
+
+    def _check_event(self, z: tf.Tensor) -> None:
+        n = len(self._event_shape)
+        if not z.shape[z.shape.rank - n :].is_compatible_with(self._event_shape):
+            raise ValueError(
+                f"{type(self).__name__} '{self.name}' expected events of shape "
+                f"{self._event_shape} on the last axes. Received: input of shape "
+                f"{z.shape}"
+            )
+
+
+def _check_arguments(
+    velocity: Any, solver: Any, trace: str, kinetic: float, jacobian: float
+) -> None:
+    if not isinstance(velocity, conditioners.Conditioner):
+        raise TypeError(
+            "Argument `velocity` must be a network that sees the time, such as "
+            f"`tfpf.nets.VelocityNet((64, 64))`. Received: velocity={velocity!r}"
+        )
+    if solver is not None and not isinstance(solver, Solver):
+        raise TypeError(
+            "Argument `solver` must be `tfpf.FixedStep(...)` or `tfpf.Adaptive(...)`. "
+            f"Received: solver={solver!r}"
+        )
+    if trace not in TRACES:
+        raise ValueError(
+            f"Argument `trace` must be one of {TRACES}. Received: trace={trace!r}"
+        )
+    for name, value in (("kinetic", kinetic), ("jacobian", jacobian)):
+        if value < 0.0:
+            raise ValueError(
+                f"Argument `{name}` must not be negative. Received: {name}={value}"
+            )

@@ -1,0 +1,1 @@
+"""Distributions: learned bases, and densities over discrete data."""

@@ -1,0 +1,194 @@
+"""What people do with a trained image flow, beyond scoring and sampling.
+
+Every function takes a flow or a `FlowModel` whose data are images `[n, h, w, c]`
+in data units, and returns images in data units; `picture_grid` and `write_png`
+turn them into files. A flow is invertible, so all of this happens among its
+latents: an image has exactly one, and every latent is an image.
+
+For a conditional flow, bind the condition first: `tfpf.condition(flow, c)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.internal.pictures import picture_grid, write_png
+from tfp_flows.internal.seeds import stateless_seed
+from tfp_flows.training.model import FlowModel
+
+tfd = tfp.distributions
+
+__all__ = [
+    "add_attribute",
+    "attribute_vector",
+    "interpolate",
+    "picture_grid",
+    "temperature_series",
+    "write_png",
+]
+
+
+def flow_of(flow: Any) -> tfd.TransformedDistribution:
+    """Returns the image flow in `flow`, a distribution or a `FlowModel`.
+
+    Raises:
+        TypeError: If there is no flow of images in it.
+    """
+    found = flow.distribution if isinstance(flow, FlowModel) else flow
+    # TFP's own classes of transformed distributions have no common public base.
+    if not hasattr(found, "bijector") or len(found.event_shape) != 3:
+        raise TypeError(
+            "Argument `flow` must be a flow of images (height, width, channels), or a "
+            f"`FlowModel` of one. Received: {flow!r} of type {type(flow).__name__}"
+        )
+    return found
+
+
+def encode(flow: Any, images: Any) -> tf.Tensor:
+    """Returns the latents of images `[..., h, w, c]`."""
+    flow = flow_of(flow)
+    images = tf.cast(tf.convert_to_tensor(images), flow.dtype)
+    if not images.shape[-3:].is_compatible_with(flow.event_shape):
+        raise ValueError(
+            f"Argument `images` must have shape [..., "
+            f"{', '.join(map(str, flow.event_shape))}]. "
+            f"Received: images of shape {images.shape}"
+        )
+    return flow.bijector.inverse(images)
+
+
+def decode(flow: Any, latents: Any) -> tf.Tensor:
+    """Returns the images of latents `[..., d]`."""
+    return flow_of(flow).bijector.forward(latents)
+
+
+def temperature_series(
+    flow: Any,
+    n: int,
+    temperatures: Sequence[float] = (0.0, 0.5, 0.7, 1.0),
+    seed: Any = 0,
+) -> tf.Tensor:
+    """Draws the same n samples at several temperatures.
+
+    A latent z becomes `mean + temperature (z - mean)`; a lower temperature gives
+    likelier and less varied images (Kingma, Dhariwal: Glow, 2018, section 5).
+
+    Args:
+        flow: The flow or model.
+        n: Number of samples.
+        temperatures: Factors on the spread of the latents, none negative.
+        seed: Seed of the latents.
+
+    Returns:
+        Images `[n, len(temperatures), h, w, c]`: one sample a row.
+    """
+    if not temperatures or min(temperatures) < 0:
+        raise ValueError(
+            "Argument `temperatures` must hold at least one number, none negative. "
+            f"Received: temperatures={temperatures!r}"
+        )
+    base = flow_of(flow).distribution
+    z = base.sample(n, seed=stateless_seed(seed))[:, None]
+    factors = tf.constant(temperatures, z.dtype)[:, None]
+    mean = base.mean()
+    return decode(flow, mean + factors * (z - mean))
+
+
+def interpolate(
+    flow: Any, start: Any, end: Any, steps: int = 8, *, spherical: bool = True
+) -> tf.Tensor:
+    """Walks from images to images through the latents.
+
+    With `spherical`, latents move on the arc between their directions while their
+    length changes linearly. A straight line between two draws of a normal
+    distribution in many dimensions leads through its middle, where no image has
+    its latent, and looks washed out.
+
+    Args:
+        flow: The flow or model.
+        start: Images `[n, h, w, c]`.
+        end: Images `[n, h, w, c]`.
+        steps: Number of images in a row, both ends included; at least 2.
+        spherical: Whether to walk on an arc instead of a straight line.
+
+    Returns:
+        Images `[n, steps, h, w, c]`; the first are `start`, the last `end`.
+    """
+    if not isinstance(steps, int) or steps < 2:
+        raise ValueError(
+            "Argument `steps` must be an integer of at least 2. "
+            f"Received: steps={steps}"
+        )
+    a, b = encode(flow, start)[:, None], encode(flow, end)[:, None]
+    t = tf.linspace(tf.zeros([], a.dtype), tf.ones([], a.dtype), steps)[:, None]
+    return decode(flow, _arc(a, b, t) if spherical else (1.0 - t) * a + t * b)
+
+
+def _arc(a: tf.Tensor, b: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
+    """Moves from `a` to `b` along a circle, with lengths in between."""
+    length_a = tf.norm(a, axis=-1, keepdims=True)
+    length_b = tf.norm(b, axis=-1, keepdims=True)
+    cosine = tf.reduce_sum(a * b, axis=-1, keepdims=True) / (length_a * length_b)
+    # Nearly equal or opposite latents leave the arc undefined: walk straight.
+    angle = tf.acos(tf.clip_by_value(cosine, -1.0, 1.0))
+    straight = tf.sin(angle) < 1e-4
+    safe = tf.where(straight, tf.ones_like(angle), angle)
+    along_a = tf.sin((1.0 - t) * safe) / tf.sin(safe) / length_a
+    along_b = tf.sin(t * safe) / tf.sin(safe) / length_b
+    arc = (along_a * a + along_b * b) * ((1.0 - t) * length_a + t * length_b)
+    return tf.where(straight, (1.0 - t) * a + t * b, arc)
+
+
+def attribute_vector(flow: Any, images: Any, has_attribute: Any) -> tf.Tensor:
+    """Returns the direction among the latents in which an attribute grows.
+
+    It is the mean latent of the images that have the attribute minus the mean
+    latent of those that have not (Kingma, Dhariwal: Glow, 2018, section 5).
+
+    Args:
+        flow: The flow or model.
+        images: Images `[n, h, w, c]` of both kinds.
+        has_attribute: Booleans `[n]`, such as `labels == 9` for boots.
+
+    Returns:
+        A latent `[d]`.
+
+    Raises:
+        ValueError: If all images have the attribute or none has.
+    """
+    has = np.asarray(has_attribute).astype(bool)
+    if has.shape != (len(images),) or has.all() or not has.any():
+        raise ValueError(
+            "Argument `has_attribute` must hold one boolean for each of the "
+            f"{len(images)} images, some true and some false. "
+            f"Received: {has.sum()} true values in shape {has.shape}"
+        )
+    latents = encode(flow, images)
+    return tf.reduce_mean(latents[has], axis=0) - tf.reduce_mean(latents[~has], axis=0)
+
+
+def add_attribute(
+    flow: Any,
+    images: Any,
+    vector: Any,
+    strengths: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 1.0),
+) -> tf.Tensor:
+    """Moves images along an attribute vector.
+
+    Args:
+        flow: The flow or model.
+        images: Images `[n, h, w, c]`.
+        vector: What `attribute_vector` returned.
+        strengths: Multiples of the vector to add.
+
+    Returns:
+        Images `[n, len(strengths), h, w, c]`.
+    """
+    latents = encode(flow, images)[:, None]
+    factors = tf.constant(strengths, latents.dtype)[:, None]
+    return decode(flow, latents + factors * tf.cast(vector, latents.dtype))

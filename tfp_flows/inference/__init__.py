@@ -1,0 +1,1 @@
+"""Inference: flows as posteriors, and whether those are calibrated."""

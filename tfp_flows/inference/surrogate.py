@@ -1,0 +1,161 @@
+"""Flows over the variables of a TFP model: `surrogate_posterior`, `flat_target`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+class FlatTarget(NamedTuple):
+    """A model's density as a function of one vector of unconstrained values.
+
+    Attributes:
+        log_prob: From vectors `[..., size]` to log-densities `[...]`, in nats and up to
+            the model's own normalizer; the log-det of `unpack` is in it.
+        unpack: Bijector from such vectors to the model's draws.
+        size: Number of values in a vector.
+    """
+
+    log_prob: Callable[[tf.Tensor], tf.Tensor]
+    unpack: tfb.Bijector
+    size: int
+
+
+def flat_target(target: Any) -> FlatTarget:
+    """Rewrites a model's density for vectors of unconstrained values.
+
+    With `z = unpack(u)` the draw of the model that belongs to the vector `u`,
+
+        log_prob(u) = target.log_prob(z) + log |det dz/du|
+
+    Variational inference and MCMC with flows take it from there: fit a flow with
+    `tfp.vi.fit_surrogate_posterior(flat.log_prob, flow, ...)`, then sample with
+    `tfp.mcmc.TransformedTransitionKernel(HamiltonianMonteCarlo(flat.log_prob, ...),
+    flow.bijector)` (NeuTra), and carry the chain over by `flat.unpack.forward`.
+
+    Args:
+        target: A `tfd.JointDistribution`, pinned to data or not, or any distribution
+            that has `experimental_default_event_space_bijector`.
+
+    Returns:
+        The density, the bijector and the number of values.
+
+    Raises:
+        TypeError: If `target` does not know its support.
+
+    Reference:
+        Hoffman et al.: NeuTra-lizing bad geometry in Hamiltonian Monte Carlo using
+        neural transport, 2019, arXiv:1903.03704.
+    """
+    if not hasattr(target, "experimental_default_event_space_bijector"):
+        raise TypeError(
+            "Argument `target` must be a distribution, such as "
+            "`model.experimental_pin(data)`. "
+            f"Received: {target!r} of type {type(target).__name__}"
+        )
+    constrain = target.experimental_default_event_space_bijector()
+    shapes = constrain.inverse_event_shape(target.event_shape)
+    parts = [tuple(shape) for shape in _flat_shapes(shapes)]
+    sizes = [math.prod(shape) for shape in parts]
+    bijectors = [constrain]
+    if tf.nest.is_nested(target.dtype):
+        tokens = tf.nest.pack_sequence_as(target.dtype, list(range(len(sizes))))
+        reshapes = [
+            tfb.Reshape(shape, event_shape_in=(size,))
+            for shape, size in zip(parts, sizes, strict=True)
+        ]
+        bijectors += [
+            tfb.Restructure(tokens, list(range(len(sizes)))),
+            tfb.JointMap(reshapes),
+            tfb.Split(sizes),
+        ]
+    elif parts[0] != (sizes[0],):
+        bijectors.append(tfb.Reshape(parts[0], event_shape_in=(sizes[0],)))
+    unpack = tfb.Chain(bijectors, name="unpack")
+    density = getattr(target, "unnormalized_log_prob", None) or target.log_prob
+
+    def log_prob(u: tf.Tensor) -> tf.Tensor:
+        # A tensor of its own, so that TFP's cache does not hold on to the caller's.
+        u = tf.identity(u)
+        return density(unpack.forward(u)) + unpack.forward_log_det_jacobian(u, 1)
+
+    return FlatTarget(log_prob, unpack, sum(sizes))
+
+
+def surrogate_posterior(
+    target: Any, flow: tfd.Distribution
+) -> tfd.TransformedDistribution:
+    """Spreads a flow of vectors over the variables of a model.
+
+    A draw `u` of the flow, a vector of as many values as the model has unconstrained
+    ones, is cut into one part a variable, and each part is carried to the variable's
+    support by the model's own bijector (`Exp` for a scale, and so on):
+
+        z = unpack(u),    log q(z) = log q_flow(u) - log |det dz/du|
+
+    The result is a `tfd.TransformedDistribution` for
+    `tfp.vi.fit_surrogate_posterior`, whose trained variables are those of the flow. An
+    inverse autoregressive flow, `tfpf.maf(d, inverse=True)`, draws samples and their
+    densities in one pass, which is what variational inference needs; a conditional
+    flow, bound with `tfpf.condition(flow, features)`, gives an amortised posterior.
+
+    Args:
+        target: A `tfd.JointDistribution`, pinned to data or not, or any distribution
+            that has `experimental_default_event_space_bijector`.
+        flow: Distribution of vectors `[d]`, d the number of unconstrained values.
+
+    Returns:
+        A distribution of the target's structure of events.
+
+    Raises:
+        TypeError: If `target` does not know its support.
+        ValueError: If `flow` is not one of vectors of `d` values.
+
+    Reference:
+        Rezende, Mohamed: Variational inference with normalizing flows, 2015,
+        arXiv:1505.05770. Kingma et al.: Inverse Autoregressive Flow, 2016,
+        arXiv:1606.04934.
+
+    Example:
+        >>> import tfp_flows as tfpf
+        >>> model = tfd.JointDistributionSequential(
+        ...     [
+        ...         tfd.LogNormal(0.0, 1.0),
+        ...         tfd.Normal(0.0, 1.0),
+        ...         lambda mean, scale: tfd.Normal(mean, scale),
+        ...     ]
+        ... )
+        >>> pinned = model.experimental_pin(None, None, 0.3)
+        >>> flow = tfpf.maf((2,), inverse=True, layers=2, hidden_units=(8,))
+        >>> scale, mean = surrogate_posterior(pinned, flow).sample(seed=(0, 1))
+        >>> bool(scale > 0.0)
+        True
+    """
+    flat = flat_target(target)
+    if not flow.event_shape.is_compatible_with([flat.size]):
+        raise ValueError(
+            f"Argument `flow` must be a distribution of vectors of {flat.size} values, "
+            "as many as the target has without constraints. "
+            f"Received: event shape {flow.event_shape}"
+        )
+    bijector = getattr(flow, "bijector", None)
+    base = flow if bijector is None else flow.distribution
+    parts = [flat.unpack] if bijector is None else [flat.unpack, bijector]
+    return tfd.TransformedDistribution(
+        base, tfb.Chain(parts), name="surrogate_posterior"
+    )
+
+
+def _flat_shapes(shapes: Any) -> list[tf.TensorShape]:
+    """Lists the shapes in a structure; a shape is itself a sequence to `tf.nest`."""
+    if isinstance(shapes, tf.TensorShape):
+        return [shapes]
+    if isinstance(shapes, dict):
+        return [flat for key in sorted(shapes) for flat in _flat_shapes(shapes[key])]
+    return [flat for shape in shapes for flat in _flat_shapes(shape)]

@@ -1,0 +1,165 @@
+"""Checks of arguments, one for each kind, with one form of error.
+
+    Argument `steps` must be an integer of at least 1. Received: steps=0
+
+Every check returns the value that it has passed, in the type that the caller needs.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Collection, Sequence
+from typing import Any, TypeVar
+
+import tensorflow as tf
+
+Shape = tuple[int, ...]
+Choice = TypeVar("Choice")
+
+
+def invalid(name: str, must: str, value: Any, kind: type = ValueError) -> Exception:
+    """Returns the error of a refused argument, to be raised by the caller.
+
+    Args:
+        name: Name of the argument.
+        must: What it must be, as the end of "Argument `name` must ...".
+        value: What came instead.
+        kind: Class of the error.
+    """
+    received = (
+        f"{name} of shape {tuple(value.shape)}"
+        if hasattr(value, "shape") and len(repr(value)) > 80
+        else f"{name}={value!r}"
+    )
+    return kind(f"Argument `{name}` must {must}. Received: {received}")
+
+
+def is_integer(value: Any) -> bool:
+    """Returns whether a value is a whole number, NumPy's included, and no bool."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def checked_integer(name: str, value: Any, minimum: int = 1) -> int:
+    """Returns `value` if it is an integer of at least `minimum`."""
+    if not is_integer(value) or value < minimum:
+        raise invalid(name, f"be an integer of at least {minimum}", value)
+    return int(value)
+
+
+def checked_widths(name: str, values: Any) -> tuple[int, ...]:
+    """Returns a sequence of positive integers, such as the widths of layers."""
+    try:
+        checked = tuple(values)
+    except TypeError:
+        checked = ()
+    if not checked or not all(is_integer(n) and n > 0 for n in checked):
+        raise invalid(
+            name, "be a sequence of positive integers, such as (128, 128)", values
+        )
+    return tuple(int(n) for n in checked)
+
+
+def checked_number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    minimum: float | None = None,
+    below: float | None = None,
+    maximum: float | None = None,
+) -> float:
+    """Returns `value` as a float if it is a finite real number within its limits."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    limits = (
+        (above, "above", lambda v, limit: v > limit),
+        (minimum, "at least", lambda v, limit: v >= limit),
+        (below, "below", lambda v, limit: v < limit),
+        (maximum, "at most", lambda v, limit: v <= limit),
+    )
+    given = [(limit, word, holds) for limit, word, holds in limits if limit is not None]
+    if (
+        not real
+        or not math.isfinite(value)
+        or not all(holds(value, limit) for limit, _, holds in given)
+    ):
+        words = " and ".join(f"{word} {limit:g}" for limit, word, _ in given)
+        raise invalid(name, f"be a finite number {words}".rstrip(), value)
+    return float(value)
+
+
+def checked_choice(name: str, value: Choice, choices: Collection[Any]) -> Choice:
+    """Returns `value` if it is one of the names that an argument can have."""
+    # Unhashable values are not in a dictionary of choices, and must not break it.
+    if value not in tuple(choices):
+        listed = ", ".join(map(repr, choices))
+        raise invalid(name, f"be one of {listed}", value)
+    return value
+
+
+def checked_instance(name: str, value: Any, kind: type | tuple, words: str) -> Any:
+    """Returns `value` if it is of class `kind`, described by `words`."""
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"Argument `{name}` must be {words}. "
+            f"Received: {name}={value!r} of type {type(value).__name__}"
+        )
+    return value
+
+
+def checked_shape(name: str, value: int | Sequence[int], minimum: int = 1) -> Shape:
+    """Returns the shape of one data point as a tuple of positive integers.
+
+    Args:
+        name: Name of the argument.
+        value: The shape; an integer stands for a vector.
+        minimum: Smallest number of values in all.
+
+    Raises:
+        ValueError: If a size is not a positive integer or there are too few values.
+    """
+    try:
+        sizes = (value,) if is_integer(value) else tuple(value)
+    except TypeError:
+        sizes = ()
+    good = bool(sizes) and all(is_integer(n) and n > 0 for n in sizes)
+    if not good or math.prod(sizes) < minimum:
+        raise invalid(
+            name,
+            f"be the shape of one data point with at least {minimum} "
+            f"value{'s' if minimum > 1 else ''}, such as (2,) or (8, 8, 1)",
+            value,
+        )
+    return tuple(int(n) for n in sizes)
+
+
+def words(sizes: Sequence[Any]) -> str:
+    """Writes a shape without its brackets, as in "8, 8, 1"."""
+    return ", ".join(map(str, sizes))
+
+
+def has_event(x: Any, event: Sequence[int]) -> bool:
+    """Returns whether the last axes of a tensor can be those of an event."""
+    known = tf.TensorShape(x.shape)
+    if known.rank is None:
+        return True
+    start = known.rank - len(event)
+    return start >= 0 and known[start:].is_compatible_with(tuple(event))
+
+
+def check_event(x: Any, event: Sequence[int], owner: str, name: str = "x") -> None:
+    """Refuses a tensor whose last axes are not the event that `owner` has."""
+    if not has_event(x, event):
+        raise ValueError(
+            f"Argument `{name}` must have shape [{words(('...', *event))}], as {owner} "
+            f"has. Received: {name} of shape {tf.TensorShape(x.shape)}"
+        )
+
+
+def check_last_axis(owner: Any, x: tf.Tensor, channels: int) -> None:
+    """Refuses an input of a bijector whose last axis has another size."""
+    if not has_event(x, (channels,)):
+        raise ValueError(
+            f"{type(owner).__name__} '{owner.name}' expected {channels} channels on "
+            f"the last axis. Received: input of shape {x.shape}"
+        )

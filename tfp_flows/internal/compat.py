@@ -1,0 +1,145 @@
+"""Every touch of a private name of Keras, TensorFlow or TFP, one short piece each.
+
+An upgrade of one of them that breaks something breaks it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow_probability.python.bijectors import chain, composition, invert
+from tensorflow_probability.python.internal import cache_util
+
+# TFP makes `tfb.Chain(...)` and `tfb.Invert(...)` of these classes wherever a part
+# is no composite tensor, as ours are not.
+Chain = chain._Chain
+Invert = invert._Invert
+Composition = composition.Composition
+
+
+def _current_graph() -> int:
+    """Names the graph under construction; 0 stands for eager execution."""
+    if tf.executing_eagerly():
+        return 0
+    return id(tf.compat.v1.get_default_graph())
+
+
+class PairedCache(cache_util.BijectorCacheWithGreedyAttrs):
+    """TFP's cache of (input, output, log-det), made safe for trained weights.
+
+    TFP computes the value and the log-det of a bijector in two calls. With this
+    cache the first call stores both, so that a conditioner runs once. Two things
+    differ from TFP's own:
+
+    * An entry belongs to the graph in which it was made. TFP hands a tensor of a
+      scratch graph to the real graph when both see the same input.
+    * A log-det whose output was garbage-collected is forgotten with it. TFP keeps
+      it as long as the input lives, and so returns the log-det of old weights.
+    """
+
+    def _lookup(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, input: Any, forward_name: str, inverse_name: str, **kwargs: Any
+    ) -> tf.Tensor:
+        return super()._lookup(
+            input, forward_name, inverse_name, _graph=_current_graph(), **kwargs
+        )
+
+    def _attributes(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, input: Any, fn_name: str, **kwargs: Any
+    ) -> dict[str, tf.Tensor]:
+        kwargs["_graph"] = _current_graph()
+        edge = self._get_or_create_edge(input, fn_name, kwargs)
+        if not edge.output_ref:
+            edge.attributes.clear()
+        return edge.attributes
+
+    def _invoke(
+        self, input: Any, fn_name: str, kwargs: dict[str, Any], attributes: dict
+    ) -> tf.Tensor:
+        kwargs = {k: v for k, v in kwargs.items() if k != "_graph"}
+        return super()._invoke(input, fn_name, kwargs, attributes)
+
+
+# TensorFlow's tracking of variables, Keras's layers, TFP's tree.
+
+
+def tf_variable(variable: keras.Variable) -> tf.Variable:
+    """Returns the `tf.Variable` in which a Keras variable keeps its value."""
+    return variable._value
+
+
+def tf_variables(layers: Iterable[keras.Layer]) -> list[tf.Variable]:
+    """Returns the `tf.Variable`s of some layers, each once, in order."""
+    found = {id(v): tf_variable(v) for layer in layers for v in layer.variables}
+    return list(found.values())
+
+
+def share_storage(weight: keras.Variable, variable: tf.Variable) -> None:
+    """Makes a Keras weight read and write a variable that somebody else made."""
+    weight._value = variable
+
+
+def untracked(module: tf.Module, value: Any) -> Any:
+    """Returns a value that a module can hold without `tf.Module` looking into it."""
+    return module._no_dependency(value)
+
+
+def track_variable(module: tf.Module, variable: tf.Variable, name: str) -> None:
+    """Makes `tf.train.Checkpoint` see a variable of a module under a name."""
+    module._track_trackable(variable, name, overwrite=True)
+
+
+def ignored_properties(cls: type, *names: str) -> frozenset[str]:
+    """Returns what `tf.Module` must not search for variables, with `names`."""
+    return cls._TF_MODULE_IGNORED_PROPERTIES.union(names)
+
+
+def nested(module: tf.Module, kind: type, recursive: bool = True) -> list[Any]:
+    """Returns the objects of a class that a module holds, in order, each once.
+
+    Args:
+        module: A distribution or bijector.
+        kind: The class, or what a predicate of `tf.Module` may be.
+        recursive: Whether to look into modules inside the module.
+    """
+    return list(
+        module._flatten(
+            recursive=recursive, predicate=lambda leaf: isinstance(leaf, kind)
+        )
+    )
+
+
+def clear_cache(bijector: tfp.bijectors.Bijector) -> None:
+    """Makes TFP forget what a bijector has computed."""
+    bijector._cache.clear()
+
+
+def broadcast_base(
+    distribution: tfp.distributions.TransformedDistribution,
+) -> tfp.distributions.Distribution:
+    """Returns the base with the batch shape that the bijector's parameters give."""
+    return distribution._maybe_broadcast_distribution_batch_shape()
+
+
+def layers_inside(layer: keras.Layer) -> list[keras.Layer]:
+    """Returns a Keras layer and all layers inside it."""
+    return [layer, *layer._flatten_layers(include_self=False)]
+
+
+def sublayers(layer: keras.Layer) -> list[keras.Layer]:
+    """Returns the layers that a Keras layer holds itself."""
+    return list(layer._layers)
+
+
+def forget_layer(owner: keras.Layer, layer: keras.Layer) -> None:
+    """Makes Keras forget a layer whose attribute has been replaced."""
+    owner._tracker.untrack(layer)
+
+
+def layer_losses(model: keras.Model) -> list[tf.Tensor]:
+    """Returns the losses that layers have added, scaled for each replica."""
+    return [model._aggregate_additional_loss(loss) for loss in model.losses]

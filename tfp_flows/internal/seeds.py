@@ -1,0 +1,47 @@
+"""Seeds: whatever a user gives, as a seed of two integers for stateless samplers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.internal.arguments import is_integer
+
+
+def stateless_seed(seed: Any) -> tf.Tensor:
+    """Returns a seed of two integers; None draws one."""
+    if is_integer(seed):
+        return tf.stack([0, tf.cast(seed, tf.int32)])
+    return tfp.random.sanitize_seed(seed)
+
+
+def folded(seed: tf.Tensor, number: Any) -> tf.Tensor:
+    """Returns the seed of the `number`-th of many draws that share one seed."""
+    number = tf.cast(number, seed.dtype)
+    return tf.random.experimental.stateless_fold_in(seed, number)
+
+
+def noise_like(mean: tf.Tensor, seed: Any) -> tf.Tensor:
+    """Draws standard normal values of the shape and dtype of `mean` `[n, ...]`.
+
+    Args:
+        mean: Gives shape and dtype.
+        seed: One seed for all rows, or a tensor `[n, 2]` of one for each. A row's own
+            seed gives what it gives to a batch of one row.
+
+    Returns:
+        The values.
+    """
+    if not (tf.is_tensor(seed) and seed.shape.rank == 2):
+        return tf.random.stateless_normal(
+            tf.shape(mean), stateless_seed(seed), dtype=mean.dtype
+        )
+    event = tf.shape(mean)[1:]
+
+    def row(pair: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_normal(event, pair, dtype=mean.dtype)
+
+    spec = tf.TensorSpec(mean.shape[1:], mean.dtype)
+    return tf.map_fn(row, seed, fn_output_signature=spec)

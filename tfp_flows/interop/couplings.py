@@ -1,0 +1,346 @@
+"""TFP's RealNVP and Glow carried over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import masks
+from tfp_flows.bijectors.coupling import LOG_SCALES, AdditiveCoupling, AffineCoupling
+from tfp_flows.bijectors.linear import InvertibleConv1x1, lu_parts
+from tfp_flows.bijectors.masks import Mask
+from tfp_flows.bijectors.multiscale import MultiScale
+from tfp_flows.bijectors.normalization import ActNorm
+from tfp_flows.bijectors.repeat import Repeat, copied, distinct_variables
+from tfp_flows.bijectors.reshape import Squeeze
+from tfp_flows.bijectors.tree import nested_layers
+from tfp_flows.interop.networks import (
+    Piece,
+    conditioner_from,
+    is_tf_keras,
+    networks_in,
+    pieces_of,
+)
+
+tfb = tfp.bijectors
+
+
+# Log-scales that a network's raw output may pass through on its way to the bijector.
+_LOG_SCALES: dict[str, Callable] = {**LOG_SCALES, "tanh": tf.tanh}
+_PROBES = 32
+
+
+def coupling_from(bijector: tfb.RealNVP) -> tfb.Bijector:
+    """Returns the coupling that computes what a `tfb.RealNVP` computes.
+
+    TFP's bijector holds a Python function, which could do anything with the output
+    of a network. So the function is tried on random inputs, and the coupling whose
+    shift and log-scale are equal there is taken.
+
+    Args:
+        bijector: A `tfb.RealNVP` around one dense network.
+
+    Returns:
+        An `AffineCoupling`, or an `AdditiveCoupling` if there is no scale.
+
+    Raises:
+        ValueError: If the bijector has no weights yet, holds no network or several,
+            or none of the couplings equals it.
+    """
+    networks = networks_in(bijector)
+    if len(networks) != 1:
+        raise ValueError(
+            f"A `tfb.RealNVP` is carried over if its function holds one network of "
+            "tf_keras, found as an attribute or in the function's closure. Received: "
+            f"'{bijector.name}' with {len(networks)} networks"
+        )
+    pieces = pieces_of(networks[0])
+    if not pieces or not pieces[-1].weights or pieces[0].kind != "Dense":
+        raise ValueError(
+            "A `tfb.RealNVP` is carried over if its network starts and ends with dense "
+            f"layers. Received: '{bijector.name}' with {[p.kind for p in pieces]}"
+        )
+    kept = int(pieces[0].weights[0].shape[0])
+    outputs = int(pieces[-1].weights[0].shape[-1])
+    dtype = pieces[0].weights[0].dtype.name
+    size, mask = _mask(bijector, kept, outputs)
+    moved = size - kept
+    x0 = np.random.default_rng(0).normal(size=(_PROBES, kept)).astype(dtype)
+    shift, log_scale = _probed(bijector, x0, moved)
+    raw = conditioner_from(pieces, (kept,), range(outputs), dtype)(x0)
+
+    def net(order: np.ndarray) -> keras.Layer:
+        return conditioner_from(pieces, (kept,), order, dtype)
+
+    places = np.arange(outputs)
+    if outputs == moved and _equal(shift, raw) and not log_scale.any():
+        return AdditiveCoupling(mask, net(places), dtype=dtype)
+    if outputs == 2 * moved:
+        first, second = raw[:, :moved], raw[:, moved:]
+        for t, r, order in (
+            (first, second, places),
+            (second, first, np.roll(places, moved)),
+        ):
+            for name, function in _LOG_SCALES.items():
+                if _equal(shift, t) and _equal(log_scale, function(r)):
+                    return AffineCoupling(mask, net(order), log_scale=name, dtype=dtype)
+    raise ValueError(
+        "A `tfb.RealNVP` is carried over if its shift is a half of the network's "
+        f"outputs and its log-scale the other half, through one of "
+        f"{sorted(_LOG_SCALES)}, or if it only shifts by the outputs. "
+        f"Received: '{bijector.name}', whose function does something else"
+    )
+
+
+def _mask(bijector: Any, kept: int, outputs: int) -> tuple[int, Mask]:
+    """Returns the size of an event and which of its values are kept."""
+    size = bijector._input_depth
+    if size is None:
+        raise ValueError(
+            "The source must have been called once, so that it knows the size of its "
+            f"events. Received: '{bijector.name}', which was never called"
+        )
+    if not 0 < kept == abs(bijector._masked_size) < size:
+        raise ValueError(
+            f"The network of '{bijector.name}' must take the {bijector._masked_size} "
+            f"values that are kept. Received: a network of {kept} inputs"
+        )
+    last = bijector._reverse_mask
+    if kept == (size - size // 2 if last else size // 2):
+        return size, masks.half(size, flip=last)
+    first = size - kept if last else 0
+    return size, masks.indices(size, range(first, first + kept))
+
+
+def _probed(bijector: Any, x0: np.ndarray, moved: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns shift and log-scale for some kept values."""
+    zeros = tf.zeros((len(x0), moved), x0.dtype)
+    try:
+        inner = bijector._bijector_fn(tf.constant(x0), moved)
+        shift = inner.forward(zeros)
+        log_scale = inner.forward_log_det_jacobian(zeros, event_ndims=0)
+        one = inner.forward(zeros + 1.0)
+    except (TypeError, ValueError, NotImplementedError, tf.errors.OpError) as error:
+        raise ValueError(
+            "A `tfb.RealNVP` is carried over if its function needs no condition and "
+            f"returns a shift and a log-scale. Received: '{bijector.name}': {error}"
+        ) from error
+    log_scale = np.broadcast_to(log_scale, shift.shape)
+    if not _equal(one, shift + np.exp(log_scale)):
+        raise ValueError(
+            "A `tfb.RealNVP` is carried over if it scales and shifts. "
+            f"Received: '{bijector.name}', which does something else"
+        )
+    return np.array(shift), log_scale
+
+
+def _equal(a: Any, b: Any) -> bool:
+    a, b = np.array(a), np.array(b)
+    tolerance = 1e-4 if a.dtype == np.float32 else 1e-9
+    return a.shape == b.shape and np.allclose(a, b, tolerance, tolerance)
+
+
+def glow_coupling(
+    pieces: list[Piece], mask: Mask, dtype: str, *, log_scale: str, offset: float
+) -> tfb.Bijector:
+    """Returns the coupling that TFP's Glow makes of a network's outputs.
+
+    TFP maps data to latents by `x = y scale + shift`; ours does so with the inverse
+    turned round, and with shifts before scales.
+
+    Args:
+        pieces: The network.
+        mask: Which channels are kept.
+        dtype: Float type.
+        log_scale: How raw values become log-scales; see `AffineCoupling`.
+        offset: What is added to raw values before that.
+
+    Returns:
+        The bijector, from latents to data.
+
+    Raises:
+        ValueError: If the network has the wrong number of outputs.
+    """
+    moved, outputs = mask.moved_shape[-1], int(pieces[-1].weights[0].shape[-1])
+    if outputs == moved:
+        net = conditioner_from(pieces, mask.kept_shape, range(moved), dtype)
+        return tfb.Invert(AdditiveCoupling(mask, net, dtype=dtype))
+    if outputs != 2 * moved:
+        raise ValueError(
+            f"A network of Glow must return {moved} or {2 * moved} channels. "
+            f"Received: {outputs} channels"
+        )
+    order = np.roll(np.arange(outputs), moved)
+    added = np.repeat([0.0, offset], moved)
+    net = conditioner_from(pieces, mask.kept_shape, order, dtype, added)
+    return tfb.Invert(AffineCoupling(mask, net, log_scale=log_scale, dtype=dtype))
+
+
+Shape = tuple[int, ...]
+
+
+def levels_from(glow: tfb.Glow) -> tfb.Bijector:
+    """Returns the bijector that computes what a `tfb.Glow` computes.
+
+    From the data to the latents each level is a `Squeeze` in TFP's channel order, a
+    `Repeat` of actnorm, 1x1 convolution and coupling, and the coupling of the half
+    that leaves. `MultiScale` holds the levels; TFP interleaves the latents of the
+    levels, so a `tfb.Permute` behind it brings them into TFP's order.
+
+    Args:
+        glow: A Glow whose coupling networks are sequential, such as TFP's default
+            ones, and in which half of the channels leaves after each block but the
+            last, as is TFP's default.
+
+    Returns:
+        The bijector, from flat latents to images.
+
+    Raises:
+        ValueError: If the Glow is built in another way; the message says how.
+    """
+    blocks = [part for part in _walk(glow) if type(part).__name__ == "GlowBlock"]
+    exits = [part for part in _walk(glow) if type(part).__name__ == "ExitBijector"]
+    shape = tuple(int(n) for n in glow.parameters["output_shape"])
+    _check_splits(glow)
+    event_shape, levels = shape, []
+    for number, (block, leave) in enumerate(zip(blocks, exits, strict=True), 1):
+        height, width, channels = shape
+        shape = (height // 2, width // 2, 4 * channels)
+        steps = _repeat(block, shape)
+        parts = [Squeeze(order="channel", dtype=steps.dtype.name), steps]
+        if number < len(blocks):
+            parts.append(_leaving(leave.exit_layer, shape, steps.dtype.name))
+            shape = (*shape[:-1], shape[-1] // 2)
+        levels.append(tfb.Chain(parts))
+    pyramid = MultiScale(event_shape, levels)
+    order = np.argsort(_latent_order(pyramid.latent_shapes)).tolist()
+    return tfb.Chain([pyramid, tfb.Permute(order)], name=glow.name)
+
+
+def _walk(bijector: Any) -> list[Any]:
+    """Lists a bijector and the parts of its chains, data side first."""
+    inner = getattr(bijector, "bijectors", None)
+    if inner is None and type(bijector).__name__.strip("_") == "Invert":
+        inner = bijector.bijector
+    parts = inner if isinstance(inner, list | tuple) else [inner]
+    return [bijector, *(p for part in parts if part is not None for p in _walk(part))]
+
+
+def _check_splits(glow: tfb.Glow) -> None:
+    # From the coarsest level: channels that stay, that leave, that have left.
+    splits = glow.blockwise_splits
+    halves = [stay == leave for stay, leave, _ in splits[1:]]
+    if splits[0][1] or not all(halves):
+        raise ValueError(
+            "A `tfb.Glow` is carried over if half of the channels leaves after each "
+            "block but the last, as with `grab_after_block=None`. Received: "
+            f"grab_after_block={glow.parameters['grab_after_block']}"
+        )
+
+
+def _repeat(block: Any, shape: Shape) -> Repeat:
+    """Returns the steps of a block, with the weights of all of them."""
+    groups, group = [], []
+    for part in _walk(block):
+        if type(part).__name__ in ("ActivationNormalization", "OneByOneConv"):
+            group.append(part)
+        elif hasattr(part, "coupling_bijector_layer"):
+            groups.append([*group, part])
+            group = []
+    steps = [_step(parts, shape) for parts in groups]
+    repeat = Repeat(steps[0], len(steps))
+    rows = [
+        [copied(variable) for variable in distinct_variables(nested_layers(step))]
+        for step in steps
+    ]
+    # `Repeat` has drawn weights of its own for all copies but the first.
+    for stack, values in zip(
+        repeat._stacked.stacks, zip(*rows, strict=True), strict=True
+    ):
+        stack.assign(np.stack(values))
+    return repeat
+
+
+def _step(parts: list[Any], shape: Shape) -> tfb.Bijector:
+    *linear, coupling = parts
+    network = coupling.coupling_bijector_layer
+    _check_network(network)
+    pieces = pieces_of(network)
+    dtype = pieces[0].weights[0].dtype.name
+    carried = [
+        _actnorm(part, dtype)
+        if type(part).__name__ == "ActivationNormalization"
+        else _mixing(part, dtype)
+        for part in linear
+    ]
+    mask = masks.channel(shape)
+    last = glow_coupling(pieces, mask, dtype, log_scale="sigmoid", offset=0.0)
+    return tfb.Chain([*carried, last])
+
+
+def _leaving(network: Any, shape: Shape, dtype: str) -> tfb.Bijector:
+    """Returns the coupling that TFP has between the halves at the end of a level."""
+    _check_network(network)
+    mask = masks.channel(shape)
+    return glow_coupling(pieces_of(network), mask, dtype, log_scale="exp", offset=2.0)
+
+
+def _check_network(network: Any) -> None:
+    if not is_tf_keras(network):
+        raise ValueError(
+            "A `tfb.Glow` is carried over if its networks are of tf_keras, such as "
+            "`tfb.GlowDefaultNetwork`. Received: a network of class "
+            f"'{type(network).__name__}'"
+        )
+
+
+def _actnorm(source: Any, dtype: str) -> ActNorm:
+    """TFP's is `x = exp(p) (y + m)` from data to latents, ours `(y - b) exp(-s)`."""
+    shift = source._m.numpy()
+    log_scale = source._s.pretransformed_input.numpy()
+    carried = ActNorm(len(shift), dtype=dtype)
+    weights = carried._weights
+    weights.shift.assign(-shift)
+    weights.log_scale.assign(-log_scale)
+    weights.adapted.assign(int(source._initialized.numpy()))
+    return carried
+
+
+def _mixing(source: Any, dtype: str) -> InvertibleConv1x1:
+    """TFP's is `x = W y` for a column of channels, ours `x = y W` for a row."""
+    lower_upper, permutation = (
+        source._bijector.lower_upper,
+        source._bijector.permutation,
+    )
+    matrix = tf.linalg.lu_reconstruct(tf.cast(lower_upper, tf.float64), permutation)
+    carried = InvertibleConv1x1(int(matrix.shape[0]), dtype=dtype)
+    weights: Any = carried._weights
+    values = lu_parts(np.array(matrix).T)
+    for weight, value in zip(
+        (weights.lu, weights.sign, weights.order), values, strict=True
+    ):
+        weight.assign(value)
+    return carried
+
+
+def _latent_order(shapes: list[Shape]) -> np.ndarray:
+    """Returns, for each latent of TFP's, its place among the latents of `MultiScale`.
+
+    TFP squeezes a half that has left along with the rest, down to the coarsest
+    level, where it stands behind the channels that stayed.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    places = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    squeeze, images = Squeeze(order="channel", dtype="float64"), []
+    for part, shape in zip(places, shapes, strict=True):
+        image = tf.constant(part.reshape(shape), tf.float64)
+        while image.shape[0] > shapes[0][0]:
+            image = squeeze.inverse(image)
+        images.append(image)
+    return np.array(tf.concat(images, axis=-1)).reshape(-1).astype(int)

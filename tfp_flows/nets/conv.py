@@ -1,0 +1,472 @@
+"""Convolutional conditioners: `ConvNet`, its layers, and `PriorNet`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfp_flows.nets.conditioner import Conditioner, Shape
+
+# Above this many output channels TensorFlow's own convolution is as fast.
+WIDEST = 48
+
+
+def narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Convolves with zero padding, like `tf.nn.conv2d(inputs, kernel, 1, "SAME")`.
+
+    With n input and m output channels and a k x k kernel, each position is
+    multiplied once with an n x (k^2 m) matrix, and the k^2 narrow results are
+    shifted and added. Backwards it is the other way round: the narrow gradient is
+    shifted, and two products give the gradients of inputs and kernel.
+
+    Args:
+        inputs: Images `[batch, h, w, n]` with static h, w and n.
+        kernel: `[k, k, n, m]` with odd k.
+
+    Returns:
+        Images `[batch, h, w, m]`.
+    """
+    return _narrow_conv(inputs, kernel)
+
+
+@tf.custom_gradient
+def _narrow_conv(inputs: Any, kernel: Any) -> tuple[tf.Tensor, Any]:
+    _, height, width, n = tuple(inputs.shape)
+    k, _, _, m = tuple(kernel.shape)
+    rows = tf.reshape(inputs, [-1, n])
+    # Taps by column of the kernel, then by row.
+    matrix = tf.reshape(tf.transpose(kernel, [2, 1, 0, 3]), [n, k * k * m])
+    products = _framed(tf.reshape(rows @ matrix, [-1, height, width, k * k * m]), k)
+    # Along the width first, for all rows of the kernel at once, then along the
+    # height: 2 k shifts instead of k^2.
+    sums = tf.add_n(
+        [
+            tf.slice(products, [0, 0, j, j * k * m], [-1, -1, width, k * m])
+            for j in range(k)
+        ]
+    )
+    outputs = tf.add_n(
+        [tf.slice(sums, [0, i, 0, i * m], [-1, height, -1, m]) for i in range(k)]
+    )
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        framed = _framed(upstream, k)
+        down = [
+            tf.slice(framed, [0, k - 1 - i, 0, 0], [-1, height, -1, -1])
+            for i in range(k)
+        ]
+        rows_of_taps = tf.concat(down, axis=-1)
+        across = [
+            tf.slice(rows_of_taps, [0, 0, k - 1 - j, 0], [-1, -1, width, -1])
+            for j in range(k)
+        ]
+        columns = tf.reshape(tf.concat(across, axis=-1), [-1, k * k * m])
+        of_inputs = tf.matmul(columns, matrix, transpose_b=True)
+        of_kernel = tf.matmul(rows, columns, transpose_a=True)
+        of_kernel = tf.transpose(tf.reshape(of_kernel, [n, k, k, m]), [2, 1, 0, 3])
+        return tf.reshape(of_inputs, tf.shape(inputs)), of_kernel
+
+    return outputs, gradient
+
+
+def _framed(images: tf.Tensor, k: int) -> tf.Tensor:
+    """Puts a frame of zeros around images, half a kernel wide."""
+    frame = [k // 2, k // 2]
+    return tf.pad(images, [[0, 0], frame, frame, [0, 0]])
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class WeightNormConv2D(keras.Layer):
+    """Convolution with weight normalization, to stand before a batch normalization.
+
+        output = conv(inputs, g v / |v|)
+
+    with one learned length `g` for each filter `v`. A batch normalization cancels
+    a bias, so there is none. With kernel size k, n input and m output channels it
+    has `k^2 n m + m` weights.
+
+    Shapes: `[batch, h, w, n]` to `[batch, h, w, m]`, zero-padded at the borders.
+
+    Reference:
+        Salimans, Kingma: Weight normalization, 2016, arXiv:1602.07868.
+    """
+
+    def __init__(self, filters: int, kernel_size: int = 3, **kwargs: Any) -> None:
+        """Configures the convolution.
+
+        Args:
+            filters: Number of output channels m.
+            kernel_size: Side k of the kernel.
+            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
+        """
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = kernel_size
+
+    def build(self, input_shape: Any) -> None:
+        """Makes directions and lengths."""
+        shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
+        self.kernel = self.add_weight(shape, "he_normal", name="kernel")
+        # Expected length of a filter drawn as above, so that both start equal.
+        length = keras.initializers.Constant(2.0**0.5)
+        self.length = self.add_weight((self.filters,), length, name="length")
+
+    def call(self, inputs: Any) -> Any:
+        """Maps `[batch, h, w, n]` to `[batch, h, w, filters]`."""
+        kernel = tf.convert_to_tensor(self.kernel)
+        kernel = tf.math.l2_normalize(kernel, axis=[0, 1, 2]) * self.length
+        return tf.nn.conv2d(inputs, kernel, 1, "SAME")
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        arguments = {"filters": self.filters, "kernel_size": self.kernel_size}
+        return {**super().get_config(), **arguments}
+
+
+# The published code's factor: a log-gain learns 3 times as fast as a plain weight.
+_FACTOR = 3.0
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class ZeroConv2D(keras.Layer):
+    """Convolution with zero kernel and bias and a learned gain for each channel.
+
+        output = (kernel * inputs + bias) exp(3 logs)
+
+    It ends Glow's conditioners, so that couplings start near the identity, and on
+    its own is Glow's prior of the channels that leave after a level: mean and
+    log-scale from the channels that stay.
+
+    With kernel size k, n input and m output channels it has `k^2 n m + 2 m` weights.
+
+    Shapes: `[batch, h, w, n]` to `[batch, h, w, m]`, zero-padded at the borders.
+
+    Reference:
+        Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.3.
+    """
+
+    def __init__(self, filters: int, kernel_size: int = 3, **kwargs: Any) -> None:
+        """Configures the convolution.
+
+        Args:
+            filters: Number of output channels m.
+            kernel_size: Side k of the kernel.
+            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
+        """
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = kernel_size
+
+    def build(self, input_shape: Any) -> None:
+        """Makes kernel, bias and log-gain."""
+        kernel = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
+        self.kernel = self.add_weight(kernel, "zeros", name="kernel")
+        self.bias = self.add_weight((self.filters,), "zeros", name="bias")
+        self.logs = self.add_weight((self.filters,), "zeros", name="logs")
+
+    def call(self, inputs: Any) -> Any:
+        """Maps `[batch, h, w, n]` to `[batch, h, w, filters]`."""
+        kernel = tf.convert_to_tensor(self.kernel)
+        if self.filters <= WIDEST and None not in inputs.shape[1:]:
+            outputs = narrow_conv(inputs, kernel)
+        else:
+            outputs = tf.nn.conv2d(inputs, kernel, 1, "SAME")
+        return (outputs + self.bias) * keras.ops.exp(_FACTOR * self.logs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        arguments = {"filters": self.filters, "kernel_size": self.kernel_size}
+        return {**super().get_config(), **arguments}
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class ConvNet(Conditioner):
+    """Convolutions between an image's kept channels and its parameters.
+
+    Plain, as in Glow: 3x3, 1x1 and 3x3 convolutions, `hidden_channels` wide, the
+    last one a `ZeroConv2D`. With `residual=True`, as in RealNVP: a 3x3 convolution,
+    `blocks` blocks `h + conv3x3(f(conv3x3(f(h))))`, and a 1x1 `ZeroConv2D`. With
+    `normalized=True` too, its 3x3 convolutions have weight normalization and each
+    `f` is behind a batch normalization, as in the paper; Keras's `training` says
+    whether that takes the statistics of the batch or the running ones.
+
+    **Weights**, with n input, w hidden and m output channels and B blocks:
+
+        plain:     (9 n + 1) w + (w + 1) w + (9 w + 2) m
+        residual:  (9 n + 1) w + 2 B (9 w + 1) w + (w + 2) m
+        normalized, in addition:  (2 B + 1) 2 w
+
+    in float32 4 bytes each; training with Adam keeps four times that (weights,
+    gradients, two moments). **Activations** kept for the backward pass, in float32:
+
+        plain:     4 h w_px (n + 2 w + m) bytes an image of h x w_px positions
+        residual:  4 h w_px (n + (4 B + 1) w + m) bytes
+        normalized, in addition:  4 h w_px (2 B + 1) w bytes
+
+    For w = 512, n = 6, m = 12 on 16 x 16 positions a plain network has 346,136
+    weights (1.4 MB) and keeps 1.1 MB an image.
+
+    A condition that is a vector of d values adds `d w` weights: a dense layer without
+    bias, whose output is added to the first convolution's at every position. A
+    condition that is an image is stacked onto the input channels; if it is larger
+    than the input by a whole factor, its blocks become channels first.
+
+    Shapes: `[batch, h, w, n]` to `[batch, h, w, m]`.
+
+    Reference:
+        Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039. Dinh, Sohl-Dickstein,
+        Bengio: Density estimation using Real NVP, 2016, arXiv:1605.08803.
+
+    Example:
+        >>> net = ConvNet(hidden_channels=32)
+        >>> net.connect(input_shape=(8, 8, 2), output_shape=(8, 8, 4))
+        >>> net.count_params()
+        2824
+    """
+
+    def __init__(
+        self,
+        hidden_channels: int = 128,
+        activation: Any = "relu",
+        residual: bool = False,
+        blocks: int = 2,
+        dropout: float = 0.0,
+        normalized: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Configures the network; weights are made when it is connected.
+
+        Args:
+            hidden_channels: Width w of the hidden layers.
+            activation: Keras activation f between convolutions.
+            residual: Whether to use residual blocks instead of the 1x1 convolution.
+            blocks: Number B of residual blocks.
+            dropout: Share of hidden values dropped while training, in [0, 1).
+            normalized: Whether the residual network has weight and batch
+                normalization.
+            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
+
+        Raises:
+            ValueError: If `hidden_channels` or `blocks` is not a positive integer,
+                `dropout` lies outside [0, 1), or `normalized` goes without
+                `residual`.
+        """
+        super().__init__(**kwargs)
+        self.hidden_channels = _positive("hidden_channels", hidden_channels)
+        self.activation = keras.activations.get(activation)
+        self.residual = bool(residual)
+        self.blocks = _positive("blocks", blocks)
+        self.dropout = float(dropout)
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(
+                f"Argument `dropout` must lie in [0, 1). Received: dropout={dropout}"
+            )
+        self.normalized = bool(normalized)
+        if self.normalized and not self.residual:
+            raise ValueError(
+                "Argument `normalized` must be False without `residual=True`. "
+                f"Received: normalized={normalized!r}"
+            )
+
+    def build_network(
+        self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
+    ) -> None:
+        """Makes the convolutions for the given shapes."""
+        self._check_images(input_shape, output_shape)
+        width, channels = self.hidden_channels, input_shape[-1]
+        self._condition_block = _block_of(condition_shape, input_shape)
+        if self._condition_block:
+            channels += condition_shape[-1] * self._condition_block**2
+        self._project = (
+            self._projection(condition_shape)
+            if condition_shape and not self._condition_block
+            else None
+        )
+        self._first = self._conv(3, channels)
+        self._middle = (
+            [self._conv(3, width) for _ in range(2 * self.blocks)]
+            if self.residual
+            else [self._dense(width)]
+        )
+        self._head = ZeroConv2D(
+            output_shape[-1], 1 if self.residual else 3, dtype=self.dtype_policy
+        )
+        self._head.build((None, None, None, width))
+        count = 2 * self.blocks + 1 if self.normalized else 0
+        self._norms = [self._norm() for _ in range(count)]
+        # Random layers keep a seed state; without dropout there is nothing to keep.
+        self._drop = (
+            keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
+            if self.dropout
+            else None
+        )
+        if self._drop is not None:
+            self._drop.build((None, None, None, width))
+
+    def _norm(self) -> keras.layers.BatchNormalization:
+        layer = keras.layers.BatchNormalization(dtype=self.dtype_policy)
+        layer.build((None, None, None, self.hidden_channels))
+        return layer
+
+    def _conv(self, kernel_size: int, channels: int) -> keras.Layer:
+        if self.normalized:
+            layer = WeightNormConv2D(
+                self.hidden_channels, kernel_size, dtype=self.dtype_policy
+            )
+            layer.build((None, None, None, channels))
+            return layer
+        layer = keras.layers.Conv2D(
+            self.hidden_channels,
+            kernel_size,
+            padding="same",
+            data_format="channels_last",
+            kernel_initializer="he_normal",
+            dtype=self.dtype_policy,
+        )
+        layer.build((None, None, None, channels))
+        return layer
+
+    def _dense(self, channels: int) -> keras.layers.Dense:
+        """Makes a 1x1 convolution, which is a dense layer at every position."""
+        layer = keras.layers.Dense(
+            self.hidden_channels,
+            kernel_initializer="he_normal",
+            dtype=self.dtype_policy,
+        )
+        layer.build((None, channels))
+        return layer
+
+    def _projection(self, condition_shape: Shape) -> keras.layers.Dense:
+        layer = keras.layers.Dense(
+            self.hidden_channels, use_bias=False, dtype=self.dtype_policy
+        )
+        layer.build((None, *condition_shape))
+        return layer
+
+    def _check_images(self, input_shape: Shape, output_shape: Shape) -> None:
+        if len(input_shape) != 3 or input_shape[:2] != tuple(output_shape[:2]):
+            raise ValueError(
+                f"ConvNet '{self.name}' must map images (h, w, n) to images of equal "
+                f"height and width. Received: input_shape={tuple(input_shape)}, "
+                f"output_shape={tuple(output_shape)}"
+            )
+
+    def call(
+        self, inputs: Any, condition: Any = None, training: bool | None = None
+    ) -> Any:
+        """Maps `[batch, h, w, n]` to `[batch, h, w, m]`."""
+        norms = iter(self._norms)
+
+        def activated(h: Any) -> Any:
+            norm = next(norms, None)
+            return self.activation(h if norm is None else norm(h, training=training))
+
+        def active(h: Any) -> Any:
+            h = activated(h)
+            return h if self._drop is None else self._drop(h, training=training)
+
+        h = self._first(self._stacked(inputs, condition))
+        if self._project is not None:
+            h += self._project(condition)[:, None, None, :]
+        if self.residual:
+            pairs = zip(self._middle[::2], self._middle[1::2], strict=True)
+            for first, second in pairs:
+                h += second(active(first(activated(h))))
+        else:
+            # In two dimensions this is one matrix product.
+            flat = keras.ops.reshape(active(h), (-1, self.hidden_channels))
+            h = keras.ops.reshape(self._middle[0](flat), (-1, *h.shape[1:]))
+        return self._head(active(h))
+
+    def _stacked(self, inputs: Any, condition: Any) -> Any:
+        """Stacks a condition that is an image onto the channels."""
+        if not self._condition_block:
+            return inputs
+        condition = keras.ops.cast(condition, inputs.dtype)
+        if self._condition_block > 1:
+            condition = tf.nn.space_to_depth(condition, self._condition_block)
+        return keras.ops.concatenate([inputs, condition], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "hidden_channels": self.hidden_channels,
+            "activation": keras.activations.serialize(self.activation),
+            "residual": self.residual,
+            "blocks": self.blocks,
+            "dropout": self.dropout,
+            "normalized": self.normalized,
+        }
+
+
+def _block_of(condition_shape: Shape | None, input_shape: Shape) -> int:
+    """Returns how many times larger a condition image is; 0 for a vector or none."""
+    if condition_shape is None or len(condition_shape) == 1:
+        return 0
+    block = condition_shape[0] // input_shape[0]
+    if len(condition_shape) != 3 or tuple(condition_shape[:2]) != tuple(
+        block * size for size in input_shape[:2]
+    ):
+        raise ValueError(
+            "Argument `condition_shape` must be that of a vector (d,), or of an image "
+            f"(k h, k w, c) over inputs of (h, w) = {tuple(input_shape[:2])}. "
+            f"Received: condition_shape={tuple(condition_shape)}"
+        )
+    return block
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"Argument `{name}` must be a positive integer. Received: {name}={value!r}"
+        )
+    return value
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class PriorNet(Conditioner):
+    """Glow's prior between levels, `ZeroConv2D`, with a condition.
+
+        output = zero_conv(h) + W c        for a condition that is a vector
+        output = zero_conv(h, c)           for one that is an image
+
+    Images may be larger than `h` by a whole factor, as in `ConvNet`. Kernel and `W`
+    start at zero, so that the prior starts as a standard normal.
+
+    With n input and m output channels it has `9 n m + 2 m` weights, and `k m` more for
+    a condition of k values or k channels times 9.
+
+    Shapes: `[batch, h, w, n]` to `[batch, h, w, m]`.
+    """
+
+    def build_network(
+        self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
+    ) -> None:
+        """Makes the convolution and the projection of the condition."""
+        channels, outputs = input_shape[-1], output_shape[-1]
+        self._block = _block_of(condition_shape, input_shape)
+        self._project = None
+        if self._block:
+            channels += condition_shape[-1] * self._block**2
+        elif condition_shape:
+            self._project = keras.layers.Dense(
+                outputs,
+                use_bias=False,
+                kernel_initializer="zeros",
+                dtype=self.dtype_policy,
+            )
+            self._project.build((None, *condition_shape))
+        self._conv = ZeroConv2D(outputs, 3, dtype=self.dtype_policy)
+        self._conv.build((None, *input_shape[:-1], channels))
+
+    def call(self, inputs: Any, condition: Any = None) -> Any:
+        """Maps `[batch, h, w, n]` to `[batch, h, w, m]`."""
+        condition = keras.ops.cast(condition, inputs.dtype)
+        if self._project is not None:
+            return self._conv(inputs) + self._project(condition)[:, None, None, :]
+        if self._block > 1:
+            condition = tf.nn.space_to_depth(condition, self._block)
+        return self._conv(keras.ops.concatenate([inputs, condition], axis=-1))

@@ -1,0 +1,323 @@
+"""Networks over sequences: `WaveNet` and `CausalLSTM`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.nets.conditioner import Conditioner, Shape
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class WaveNet(Conditioner):
+    """Gated convolutions whose reach doubles from layer to layer.
+
+    With `h` the `channels` features of each position, layer i of `depth` computes
+
+        f, g = halves of  conv(h) + W_i c,      u = tanh(f) sigmoid(g)
+        r, s = halves of  V_i u,                h <- h + r,   sum <- sum + s
+
+    where `conv` is a convolution of kernel size 3 with dilation `2^i` and `c` the
+    local condition of the same position. The output is a dense layer of the sum,
+    which starts at zero. It is not causal, and need not be: a coupling may look at
+    the kept values of all times. It reaches `2^depth - 1` positions to both sides.
+
+    Of n input, w hidden, c condition and m output channels and depth d it has
+    `(n + 1) w + d (3 w + 1 + c) 2 w + (2 d - 1)(w + 1) w + (w + 1) m` weights.
+
+    Shapes: `[batch, steps, n]` to `[batch, steps, m]`, conditions
+    `[batch, steps, c]`, with any number of steps.
+
+    Reference:
+        Prenger, Valle, Catanzaro: WaveGlow, 2018, arXiv:1811.00002. Van den Oord et
+        al.: WaveNet, 2016, arXiv:1609.03499.
+
+    Example:
+        >>> net = WaveNet(channels=8, depth=2)
+        >>> net.connect((None, 4), (None, 8), (None, 5))
+        >>> net(ops.zeros([1, 6, 4]), condition=ops.zeros([1, 6, 5])).shape
+        TensorShape([1, 6, 8])
+    """
+
+    def __init__(self, channels: int = 48, depth: int = 4, **kwargs: Any) -> None:
+        """Configures the network; weights are made when it is connected.
+
+        Args:
+            channels: Number of features of a position.
+            depth: Number of layers.
+            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
+
+        Raises:
+            ValueError: If one of them is not a positive integer.
+        """
+        super().__init__(**kwargs)
+        self.channels = checked_integer("channels", channels)
+        self.depth = checked_integer("depth", depth)
+
+    def build_network(
+        self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
+    ) -> None:
+        """Makes the layers for sequences of the given channels."""
+        for shape in (input_shape, output_shape, condition_shape or (None, 1)):
+            if len(shape) != 2:
+                raise ValueError(
+                    f"WaveNet '{self.name}' must map sequences (steps, n) to sequences."
+                    f" Received: input_shape={tuple(input_shape)}, output_shape="
+                    f"{tuple(output_shape)}, condition_shape={condition_shape}"
+                )
+        width = self.channels
+        self._start = self._dense(width, input_shape[-1])
+        self._gates = [self._dilated(width, 2**i) for i in range(self.depth)]
+        # The last layer has nobody to hand its features on to.
+        self._mixes = [
+            self._dense(width if last else 2 * width, width)
+            for last in (i == self.depth - 1 for i in range(self.depth))
+        ]
+        self._local = (
+            self._dense(2 * width * self.depth, condition_shape[-1], use_bias=False)
+            if condition_shape
+            else None
+        )
+        self._end = self._dense(output_shape[-1], width, kernel_initializer="zeros")
+
+    def _dense(self, units: int, inputs: int, **options: Any) -> keras.layers.Dense:
+        layer = keras.layers.Dense(units, dtype=self.dtype_policy, **options)
+        layer.build((None, inputs))
+        return layer
+
+    def _dilated(self, width: int, rate: int) -> keras.layers.Conv1D:
+        layer = keras.layers.Conv1D(
+            2 * width, 3, padding="same", dilation_rate=rate, dtype=self.dtype_policy
+        )
+        layer.build((None, None, width))
+        return layer
+
+    def call(self, inputs: Any, condition: Any = None) -> Any:
+        """Maps `[batch, steps, n]` to `[batch, steps, m]`."""
+        h = at_each_step(self._start, inputs)
+        local: list[Any] = [0.0] * self.depth
+        if self._local is not None:
+            condition = ops.cast(condition, h.dtype)
+            local = _split(at_each_step(self._local, condition), self.depth)
+        total: Any = 0.0
+        for i, (gates, mix) in enumerate(zip(self._gates, self._mixes, strict=True)):
+            f, g = _split(gates(h) + local[i], 2)
+            mixed = at_each_step(mix, ops.tanh(f) * ops.sigmoid(g))
+            if i < self.depth - 1:
+                on, mixed = _split(mixed, 2)
+                h = h + on
+            total = total + mixed
+        return at_each_step(self._end, total)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "depth": self.depth,
+        }
+
+
+def at_each_step(layer: keras.Layer, h: Any) -> Any:
+    """Applies a dense layer at every position, as one two-dimensional product."""
+    steps = ops.shape(h)[1]
+    flat = layer(ops.reshape(h, [-1, h.shape[-1]]))
+    return ops.reshape(flat, [-1, steps, flat.shape[-1]])
+
+
+def _split(h: Any, parts: int) -> list[Any]:
+    # Keras's annotations let `split` return None.
+    return list(ops.split(h, parts, axis=-1) or ())
+
+
+States = list[list[Any]]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class CausalLSTM(Conditioner):
+    """Layers of LSTM over the sequence one step late.
+
+        h_t = LSTM(dense(v_1), ..., dense(v_{t-1})),    h_1 knows only that it is first
+
+    `call` gives all positions at once, for sequences that are known; `step` gives one
+    after the other, for sequences in the making.
+
+    Shapes: `[n, length, d]` to `[n, length, units[-1]]`.
+
+    Reference:
+        Hochreiter, Schmidhuber: Long Short-Term Memory, 1997.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> net = CausalLSTM((16,), features=8)
+        >>> net.connect(input_shape=(5, 3), output_shape=(5, 16))
+        >>> net(tf.zeros([2, 5, 3])).shape
+        TensorShape([2, 5, 16])
+    """
+
+    def __init__(
+        self,
+        units: Sequence[int] = (256,),
+        *,
+        features: int = 64,
+        activation: Any = "gelu",
+        **kwargs: Any,
+    ) -> None:
+        """Chooses the sizes.
+
+        Args:
+            units: Number of units of each layer of LSTM.
+            features: Number of features that a vector becomes before the first one.
+            activation: Keras activation of the features.
+            **kwargs: Passed on to `keras.Layer`, such as `dtype`.
+
+        Raises:
+            ValueError: If a size is not a positive integer.
+        """
+        super().__init__(**kwargs)
+        self.units = tuple(checked_integer("units", each) for each in units)
+        if not self.units:
+            raise ValueError(
+                "Argument `units` must name at least one layer, such as (256,). "
+                f"Received: units={units!r}"
+            )
+        self.features = checked_integer("features", features)
+        self.activation = keras.activations.get(activation)
+
+    def build_network(
+        self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
+    ) -> None:
+        """Makes the layers for sequences of the given shapes."""
+        length, d = input_shape
+        if output_shape != (length, self.units[-1]) or condition_shape is not None:
+            raise ValueError(
+                f"A `CausalLSTM` of units {self.units} gives {self.units[-1]} values a "
+                "position and takes no condition. Received: inputs of shape "
+                f"{input_shape}, outputs of shape {output_shape}, conditions of shape "
+                f"{condition_shape}"
+            )
+        policy = self.dtype_policy
+        self._dense = keras.layers.Dense(
+            self.features, activation=self.activation, dtype=policy
+        )
+        self._dense.build((None, length, d + 1))
+        self._recurrent = []
+        width = self.features
+        for units in self.units:
+            layer = keras.layers.LSTM(units, return_sequences=True, dtype=policy)
+            layer.build((None, length, width))
+            self._recurrent.append(layer)
+            width = units
+
+    def call(self, inputs: Any) -> Any:
+        """Maps `[n, length, d]` to `[n, length, units[-1]]`."""
+        ops = keras.ops
+        late = ops.pad(inputs[:, :-1], [[0, 0], [1, 0], [0, 0]])
+        # A vector of zeros could also be one that was seen: the mark tells them apart.
+        mark = ops.pad(
+            ops.zeros_like(inputs[:, 1:, :1]),
+            [[0, 0], [1, 0], [0, 0]],
+            constant_values=1,
+        )
+        h = self._dense(ops.concatenate([late, mark], axis=-1))
+        for layer in self._recurrent:
+            h = layer(h)
+        return h
+
+    def start(self, n: Any) -> States:
+        """Returns the states of `n` sequences before their first position."""
+        zeros = keras.ops.zeros
+        return [
+            [zeros((n, units), dtype=self.compute_dtype) for _ in range(2)]
+            for units in self.units
+        ]
+
+    def step(self, before: Any, is_first: Any, states: States) -> tuple[Any, States]:
+        """Goes on by one position.
+
+        Args:
+            before: The vectors of the position before, `[n, d]`; zeros at the first.
+            is_first: Whether this is the first position, a scalar.
+            states: What `start` or the last call of `step` returned.
+
+        Returns:
+            The summaries `[n, units[-1]]` and the states.
+        """
+        ops = keras.ops
+        before = ops.cast(before, self.compute_dtype)
+        mark = ops.zeros_like(before[:, :1]) + ops.cast(is_first, before.dtype)
+        h = self._dense(ops.concatenate([before, mark], axis=-1))
+        following = []
+        for layer, state in zip(self._recurrent, states, strict=True):
+            h, state = layer.cell(h, state)
+            following.append(list(state))
+        return h, following
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "features": self.features,
+            "activation": keras.activations.serialize(self.activation),
+        }
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class BinaryCodes(keras.initializers.Initializer):
+    """Starts row k of a table `[n, 2 d]` at the k-th corner of a cube.
+
+    The first `d` numbers are a location: the binary digits of k as -1 and 1. The
+    others are `log(scale)`. Locations of different rows lie at least 2 apart.
+    """
+
+    def __init__(self, scale: float = 0.2) -> None:
+        """Remembers the scale that all rows start with."""
+        self.scale = float(scale)
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        """Returns the table."""
+        rows, width = shape
+        digits = (np.arange(rows)[:, np.newaxis] >> np.arange(width // 2)) & 1
+        scales = np.full(digits.shape, math.log(self.scale))
+        table = np.concatenate([2.0 * digits - 1.0, scales], axis=1)
+        return keras.ops.convert_to_tensor(table, dtype=dtype or keras.config.floatx())
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {"scale": self.scale}
+
+
+def code_table(rows: int, d: int, scale: float, dtype: Any = None) -> keras.Layer:
+    """Returns a built table of `rows` learned locations and log-scales in `d` values.
+
+    Args:
+        rows: Number of rows, at most `2^d`, so that no two start equal.
+        d: Number of values of a location.
+        scale: The scale to start with, positive.
+        dtype: Float type; None for Keras's default.
+
+    Returns:
+        A `keras.layers.Embedding` of `2 d` numbers a row, as `BinaryCodes` starts it.
+
+    Raises:
+        ValueError: If `rows` is larger than `2^d` or `scale` is not positive.
+    """
+    if rows > 2**d:
+        raise ValueError(
+            f"Codes of {d} values have {2**d} places to start from; {rows} codes need "
+            f"at least {math.ceil(math.log2(rows))} values. Received: d={d}"
+        )
+    if not scale > 0.0:
+        raise ValueError(f"Argument `scale` must be positive. Received: scale={scale}")
+    table = keras.layers.Embedding(
+        rows, 2 * d, embeddings_initializer=BinaryCodes(scale), dtype=dtype
+    )
+    table.build((None,))
+    return table

@@ -1,0 +1,234 @@
+"""Whole distributions and bijectors in one file, and back."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import saving as serialization
+from tfp_flows.bijectors.tree import nested_layers
+from tfp_flows.internal.files import atomic_write
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def checked_path(path: str | os.PathLike) -> Path:
+    """Returns `path` if it names a `.keras` file; raises `ValueError` otherwise."""
+    checked = Path(path)
+    if checked.suffix != ".keras":
+        raise ValueError(f"Argument `path` must end in '.keras'. Received: {path}")
+    return checked
+
+
+def check_archive(path: Path) -> None:
+    """Refuses a missing or damaged `.keras` archive with one sentence."""
+    if not path.is_file():
+        raise ValueError(f"Argument `path` must name a file. Received: {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            names = set(archive.namelist())
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise ValueError(f"The file {path} is not a whole archive: {error}.") from error
+    missing = {"config.json", "metadata.json"} - names
+    if damaged or missing:
+        what = f"'{damaged}' is damaged" if damaged else f"{sorted(missing)} is missing"
+        raise ValueError(f"The file {path} is not a whole `.keras` archive: {what}.")
+
+
+class AdoptedVariables(keras.Layer):
+    """Keras weights that are a distribution's own `tf.Variable`s.
+
+    Each weight shares its storage with the user's variable, so that training and
+    loading change the variable that the distribution reads.
+    """
+
+    def __init__(self, variables: list[tf.Variable], **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        for index, variable in enumerate(variables):
+            weight = self.add_weight(
+                variable.shape,
+                "zeros",
+                dtype=keras.backend.standardize_dtype(variable.dtype),
+                trainable=variable.trainable,
+                name=f"variable_{index}",
+            )
+            weight._value = variable
+        self.built = True
+
+
+def raw_variables(content: tf.Module, layers: list[keras.Layer]) -> list[tf.Variable]:
+    """Returns the variables of a distribution or bijector that no layer owns."""
+    known = {id(v._value) for layer in layers for v in layer.variables}
+    return [v for v in content.variables if id(v) not in known]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class SavedObject(keras.Model):
+    """A Keras model that holds a distribution or bijector, and only keeps it.
+
+    `FlowModel` trains distributions of one tensor of known shape. This holds the
+    rest on its way to a file and back: joint distributions, distributions whose
+    shape is not static, and bijectors without a base.
+    """
+
+    def __init__(self, content: Any, **kwargs: Any) -> None:
+        """Adopts every weight of `content`.
+
+        Args:
+            content: A TFP distribution or bijector.
+            **kwargs: Passed on to `keras.Model`, such as `name`.
+        """
+        super().__init__(autocast=False, **kwargs)
+        self._content = _Kept(content)
+        layers = nested_layers(content)
+        self._content_layers = layers
+        self._adopted = AdoptedVariables(raw_variables(content, layers), name="adopted")
+        self.built = True
+
+    @property
+    def content(self) -> Any:
+        """The distribution or bijector."""
+        return self._content.value
+
+    def get_config(self) -> dict[str, Any]:
+        """Describes the content."""
+        return {"content": serialization.serialize(self.content), "name": self.name}
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> SavedObject:
+        """Builds the model that `get_config` described, with fresh weights."""
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            content = serialization.deserialize(config["content"])
+        return cls(content, name=config["name"])
+
+
+class _Kept:
+    """Keeps Keras from wrapping the content's own lists and dictionaries."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def save_distribution(distribution: tfd.Distribution, path: str | os.PathLike) -> None:
+    """Writes a distribution with all its weights to a `.keras` archive.
+
+    The file is written beside its place and renamed, so that it is whole or absent.
+    Which of TFP's classes can be saved is listed in `docs/serialization.md`.
+
+    Args:
+        distribution: A flow, or any TFP distribution, joint ones too.
+        path: Name of the file, ending in `.keras`.
+
+    Raises:
+        TypeError: If `distribution` is none, or a part cannot be saved; the message
+            names it.
+        ValueError: If `path` does not end in `.keras`.
+    """
+    if not isinstance(distribution, tfd.Distribution):
+        raise _wrong_type("distribution", distribution)
+    save_model(SavedObject(distribution), path)
+
+
+def load_distribution(path: str | os.PathLike) -> tfd.Distribution:
+    """Reads a distribution that `save_distribution` or `FlowModel.save` wrote.
+
+    Args:
+        path: Name of the `.keras` file.
+
+    Returns:
+        The distribution, with its weights.
+
+    Raises:
+        ValueError: If the file is missing, damaged, or holds a class that is not
+            registered; the message names it.
+    """
+    return _content(path, tfd.Distribution, "distribution")
+
+
+def save_bijector(bijector: tfb.Bijector, path: str | os.PathLike) -> None:
+    """Writes a bijector with all its weights to a `.keras` archive.
+
+    Args:
+        bijector: A bijector, ours or TFP's, chains included.
+        path: Name of the file, ending in `.keras`.
+
+    Raises:
+        TypeError: If `bijector` is none, or a part cannot be saved; the message
+            names it.
+        ValueError: If `path` does not end in `.keras`.
+
+    Example:
+        >>> import os, tempfile, tfp_flows as tfpf
+        >>> path = os.path.join(tempfile.mkdtemp(), "step.keras")
+        >>> tfpf.save_bijector(tfpf.ActNorm(4), path)
+        >>> tfpf.load_bijector(path).name
+        'act_norm'
+    """
+    if not isinstance(bijector, tfb.Bijector):
+        raise _wrong_type("bijector", bijector)
+    save_model(SavedObject(bijector), path)
+
+
+def load_bijector(path: str | os.PathLike) -> tfb.Bijector:
+    """Reads a bijector that `save_bijector` wrote.
+
+    Args:
+        path: Name of the `.keras` file.
+
+    Returns:
+        The bijector, with its weights.
+
+    Raises:
+        ValueError: If the file is missing, damaged, or holds a class that is not
+            registered; the message names it.
+    """
+    return _content(path, tfb.Bijector, "bijector")
+
+
+def save_model(model: keras.Model, path: str | os.PathLike) -> None:
+    """Writes a model to a `.keras` archive, by an atomic write."""
+    with atomic_write(checked_path(path)) as written:
+        model.save(written)
+
+
+def load_archive(path: str | os.PathLike) -> keras.Model:
+    """Reads whatever model a `.keras` archive holds.
+
+    Raises:
+        ValueError: If the file is missing, damaged, or holds a class that is not
+            registered; the message names it.
+    """
+    target = checked_path(path)
+    check_archive(target)
+    try:
+        return keras.models.load_model(target)
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise ValueError(f"The file {path} cannot be loaded: {error}") from error
+
+
+def _content(path: str | os.PathLike, cls: type, name: str) -> Any:
+    model = load_archive(path)
+    held = "content" if isinstance(model, SavedObject) else "distribution"
+    content = getattr(model, held, model)
+    if not isinstance(content, cls):
+        raise ValueError(
+            f"The file {path} must hold a TFP {name}. "
+            f"Received: a {type(content).__name__}"
+        )
+    return content
+
+
+def _wrong_type(name: str, value: Any) -> TypeError:
+    return TypeError(
+        f"Argument `{name}` must be a TFP {name}. "
+        f"Received: {value!r} of type {type(value).__name__}"
+    )

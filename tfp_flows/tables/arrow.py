@@ -1,0 +1,152 @@
+"""Arrow tables and their columns as float64 numbers and back, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# Whole numbers beyond this have no float64 of their own.
+EXACT = 2**53
+
+
+def as_table(table: Any) -> pa.Table:
+    """Returns an Arrow table of what can be one.
+
+    Args:
+        table: A `pyarrow.Table` or record batch, a dictionary of columns, or a data
+            frame that speaks Arrow's C interface, such as those of pandas and polars.
+
+    Returns:
+        The table.
+
+    Raises:
+        TypeError: If `table` is nothing of that.
+        ValueError: If columns have different lengths, values that Arrow has no type
+            for, or the same name.
+    """
+    try:
+        if isinstance(table, Mapping):
+            table = pa.table(dict(table))
+        elif hasattr(table, "__arrow_c_stream__"):
+            table = pa.table(table)
+    except (pa.ArrowException, TypeError) as error:
+        raise ValueError(
+            "Argument `table` must have columns of one length and type each. "
+            f"Received: {str(error).splitlines()[0]}"
+        ) from error
+    if not isinstance(table, pa.Table):
+        raise TypeError(
+            "Argument `table` must be a `pyarrow.Table` or a dictionary of columns; "
+            "`tfpf.data.read_table(path)` reads one from a file. "
+            f"Received: {type(table).__name__}"
+        )
+    names = table.column_names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            "Argument `table` must have columns of different names. "
+            f"Received: {twice[0]!r} more than once"
+        )
+    return table
+
+
+def complete_rows(table: Any) -> pa.Table:
+    """Returns the rows of a table in which no value is missing.
+
+    Args:
+        table: A table, as in `fit`. Both null and NaN are missing.
+
+    Returns:
+        The complete rows, in their order.
+
+    Example:
+        >>> complete_rows({"a": [1, None, 3], "b": ["x", "y", None]}).num_rows
+        1
+    """
+    table = as_table(table)
+    kept = np.ones(table.num_rows, bool)
+    for column in table.columns:
+        kept &= ~_missing(column)
+    return table.filter(pa.array(kept))
+
+
+def refuse_missing(name: str, column: pa.ChunkedArray, remedy: str = "") -> None:
+    """Raises `ValueError` if a value of a column is null or NaN."""
+    missing = np.flatnonzero(_missing(column))
+    if len(missing):
+        raise ValueError(
+            f"Column {name!r} must have a value in every row; drop incomplete rows "
+            f"with `tfpf.tables.complete_rows(table)`{remedy}. "
+            f"Received: {len(missing)} "
+            f"missing value(s), the first in row {missing[0] + 1}"
+        )
+
+
+def _missing(column: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_null(column.type):
+        return np.ones(len(column), bool)
+    return pc.is_null(column, nan_is_null=True).to_numpy()
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether a column's values are numbers that `to_numbers` knows."""
+    return pa.types.is_floating(kind) or is_whole(kind)
+
+
+def is_whole(kind: pa.DataType) -> bool:
+    """Whether a type holds whole numbers; a date is the number of its day."""
+    return pa.types.is_integer(kind) or pa.types.is_date32(kind)
+
+
+def to_numbers(name: str, column: pa.ChunkedArray) -> np.ndarray:
+    """Returns a column's values in float64, without rounding any.
+
+    Args:
+        name: The column's name, for errors.
+        column: Floats, integers, or dates, which count days since 1970.
+
+    Returns:
+        The values `[n]`.
+
+    Raises:
+        ValueError: If a value is missing, infinite, or a whole number that float64
+            does not hold exactly.
+    """
+    if not is_numeric(column.type):
+        raise ValueError(
+            f"Column {name!r} must hold numbers. Received: values of type {column.type}"
+        )
+    refuse_missing(name, column)
+    if pa.types.is_date32(column.type):
+        column = column.cast(pa.int32())
+    values = column.to_numpy()
+    if values.dtype.kind in "iu" and len(values):
+        low, high = int(values.min()), int(values.max())
+        if max(-low, high) > EXACT:
+            raise ValueError(
+                f"Column {name!r} must hold whole numbers up to 2**53, which float64 "
+                "tells apart; drop it if it holds identifiers. "
+                f"Received: values from {low} to {high}"
+            )
+    values = values.astype(np.float64)
+    if not np.all(np.isfinite(values)):
+        row = np.flatnonzero(~np.isfinite(values))[0]
+        raise ValueError(
+            f"Column {name!r} must hold finite numbers. "
+            f"Received: {values[row]} in row {row + 1}"
+        )
+    return values
+
+
+def from_numbers(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """Returns numbers as an Arrow array; whole types round and keep to their range."""
+    if pa.types.is_floating(kind):
+        return pa.array(values.astype(kind.to_pandas_dtype()), kind)
+    stored = pa.int32() if pa.types.is_date32(kind) else kind
+    limits = np.iinfo(stored.to_pandas_dtype())
+    low, high = max(limits.min, -EXACT), min(limits.max, EXACT)
+    whole = np.clip(np.rint(values), low, high).astype(stored.to_pandas_dtype())
+    return pa.array(whole, stored).cast(kind)

@@ -1,0 +1,249 @@
+"""`Schema`: the columns of a table, in order, and rows of numbers for them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow_probability as tfp
+
+from tfp_flows.distributions.tables import Lift
+from tfp_flows.tables.arrow import as_table, is_numeric, is_whole
+from tfp_flows.tables.categorical import Categorical
+from tfp_flows.tables.columns import Column, Continuous, Integer
+
+tfb = tfp.bijectors
+
+KINDS: dict[str, Column] = {
+    "continuous": Continuous(),
+    "integer": Integer(),
+    "categorical": Categorical(),
+}
+
+MIN_ROWS = 10
+MAX_CATEGORIES = 50
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Schema:
+    """What the columns of a table are: their names, Arrow types, kinds and transforms.
+
+    Rows of a table are encoded as numbers `[n, C]`, one for each column, and decoded
+    to a table with the same columns, in the same order, of the same types.
+
+    Example:
+        >>> table = {"age": [31, 45, 27, 60, 52] * 4, "sex": ["f", "m"] * 10}
+        >>> print(Schema.infer(table))
+        age  int64   integer, quantile, 0 to ...
+        sex  string  categorical, 2 categories
+    """
+
+    def __init__(self, arrow: pa.Schema | str, columns: Mapping[str, Column]) -> None:
+        """Joins Arrow's types and fitted columns; `Schema.infer` makes both.
+
+        Args:
+            arrow: Names and types, as an Arrow schema or as the text of one in a file.
+            columns: A fitted column for each name.
+        """
+        if isinstance(arrow, str):
+            buffer = pa.py_buffer(base64.b64decode(arrow))
+            arrow = pa.ipc.read_schema(buffer)
+        self.arrow = arrow
+        self.columns = {name: columns[name] for name in arrow.names}
+
+    @classmethod
+    def infer(
+        cls, table: Any, columns: Mapping[str, Column | str] | None = None
+    ) -> Schema:
+        """Reads kinds and transforms off a table.
+
+        | values | kind |
+        |---|---|
+        | text, truth values, Arrow dictionaries | `Categorical`, up to 50 categories |
+        | integers, or floats that are all whole, with 2 different values | the same |
+        | others of those, and dates | `Integer` |
+        | all other floats | `Continuous` |
+
+        Args:
+            table: At least 10 rows; see `as_table`.
+            columns: Kinds of columns that should be something else: `Continuous(...)`,
+                `Integer(...)`, `Categorical(...)`, or the names "continuous",
+                "integer" and "categorical".
+
+        Returns:
+            The schema.
+
+        Raises:
+            ValueError: If a column cannot be modelled; the message names it.
+        """
+        table = as_table(table)
+        if table.num_columns == 0 or table.num_rows < MIN_ROWS:
+            raise ValueError(
+                f"Argument `table` must have columns and at least {MIN_ROWS} rows. "
+                f"Received: {table.num_columns} columns and {table.num_rows} rows"
+            )
+        chosen = dict(columns or {})
+        if unknown := sorted(set(chosen) - set(table.column_names)):
+            raise ValueError(
+                f"Argument `columns` must name columns of the table, "
+                f"{table.column_names}. Received: {unknown[0]!r}"
+            )
+        fitted = {}
+        for name in table.column_names:
+            kind = _kind(name, chosen[name]) if name in chosen else None
+            kind = kind or _inferred(name, table[name])
+            fitted[name] = kind.fitted(name, table[name])
+        return cls(table.schema.remove_metadata(), fitted)
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names, in order."""
+        return list(self.columns)
+
+    @property
+    def width(self) -> int:
+        """Number of real coordinates of a row."""
+        return sum(lift.width for lift in self.lifts())
+
+    def lifts(self) -> list[Lift]:
+        """Returns a new lift for each column."""
+        return [column.lift() for column in self.columns.values()]
+
+    def bijector(self) -> tfb.Bijector:
+        """Returns the transforms of all coordinates as one bijector, latent to data."""
+        return tfb.Blockwise(
+            [column.bijector() for column in self.columns.values()],
+            block_sizes=[lift.width for lift in self.lifts()],
+            maybe_changes_size=False,
+            name="columns",
+        )
+
+    def encode(self, table: Any) -> np.ndarray:
+        """Returns the rows of a table as float64 numbers `[n, C]`.
+
+        Args:
+            table: A table with these columns, in any order.
+
+        Returns:
+            Numbers as they are, and categories by their place.
+
+        Raises:
+            ValueError: If columns are missing, others are there, or a value is missing,
+                infinite or an unknown category; the message says where.
+        """
+        table = as_table(table)
+        given = set(table.column_names)
+        if given != set(self.names):
+            lacks, has = set(self.names) - given, given - set(self.names)
+            raise ValueError(
+                f"Argument `table` must have the columns {self.names}. "
+                f"Received: a table without {sorted(lacks)} and with {sorted(has)}"
+            )
+        encoded = [
+            column.encode(name, self._cast(name, table[name]))
+            for name, column in self.columns.items()
+        ]
+        return np.stack(encoded, axis=1)
+
+    def decode(self, rows: Any) -> pa.Table:
+        """Returns a table of encoded rows `[n, C]`."""
+        rows = np.asarray(rows, np.float64)
+        arrays = [
+            column.decode(rows[:, i], self.arrow.field(name).type)
+            for i, (name, column) in enumerate(self.columns.items())
+        ]
+        return pa.Table.from_arrays(arrays, schema=self.arrow)
+
+    def supports(self, rows: np.ndarray) -> np.ndarray:
+        """Returns which encoded rows `[n, C]` can come out of a sample, `[n]`."""
+        inside = [
+            column.supports(rows[:, i])
+            for i, column in enumerate(self.columns.values())
+        ]
+        return np.all(inside, axis=0)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        text = base64.b64encode(self.arrow.serialize().to_pybytes()).decode("ascii")
+        return {"arrow": text, "columns": self.columns}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Schema:
+        """Builds the schema that `get_config` described."""
+        return cls(**config)
+
+    def __str__(self) -> str:
+        cells = [
+            (name, _type_name(self.arrow.field(name).type), str(column))
+            for name, column in self.columns.items()
+        ]
+        wide = [max(len(row[i]) for row in cells) for i in range(2)]
+        return "\n".join(
+            f"{name:<{wide[0]}}  {kind:<{wide[1]}}  {column}"
+            for name, kind, column in cells
+        )
+
+    def _cast(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Gives a column its type, such as that which a CSV file does not know."""
+        kind = self.arrow.field(name).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        try:
+            return column.cast(kind)
+        except pa.ArrowException as error:
+            raise ValueError(
+                f"Column {name!r} must hold values of type {kind}. "
+                f"Received: {column.type} ({str(error).splitlines()[0]})"
+            ) from error
+
+
+def _type_name(kind: pa.DataType) -> str:
+    if pa.types.is_dictionary(kind):
+        return f"dictionary of {kind.value_type}"
+    return str(kind)
+
+
+def _kind(name: str, kind: Any) -> Column:
+    if isinstance(kind, Column):
+        return kind
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(
+            f"Argument `columns` must give column {name!r} one of {tuple(KINDS)} or a "
+            f"`Continuous`, `Integer` or `Categorical`. Received: {kind!r}"
+        )
+    return KINDS[kind]
+
+
+def _all_whole(values: np.ndarray) -> bool:
+    return bool(np.all(values == np.floor(values)))
+
+
+def _inferred(name: str, column: pa.ChunkedArray) -> Column:
+    """Returns the kind that a column's type and values suggest."""
+    kind = column.type
+    if is_numeric(kind):
+        values = column.drop_null()
+        if not is_whole(kind) and not _all_whole(values.to_numpy()):
+            return Continuous()
+        few = len(pc.unique(values)) == 2 and not pa.types.is_date32(kind)
+        return Categorical() if few else Integer()
+    dictionary = pa.types.is_dictionary(kind)
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if not (dictionary or text or pa.types.is_boolean(kind)):
+        raise ValueError(
+            f"Column {name!r} must hold numbers, dates, text or truth values; drop it "
+            f"or turn it into one of these. Received: values of type {kind}"
+        )
+    distinct = len(pc.unique(column))
+    if distinct > MAX_CATEGORIES:
+        raise ValueError(
+            f"Column {name!r} must have at most {MAX_CATEGORIES} different values to "
+            "be taken for categories; drop it, or name it in `columns` as "
+            f"'categorical'. Received: {distinct} different values"
+        )
+    return Categorical()

@@ -1,0 +1,296 @@
+"""`TextFlow`: text of fixed length by a flow, in bits a character, and as samples."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.architectures.autoregressive import causal_flow
+from tfp_flows.distributions.surjections import CategoricalFlow, character_codes
+from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.seeds import stateless_seed
+from tfp_flows.text.alphabet import (
+    LETTERS,
+    checked_alphabet,
+    checked_windows,
+    numbers,
+    strings,
+)
+from tfp_flows.training.model import FlowModel
+from tfp_flows.training.optimizers import optimizer
+
+_ROWS = 500  # that are evaluated at once
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class TextFlow(FlowModel):
+    """A flow of windows of text, a Keras model like any `FlowModel`.
+
+    Each character is drawn as a vector from its learned code; an autoregressive flow
+    has the density of the sequence of vectors. See `CategoricalFlow` for the bound on
+    `log P(text)` that is trained, and `causal_flow` for the flow.
+
+    With `step="mixture"` and codes that have moved apart, the weights of the mixture
+    at each position are the probabilities of the next character: the flow does what a
+    recurrent language model does, in a continuous and invertible way. `"spline"`
+    knows of no categories and has to bend one cloud into all of them.
+
+    Windows are strings of `length` characters of the alphabet, or their numbers,
+    `[n, length]`. The metric `bits_per_dim` of `fit` and `evaluate` is bits a
+    character, by one draw of the bound.
+
+    Example:
+        >>> flow = TextFlow("ab ", 4, units=(8,), features=4)
+        >>> history = flow.fit(["ab a", "b ab", "ab b"], epochs=2, verbose=0)
+        >>> [len(text) for text in flow.sample(2, seed=1)]
+        [4, 4]
+    """
+
+    def __init__(
+        self,
+        alphabet: str = LETTERS,
+        length: int = 32,
+        *,
+        dimensions: int | None = None,
+        units: Sequence[int] = (256,),
+        features: int = 64,
+        step: str = "mixture",
+        bins: int = 12,
+        hidden_units: Sequence[int] = (128,),
+        scale: float = 0.2,
+        samples: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        """Builds codes and flow.
+
+        Args:
+            alphabet: The characters, each once.
+            length: Number of characters in a window.
+            dimensions: Number of values in the vector of a character; None for the
+                smallest one, `log2(len(alphabet))` rounded up and at least 2.
+            units: Units of each layer of LSTM.
+            features: Features that the network makes of a vector first.
+            step: What transforms one vector: `"mixture"` or `"spline"`.
+            bins: Number of bins of each spline.
+            hidden_units: Widths of the masked network in front of the splines.
+            scale: The scale that codes, and the clouds of a mixture, start with.
+            samples: Number of draws of the bound in training.
+            **kwargs: Passed on to `keras.Model`, such as `name`.
+
+        Raises:
+            ValueError: If an argument is out of its range.
+        """
+        categories = len(checked_alphabet(alphabet))
+        checked_integer("length", length, minimum=2)
+        if dimensions is None:
+            dimensions = max(2, math.ceil(math.log2(categories)))
+        flow = causal_flow(
+            length,
+            dimensions,
+            categories=categories,
+            units=units,
+            features=features,
+            step=step,
+            bins=bins,
+            hidden_units=hidden_units,
+            scale=scale,
+        )
+        codes = character_codes(categories, dimensions, scale=scale)
+        super().__init__(
+            CategoricalFlow(flow, codes, categories=categories, samples=samples),
+            **kwargs,
+        )
+        self.alphabet, self.length, self.dimensions = alphabet, length, dimensions
+        self._options = {
+            "units": list(units),
+            "features": features,
+            "step": step,
+            "bins": bins,
+            "hidden_units": list(hidden_units),
+            "scale": scale,
+            "samples": samples,
+        }
+        self._trace()
+
+    def _trace(self) -> None:
+        """Makes graphs of what is called often; they are traced when first used."""
+        distribution = self._distribution
+        rows = tf.TensorSpec([None, self.length], distribution.dtype)
+        seed = tf.TensorSpec([2], tf.int32)
+        latents = tf.TensorSpec([None, *distribution.flow.event_shape], rows.dtype)
+
+        def to_latents(rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+            return distribution.flow.bijector.inverse(distribution.encode(rows, seed))
+
+        def from_latents(z: tf.Tensor) -> tf.Tensor:
+            return distribution.decode(distribution.flow.bijector.forward(z))
+
+        traced = functools.partial(tf.function, autograph=False)
+        self._log_weight = traced(distribution.log_weight, [rows, seed])
+        self._to_latents = traced(to_latents, [rows, seed])
+        self._from_latents = traced(from_latents, [latents])
+
+    # Training.
+
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Trains flow and codes; see `FlowModel.fit`.
+
+        Args:
+            x: Windows, as strings or numbers, or a `tf.data.Dataset` of numbers.
+            y: Not used.
+            **kwargs: All other arguments of `keras.Model.fit`; `validation_data` are
+                windows too. A model that was not compiled is, with Adam.
+
+        Returns:
+            Keras's history.
+        """
+        if not self.compiled:
+            # The loss is a sum over characters, and so is its gradient.
+            self.compile(optimizer=optimizer(2e-3, clip_norm=float(self.length)))
+        validation = kwargs.get("validation_data")
+        if validation is not None:
+            kwargs["validation_data"] = self._taken(validation)
+        return super().fit(self._taken(x), y, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Returns `loss`, `nll` and `bits_per_dim` of windows; see `bits_per_char`."""
+        return super().evaluate(self._taken(x), y, **kwargs)
+
+    def _taken(self, x: Any) -> Any:
+        """Returns what Keras can take: numbers in the place of strings."""
+        if isinstance(x, tf.data.Dataset | keras.utils.PyDataset):
+            return x
+        if isinstance(x, tuple):  # as Keras hands validation data on
+            return (self._numbers(x[0]), *x[1:])
+        return self._numbers(x)
+
+    def _numbers(self, windows: Any) -> np.ndarray:
+        rows = checked_windows(windows, self.length, self.alphabet)
+        return rows.astype(self._distribution.dtype.as_numpy_dtype)
+
+    # Figures.
+
+    def window_bits(self, windows: Any, samples: int = 1, seed: Any = 0) -> np.ndarray:
+        """Returns an upper bound on `-log2 P` of each window, in bits a character.
+
+        Args:
+            windows: Windows, as strings or numbers, `[n, length]`.
+            samples: Number k of draws: 1 for the ELBO, more for the tighter
+                importance-weighted bound, at k times the cost.
+            seed: An integer or a pair of integers.
+
+        Returns:
+            Bits a character, `[n]`; its mean over windows estimates the bound.
+
+        Raises:
+            ValueError: If `samples` is not a positive integer, or the windows are not
+                of this model's length and alphabet.
+        """
+        checked_integer("samples", samples)
+        rows = self._numbers(windows)
+        parts = []
+        for start in range(0, len(rows), _ROWS):
+            own = tf.random.experimental.stateless_fold_in(stateless_seed(seed), start)
+            chunk = rows[start : start + _ROWS]
+            seeds = tfp.random.split_seed(own, samples)
+            draws = tf.stack([self._log_weight(chunk, each) for each in seeds])
+            bound = tf.reduce_logsumexp(draws, axis=0) - math.log(samples)
+            parts.append(-bound.numpy() / (self.length * math.log(2.0)))
+        return np.concatenate(parts)
+
+    def bits_per_char(self, windows: Any, samples: int = 1, seed: Any = 0) -> float:
+        """Returns the mean of `window_bits`: bits a character, at most this many."""
+        return float(np.mean(self.window_bits(windows, samples, seed), dtype=float))
+
+    # Text from noise and back.
+
+    def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, n: int, seed: Any = None, *, prompt: str = ""
+    ) -> list[str]:
+        """Draws texts of `length` characters.
+
+        Args:
+            n: Number of texts.
+            seed: None, an integer or a pair of integers; equal seeds, equal texts.
+            prompt: What all texts begin with. Its latents are those of the prompt
+                followed by anything: the flow is causal, so the first latents depend
+                on the first characters alone. The others are fresh noise.
+
+        Returns:
+            The texts.
+
+        Raises:
+            ValueError: If the prompt is longer than a text or has other characters.
+        """
+        noise_seed, prompt_seed = tfp.random.split_seed(stateless_seed(seed), n=2)
+        noise = self._distribution.flow.distribution.sample(n, seed=noise_seed)
+        if prompt:
+            if len(prompt) > self.length:
+                raise ValueError(
+                    f"Argument `prompt` must have at most {self.length} characters. "
+                    f"Received: {prompt!r} of {len(prompt)}"
+                )
+            given = prompt + self.alphabet[0] * (self.length - len(prompt))
+            rows = np.tile(numbers(given, self.alphabet), [n, 1])
+            start = self.to_latents(rows, prompt_seed)
+            noise = tf.concat(
+                [start[:, : len(prompt)], noise[:, len(prompt) :]], axis=1
+            )
+        # A vector far from its own code is read as another character; the prompt's
+        # characters are given.
+        texts = self.from_latents(noise)
+        return [prompt + text[len(prompt) :] for text in texts]
+
+    def to_latents(self, windows: Any, seed: Any = 0) -> tf.Tensor:
+        """Returns latents of windows, `[n, length, dimensions]`.
+
+        Characters are drawn as vectors of their codes, and these made noise by the
+        flow: under the model, standard logistic noise.
+
+        Args:
+            windows: Windows, as strings or numbers.
+            seed: Seed of the draws, an integer or a pair of integers.
+
+        Returns:
+            The latents; `from_latents` makes them the windows again.
+        """
+        return self._to_latents(self._numbers(windows), stateless_seed(seed))
+
+    def from_latents(self, z: Any) -> list[str]:
+        """Returns the texts of latents `[n, length, dimensions]`.
+
+        Each vector is read as the character whose code is most probable there.
+        """
+        z = tf.convert_to_tensor(z, self._distribution.dtype)
+        return strings(self._from_latents(z), self.alphabet)
+
+    # Saving.
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            "alphabet": self.alphabet,
+            "length": self.length,
+            "dimensions": self.dimensions,
+            **self._options,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> TextFlow:
+        """Builds the model that `get_config` described, with fresh weights."""
+        config = dict(config)
+        trainable = config.pop("trainable", True)
+        model = cls(**config)
+        model.trainable = trainable
+        return model

@@ -1,1 +1,0 @@
-"""What people do with a bijector or a trained flow."""

@@ -1,5 +1,0 @@
-"""Flows of other libraries carried over, weights included."""
-
-from tfp_flows.tools.migration.from_tfp import from_tfp
-
-__all__ = ["from_tfp"]

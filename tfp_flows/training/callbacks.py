@@ -1,0 +1,380 @@
+"""Callbacks: averaged weights, resumable backups, grids of samples."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.bijectors.tree import clear_caches, nested_bijectors
+from tfp_flows.internal.pictures import picture_grid, write_png
+
+
+@contextlib.contextmanager
+def averaged_weights(model: keras.Model) -> Iterator[keras.Model]:
+    """Puts the optimizer's averaged weights into a model for the time of a block.
+
+    While an optimizer with `use_ema=True` trains, Keras keeps the averages beside
+    the weights, and puts them in their place when `fit` ends. Inside this block they
+    are there already: what is evaluated, drawn, saved or exported is the average.
+    Afterwards the weights are back, bit for bit.
+
+    Args:
+        model: A compiled model whose optimizer was made with `use_ema=True`, such as
+            `tfpf.optimizer(ema=0.999)`.
+
+    Yields:
+        The model.
+
+    Raises:
+        ValueError: If its optimizer keeps no averages.
+
+    Example:
+        >>> import numpy as np, tfp_flows as tfpf
+        >>> model = tfpf.FlowModel(tfpf.real_nvp((2,), couplings=2))
+        >>> model.compile(optimizer=tfpf.optimizer(ema=0.9))
+        >>> history = model.fit(np.ones([8, 2], "float32"), verbose=0)
+        >>> with averaged_weights(model):
+        ...     model.save_weights("ema.weights.h5")  # doctest: +SKIP
+    """
+    optimizer = model.optimizer
+    _check_keeps_averages(optimizer)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not int(keras.ops.convert_to_numpy(inner.iterations)):
+        yield model  # no step was taken: there is nothing to average yet
+        return
+    weights = model.trainable_weights
+    kept = [np.array(keras.ops.convert_to_numpy(weight)) for weight in weights]
+    optimizer.finalize_variable_values(weights)
+    _forget(model)
+    try:
+        yield model
+    finally:
+        for weight, value in zip(weights, kept, strict=True):
+            weight.assign(value)
+        _forget(model)
+
+
+class AveragedWeights(keras.callbacks.Callback):
+    """A callback with which `fit` evaluates the averaged weights (EMA).
+
+    The validation figures of every epoch are then those of the weights that the
+    model has when training ends. Training itself goes on from the weights as they
+    were, bit for bit (Keras's own `SwapEMAWeights` swaps by additions that round).
+
+    Example:
+        >>> import numpy as np, tfp_flows as tfpf
+        >>> x = np.random.default_rng(0).normal(size=(64, 2)).astype("float32")
+        >>> model = tfpf.FlowModel(tfpf.real_nvp((2,), couplings=2))
+        >>> model.compile(optimizer=tfpf.optimizer(ema=0.9))
+        >>> averages = AveragedWeights()
+        >>> history = model.fit(x, validation_data=x, callbacks=averages, verbose=0)
+    """
+
+    def __init__(self) -> None:
+        """Starts with the weights in their place."""
+        super().__init__()
+        self._block: contextlib.ExitStack | None = None
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Refuses an optimizer that keeps no averages before any time is spent."""
+        _check_keeps_averages(self.model.optimizer)
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Puts the averages into the model."""
+        self._enter()
+
+    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
+        """Puts the weights back."""
+        self._leave()
+
+    def on_predict_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Puts the averages into the model."""
+        self._enter()
+
+    def on_predict_end(self, logs: dict[str, float] | None = None) -> None:
+        """Puts the weights back."""
+        self._leave()
+
+    def _enter(self) -> None:
+        self._leave()  # an evaluation that broke off left them there
+        self._block = contextlib.ExitStack()
+        self._block.enter_context(averaged_weights(self.model))
+
+    def _leave(self) -> None:
+        if self._block is not None:
+            self._block.close()
+            self._block = None
+
+
+def keeps_averages(optimizer: Any) -> bool:
+    """Whether an optimizer, or the one that it scales the loss for, keeps averages."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return bool(getattr(inner, "use_ema", False))
+
+
+def _check_keeps_averages(optimizer: Any) -> None:
+    if not keeps_averages(optimizer):
+        raise ValueError(
+            "The model must be compiled with an optimizer that averages its weights, "
+            "such as `tfpf.optimizer(ema=0.999)` or any Keras optimizer made with "
+            f"`use_ema=True`. Received: optimizer={optimizer!r}"
+        )
+
+
+def _forget(model: keras.Model) -> None:
+    """Clears what bijectors have computed with the other weights."""
+    distribution = getattr(model, "distribution", None)
+    if distribution is not None:
+        clear_caches(nested_bijectors(distribution))
+
+
+_NAME = re.compile(r"epoch-(\d+)\.npz")
+_FACTS = "facts"
+
+
+class Backup(keras.callbacks.Callback):
+    """A callback that keeps what training needs to go on as if never stopped.
+
+    After each epoch it writes one file with every variable of the model and of the
+    optimizer: weights, averages, moments, step and loss scale, and the states of all
+    seed generators (dropout, probes, noise), which Keras's weight files leave out.
+    The file is written beside its place, synced and renamed, and only then is the one
+    before it removed: a process killed at any moment leaves the state of a whole
+    epoch, never half of one or one epoch's weights with another's number.
+
+    A run that goes on equals the uninterrupted one bit for bit on a CPU if the order
+    and noise of its data depend on the number of the epoch and not on what was drawn
+    before, as those of `tfpf.data.Data.passes` do, and if its other callbacks keep no
+    count of their own, as `EarlyStopping` does.
+
+    Under `tf.distribute` with several workers only the chief writes.
+
+    Example:
+        >>> import tempfile, tfp_flows as tfpf
+        >>> data = tfpf.data.load("two_moons", batch_size=1000)
+        >>> model = tfpf.FlowModel(tfpf.real_nvp((2,), couplings=2))
+        >>> model.compile(optimizer="adam")
+        >>> backup = tfpf.Backup(tempfile.mkdtemp())
+        >>> done = backup.restore(model)  # 0, or the number of finished epochs
+        >>> history = model.fit(
+        ...     data.passes(done),
+        ...     steps_per_epoch=data.steps,
+        ...     initial_epoch=done,
+        ...     epochs=2,
+        ...     callbacks=[backup],
+        ...     verbose=0,
+        ... )
+        >>> backup.restore(model)
+        2
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        """Names the folder, which is made when there is something to write."""
+        super().__init__()
+        self.folder = Path(folder)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Writes the state after `epoch + 1` epochs."""
+        if _is_chief(self.model):
+            self.save(self.model, epoch + 1)
+
+    def save(self, model: keras.Model, epochs: int) -> None:
+        """Writes the state of a compiled model after so many epochs.
+
+        Args:
+            model: The model, compiled.
+            epochs: How many epochs are finished.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        variables = _variables(model)
+        arrays = {f"{i}": _value(variable) for i, variable in enumerate(variables)}
+        facts = json.dumps({"variables": _described(variables)})
+        path = self.folder / f"epoch-{epochs:08d}.npz"
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".writing-") as beside:
+            written = Path(beside) / path.name
+            with written.open("wb") as file:
+                np.savez(file, **arrays, **{_FACTS: np.array(facts)})
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(written, path)
+        for number, other in self._files():
+            if number != epochs:
+                other.unlink()
+
+    def restore(self, model: keras.Model) -> int:
+        """Gives a compiled model the newest state, if there is one.
+
+        Args:
+            model: A model of the same flow, compiled with an equal optimizer.
+
+        Returns:
+            The number of finished epochs, for `fit(initial_epoch=...)`: 0 if there is
+            no state.
+
+        Raises:
+            ValueError: If the state is that of another model or optimizer.
+        """
+        files = self._files()
+        if not files:
+            return 0
+        epochs, path = files[-1]
+        variables = _variables(model)
+        with np.load(path, allow_pickle=False) as arrays:
+            described = json.loads(str(arrays[_FACTS]))["variables"]
+            _check_equal(path, described, _described(variables))
+            for i, variable in enumerate(variables):
+                variable.assign(_as_stored(arrays[f"{i}"], variable))
+        return epochs
+
+    def _files(self) -> list[tuple[int, Path]]:
+        """Whole states, oldest first."""
+        found = [(_NAME.fullmatch(path.name), path) for path in self.folder.glob("*")]
+        return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def _variables(model: keras.Model) -> list[keras.Variable]:
+    """Everything that changes while training, in a fixed order."""
+    optimizer = model.optimizer
+    if not optimizer.built:
+        with model.distribute_strategy.scope():
+            optimizer.build(model.trainable_variables)
+    return [*model.variables, *optimizer.variables]
+
+
+def _value(variable: keras.Variable) -> np.ndarray:
+    value = np.asarray(keras.ops.convert_to_numpy(variable))
+    # NumPy's files know no bfloat16: its bits are kept.
+    return value.view(np.uint16) if variable.dtype == "bfloat16" else value
+
+
+def _as_stored(array: np.ndarray, variable: keras.Variable) -> np.ndarray:
+    if variable.dtype != "bfloat16":
+        return array
+    return array.view(keras.ops.convert_to_numpy(variable).dtype)
+
+
+def _described(variables: list[keras.Variable]) -> list[list[Any]]:
+    return [[list(variable.shape), str(variable.dtype)] for variable in variables]
+
+
+def _check_equal(path: Path, before: list[Any], now: list[Any]) -> None:
+    if before == now:
+        return
+    differing = next(
+        (pair for pair in zip(before, now, strict=False) if pair[0] != pair[1]), None
+    )
+    what = (
+        f"{len(now)} variables"
+        if differing is None
+        else f"one of shape and dtype {differing[1]} in the place of {differing[0]}"
+    )
+    raise ValueError(
+        "Argument `model` must be the model and optimizer whose state is in "
+        f"{path}, with {len(before)} variables. Received: {what}"
+    )
+
+
+def _is_chief(model: keras.Model) -> bool:
+    return bool(model.distribute_strategy.extended.should_checkpoint)
+
+
+class SampleGrid(keras.callbacks.Callback):
+    """Writes a grid of samples after every few epochs, to disk and TensorBoard.
+
+    The latents are the same each time, so that the pictures show one flow change.
+
+    Example:
+        >>> import keras, tfp_flows as tfpf
+        >>> flow = tfpf.glow((8, 8, 1), levels=1, steps=1, hidden_channels=4)
+        >>> grids = SampleGrid("samples", levels=17, every=5)
+        >>> # tfpf.FlowModel(flow).fit(data, callbacks=[grids])
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        levels: float,
+        *,
+        every: int = 1,
+        n: int = 64,
+        temperature: float = 1.0,
+        condition: Any = None,
+        seed: int = 0,
+        log_dir: str | os.PathLike | None = None,
+    ) -> None:
+        """Chooses what to draw and where.
+
+        Args:
+            directory: Folder for the files `samples-0001.png`, ..., by epoch.
+            levels: How many values a pixel can take, such as 256.
+            every: Epochs from one grid to the next.
+            n: Number of samples, for each condition where there are any.
+            temperature: Spread of the latents; see `FlowModel.sample`.
+            condition: For a conditional flow, conditions `[m, *shape]`; the grid then
+                has a column for each of them.
+            seed: Seed of the latents.
+            log_dir: TensorBoard's folder; None to write files only.
+
+        Raises:
+            ValueError: If `every` or `n` is not a positive integer.
+        """
+        super().__init__()
+        for name, value in {"every": every, "n": n}.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"Argument `{name}` must be a positive integer. "
+                    f"Received: {name}={value!r}"
+                )
+        self._directory = Path(directory)
+        self._levels = levels
+        self._every = every
+        self._arguments = {"n": n, "seed": seed, "temperature": temperature}
+        self._condition = condition
+        self._writer = (
+            None if log_dir is None else tf.summary.create_file_writer(str(log_dir))
+        )
+        self._draw: Any = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Prepares a graph that draws samples with the weights of the moment."""
+
+        def draw() -> tf.Tensor:
+            return self.model.sample(**self._arguments, condition=self._condition)
+
+        self._draw = tf.function(draw)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Draws and writes, if it is time to."""
+        if (epoch + 1) % self._every:
+            return
+        samples = self._draw().numpy()
+        columns = None if self._condition is None else samples.shape[1]
+        images = samples.reshape(-1, *samples.shape[-3:])
+        picture = picture_grid(images, self._levels, columns)
+        write_png(self._directory / f"samples-{epoch + 1:04d}.png", picture)
+        if self._writer is not None:
+            _log_image(self._writer, "samples", picture, epoch + 1)
+
+
+def _log_image(
+    writer: tf.summary.SummaryWriter, tag: str, picture: np.ndarray, step: int
+) -> None:
+    """Writes a picture for TensorBoard, which need not be installed here."""
+    # What its image plugin reads: width, height, then the encoded pictures.
+    height, width = picture.shape[:2]
+    parts = [str(width).encode(), str(height).encode(), tf.io.encode_png(picture)]
+    plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="images")
+    metadata = tf.compat.v1.SummaryMetadata(plugin_data=plugin)
+    with writer.as_default():
+        tf.summary.write(tag, tf.stack(parts), step=step, metadata=metadata)
+    writer.flush()
