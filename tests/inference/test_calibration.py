@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tfp_flows.inference import Calibration, calibrate, calibration_figure
 
 import tfp_flows as tfpf
 from tfp_flows.inference import calibration as ranks
+from tfp_flows.inference.calibration import (
+    Calibration,
+    calibrate,
+    calibration_figure,
+)
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
