@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.chain import condition_arguments
+from tfp_flows.bijectors.chain import condition_kwargs
 
 tfd = tfp.distributions
 
@@ -114,7 +114,7 @@ def latents_and_log_prob(
     """Returns latents and log-density, in one walk through the flow."""
     if not hasattr(distribution, "bijector"):
         return x, distribution.log_prob(x)
-    keywords = condition_arguments(distribution.bijector, condition)
+    keywords = condition_kwargs(distribution.bijector, condition)
     # First the latents: the log-density then finds them in TFP's cache.
     latent = distribution.bijector.inverse(x, **keywords)
     return latent, distribution.log_prob(x, bijector_kwargs=keywords)

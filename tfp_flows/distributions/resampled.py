@@ -11,7 +11,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.internal.arguments import checked_integer
-from tfp_flows.nets.conditioner import Conditioner, keras_variables
+from tfp_flows.internal.compat import tf_variables
+from tfp_flows.nets.conditioner import Conditioner
 
 tfd = tfp.distributions
 
@@ -122,11 +123,7 @@ class Resampled(tfd.Distribution):
         self._acceptance = acceptance
         self._draws = Draws(draws, training_draws, seed)
         # For plain TFP loops, which see no weights of Keras layers.
-        self._weights = [
-            variable._value
-            for layer in (self._acceptance, self._draws)
-            for variable in keras_variables(layer)
-        ]
+        self._weights = [*tf_variables([self._acceptance, self._draws])]
 
     @property
     def proposal(self) -> tfd.Distribution:

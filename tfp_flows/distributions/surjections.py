@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import chain as paired
+from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import EncodedCondition, condition
 from tfp_flows.bijectors.elementwise import ConditionalAffine
 from tfp_flows.distributions.bases import standard_logistic
@@ -119,9 +119,9 @@ class Dequantized(tfd.Distribution):
         x = tf.cast(x, self.dtype)
         u = tf.random.uniform(tf.shape(x), dtype=x.dtype)
         ndims = len(self.event_shape)
-        paired.adapt(self._flow.bijector, x + u, ndims)
+        chain.adapt(self._flow.bijector, x + u, ndims)
         if self._noise is not None:
-            paired.adapt(self._noise.bijector, u, ndims, self._condition(x))
+            chain.adapt(self._noise.bijector, u, ndims, self._condition(x))
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.cast(x, self.dtype)

@@ -10,10 +10,10 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import chain as paired
-from tfp_flows.bijectors.weights import Weights
+from tfp_flows.bijectors import chain
+from tfp_flows.bijectors.base import Weights
 from tfp_flows.internal.arguments import checked_integer
-from tfp_flows.nets.conditioner import keras_variables
+from tfp_flows.internal.compat import tf_variables
 
 tfd = tfp.distributions
 
@@ -228,9 +228,7 @@ class TableDistribution(tfd.Distribution):
             name=name,
         )
         # For plain TFP loops, which see no weights of Keras layers.
-        self._lift_variables = self._no_dependency(
-            [v._value for lift in self._lifts for v in keras_variables(lift)]
-        )
+        self._lift_variables = self._no_dependency(tf_variables(self._lifts))
 
     @property
     def flow(self) -> tfd.Distribution:
@@ -281,7 +279,7 @@ class TableDistribution(tfd.Distribution):
         x = tf.cast(x, self.dtype)
         v, _ = self.lift(x, tfp.random.sanitize_seed(None))
         if hasattr(self._flow, "bijector"):
-            paired.adapt(self._flow.bijector, v, 1)
+            chain.adapt(self._flow.bijector, v, 1)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.tree import nested_layers
+from tfp_flows.bijectors.tree import layers_in
 from tfp_flows.serving.served_flow import ServedFlow
 
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
@@ -41,7 +41,7 @@ class ReducedFlow(ServedFlow):
         super().__init__(model_or_distribution)
         store = _store_int8 if precision == "int8" else _store_half(precision)
         self._stored: list[tuple[keras.Variable, Widen]] = []
-        for layer in nested_layers(self.distribution):
+        for layer in layers_in(self.distribution):
             for weight in layer.variables:
                 widen = store(weight.numpy())
                 if widen is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.chain import condition_arguments
+from tfp_flows.bijectors.chain import condition_kwargs
 from tfp_flows.bijectors.conditional import (
     condition_dtype,
     condition_shape,
@@ -134,7 +134,7 @@ class ServedFlow:
         """The latents of `x` and its log-density, in one walk."""
         if not self.has_latent:
             return x, self.distribution.log_prob(x)
-        keywords = condition_arguments(self.distribution.bijector, condition)
+        keywords = condition_kwargs(self.distribution.bijector, condition)
         # First the latents: the log-density then finds them in TFP's cache.
         latent = self.distribution.bijector.inverse(x, **keywords)
         return latent, self.distribution.log_prob(x, bijector_kwargs=keywords)
@@ -143,7 +143,7 @@ class ServedFlow:
         """The data of `latent`."""
         if not self.has_latent:
             return latent
-        keywords = condition_arguments(self.distribution.bijector, condition)
+        keywords = condition_kwargs(self.distribution.bijector, condition)
         return self.distribution.bijector.forward(latent, **keywords)
 
     def _traced(self, function: Callable, shape: tuple[int, ...]) -> Callable:

@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 from tfp_flows.architectures.waveglow import noise
 from tfp_flows.bijectors.conditional import LocalCondition
 from tfp_flows.bijectors.reshape import Grouped
-from tfp_flows.bijectors.tree import nested_bijectors
+from tfp_flows.bijectors.tree import bijectors_in
 from tfp_flows.internal.arguments import checked_integer
 from tfp_flows.speech.spectrogram import mel_spectrogram
 from tfp_flows.training import sampling
@@ -127,7 +127,7 @@ def _distribution(flow: Any) -> tfd.Distribution:
 def _parts(flow: Any) -> tuple[Grouped, LocalCondition | None]:
     """Returns what groups the samples of a flow, and what upsamples its frames."""
     bijector = getattr(flow, "bijector", None)
-    parts = [] if bijector is None else list(nested_bijectors(bijector))
+    parts = [] if bijector is None else list(bijectors_in(bijector))
     group = next((part for part in parts if isinstance(part, Grouped)), None)
     if group is None:
         raise ValueError(

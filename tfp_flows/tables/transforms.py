@@ -7,7 +7,7 @@ import tensorflow_probability as tfp
 from scipy.special import ndtri
 from sklearn.preprocessing import QuantileTransformer
 
-from tfp_flows.bijectors.quantile import Quantile
+from tfp_flows.bijectors.elementwise import Quantile
 
 tfb = tfp.bijectors
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.tree import clear_caches, nested_bijectors
+from tfp_flows.bijectors.tree import clear_caches
 from tfp_flows.internal.pictures import picture_grid, write_png
 
 
@@ -135,7 +135,7 @@ def _forget(model: keras.Model) -> None:
     """Clears what bijectors have computed with the other weights."""
     distribution = getattr(model, "distribution", None)
     if distribution is not None:
-        clear_caches(nested_bijectors(distribution))
+        clear_caches(distribution)
 
 
 _NAME = re.compile(r"epoch-(\d+)\.npz")
