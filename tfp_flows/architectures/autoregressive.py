@@ -68,6 +68,8 @@ def maf(
         TensorShape([2])
     """
     shape = checked_shape("event_shape", event_shape, 2)
+    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
     checked_integer("steps", steps, minimum=2)
     d = math.prod(shape)
@@ -91,16 +93,7 @@ def maf(
     bijectors = [Repeat(tfb.Chain(pair), steps // 2, mode=mode)]
     if steps % 2:
         bijectors.append(layer(False))
-    return assemble(
-        shape,
-        bijectors,
-        base=base,
-        preprocess=preprocess,
-        encoder=encoder,
-        condition_shape=condition_shape,
-        dtype=dtype,
-        name=name,
-    )
+    return assemble(shape, bijectors, **options)
 
 
 _BOUND = 4.0  # of splines: components that start at -1 and 1 have room to move

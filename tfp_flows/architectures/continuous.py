@@ -69,6 +69,8 @@ def ffjord(
         TensorShape([2])
     """
     shape = checked_shape("event_shape", event_shape, minimum=1)
+    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
     checked_integer("steps", steps)
     size = math.prod(shape)
@@ -90,14 +92,4 @@ def ffjord(
         )
         for step in range(steps)
     ]
-    return assemble(
-        shape,
-        flows,
-        base=base,
-        preprocess=preprocess,
-        encoder=encoder,
-        condition_shape=condition_shape,
-        dtype=dtype,
-        name=name,
-        latent_shape=shape if image else None,
-    )
+    return assemble(shape, flows, latent_shape=shape if image else None, **options)

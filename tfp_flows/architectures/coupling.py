@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -17,14 +17,20 @@ from tfp_flows.architectures.assembly import (
     is_image,
     seen_condition,
 )
-from tfp_flows.architectures.images import real_nvp_image
+from tfp_flows.architectures.images import multiscale_flow
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.coupling import AdditiveCoupling, SplineCoupling
 from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.normalization import ActNorm, BatchNorm
 from tfp_flows.bijectors.repeat import Repeat
-from tfp_flows.internal.arguments import checked_integer, checked_shape, renamed
+from tfp_flows.bijectors.reshape import Squeeze
+from tfp_flows.internal.arguments import (
+    Shape,
+    checked_integer,
+    checked_shape,
+    renamed,
+)
 from tfp_flows.nets.conv import ConvNet
 from tfp_flows.nets.dense import MLP
 
@@ -66,6 +72,8 @@ def nice(
         TensorShape([2])
     """
     shape = checked_shape("event_shape", event_shape, 2)
+    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
     checked_integer("steps", steps, minimum=2)
     d = math.prod(shape)
@@ -82,16 +90,7 @@ def nice(
         bijectors.append(coupling(range(0, d, 2)))
     zeros = tf.zeros([d], dtype or keras.config.floatx())
     bijectors.append(tfb.Scale(log_scale=tf.Variable(zeros, name="log_scale")))
-    return assemble(
-        shape,
-        bijectors,
-        base=base,
-        preprocess=preprocess,
-        encoder=encoder,
-        condition_shape=condition_shape,
-        dtype=dtype,
-        name=name,
-    )
+    return assemble(shape, bijectors, **options)
 
 
 @renamed(couplings="steps")
@@ -210,17 +209,34 @@ def real_nvp(
     )
     options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
     options |= {"encoder": encoder, "condition_shape": condition_shape}
+
+    def normalized_couplings(
+        make: Callable[[Shape, bool], Mask], event: Shape, n: int
+    ) -> list[tfb.Bijector]:
+        bijectors = []
+        for k in range(n):
+            bijectors.append(coupled(make(event, bool(k % 2))))
+            if normalization is not None:
+                bijectors.append(normalization(event[-1], dtype=dtype))
+        return bijectors
+
+    def level(event: Shape, last: bool) -> tuple[list[tfb.Bijector], Shape]:
+        if last:
+            pair = normalized_couplings(masks.checkerboard, event, 2)
+            return [Repeat(tfb.Chain(pair), 2, mode=mode)], event
+        height, width, channels = event
+        squeezed = (height // 2, width // 2, 4 * channels)
+        bijectors = [
+            *normalized_couplings(masks.checkerboard, event, 3),
+            Squeeze(order="checkerboard", dtype=dtype),
+            *normalized_couplings(masks.channel, squeezed, 3),
+        ]
+        return bijectors, squeezed
+
     if image:
-        return real_nvp_image(
-            shape,
-            levels=levels,
-            coupled=coupled,
-            normalization=normalization,
-            split_prior=split_prior,
-            split_condition=seen if "split_prior" in uses else None,
-            mode=mode,
-            **options,
-        )
+        condition = seen if "split_prior" in uses else None
+        options |= {"split_prior": split_prior, "split_condition": condition}
+        return multiscale_flow(shape, levels, level, **options)
     steps = checked_integer("steps", 8 if steps is None else steps, minimum=2)
     d = math.prod(shape)
     pair = [coupled(masks.half(d)), coupled(masks.half(d, flip=True))]
@@ -271,6 +287,8 @@ def spline_flow(
         TensorShape([2])
     """
     shape = checked_shape("event_shape", event_shape, 2)
+    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
     checked_integer("steps", steps)
     d = math.prod(shape)
@@ -287,13 +305,4 @@ def spline_flow(
     ]
     if actnorm:
         step.insert(0, ActNorm(d, dtype=dtype))
-    return assemble(
-        shape,
-        [Repeat(tfb.Chain(step), steps, mode=mode)],
-        base=base,
-        preprocess=preprocess,
-        encoder=encoder,
-        condition_shape=condition_shape,
-        dtype=dtype,
-        name=name,
-    )
+    return assemble(shape, [Repeat(tfb.Chain(step), steps, mode=mode)], **options)

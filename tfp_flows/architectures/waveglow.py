@@ -61,24 +61,18 @@ def waveglow(
         mels: Number of values of a frame; None for a flow without condition.
         hop: Number of samples to a frame.
         group: Number of neighbouring samples that become channels.
-        steps: Number of steps of flow.
         early_every: Number of steps after which channels are done.
         early_channels: How many are; 0 for none.
         channels: Features of a position in the conditioners.
         depth: Layers of the conditioners, which reach `2^depth - 1` groups to both
             sides.
         condition_channels: Features that the upsampling makes of frames.
-        prediction: Order of the linear prediction; 0 for none, as in the paper.
-        mode: How the steps run; see `Repeat`.
-        dtype: Float type of flow and networks; None for Keras's defaults.
-        name: Name of the distribution.
+        prediction: Order of the linear prediction; 0 for none, as in the paper. For the
+            other arguments see `tfp_flows.architectures`.
 
     Returns:
         A flow of audio `[length]`, conditioned on `mel_spectrogram`s
         `[length / hop, mels]`. Its log-density is in nats for a window of amplitudes.
-
-    Raises:
-        ValueError: If an argument is out of range, or lengths do not divide.
 
     Reference:
         Prenger, Valle, Catanzaro: WaveGlow: A flow-based generative network for

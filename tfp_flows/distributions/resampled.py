@@ -75,11 +75,6 @@ class Resampled(LayeredDistribution):
             seed: Integer from which the draws for `Z` follow.
             validate_args: Passed on to `tfd.Distribution`.
             name: Name of the distribution.
-
-        Raises:
-            TypeError: If `acceptance` is not a conditioner.
-            ValueError: If the proposal is not one distribution of vectors, or a
-                number is too small.
         """
         parameters = dict(locals())
         checked_instance(

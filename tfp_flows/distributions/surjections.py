@@ -47,7 +47,7 @@ class Surjection(LayeredDistribution):
         samples: int = 1,
         **options: Any,
     ) -> None:
-        """Takes the flow `p`.
+        """Takes the flow `p`; see `LayeredDistribution`.
 
         Args:
             flow: Distribution of real values.
@@ -86,24 +86,13 @@ class Surjection(LayeredDistribution):
         raise NotImplementedError
 
     def log_weight(self, x: Any, seed: Any = None) -> tf.Tensor:
-        """Returns one draw of `log w`, in nats, `[...]`: its mean is the ELBO.
-
-        Args:
-            x: Data `[..., *event]`.
-            seed: Seed of the draw; None for a fresh one.
-        """
+        """Returns one draw of `log w` in nats, `[...]`; without a seed a fresh one."""
         seed = tfp.random.sanitize_seed(seed)
         v, log_q = self.dequantize(tf.cast(x, self.dtype), seed)
         return self.flow.log_prob(v) - log_q
 
     def bound(self, x: Any, samples: Any, seed: Any = None) -> tf.Tensor:
-        """Estimates `log P(x)` from below: `log mean_k w_k`, in nats, `[...]`.
-
-        Args:
-            x: Data `[..., *event]`.
-            samples: Number of draws; the mean of the bound rises with it.
-            seed: Seed of the draws; None for fresh ones.
-        """
+        """Returns `log mean_k w_k` of so many draws in nats, `[...]`."""
         x = tf.cast(x, self.dtype)
         several = tf.broadcast_to(x, tf.concat([[samples], tf.shape(x)], axis=0))
         known = tf.get_static_value(samples)
@@ -177,10 +166,6 @@ class Dequantized(Surjection):
             samples: Number of noise draws for each image; see `Surjection`.
             validate_args: Passed on to `tfd.Distribution`.
             name: Name of the distribution.
-
-        Raises:
-            ValueError: If `noise` has another event shape than `flow`, or
-                `pixel_levels` or `samples` is too small.
         """
         parameters = dict(locals())
         if noise is not None and noise.event_shape != flow.event_shape:
@@ -188,48 +173,38 @@ class Dequantized(Surjection):
                 "Argument `noise` must be a flow of the event shape of `flow`, "
                 f"{flow.event_shape}. Received: {noise.event_shape}"
             )
-        self._pixel_levels = checked_integer("pixel_levels", pixel_levels, minimum=2)
-        self._noise = noise
+        self.pixel_levels = checked_integer("pixel_levels", pixel_levels, minimum=2)
+        self.noise = noise
         super().__init__(flow, parameters, samples=samples)
-
-    @property
-    def noise(self) -> tfd.Distribution | None:
-        """The flow of noise, or None."""
-        return self._noise
-
-    @property
-    def pixel_levels(self) -> int:
-        """How many values a pixel can take."""
-        return self._pixel_levels
 
     @property
     def children(self) -> tuple[tfd.Distribution, ...]:
         """The flow, and the flow of noise if there is one."""
-        return (self.flow,) if self._noise is None else (self.flow, self._noise)
+        return (self.flow,) if self.noise is None else (self.flow, self.noise)
 
     def dequantize(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Adds noise; returns the sums and the noise's log-density."""
-        if self._noise is None:
+        if self.noise is None:
             return dequantized(x, seed), tf.zeros([], x.dtype)
-        noise = condition(self._noise, self._condition(x))
+        noise = condition(self.noise, self._condition(x))
         u, log_q = noise.experimental_sample_and_log_prob(seed=seed)
         return x + u, log_q
 
     def quantize(self, v: tf.Tensor) -> tf.Tensor:
         """Rounds down, to a value that a pixel can take."""
-        return tf.clip_by_value(tf.floor(v), 0.0, self._pixel_levels - 1.0)
+        return tf.clip_by_value(tf.floor(v), 0.0, self.pixel_levels - 1.0)
 
     def adapt(self, x: Any) -> None:
         """Initializes data-dependent weights of both flows from whole values `x`."""
         x = tf.cast(x, self.dtype)
         v = dequantized(x, tfp.random.sanitize_seed(None))
         self._adapt_flow(v)
-        if self._noise is not None:
+        if self.noise is not None:
             ndims = len(self.event_shape)
-            paired.adapt(self._noise.bijector, v - x, ndims, self._condition(x))
+            paired.adapt(self.noise.bijector, v - x, ndims, self._condition(x))
 
     def _condition(self, x: tf.Tensor) -> tf.Tensor:
-        return x / self._pixel_levels - 0.5
+        return x / self.pixel_levels - 0.5
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -280,10 +255,6 @@ class CategoricalFlow(Surjection):
             samples: Number of draws for each sequence; see `Surjection`.
             validate_args: Passed on to `tfd.Distribution`.
             name: Name of the distribution.
-
-        Raises:
-            ValueError: If the shapes of flow and embeddings do not fit, or a count is
-                not a positive integer.
         """
         parameters = dict(locals())
         shape = tuple(flow.event_shape)
@@ -293,38 +264,28 @@ class CategoricalFlow(Surjection):
                 "sequences [length, d], has them. Received: embeddings of shape "
                 f"{embeddings.event_shape}, a flow of shape {flow.event_shape}"
             )
-        self._categories = checked_integer("categories", categories, minimum=2)
-        self._embeddings = embeddings
+        self.categories = checked_integer("categories", categories, minimum=2)
+        self.embeddings = embeddings
         super().__init__(
             flow, parameters, samples=samples, event_shape=flow.event_shape[:-1]
         )
 
     @property
-    def embeddings(self) -> tfd.Distribution:
-        """The distribution `q(v | c)` of vectors, given a category."""
-        return self._embeddings
-
-    @property
-    def categories(self) -> int:
-        """How many categories there are."""
-        return self._categories
-
-    @property
     def children(self) -> tuple[tfd.Distribution, ...]:
         """The flow of sequences and the embeddings."""
-        return self.flow, self._embeddings
+        return self.flow, self.embeddings
 
     def log_odds(self, v: tf.Tensor) -> tf.Tensor:
         """Returns `log q(v_t | c)` for every category c, `[..., length, categories]`.
 
         They are the logits of `P(x_t | v_t)`.
         """
-        every = condition(self._embeddings, tf.range(self._categories))
+        every = condition(self.embeddings, tf.range(self.categories))
         return every.log_prob(v[..., tf.newaxis, :])
 
     def dequantize(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws vectors `[..., length, d]`; returns them and `log sum_c q(v_t | c)`."""
-        v = condition(self._embeddings, tf.cast(x, tf.int32)).sample(seed=seed)
+        v = condition(self.embeddings, tf.cast(x, tf.int32)).sample(seed=seed)
         log_sums = tf.reduce_logsumexp(self.log_odds(v), axis=-1)
         return v, tf.reduce_sum(log_sums, axis=-1)
 
@@ -354,9 +315,6 @@ def character_embeddings(
 
     Returns:
         A conditional flow of vectors `[d]`, its conditions whole numbers.
-
-    Raises:
-        ValueError: If there are more categories than `2^d`.
 
     Example:
         >>> import tfp_flows as tfpf

@@ -23,8 +23,6 @@ _LEAST_WIDTH = 0.5  # of the noise of an argmax flow
 class Dequantizer(keras.Layer):
     """Base class: one column's values as real coordinates, and back.
 
-    (`quantize` is what Keras calls the compression of a layer's weights.)
-
     Attributes:
         width: Number of coordinates of a value.
         is_exact: Whether `dequantized` draws nothing, so that likelihoods are exact.
@@ -36,6 +34,8 @@ class Dequantizer(keras.Layer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.built = True
+
+    # Keras's layers have a method `quantize`, which compresses their weights.
 
     def dequantized(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws `v ~ q(v | x)`.
@@ -111,14 +111,13 @@ class ArgmaxDequantizer(Dequantizer):
         v_x = u_x,   v_i = u_x - softplus(u_x - u_i)    for i != x
         log q(v | x) = log Logistic(u; m[x], s[x]) - sum_{i != x} log sigmoid(u_x - u_i)
 
-    so `argmax v = x`. The means `m` and widths `s`, one vector a category, are learned
-    together with the flow: those that make the bound tight. With `learned=False` they
-    stay where they start: widths of 1, and means of 2 for the chosen coordinate and of
-    0 for others.
+    so `argmax v = x`. Means `m` and widths `s`, one vector a category, are learned with
+    the flow, unless `learned=False`: then widths are 1, and means 2 for the chosen
+    coordinate and 0 for others.
 
-    The paper draws `u` from a normal distribution. Then q vanishes so fast where two
-    coordinates meet that the weights `p / q` of a bound of several draws have no finite
-    variance. A logistic distribution wider than 1/2, as all are here, gives them one.
+    The paper's normal `u` lets q vanish so fast where two coordinates meet that the
+    weights `p / q` have no finite variance. A logistic distribution wider than 1/2, as
+    all are here, gives them one.
 
     Shapes: categories `[...]` in 0..K-1 in a float type, coordinates `[..., K]`.
 
@@ -202,9 +201,6 @@ class TableDistribution(Surjection):
             dequantizers: One for each column.
             validate_args: Passed on to `tfd.Distribution`.
             name: Name of the distribution.
-
-        Raises:
-            ValueError: If the flow's events have another size.
         """
         dequantizers = list(dequantizers)
         parameters = dict(locals())
@@ -215,7 +211,7 @@ class TableDistribution(Surjection):
                 "as wide as the dequantized columns. Received: event shape "
                 f"{flow.event_shape}"
             )
-        self._dequantizers = tuple(dequantizers)
+        self.dequantizers = tuple(dequantizers)
         super().__init__(
             flow,
             parameters,
@@ -224,27 +220,22 @@ class TableDistribution(Surjection):
         )
 
     @property
-    def dequantizers(self) -> tuple[Dequantizer, ...]:
-        """One for each column."""
-        return tuple(self._dequantizers)
-
-    @property
     def is_exact(self) -> bool:
         """Whether log-likelihoods are exact: all columns are real."""
-        return all(each.is_exact for each in self._dequantizers)
+        return all(each.is_exact for each in self.dequantizers)
 
     def dequantize(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws coordinates `[..., D]` of rows; returns them and `log q(v | x)`."""
-        own = tfp.random.split_seed(seed, n=len(self._dequantizers))
+        own = tfp.random.split_seed(seed, n=len(self.dequantizers))
         drawn = [
             each.dequantized(x[..., i], own[i])
-            for i, each in enumerate(self._dequantizers)
+            for i, each in enumerate(self.dequantizers)
         ]
         v, log_q = zip(*drawn, strict=True)
         return tf.concat(v, axis=-1), tf.add_n(log_q)
 
     def quantize(self, v: tf.Tensor) -> tf.Tensor:
         """Returns the rows `[..., C]` to which coordinates `[..., D]` belong."""
-        columns = tf.split(v, [each.width for each in self._dequantizers], axis=-1)
-        pairs = zip(self._dequantizers, columns, strict=True)
+        columns = tf.split(v, [each.width for each in self.dequantizers], axis=-1)
+        pairs = zip(self.dequantizers, columns, strict=True)
         return tf.stack([each.quantized(column) for each, column in pairs], axis=-1)

@@ -88,7 +88,6 @@ class _Convolution(keras.Layer):
         Args:
             filters: Number of output channels m.
             kernel_size: Side k of the kernel.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
         """
         super().__init__(**kwargs)
         self.filters = filters
@@ -184,26 +183,21 @@ class ConvNet(Conditioner):
     `f` is behind a batch normalization, as in the paper; Keras's `training` says
     whether that takes the statistics of the batch or the running ones.
 
-    **Weights**, with n input, w hidden and m output channels and B blocks:
+    With n input, w hidden and m output channels, B blocks and P positions an image,
 
-        plain:     (9 n + 1) w + (w + 1) w + (9 w + 2) m
-        residual:  (9 n + 1) w + 2 B (9 w + 1) w + (w + 2) m
-        normalized, in addition:  (2 B + 1) 2 w
+                    weights                                    activations kept
+        plain       (9 n + 1) w + (w + 1) w + (9 w + 2) m      P (n + 2 w + m)
+        residual    (9 n + 1) w + 2 B (9 w + 1) w + (w + 2) m  P (n + (4 B + 1) w + m)
+        normalized  (2 B + 1) 2 w more                         P (2 B + 1) w more
 
-    in float32 4 bytes each; training with Adam keeps four times that (weights,
-    gradients, two moments). **Activations** kept for the backward pass, in float32:
+    of 4 bytes in float32; Adam keeps the weights four times. For w = 512, n = 6, m = 12
+    on 16 x 16 positions a plain network has 346,136 weights (1.4 MB) and keeps 1.1 MB
+    an image.
 
-        plain:     4 h w_px (n + 2 w + m) bytes an image of h x w_px positions
-        residual:  4 h w_px (n + (4 B + 1) w + m) bytes
-        normalized, in addition:  4 h w_px (2 B + 1) w bytes
-
-    For w = 512, n = 6, m = 12 on 16 x 16 positions a plain network has 346,136
-    weights (1.4 MB) and keeps 1.1 MB an image.
-
-    A condition that is a vector of d values adds `d w` weights: a dense layer without
-    bias, whose output is added to the first convolution's at every position. A
-    condition that is an image is stacked onto the input channels; if it is larger
-    than the input by a whole factor, its blocks become channels first.
+    A condition that is a vector of d values is added to the first convolution's output
+    at every position, through `d w` weights. A condition that is an image is stacked
+    onto the input channels; if it is larger by a whole factor, its blocks become
+    channels first.
 
     Shapes: `[batch, h, w, n]` to `[batch, h, w, m]`.
 
@@ -238,12 +232,6 @@ class ConvNet(Conditioner):
             dropout: Share of hidden values dropped while training, in [0, 1).
             normalized: Whether the residual network has weight and batch
                 normalization.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-
-        Raises:
-            ValueError: If `hidden_channels` or `blocks` is not a positive integer,
-                `dropout` lies outside [0, 1), or `normalized` goes without
-                `residual`.
         """
         super().__init__(**kwargs)
         self.hidden_channels = checked_integer("hidden_channels", hidden_channels)
@@ -339,18 +327,6 @@ class ConvNet(Conditioner):
             flat = keras.ops.reshape(active(h), (-1, self.hidden_channels))
             h = keras.ops.reshape(self._middle[0](flat), (-1, *h.shape[1:]))
         return self._head(active(h))
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden_channels": self.hidden_channels,
-            "activation": keras.activations.serialize(self.activation),
-            "residual": self.residual,
-            "blocks": self.blocks,
-            "dropout": self.dropout,
-            "normalized": self.normalized,
-        }
 
 
 def _block_of(condition_shape: Shape | None, input_shape: Shape) -> int:

@@ -140,11 +140,6 @@ class MLP(Conditioner):
             dropout: Share of hidden values dropped while training, in [0, 1).
             kernel_initializer: Keras initializer of the hidden layers; None for He's
                 in a network of up to 4 values, else uniform on +-1 / sqrt(inputs).
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-
-        Raises:
-            ValueError: If a width is not a positive integer, residual blocks differ
-                in width, or `dropout` lies outside [0, 1).
         """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
@@ -206,17 +201,6 @@ class MLP(Conditioner):
 
     def _dropped(self, h: Any, training: bool | None) -> Any:
         return h if self._drop is None else self._drop(h, training=training)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden_units": self.hidden_units,
-            "activation": keras.activations.serialize(self.activation),
-            "residual": self.residual,
-            "dropout": self.dropout,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-        }
 
 
 def dropout_layer(
@@ -297,7 +281,6 @@ class MADE(Conditioner):
             activation: Keras activation after each hidden layer.
             reverse: Whether the order of the values runs from the last to the first.
             kernel_initializer: As in `MLP`.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
         """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
@@ -356,13 +339,3 @@ class MADE(Conditioner):
         if len(output_shape) == 1:
             return h
         return keras.ops.reshape(h, (-1, *output_shape))
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden_units": self.hidden_units,
-            "activation": keras.activations.serialize(self.activation),
-            "reverse": self.reverse,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-        }

@@ -56,10 +56,6 @@ class WaveNet(Conditioner):
         Args:
             channels: Number of features of a position.
             depth: Number of layers.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-
-        Raises:
-            ValueError: If one of them is not a positive integer.
         """
         super().__init__(**kwargs)
         self.channels = checked_integer("channels", channels)
@@ -118,14 +114,6 @@ class WaveNet(Conditioner):
             total = total + mixed
         return at_each_step(self._end, total)
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "depth": self.depth,
-        }
-
 
 def at_each_step(layer: keras.Layer, h: Any) -> Any:
     """Applies a dense layer at every position, as one two-dimensional product."""
@@ -178,10 +166,6 @@ class CausalLSTM(Conditioner):
             units: Number of units of each layer of LSTM.
             features: Number of features that a vector becomes before the first one.
             activation: Keras activation of the features.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype`.
-
-        Raises:
-            ValueError: If a size is not a positive integer.
         """
         super().__init__(**kwargs)
         self.units = checked_widths("units", units)
@@ -256,15 +240,6 @@ class CausalLSTM(Conditioner):
             following.append(list(state))
         return h, following
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "features": self.features,
-            "activation": keras.activations.serialize(self.activation),
-        }
-
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class BinaryCodes(keras.initializers.Initializer):
@@ -302,9 +277,6 @@ def code_table(rows: int, d: int, scale: float, dtype: Any = None) -> keras.Laye
 
     Returns:
         A `keras.layers.Embedding` of `2 d` numbers a row, as `BinaryCodes` starts it.
-
-    Raises:
-        ValueError: If `rows` is larger than `2^d` or `scale` is not positive.
     """
     if rows > 2**d:
         raise ValueError(

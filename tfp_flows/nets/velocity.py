@@ -86,10 +86,6 @@ class VelocityNet(Conditioner):
             activation: Smooth Keras activation after each hidden layer.
             style: `"concat"` or `"concatsquash"`; see above.
             kernel_size: Side of the convolutions' kernels; None for dense layers.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-
-        Raises:
-            ValueError: If a width is not positive or `style` is not known.
         """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
@@ -162,16 +158,6 @@ class VelocityNet(Conditioner):
         condition = keras.ops.reshape(condition, (-1, size(condition.shape[1:])))
         time = keras.ops.broadcast_to(time, (n, 1))
         return keras.ops.concatenate([time, condition], axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden_units": self.hidden_units,
-            "activation": keras.activations.serialize(self.activation),
-            "style": self.style,
-            "kernel_size": self.kernel_size,
-        }
 
 
 def _at_every_pixel(context: Any, y: Any) -> Any:
