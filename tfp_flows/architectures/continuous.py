@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow_probability as tfp
@@ -12,7 +11,13 @@ import tensorflow_probability as tfp
 from tfp_flows.architectures.assembly import assemble, seen_condition
 from tfp_flows.bijectors.continuous import ContinuousFlow
 from tfp_flows.bijectors.ode import FixedStep, Solver
-from tfp_flows.internal.arguments import checked_integer, checked_shape, renamed
+from tfp_flows.internal.arguments import (
+    Activation,
+    DType,
+    checked_integer,
+    checked_shape,
+    renamed,
+)
 from tfp_flows.nets.velocity import VelocityNet
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -27,7 +32,7 @@ def ffjord(
     *,
     steps: int = 1,
     hidden_units: Sequence[int] = (64, 64),
-    activation: Any = "tanh",
+    activation: Activation = "tanh",
     style: str = "concat",
     solver: Solver | None = None,
     trace: str | None = None,
@@ -38,7 +43,7 @@ def ffjord(
     encoder: keras.Layer | None = None,
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "ffjord",
 ) -> tfd.TransformedDistribution:
     """Builds FFJORD: `steps` continuous flows, each with a velocity of its own.

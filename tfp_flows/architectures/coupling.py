@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -26,6 +25,8 @@ from tfp_flows.bijectors.normalization import ActNorm, BatchNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
 from tfp_flows.internal.arguments import (
+    Activation,
+    DType,
     Shape,
     checked_integer,
     checked_shape,
@@ -43,7 +44,7 @@ def nice(
     *,
     steps: int = 4,
     hidden_units: Sequence[int] = (128, 128),
-    activation: Any = "relu",
+    activation: Activation = "relu",
     residual: bool = False,
     dropout: float = 0.0,
     condition_shape: Sequence[int] | None = None,
@@ -51,7 +52,7 @@ def nice(
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "nice",
 ) -> tfd.TransformedDistribution:
     """Builds NICE: additive couplings that take turns, then a diagonal scale.
@@ -104,7 +105,7 @@ def real_nvp(
     widen: bool | None = None,
     normalized: bool | None = None,
     hidden_units: Sequence[int] | None = None,
-    activation: Any = "relu",
+    activation: Activation = "relu",
     residual: bool | None = None,
     dropout: float = 0.0,
     coupling: str = "affine",
@@ -118,7 +119,7 @@ def real_nvp(
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "real_nvp",
 ) -> tfd.TransformedDistribution:
     """Builds RealNVP: affine couplings that pass on one part of the data in turn.
@@ -256,7 +257,7 @@ def spline_flow(
     bins: int = 8,
     bound: float = 5.0,
     hidden_units: Sequence[int] = (128, 128),
-    activation: Any = "relu",
+    activation: Activation = "relu",
     residual: bool = False,
     dropout: float = 0.0,
     permutation: str = "lu",
@@ -266,7 +267,7 @@ def spline_flow(
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "spline_flow",
 ) -> tfd.TransformedDistribution:
     """Builds a neural spline flow: `steps` times actnorm, mixing, spline coupling.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow_probability as tfp
@@ -25,6 +24,8 @@ from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
 from tfp_flows.internal.arguments import (
+    Activation,
+    DType,
     Shape,
     checked_choice,
     checked_integer,
@@ -43,7 +44,7 @@ def glow(
     steps: int = 8,
     hidden_channels: int | None = None,
     hidden_units: Sequence[int] | None = None,
-    activation: Any = "relu",
+    activation: Activation = "relu",
     residual: bool = False,
     dropout: float = 0.0,
     coupling: str = "affine",
@@ -57,7 +58,7 @@ def glow(
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "glow",
 ) -> tfd.TransformedDistribution:
     """Builds Glow: steps of actnorm, 1x1 mixing and coupling.
@@ -155,7 +156,7 @@ def glow(
 
 
 def _top_prior(
-    shape: Shape, kind: str, condition_shape: Sequence[int] | None, dtype: Any
+    shape: Shape, kind: str, condition_shape: Sequence[int] | None, dtype: DType
 ) -> list[tfb.Bijector]:
     """Returns what stands between the last level and the base distribution."""
     bijectors = []
@@ -178,7 +179,7 @@ def dequantization_noise(
     steps: int = 4,
     hidden_channels: int = 32,
     mode: str = "auto",
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "dequantization_noise",
 ) -> tfd.TransformedDistribution:
     """Builds a flow of noise in (0, 1) given an image, for `Dequantized`.

@@ -12,7 +12,12 @@ from tfp_flows.architectures.assembly import assemble
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.coupling import AffineCoupling
 from tfp_flows.bijectors.multiscale import MultiScale
-from tfp_flows.internal.arguments import Shape, checked_choice, checked_integer
+from tfp_flows.internal.arguments import (
+    DType,
+    Shape,
+    checked_choice,
+    checked_integer,
+)
 from tfp_flows.nets.conv import PriorNet, ZeroConv2D
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -57,7 +62,7 @@ def _halvings(event_shape: Shape) -> int:
 
 
 def learned_prior(
-    shape: Shape, dtype: Any, condition_shape: Sequence[int] | None = None
+    shape: Shape, dtype: DType, condition_shape: Sequence[int] | None = None
 ) -> tfb.Bijector:
     """Returns Glow's prior of the second half of the channels given the first.
 
@@ -86,7 +91,7 @@ def multiscale_flow(
     *,
     split_prior: str,
     split_condition: Sequence[int] | None,
-    dtype: Any,
+    dtype: DType,
     **options: Any,
 ) -> tfd.TransformedDistribution:
     """Builds a flow of images `(h, w, c)`, half of whose values leave at each level.

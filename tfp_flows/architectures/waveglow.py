@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import tensorflow_probability as tfp
 
@@ -17,7 +15,10 @@ from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Grouped
 from tfp_flows.distributions.bases import standard_normal
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import (
+    DType,
+    checked_integer,
+)
 from tfp_flows.nets.sequence import WaveNet
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -37,7 +38,7 @@ def waveglow(
     condition_channels: int = 32,
     prediction: int = 10,
     mode: str = "auto",
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "waveglow",
 ) -> tfd.TransformedDistribution:
     """Builds WaveGlow: audio from noise, all samples at once, under a spectrogram.
@@ -121,7 +122,7 @@ def waveglow(
     )
 
 
-def _upsampler(features: int, stride: int, dtype: Any) -> keras.Layer:
+def _upsampler(features: int, stride: int, dtype: DType) -> keras.Layer:
     """A transposed convolution of logarithms that lie about -6 and spread by 2."""
     return keras.Sequential(
         [

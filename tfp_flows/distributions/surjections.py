@@ -13,7 +13,11 @@ from tfp_flows.bijectors.conditional import EncodedCondition, condition
 from tfp_flows.bijectors.elementwise import ConditionalAffine
 from tfp_flows.distributions.base import LayeredDistribution
 from tfp_flows.distributions.bases import standard_logistic
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import (
+    DType,
+    Seed,
+    checked_integer,
+)
 from tfp_flows.internal.seeds import dequantized
 from tfp_flows.nets.sequence import code_table
 
@@ -69,7 +73,7 @@ class Surjection(LayeredDistribution):
         """The distributions that this one is made of, `p` first."""
         return (self.flow,)
 
-    def dequantize(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws `v ~ q(. | x)`.
 
         Args:
@@ -85,13 +89,15 @@ class Surjection(LayeredDistribution):
         """Returns the `x` that `v` is read as: the most probable one."""
         raise NotImplementedError
 
-    def log_weight(self, x: Any, seed: Any = None) -> tf.Tensor:
+    def log_weight(self, x: tf.Tensor, seed: Seed = None) -> tf.Tensor:
         """Returns one draw of `log w` in nats, `[...]`; without a seed a fresh one."""
         seed = tfp.random.sanitize_seed(seed)
         v, log_q = self.dequantize(tf.cast(x, self.dtype), seed)
         return self.flow.log_prob(v) - log_q
 
-    def bound(self, x: Any, samples: Any, seed: Any = None) -> tf.Tensor:
+    def bound(
+        self, x: tf.Tensor, samples: int | tf.Tensor, seed: Seed = None
+    ) -> tf.Tensor:
         """Returns `log mean_k w_k` of so many draws in nats, `[...]`."""
         x = tf.cast(x, self.dtype)
         several = tf.broadcast_to(x, tf.concat([[samples], tf.shape(x)], axis=0))
@@ -100,7 +106,7 @@ class Surjection(LayeredDistribution):
         total = tf.reduce_logsumexp(self.log_weight(several, seed), axis=0)
         return total - tf.math.log(tf.cast(samples, total.dtype))
 
-    def adapt(self, x: Any) -> None:
+    def adapt(self, x: tf.Tensor) -> None:
         """Initializes data-dependent weights from data `[n, *event]`."""
         seed = tfp.random.sanitize_seed(None)
         v, _ = self.dequantize(tf.cast(x, self.dtype), seed)
@@ -116,7 +122,7 @@ class Surjection(LayeredDistribution):
             return self.log_weight(x)
         return self.bound(x, self._samples)
 
-    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+    def _sample_n(self, n: int | tf.Tensor, seed: Seed = None) -> tf.Tensor:
         return self.quantize(self.flow.sample(n, seed=seed))
 
 
@@ -182,7 +188,7 @@ class Dequantized(Surjection):
         """The flow, and the flow of noise if there is one."""
         return (self.flow,) if self.noise is None else (self.flow, self.noise)
 
-    def dequantize(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Adds noise; returns the sums and the noise's log-density."""
         if self.noise is None:
             return dequantized(x, seed), tf.zeros([], x.dtype)
@@ -194,14 +200,15 @@ class Dequantized(Surjection):
         """Rounds down, to a value that a pixel can take."""
         return tf.clip_by_value(tf.floor(v), 0.0, self.pixel_levels - 1.0)
 
-    def adapt(self, x: Any) -> None:
+    def adapt(self, x: tf.Tensor) -> None:
         """Initializes data-dependent weights of both flows from whole values `x`."""
         x = tf.cast(x, self.dtype)
-        v = dequantized(x, tfp.random.sanitize_seed(None))
-        self._adapt_flow(v)
-        if self.noise is not None:
+        of_flow, of_noise = tfp.random.split_seed(tfp.random.sanitize_seed(None))
+        self._adapt_flow(dequantized(x, of_flow))
+        if self.noise is not None:  # noise of 0 would be minus infinity to a sigmoid
+            u = tf.random.stateless_uniform(tf.shape(x), of_noise, 1e-6, dtype=x.dtype)
             ndims = len(self.event_shape)
-            paired.adapt(self.noise.bijector, v - x, ndims, self._condition(x))
+            paired.adapt(self.noise.bijector, u, ndims, self._condition(x))
 
     def _condition(self, x: tf.Tensor) -> tf.Tensor:
         return x / self.pixel_levels - 0.5
@@ -283,7 +290,7 @@ class CategoricalFlow(Surjection):
         every = condition(self.embeddings, tf.range(self.categories))
         return every.log_prob(v[..., tf.newaxis, :])
 
-    def dequantize(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws vectors `[..., length, d]`; returns them and `log sum_c q(v_t | c)`."""
         v = condition(self.embeddings, tf.cast(x, tf.int32)).sample(seed=seed)
         log_sums = tf.reduce_logsumexp(self.log_odds(v), axis=-1)
@@ -293,7 +300,7 @@ class CategoricalFlow(Surjection):
         """Returns the most probable categories of vectors, `[..., length]`."""
         return tf.cast(tf.argmax(self.log_odds(v), axis=-1), self.dtype)
 
-    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+    def _sample_n(self, n: int | tf.Tensor, seed: Seed = None) -> tf.Tensor:
         of_flow, of_categories = tfp.random.split_seed(seed, n=2)
         logits = self.log_odds(self.flow.sample(n, seed=of_flow))
         categories = tfd.Categorical(logits=logits).sample(seed=of_categories)
@@ -301,7 +308,7 @@ class CategoricalFlow(Surjection):
 
 
 def character_embeddings(
-    categories: int, d: int, *, scale: float = 0.2, dtype: Any = None
+    categories: int, d: int, *, scale: float = 0.2, dtype: DType = None
 ) -> tfd.TransformedDistribution:
     """Builds `q(v | c)`: a vector for a category, around a learned location.
 

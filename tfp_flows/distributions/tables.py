@@ -12,7 +12,10 @@ import tensorflow_probability as tfp
 
 from tfp_flows.distributions.surjections import Surjection
 from tfp_flows.internal import seeds
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import (
+    Seed,
+    checked_integer,
+)
 
 tfd = tfp.distributions
 
@@ -37,7 +40,7 @@ class Dequantizer(keras.Layer):
 
     # Keras's layers have a method `quantize`, which compresses their weights.
 
-    def dequantized(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantized(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws `v ~ q(v | x)`.
 
         Args:
@@ -60,7 +63,7 @@ class RealDequantizer(Dequantizer):
 
     is_exact = True
 
-    def dequantized(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantized(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the value and 0."""
         return x[..., None], tf.zeros_like(x)
 
@@ -83,7 +86,7 @@ class IntegerDequantizer(Dequantizer):
         super().__init__(**kwargs)
         self.low, self.high = low, high
 
-    def dequantized(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantized(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Adds noise that never rounds to the next whole number."""
         return seeds.dequantized(x, seed)[..., None], tf.zeros_like(x)
 
@@ -147,7 +150,7 @@ class ArgmaxDequantizer(Dequantizer):
             for name, start in starts.items()
         )
 
-    def dequantized(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantized(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws coordinates whose greatest is that of the category."""
         chosen = tf.one_hot(tf.cast(x, tf.int32), self.categories, dtype=x.dtype)
         mean, log_width = (
@@ -224,7 +227,7 @@ class TableDistribution(Surjection):
         """Whether log-likelihoods are exact: all columns are real."""
         return all(each.is_exact for each in self.dequantizers)
 
-    def dequantize(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws coordinates `[..., D]` of rows; returns them and `log q(v | x)`."""
         own = tfp.random.split_seed(seed, n=len(self.dequantizers))
         drawn = [

@@ -156,7 +156,7 @@ def apply(
     layer: keras.Layer,
     inputs: tf.Tensor,
     event_ndims: int,
-    condition: Any = None,
+    condition: tf.Tensor | None = None,
     condition_ndims: int = 1,
 ) -> tf.Tensor:
     """Calls a conditioner on any batch rank, none included.

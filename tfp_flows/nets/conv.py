@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import checked_integer, checked_number, invalid
+from tfp_flows.internal.arguments import (
+    Activation,
+    checked_integer,
+    checked_number,
+    invalid,
+)
 from tfp_flows.nets.conditioner import Conditioner, Shape
 from tfp_flows.nets.dense import built, dropout_layer
 
@@ -34,7 +40,7 @@ def narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 @tf.custom_gradient
-def _narrow_conv(inputs: Any, kernel: Any) -> tuple[tf.Tensor, Any]:
+def _narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     _, height, width, n = tuple(inputs.shape)
     k, _, _, m = tuple(kernel.shape)
     rows = tf.reshape(inputs, [-1, n])
@@ -127,7 +133,7 @@ class WeightNormConv2D(_Convolution):
         length = keras.initializers.Constant(2.0**0.5)
         self.length = self.add_weight((self.filters,), length, name="length")
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[batch, h, w, n]` to `[batch, h, w, filters]`."""
         kernel = tf.convert_to_tensor(self.kernel)
         kernel = tf.math.l2_normalize(kernel, axis=[0, 1, 2]) * self.length
@@ -162,7 +168,7 @@ class ZeroConv2D(_Convolution):
         self.bias = self.add_weight((self.filters,), "zeros", name="bias")
         self.logs = self.add_weight((self.filters,), "zeros", name="logs")
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[batch, h, w, n]` to `[batch, h, w, filters]`."""
         kernel = tf.convert_to_tensor(self.kernel)
         if self.filters <= WIDEST and None not in inputs.shape[1:]:
@@ -191,8 +197,8 @@ class ConvNet(Conditioner):
         normalized  (2 B + 1) 2 w more                         P (2 B + 1) w more
 
     of 4 bytes in float32; Adam keeps the weights four times. For w = 512, n = 6, m = 12
-    on 16 x 16 positions a plain network has 346,136 weights (1.4 MB) and keeps 1.1 MB
-    an image.
+    on 16 x 16 positions a plain network has 346,136 weights (1.4 MB) and activations of
+    1.1 MB an image.
 
     A condition that is a vector of d values is added to the first convolution's output
     at every position, through `d w` weights. A condition that is an image is stacked
@@ -215,7 +221,7 @@ class ConvNet(Conditioner):
     def __init__(
         self,
         hidden_channels: int = 128,
-        activation: Any = "relu",
+        activation: Activation = "relu",
         residual: bool = False,
         blocks: int = 2,
         dropout: float = 0.0,
@@ -302,16 +308,19 @@ class ConvNet(Conditioner):
             )
 
     def call(
-        self, inputs: Any, condition: Any = None, training: bool | None = None
-    ) -> Any:
+        self,
+        inputs: tf.Tensor,
+        condition: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
         """Maps `[batch, h, w, n]` to `[batch, h, w, m]`."""
         norms = iter(self._norms)
 
-        def activated(h: Any) -> Any:
+        def activated(h: tf.Tensor) -> tf.Tensor:
             norm = next(norms, None)
             return self.activation(h if norm is None else norm(h, training=training))
 
-        def active(h: Any) -> Any:
+        def active(h: tf.Tensor) -> tf.Tensor:
             h = activated(h)
             return h if self._drop is None else self._drop(h, training=training)
 
@@ -345,7 +354,7 @@ def _block_of(condition_shape: Shape | None, input_shape: Shape) -> int:
     return block
 
 
-def _stacked(inputs: Any, condition: Any, block: int) -> Any:
+def _stacked(inputs: tf.Tensor, condition: tf.Tensor, block: int) -> tf.Tensor:
     """Stacks a condition that is an image, `block` times larger, onto the channels."""
     if not block:
         return inputs
@@ -391,7 +400,7 @@ class PriorNet(Conditioner):
         conv = ZeroConv2D(outputs, 3, dtype=self.dtype_policy)
         self._conv = built(conv, *input_shape[:-1], channels)
 
-    def call(self, inputs: Any, condition: Any = None) -> Any:
+    def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[batch, h, w, n]` to `[batch, h, w, m]`."""
         outputs = self._conv(_stacked(inputs, condition, self._block))
         if self._project is not None:
