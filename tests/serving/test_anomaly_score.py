@@ -10,8 +10,8 @@ import requests
 
 import tfp_flows as tfpf
 from tfp_flows.serving import export_saved_model, read_metadata
+from tfp_flows.serving.protos import read_warmup
 from tfp_flows.serving.server import LocalServer
-from tfp_flows.serving.warmup import read_warmup
 
 SHAPE = (4, 4, 1)
 X = np.random.default_rng(0).uniform(0.0, 255.0, (40, *SHAPE)).astype("float32")

@@ -16,7 +16,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 import tfp_flows as tfpf
 from tfp_flows.serving import export_saved_model
 from tfp_flows.serving.metadata import read_metadata
-from tfp_flows.serving.warmup import read_warmup
+from tfp_flows.serving.protos import read_warmup
 
 MAX_SAMPLES = 32
 MAX_BYTES = 2**20

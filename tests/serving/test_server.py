@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
 
 from tfp_flows.serving import export_saved_model
 from tfp_flows.serving.server import LocalServer
-from tfp_flows.serving.server.served_model import ServedModel
+from tfp_flows.serving.server.watched_model import WatchedModel
 from tfp_flows.training import sampling
 
 
@@ -272,7 +272,7 @@ def test_a_missing_directory_is_named(tmp_path):
 def test_swaps_to_a_new_version_while_requests_run(toy, tmp_path):
     flow, x = toy
     export_saved_model(flow, tmp_path / "flow", warmup=False)
-    model = ServedModel(tmp_path / "flow")
+    model = WatchedModel(tmp_path / "flow")
     model.poll()
     polling = threading.Thread(target=model.poll)
     with model.version() as old:
@@ -297,7 +297,7 @@ def test_swaps_to_a_new_version_while_requests_run(toy, tmp_path):
 def test_a_broken_version_is_reported_and_the_old_one_goes_on(toy, tmp_path):
     flow, x = toy
     export_saved_model(flow, tmp_path / "flow", warmup=False)
-    model = ServedModel(tmp_path / "flow")
+    model = WatchedModel(tmp_path / "flow")
     model.poll()
     (tmp_path / "flow" / "2").mkdir()
     model.poll()

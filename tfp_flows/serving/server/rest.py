@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -12,12 +13,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tfp_flows.serving.server import answers, json_tensors
-from tfp_flows.serving.server.errors import Code, RequestError
-from tfp_flows.serving.server.served_model import ServedModel
+from tfp_flows.serving.server.messages import (
+    Code,
+    RequestError,
+    answer_with,
+    inputs_from,
+    metadata_response,
+    parse_body,
+    status_response,
+)
+from tfp_flows.serving.server.watched_model import WatchedModel
 
 
-def rest_application(model: ServedModel, max_body_bytes: int) -> Starlette:
+def rest_application(model: WatchedModel, max_body_bytes: int) -> Starlette:
     """Returns an application that answers for one model.
 
     * `GET /v1/models/NAME[/versions/N]`: status of the versions.
@@ -35,12 +43,15 @@ def rest_application(model: ServedModel, max_body_bytes: int) -> Starlette:
         return Response(answer, media_type="application/json")
 
     async def status(request: Request) -> Response:
-        _check_name(model, request.path_params)
-        return _proto(answers.status(model, request.path_params.get("version")))
+        model.check_name(request.path_params["name"])
+        versions = model.status(request.path_params.get("version"))
+        return _proto(status_response(versions))
 
     async def metadata(request: Request) -> Response:
-        _check_name(model, request.path_params)
-        return _proto(answers.metadata(model, request.path_params.get("version")))
+        model.check_name(request.path_params["name"])
+        with model.version(request.path_params.get("version")) as loaded:
+            signatures = loaded.signatures
+        return _proto(metadata_response(model.name, loaded.number, signatures))
 
     name, version = "/v1/models/{name}", "/versions/{version:int}"
     routes = []
@@ -58,14 +69,14 @@ def rest_application(model: ServedModel, max_body_bytes: int) -> Starlette:
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
-def _predict(model: ServedModel, path: dict[str, Any], body: bytes) -> bytes:
-    _check_name(model, path)
-    document = json_tensors.parse_body(body)
+def _predict(model: WatchedModel, path: dict[str, Any], body: bytes) -> bytes:
+    model.check_name(path["name"])
+    document = parse_body(body)
     signature_name = document.get("signature_name", "")
     with model.version(path.get("version")) as loaded:
         infos = loaded.signature(signature_name).inputs
-        inputs = json_tensors.inputs_from(document, infos)
-        return json_tensors.answer_with(document, loaded.run(signature_name, inputs))
+        inputs = inputs_from(document, infos)
+        return answer_with(document, loaded.run(signature_name, inputs))
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
@@ -80,11 +91,7 @@ async def _read_body(request: Request, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def _check_name(model: ServedModel, path: dict[str, Any]) -> None:
-    answers.check_name(model, path["name"])
-
-
-def _proto(message: Any) -> Response:
+def _proto(message: Message) -> Response:
     text = json_format.MessageToJson(
         message,
         preserving_proto_field_name=True,
@@ -100,8 +107,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 async def _refuse_path(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    sentence = f"Malformed request: {request.method} {request.url.path}"
-    return JSONResponse({"error": sentence}, status)
+    message = f"Malformed request: {request.method} {request.url.path}"
+    return JSONResponse({"error": message}, status)
 
 
 async def _fail(request: Request, error: Exception) -> Response:
