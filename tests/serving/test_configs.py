@@ -36,7 +36,7 @@ def test_models_policies_and_labels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("models", "sentence"),
+    ("models", "message"),
     [
         ([ModelEntry("a", "/a"), ModelEntry("a", "/b")], "must not repeat a name"),
         ([ModelEntry("a", "/a", 1, [2])], "one of `latest` and `versions`"),
@@ -45,8 +45,8 @@ def test_models_policies_and_labels(tmp_path):
         ([ModelEntry("a", "/a", None, [3], {"x": 4})], "`labels` must name"),
     ],
 )
-def test_wrong_models_are_refused(tmp_path, models, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_wrong_models_are_refused(tmp_path, models, message):
+    with pytest.raises(ValueError, match=message):
         write_models_config(tmp_path / "models.config", models)
     assert list(tmp_path.iterdir()) == []
 

@@ -18,7 +18,7 @@ from tfp_flows.serving import versions
 from tfp_flows.serving.metadata import describe, training_results, write_metadata
 from tfp_flows.serving.precision import PRECISIONS, CheckData, reduce_weights
 from tfp_flows.serving.protos import has_serving_protos, write_warmup
-from tfp_flows.serving.servable import Model, Servable, servable
+from tfp_flows.serving.servable import Model, servable
 from tfp_flows.serving.signatures import Scorer, Signature, build_signatures
 
 Functions = dict[str, tf.types.experimental.ConcreteFunction]
@@ -83,7 +83,7 @@ def export_saved_model(
     versions.check_version(base_path, version)
     scorer = scorer or getattr(model_or_distribution, "anomaly_scorer", None)
     model = servable(model_or_distribution)
-    if model.elbo_function is not None:
+    if model.is_latent_model:
         for key, value in {"precision": precision, "scorer": scorer}.items():
             if value not in ("float32", None):
                 raise invalid(key, "be left out for a latent model", value)
@@ -113,8 +113,15 @@ def export_saved_model(
         write_saved_model(functions, staging)
         declare_input_shapes(staging, signatures)
         require_no_xla(staging)
-        if warmup:
-            _write_warmup(staging, name, model, signatures)
+        if warmup and has_serving_protos():
+            write_warmup(staging, name, model, signatures)
+        elif warmup:
+            warnings.warn(
+                "The export has no warm-up records, because tensorflow-serving-api is "
+                "not installed: pip install 'tfp-flows[serving]', or pass "
+                "`warmup=False`.",
+                stacklevel=2,
+            )
 
         def label(number: int) -> None:
             write_metadata(staging, {"name": name, "version": number, **metadata})
@@ -158,9 +165,7 @@ def declare_input_shapes(version_path: Path, signatures: Iterable[Signature]) ->
 def require_no_xla(version_path: Path) -> None:
     """Refuses a graph with parts that must be compiled with XLA.
 
-    Raises:
-        ValueError: If there are any, naming the first. TF Serving turns XLA off on
-            CPU and would fail at every request.
+    TF Serving turns XLA off on CPU and would fail at every request.
     """
     for node in _nodes(read_meta_graph(version_path)):
         if node.attr["_XlaMustCompile"].b or node.op.startswith("Xla"):
@@ -192,16 +197,3 @@ def _variables(functions: Functions) -> list[tf.Variable]:
     """Everything that the graphs read, each once."""
     read = [v for function in functions.values() for v in function.variables]
     return list({id(variable): variable for variable in read}.values())
-
-
-def _write_warmup(
-    staging: Path, name: str, model: Servable, signatures: list[Signature]
-) -> None:
-    if has_serving_protos():
-        write_warmup(staging, name, model, signatures)
-        return
-    warnings.warn(
-        "The export has no warm-up records, because tensorflow-serving-api is not "
-        "installed: pip install 'tfp-flows[serving]', or pass `warmup=False`.",
-        stacklevel=3,
-    )

@@ -42,16 +42,7 @@ def describe(
     training: Mapping[str, float] | None,
     scorer: Scorer | None,
 ) -> Metadata:
-    """Returns the metadata of an export, all but its name and version.
-
-    Args:
-        model: The exported model.
-        signatures: Its signatures.
-        variables: Everything that its graphs read.
-        max_samples: Largest `n` of `sample`.
-        training: What is known from training, such as `nll` in nats.
-        scorer: The anomaly scorer that is exported with it, or None.
-    """
+    """Returns the metadata of an export, all but its name and version."""
     weights = [variable.numpy() for variable in variables]
     fitted = {key: getattr(scorer, key, None) for key in _FITTED}
     return {
@@ -101,11 +92,7 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
     """Reads what an export says about itself.
 
     Args:
-        path: A version directory, or a model's directory, of which the newest
-            version is taken.
-
-    Returns:
-        The metadata.
+        path: A version directory, or a model's directory (its newest version).
 
     Raises:
         ValueError: If there is none, or it cannot be read.
@@ -138,11 +125,8 @@ def show_export(path: str | os.PathLike, console: Console | None = None) -> None
 
     metadata = read_metadata(path)
     signatures = metadata.pop("signatures")
-    table = Table(
-        title=f"{metadata.pop('name')}, version {metadata.pop('version')}",
-        show_header=False,
-        title_justify="left",
-    )
+    title = f"{metadata.pop('name')}, version {metadata.pop('version')}"
+    table = Table(title=title, show_header=False, title_justify="left")
     for key, value in metadata.items():
         table.add_row(key.replace("_", " "), _text(value))
     requests = Table("signature", "input", "dtype", "shape", title_justify="left")
@@ -158,9 +142,6 @@ def show_export(path: str | os.PathLike, console: Console | None = None) -> None
 
 def data_scaling(bijector: tfb.Bijector | None) -> list[dict[str, Any]]:
     """Describes the fixed scaling on the data's side of a flow.
-
-    Args:
-        bijector: The bijector of the flow.
 
     Returns:
         The leading bijectors without trained weights, from data to latent, such as

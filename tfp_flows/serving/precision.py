@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import TypeVar
 
 import keras
 import numpy as np
@@ -26,7 +25,6 @@ _SMALLEST_INT8_FAN = 16
 Array = np.ndarray | tf.Tensor
 CheckData = Array | tuple[Array, Array | None] | None
 Widen = Callable[[], tf.Tensor]
-Function = TypeVar("Function", bound=Callable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +58,7 @@ def reduce_weights(
 ) -> tuple[Servable, PrecisionReport]:
     """Returns a flow with smaller weights, if that changes it little enough.
 
-    Args:
-        model: The trained flow.
-        precision: How to store its weights.
-        check_data: Rows to compare on, or `(x, condition)`; None for 256 samples.
-        max_bits_change: Largest change of the nll, in bits per dimension.
-
-    Returns:
-        The flow, and how far it is from the trained one.
+    Without `check_data`, rows or `(x, condition)`, they are compared on 256 samples.
 
     Raises:
         ValueError: If the change is larger, or not a number.
@@ -97,15 +88,14 @@ def with_stored_weights(model: Servable, precision: str) -> Servable:
             column of a kernel, `w = scale q` with q in -127 to 127, and leaves biases
             and other small weights as they are.
     """
-    store = _store_int8 if precision == "int8" else _store_half(precision)
     stored: list[tuple[keras.Variable, Widen]] = []
     for layer in nested_layers(model.distribution):
         for weight in layer.variables:
-            widen = store(weight.numpy())
+            widen = _store(weight.numpy(), precision)
             if widen is not None:
                 stored.append((weight, widen))
 
-    def reading_them(function: Function) -> Function:
+    def reading_them(function: Callable) -> Callable:
         def call(*inputs: Condition) -> tf.Tensor | tuple[tf.Tensor, ...]:
             mapping = [(weight, widen()) for weight, widen in stored]
             with keras.StatelessScope(state_mapping=mapping):
@@ -127,18 +117,7 @@ def compare(
     data: Array,
     condition: Array | None,
 ) -> PrecisionReport:
-    """Measures what reduced weights change.
-
-    Args:
-        exact: The trained flow.
-        reduced: The same flow with smaller weights.
-        precision: Their name.
-        data: Rows to score.
-        condition: Their conditions, or None.
-
-    Returns:
-        The measurement.
-    """
+    """Measures on some data what the weights of `reduced` change."""
     data = tf.cast(data, exact.dtype)
     if condition is not None:
         condition = tf.cast(condition, exact.condition_dtype)
@@ -154,22 +133,14 @@ def compare(
     )
 
 
-def _store_half(precision: str) -> Callable[[np.ndarray], Widen | None]:
-    dtype = tf.as_dtype(precision)
-
-    def store(weight: np.ndarray) -> Widen | None:
-        if weight.dtype.kind != "f":
-            return None
-        stored = tf.Variable(tf.cast(weight, dtype), trainable=False)
-        return lambda: tf.cast(stored, weight.dtype)
-
-    return store
-
-
-def _store_int8(weight: np.ndarray) -> Widen | None:
-    if weight.dtype.kind != "f" or weight.ndim < 2:
+def _store(weight: np.ndarray, precision: str) -> Widen | None:
+    """Stores a weight in fewer bits, and returns what reads it; None if it stays."""
+    if weight.dtype.kind != "f":
         return None
-    if weight.shape[-2] < _SMALLEST_INT8_FAN:
+    if precision != "int8":
+        half = tf.Variable(tf.cast(weight, precision), trainable=False)
+        return lambda: tf.cast(half, weight.dtype)
+    if weight.ndim < 2 or weight.shape[-2] < _SMALLEST_INT8_FAN:
         return None
     scale = np.max(np.abs(weight), axis=-2, keepdims=True) / 127.0
     scale = np.where(scale > 0.0, scale, 1.0).astype(weight.dtype)

@@ -25,15 +25,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def optional_module(name: str, purpose: str) -> ModuleType:
-    """Imports a module of the `serving` extra.
-
-    Args:
-        name: Full name of the module.
-        purpose: What needs it, as the start of a message.
-
-    Raises:
-        ImportError: If it is not installed, saying what to install.
-    """
+    """Imports a module of the `serving` extra, or says what to install."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -76,8 +68,6 @@ def write_models_config(path: str | os.PathLike, models: Sequence[ModelEntry]) -
         models: The models, with names that differ.
 
     Raises:
-        ValueError: If names repeat, a label names a version that is not served, or a
-            model says both `latest` and `versions`.
         ImportError: If the `serving` extra is not installed.
     """
     package, purpose = "tensorflow_serving.config", "Writing models.config"
@@ -127,20 +117,15 @@ def write_batching_config(
         num_batch_threads: Batches that run at a time.
         allowed_batch_sizes: Sizes that batches are padded to, rising, the last equal
             to `max_batch_size`; none for any size.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
     settings = {
-        "max_batch_size": checked_integer("max_batch_size", max_batch_size),
-        "batch_timeout_micros": checked_integer(
-            "batch_timeout_micros", batch_timeout_micros, minimum=0
-        ),
-        "max_enqueued_batches": checked_integer(
-            "max_enqueued_batches", max_enqueued_batches
-        ),
-        "num_batch_threads": checked_integer("num_batch_threads", num_batch_threads),
+        "max_batch_size": max_batch_size,
+        "batch_timeout_micros": batch_timeout_micros,
+        "max_enqueued_batches": max_enqueued_batches,
+        "num_batch_threads": num_batch_threads,
     }
+    for name, value in settings.items():
+        checked_integer(name, value, minimum=int(name != "batch_timeout_micros"))
     sizes = list(allowed_batch_sizes)
     if sizes and (sizes != sorted(set(sizes)) or sizes[-1] != max_batch_size):
         must = f"rise and end with `max_batch_size`, {max_batch_size}"
@@ -182,16 +167,7 @@ def write_warmup(
 
     The first request to a signature makes TensorFlow optimize and place its graph,
     which takes up to seconds. TF Serving replays the records when it loads a version,
-    so that no client waits for this.
-
-    Args:
-        version_path: The version directory.
-        model_name: Name under which the model is served.
-        model: The model, whose own samples stand for data.
-        signatures: Its signatures.
-
-    Raises:
-        ImportError: If tensorflow-serving-api is not installed.
+    so that no client waits for this. The model's own samples stand for data.
     """
     protos = _prediction_log("Writing")
     x, condition = model.examples(1)
@@ -220,14 +196,7 @@ def write_warmup(
 
 
 def read_warmup(version_path: Path) -> Iterator[tuple[str, Arrays]]:
-    """Yields the signature name and the inputs of every warm-up record.
-
-    Args:
-        version_path: The version directory; one without records yields nothing.
-
-    Raises:
-        ImportError: If tensorflow-serving-api is not installed.
-    """
+    """Yields the signature name and the inputs of every warm-up record."""
     path = version_path / WARMUP_FILE
     if not path.exists():
         return

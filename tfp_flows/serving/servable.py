@@ -18,7 +18,7 @@ from tfp_flows.bijectors.conditional import (
     condition_shape,
     label_count,
 )
-from tfp_flows.internal.arguments import Shape
+from tfp_flows.internal.arguments import Shape, invalid
 from tfp_flows.training.sampling import distribution_of, latents_and_log_prob, sample
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -73,7 +73,12 @@ class Servable:
     @property
     def has_latent(self) -> bool:
         """Whether latents are something else than the data."""
-        return self.bijector is not None or self.elbo_function is not None
+        return self.bijector is not None or self.is_latent_model
+
+    @property
+    def is_latent_model(self) -> bool:
+        """Whether data have a bound instead of a log-density."""
+        return self.elbo_function is not None
 
     @property
     def event_size(self) -> int:
@@ -88,11 +93,11 @@ class Servable:
 
     def log_prob(self, x: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Log-density of `x`, in nats, `[batch]`."""
-        return self._inverse(x, condition)[1]
+        return self.inverse(x, condition)[1]
 
     def encode(self, x: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """The latents of `x`, `[batch, *latent_shape]`."""
-        return self._inverse(x, condition)[0]
+        return self.inverse(x, condition)[0]
 
     def decode(self, latent: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """The data of `latent`, `[batch, *event_shape]`."""
@@ -137,8 +142,7 @@ class Servable:
     def _latents(
         self, n: tf.Tensor | int, seed: tf.Tensor, temperature: tf.Tensor
     ) -> tf.Tensor:
-        temperature = temperature if self.has_temperature else 1.0
-        return sample(self.base, n, seed, temperature)
+        return sample(self.base, n, seed, temperature if self.has_temperature else 1.0)
 
     # Each direction is traced once and called from every signature that needs it.
 
@@ -160,39 +164,25 @@ class Servable:
 
 
 @runtime_checkable
-class LatentModel(Protocol):
+class _LatentModel(Protocol):
     """Images explained by latent vectors, such as a `tfpf.latent.LatentVAE`."""
 
     event_shape: Shape
+    prior: tfd.Distribution
 
-    @property
-    def prior(self) -> tfd.Distribution:
-        """Distribution of the latents."""
-
-    def latents(self, x: tf.Tensor) -> tf.Tensor:
-        """The latents of images."""
-
-    def decode(self, z: tf.Tensor) -> tf.Tensor:
-        """The mean images of latents."""
-
-    def terms(self, x: tf.Tensor, seed: tf.Tensor, training: bool) -> dict:
-        """The terms of the bound, with `"elbo"` their sum."""
+    def latents(self, x: tf.Tensor) -> tf.Tensor: ...
+    def decode(self, z: tf.Tensor) -> tf.Tensor: ...
+    def terms(self, x: tf.Tensor, seed: tf.Tensor, training: bool) -> dict: ...
 
 
 def servable(model_or_distribution: Model) -> Servable:
     """Describes a model to the exporters.
 
     Args:
-        model_or_distribution: A `tfpf.FlowModel`, a latent model, a
-            `tfd.TransformedDistribution`, or any other `tfd.Distribution` over one
-            floating point tensor.
-
-    Raises:
-        TypeError: If it is none of them, or does not draw one floating point tensor.
-        ValueError: If its event shape is not fixed, or it stands for a batch of
-            distributions.
+        model_or_distribution: A `tfpf.FlowModel`, a latent model, or a
+            `tfd.Distribution` over one floating point tensor of fixed shape.
     """
-    if isinstance(model_or_distribution, LatentModel):
+    if isinstance(model_or_distribution, _LatentModel):
         return _of_latent_model(model_or_distribution)
     return _of_distribution(distribution_of(model_or_distribution))
 
@@ -219,15 +209,13 @@ def _of_distribution(distribution: tfd.Distribution) -> Servable:
         forward_function=forward,
         bijector=bijector,
         condition_shape=shape,
-        condition_dtype=distribution.dtype
-        if shape is None
-        else condition_dtype(bijector),
+        condition_dtype=tf.float32 if shape is None else condition_dtype(bijector),
         labels=None if shape is None else label_count(bijector),
         has_temperature=_has_mean(base),
     )
 
 
-def _of_latent_model(model: LatentModel) -> Servable:
+def _of_latent_model(model: _LatentModel) -> Servable:
     prior = model.prior
     _check_servable(prior)
 
@@ -250,23 +238,15 @@ def _of_latent_model(model: LatentModel) -> Servable:
 
 
 def _check_servable(distribution: tfd.Distribution) -> None:
-    dtype = distribution.dtype
+    dtype, name = distribution.dtype, "model_or_distribution"
     if not isinstance(dtype, tf.DType) or not dtype.is_floating:
-        raise TypeError(
-            "Argument `model_or_distribution` must draw one floating point tensor. "
-            f"Received: a {type(distribution).__name__} with dtype={dtype}"
-        )
+        must = "draw one floating point tensor"
+        raise invalid(name, must, distribution, TypeError)
     if not distribution.event_shape.is_fully_defined():
-        raise ValueError(
-            "Argument `model_or_distribution` must have a fixed event shape. "
-            f"Received: event_shape={distribution.event_shape}"
-        )
+        raise invalid(name, "have a fixed event shape", distribution)
     if distribution.batch_shape.rank != 0:
-        raise ValueError(
-            "Argument `model_or_distribution` must be a single distribution; turn a "
-            "batch of them into one with `tfd.Independent`. "
-            f"Received: batch_shape={distribution.batch_shape}"
-        )
+        must = "be a single distribution, such as a `tfd.Independent` of a batch"
+        raise invalid(name, must, distribution)
 
 
 def _has_mean(distribution: tfd.Distribution) -> bool:

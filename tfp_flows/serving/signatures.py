@@ -130,69 +130,53 @@ class Signature:
 def build_signatures(
     model: Servable, max_samples: int, scorer: Scorer | None = None
 ) -> list[Signature]:
-    """Returns every signature that a model can answer.
-
-    Args:
-        model: The model.
-        max_samples: Largest `n` of `sample`.
-        scorer: A fitted anomaly scorer; None for no `anomaly_score`.
-
-    Returns:
-        The signatures, that of a log-density first.
-    """
+    """Returns every signature that a model can answer."""
+    event, dtype, floor = [None, *model.event_shape], model.dtype, LOG_PROB_FLOOR
     condition, one_condition = _condition_inputs(model)
-    event, dtype = [None, *model.event_shape], model.dtype
     x = {"x": Input(tf.TensorSpec(event, dtype), (finite,))}
     image = {"image": Input(tf.TensorSpec(event, tf.uint8))}
     latent_spec = tf.TensorSpec([None, *model.latent_shape], dtype)
     latent = {"latent": Input(latent_spec, (finite,))}
-    temperature_checks = (finite, in_range(0, None))
-    if not model.has_temperature:
-        temperature_checks = (finite, in_range(1, 1))
+    n = {"n": Input(tf.TensorSpec([], tf.int32), (in_range(1, max_samples),))}
+    seed = {"seed": Input(tf.TensorSpec([2], tf.int32))}
+    seeds = {"seed": Input(tf.TensorSpec([None, 2], tf.int32))}
+    checks = (finite, in_range(0, None) if model.has_temperature else in_range(1, 1))
+    draw = seed | {"temperature": Input(tf.TensorSpec([], tf.float32), checks)}
+    draws = seeds | {"temperature": Input(tf.TensorSpec([None], tf.float32), checks)}
 
-    def draws(shape: list[int | None]) -> dict[str, Input]:
-        return {
-            "seed": Input(tf.TensorSpec([*shape, 2], tf.int32)),
-            "temperature": Input(tf.TensorSpec(shape, tf.float32), temperature_checks),
-        }
-
-    def log_prob_uint8(image: tf.Tensor, condition: Condition = None) -> tf.Tensor:
+    def of_pixels(image: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         # A pixel value v stands for the cell [v, v + 1): take the middle of it.
         return model.log_prob(tf.cast(image, dtype) + 0.5, condition)
 
-    def bits_per_dim(log_prob: tf.Tensor) -> Outputs:
+    def bits(log_prob: tf.Tensor) -> Outputs:
         return {"bits_per_dim": -log_prob / (model.event_size * math.log(2.0))}
 
-    number = {"n": Input(tf.TensorSpec([], tf.int32), (in_range(1, max_samples),))}
-    density = {"output": "log_prob", "fallback": LOG_PROB_FLOOR, "extras": bits_per_dim}
-    encode = Signature("encode", x | condition, "latent", model.encode)
-    decode = Signature("decode", latent | condition, "samples", model.decode)
-    sample = [
-        Signature(
-            "sample", number | draws([]) | one_condition, "samples", model.sample
-        ),
-        Signature(
-            "sample_batch", draws([None]) | condition, "samples", model.sample_rows
-        ),
-    ]
+    rows, pixels = x | condition, image | condition
+    optional = []
     if model.elbo_function is not None:
-        seeded, name = {"seed": draws([None])["seed"]}, "latent_log_prob"
-        return [
-            Signature(name, x, name, model.log_prob, LOG_PROB_FLOOR),
-            Signature("elbo", x | seeded, "elbo", model.elbo_function, LOG_PROB_FLOOR),
-            *[encode, decode, *sample],
-        ]
-    table = [Signature("log_prob", x | condition, function=model.log_prob, **density)]
-    if len(model.event_shape) == 3:
-        inputs = image | condition
-        table.append(
-            Signature("log_prob_uint8", inputs, function=log_prob_uint8, **density)
-        )
-    if model.has_latent:
-        table += [encode, decode]
+        bound = Signature("elbo", x | seeds, "elbo", model.elbo_function, floor)
+        optional.append(bound)
     if scorer is not None:
-        table.append(_anomaly_score(model, x | condition, scorer))
-    return table + sample
+        optional.append(_anomaly_score(model, rows, scorer))
+    table = [
+        Signature("log_prob", rows, "log_prob", model.log_prob, floor, bits),
+        Signature("log_prob_uint8", pixels, "log_prob", of_pixels, floor, bits),
+        Signature("latent_log_prob", x, "latent_log_prob", model.log_prob, floor),
+        Signature("encode", rows, "latent", model.encode),
+        Signature("decode", latent | condition, "samples", model.decode),
+        *optional,
+        Signature("sample", n | draw | one_condition, "samples", model.sample),
+        Signature("sample_batch", draws | condition, "samples", model.sample_rows),
+    ]
+    has_density = not model.is_latent_model
+    served = {
+        "log_prob": has_density,
+        "log_prob_uint8": has_density and len(model.event_shape) == 3,
+        "latent_log_prob": not has_density,
+        "encode": model.has_latent,
+        "decode": model.has_latent,
+    }
+    return [signature for signature in table if served.get(signature.name, True)]
 
 
 def _condition_inputs(model: Servable) -> tuple[dict[str, Input], dict[str, Input]]:
@@ -225,8 +209,7 @@ def _anomaly_score(
         return {"is_anomaly": scores > tf.cast(threshold, scores.dtype)}
 
     # What has no density is as anomalous as can be.
-    ceiling = -LOG_PROB_FLOOR
-    name = "anomaly_score"
+    name, ceiling = "anomaly_score", -LOG_PROB_FLOOR
     return Signature(name, inputs, name, score, ceiling, is_anomaly)
 
 

@@ -41,9 +41,6 @@ def export_tflite(
         tolerance: Largest difference from the flow's own values, relative to 1 or to
             their size.
 
-    Returns:
-        The path.
-
     Raises:
         ValueError: If the flow uses ops that LiteRT does not have, or its answers
             there differ. Nothing is written then.
@@ -119,16 +116,7 @@ def _check_equal(model: Servable, content: bytes, rows: int, tolerance: float) -
 
 
 def run_tflite(content: bytes, signature: str, inputs: Arrays) -> Arrays:
-    """Runs a signature of a LiteRT file.
-
-    Args:
-        content: The file's bytes.
-        signature: "log_prob" or "decode".
-        inputs: Arrays by input name.
-
-    Returns:
-        Arrays by output name.
-    """
+    """Runs the signature "log_prob" or "decode" of a LiteRT file's bytes."""
     with warnings.catch_warnings():
         # TensorFlow says that its interpreter will move to a package of its own.
         warnings.simplefilter("ignore")

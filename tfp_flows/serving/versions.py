@@ -36,16 +36,7 @@ def existing_versions(base_path: str | os.PathLike) -> list[int]:
 
 
 def check_version(base_path: str | os.PathLike, version: int | None) -> None:
-    """Refuses a version that cannot be published under a model's directory.
-
-    Args:
-        base_path: The model's directory; need not exist yet.
-        version: The wanted number; None is always fine.
-
-    Raises:
-        ValueError: If `version` is no positive 64-bit integer, or exists, or if
-            `base_path` is a file.
-    """
+    """Refuses a version that is no positive 64-bit integer, or exists."""
     base = Path(base_path)
     if base.exists() and not base.is_dir():
         raise invalid("base_path", "be a directory, or not exist yet", str(base))
@@ -65,12 +56,6 @@ def staging_directory(base_path: str | os.PathLike) -> Iterator[Path]:
     Whatever of it is not published by the end of the block is removed. What a killed
     process leaves behind has a name that no server looks at; the next export under
     the same base removes it.
-
-    Args:
-        base_path: The model's directory, made if there is none.
-
-    Yields:
-        An empty directory on the same filesystem as the versions.
     """
     base = Path(base_path)
     base.mkdir(parents=True, exist_ok=True)
@@ -101,9 +86,6 @@ def publish(
         base_path: The same base.
         version: The number to take; None for one more than the largest.
         before: Called with the number, to write what depends on it.
-
-    Returns:
-        The path of the version.
 
     Raises:
         ValueError: If another export has published `version` in the meantime.

@@ -21,21 +21,9 @@ class LocalServer:
     """Serves the newest version under a model's directory, over gRPC and REST.
 
     For development and tests: production is TF Serving, which batches, runs many
-    models, and does not share its process with Python.
+    models, and does not share its process with Python. Use it as a context manager.
 
-    Use it as a context manager. Ports are free ones unless they are given.
-
-    Args:
-        base_path: The model's directory.
-        name: Name under which it is served; None for that of the directory.
-        host: Address to listen on. By default only this machine can connect.
-        grpc_port: Port of gRPC; 0 for a free one.
-        rest_port: Port of REST; 0 for a free one.
-        poll_seconds: Time between two looks for a new version.
-        max_bytes: Largest request.
-
-    Raises:
-        ValueError: If `base_path` is no directory, or a port is taken.
+    The arguments are those of `serving.serve`, and `max_bytes`, the largest request.
 
     Example:
         with LocalServer("models/flow") as server:

@@ -14,6 +14,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +24,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
 Arrays = dict[str, np.ndarray]
 Infos = Mapping[str, meta_graph_pb2.TensorInfo]
+State = Literal["LOADING", "AVAILABLE", "UNLOADING", "END"]
 Json = dict | list | str | int | float | bool | None
 
 _ASSERTION = re.compile(r"assertion failed: \[(.*?)\]\s*(?:\n|$)", re.DOTALL)
@@ -39,7 +41,7 @@ _VALUE_FIELDS = {
 
 
 class Code(enum.Enum):
-    """Why, by gRPC's number and the HTTP status that stands for it."""
+    """Why a request is refused, by gRPC's number and the HTTP status for it."""
 
     INVALID_ARGUMENT = (3, 400)
     NOT_FOUND = (5, 404)
@@ -47,23 +49,13 @@ class Code(enum.Enum):
     INTERNAL = (13, 500)
     UNAVAILABLE = (14, 503)
 
-    @property
-    def grpc_number(self) -> int:
-        """Number of the gRPC status."""
-        return self.value[0]
-
-    @property
-    def http_status(self) -> int:
-        """HTTP status."""
-        return self.value[1]
+    def __init__(self, grpc_number: int, http_status: int) -> None:
+        self.grpc_number = grpc_number
+        self.http_status = http_status
 
 
 class RequestError(Exception):
-    """A request that is refused, with a message for the client.
-
-    Attributes:
-        code: Why.
-    """
+    """A request that is refused, with a message for the client."""
 
     def __init__(self, message: str, code: Code = Code.INVALID_ARGUMENT) -> None:
         super().__init__(message)
@@ -91,16 +83,10 @@ class RequestError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class VersionStatus:
-    """State of one version, in the words of TF Serving's `ModelVersionStatus`.
-
-    Attributes:
-        number: The version.
-        state: "LOADING", "AVAILABLE", "UNLOADING" or "END".
-        error: Why it could not be loaded; empty otherwise.
-    """
+    """State of one version, in the words of TF Serving's `ModelVersionStatus`."""
 
     number: int
-    state: str
+    state: State
     error: str = ""
 
 
@@ -142,12 +128,7 @@ def check_input_names(names: Iterable[str], infos: Infos) -> None:
 
 
 def parse_body(body: bytes) -> dict[str, Json]:
-    """Returns the JSON object of a `:predict` request.
-
-    Raises:
-        RequestError: If it is no JSON object, or has not exactly one of `instances`
-            and `inputs`.
-    """
+    """Returns the JSON object of a `:predict` request."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -168,15 +149,7 @@ def parse_body(body: bytes) -> dict[str, Json]:
 
 
 def inputs_from(document: Mapping[str, Json], infos: Infos) -> Arrays:
-    """Returns the input tensors of a parsed request.
-
-    Args:
-        document: What `parse_body` returned.
-        infos: The inputs of the signature.
-
-    Raises:
-        RequestError: If a value does not fit its input's dtype, or is ragged.
-    """
+    """Returns the input tensors of a parsed request."""
     if "instances" in document:
         columns = _columns(document["instances"], infos)
     else:
@@ -188,18 +161,14 @@ def inputs_from(document: Mapping[str, Json], infos: Infos) -> Arrays:
 
 
 def answer_with(document: Mapping[str, Json], outputs: Arrays) -> bytes:
-    """Returns the JSON answer, in rows or columns as the request was.
-
-    Raises:
-        RequestError: If the outputs cannot be written as strict JSON, or not in rows.
-    """
+    """Returns the answer in strict JSON, in rows or columns as the request was."""
     values = {name: value.tolist() for name, value in outputs.items()}
     single = len(values) == 1
     if "inputs" in document:
         answer = {"outputs": next(iter(values.values())) if single else values}
+    elif len({np.shape(value)[:1] for value in outputs.values()}) != 1:
+        raise RequestError("instances: this signature must be asked with `inputs`.")
     else:
-        if len({np.shape(value)[:1] for value in outputs.values()}) != 1:
-            raise RequestError("instances: this signature must be asked with `inputs`.")
         rows = [
             dict(zip(values, row, strict=True))
             for row in zip(*values.values(), strict=True)
@@ -217,11 +186,7 @@ def answer_with(document: Mapping[str, Json], outputs: Arrays) -> bytes:
 def array_from_proto(
     name: str, proto: tensor_pb2.TensorProto, max_bytes: int
 ) -> np.ndarray:
-    """Decodes a tensor, after checking how large it claims to be.
-
-    Raises:
-        RequestError: If it claims more than `max_bytes`, or its values do not fill it.
-    """
+    """Decodes a tensor, after checking how large it claims to be."""
     sizes = [dim.size for dim in proto.tensor_shape.dim]
     try:
         dtype = tf.as_dtype(proto.dtype)
@@ -295,11 +260,9 @@ def _array(name: str, value: Json, info: meta_graph_pb2.TensorInfo) -> np.ndarra
             f"{name}: expected lists of equal lengths, with numbers of dtype "
             f"{dtype.name}, received something else."
         ) from error
-    kind = np.finfo if dtype.is_floating else np.iinfo
-    limits = kind(dtype.as_numpy_dtype)
     # NaN and infinity are numbers here: the graph's own checks answer them.
     finite = array[np.isfinite(array)]
-    if finite.size and not (limits.min <= finite.min() and finite.max() <= limits.max):
+    if not np.all((dtype.min <= finite) & (finite <= dtype.max)):
         raise RequestError(
             f"{name}: expected numbers that {dtype.name} can hold, received others."
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from starlette.applications import Starlette
@@ -39,19 +37,19 @@ def rest_application(model: WatchedModel, max_body_bytes: int) -> Starlette:
 
     async def predict(request: Request) -> Response:
         body = await _read_body(request, max_body_bytes)
-        answer = await run_in_threadpool(_predict, model, request.path_params, body)
+        answer = await run_in_threadpool(_predict, model, *_wanted(request), body)
         return Response(answer, media_type="application/json")
 
     async def status(request: Request) -> Response:
-        model.check_name(request.path_params["name"])
-        versions = model.status(request.path_params.get("version"))
-        return _proto(status_response(versions))
+        name, number = _wanted(request)
+        model.check_name(name)
+        return _proto(status_response(model.status(number)))
 
     async def metadata(request: Request) -> Response:
-        model.check_name(request.path_params["name"])
-        with model.version(request.path_params.get("version")) as loaded:
-            signatures = loaded.signatures
-        return _proto(metadata_response(model.name, loaded.number, signatures))
+        name, number = _wanted(request)
+        model.check_name(name)
+        with model.version(number) as loaded:
+            return _proto(metadata_response(name, loaded.number, loaded.signatures))
 
     name, version = "/v1/models/{name}", "/versions/{version:int}"
     routes = []
@@ -61,19 +59,15 @@ def rest_application(model: WatchedModel, max_body_bytes: int) -> Starlette:
             Route(f"{path}/metadata", metadata, methods=["GET"]),
             Route(path, status, methods=["GET"]),
         ]
-    handlers: dict[Any, Any] = {
-        RequestError: _refuse,
-        HTTPException: _refuse_path,
-        Exception: _fail,
-    }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    kinds = (RequestError, HTTPException, Exception)
+    return Starlette(routes=routes, exception_handlers=dict.fromkeys(kinds, _refuse))
 
 
-def _predict(model: WatchedModel, path: dict[str, Any], body: bytes) -> bytes:
-    model.check_name(path["name"])
+def _predict(model: WatchedModel, name: str, number: int | None, body: bytes) -> bytes:
+    model.check_name(name)
     document = parse_body(body)
     signature_name = document.get("signature_name", "")
-    with model.version(path.get("version")) as loaded:
+    with model.version(number) as loaded:
         infos = loaded.signature(signature_name).inputs
         inputs = inputs_from(document, infos)
         return answer_with(document, loaded.run(signature_name, inputs))
@@ -101,15 +95,14 @@ def _proto(message: Message) -> Response:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    code = error.code if isinstance(error, RequestError) else Code.INTERNAL
-    return JSONResponse({"error": str(error)}, code.http_status)
-
-
-async def _refuse_path(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    message = f"Malformed request: {request.method} {request.url.path}"
+    status, message = 500, f"{type(error).__name__}: {error}"
+    if isinstance(error, RequestError):
+        status, message = error.code.http_status, str(error)
+    elif isinstance(error, HTTPException):
+        status = error.status_code
+        message = f"Malformed request: {request.method} {request.url.path}"
     return JSONResponse({"error": message}, status)
 
 
-async def _fail(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 500)
+def _wanted(request: Request) -> tuple[str, int | None]:
+    return request.path_params["name"], request.path_params.get("version")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import Message
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -37,45 +37,50 @@ def add_services(server: grpc.Server, model: WatchedModel, max_bytes: int) -> No
         model: The model to answer for.
         max_bytes: Largest request, and largest input tensor.
     """
+    services = _Services(model, max_bytes)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        _PredictionService(model, max_bytes), server
+        services, server
     )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-        _ModelService(model), server
-    )
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(services, server)
 
 
-class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; the rest is unimplemented."""
+def _answered(method: Callable[[_Services, Message], Message]) -> Callable:
+    """Makes what a method refuses a status with a message."""
+
+    def call(
+        self: _Services, request: Message, context: grpc.ServicerContext
+    ) -> Message:
+        try:
+            return method(self, request)
+        except RequestError as error:
+            status = _STATUS_CODES[error.code.grpc_number]
+            return context.abort(status, str(error))
+
+    return call
+
+
+class _Services(
+    prediction_service_pb2_grpc.PredictionServiceServicer,
+    model_service_pb2_grpc.ModelServiceServicer,
+):
+    """Predict, GetModelMetadata and GetModelStatus; the rest is unimplemented."""
 
     def __init__(self, model: WatchedModel, max_bytes: int) -> None:
         self._model = model
         self._max_bytes = max_bytes
 
+    @_answered
     def Predict(  # noqa: N802
-        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
-    ) -> predict_pb2.PredictResponse:
-        """Runs a signature."""
-        return _answered(context, self._predict, request)
-
-    def GetModelMetadata(  # noqa: N802
-        self,
-        request: get_model_metadata_pb2.GetModelMetadataRequest,
-        context: grpc.ServicerContext,
-    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        """Returns the signatures."""
-        return _answered(context, self._metadata, request)
-
-    def _predict(
         self, request: predict_pb2.PredictRequest
     ) -> predict_pb2.PredictResponse:
+        """Runs a signature."""
         if request.ByteSize() > self._max_bytes:
             raise RequestError(
                 f"request: expected at most {self._max_bytes} bytes, received "
                 f"{request.ByteSize()}."
             )
         spec = request.model_spec
-        with self._model.version(_wanted(self._model, spec)) as loaded:
+        with self._model.version(self._wanted(spec)) as loaded:
             infos = loaded.signature(spec.signature_name).inputs
             inputs = {
                 name: array_from_proto(name, proto, self._max_bytes)
@@ -98,56 +103,32 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             response.outputs[name].CopyFrom(proto_from_array(value))
         return response
 
-    def _metadata(
+    @_answered
+    def GetModelMetadata(  # noqa: N802
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """Returns the signatures."""
         if list(request.metadata_field) != ["signature_def"]:
             raise RequestError(
                 "metadata_field: expected 'signature_def', received "
                 f"{', '.join(request.metadata_field) or 'nothing'}."
             )
-        with self._model.version(_wanted(self._model, request.model_spec)) as loaded:
+        with self._model.version(self._wanted(request.model_spec)) as loaded:
             return metadata_response(self._model.name, loaded.number, loaded.signatures)
 
-
-class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus; reloading a configuration is unimplemented."""
-
-    def __init__(self, model: WatchedModel) -> None:
-        self._model = model
-
+    @_answered
     def GetModelStatus(  # noqa: N802
-        self,
-        request: get_model_status_pb2.GetModelStatusRequest,
-        context: grpc.ServicerContext,
-    ) -> get_model_status_pb2.GetModelStatusResponse:
-        """Returns the state of the versions."""
-        return _answered(context, self._status, request)
-
-    def _status(
         self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        number = _wanted(self._model, request.model_spec)
-        return status_response(self._model.status(number))
+        """Returns the state of the versions."""
+        return status_response(self._model.status(self._wanted(request.model_spec)))
 
-
-def _answered(
-    context: grpc.ServicerContext, method: Callable[[Any], Any], request: Any
-) -> Any:
-    """Calls a method; what it refuses becomes a status with a message."""
-    try:
-        return method(request)
-    except RequestError as error:
-        status = _STATUS_CODES[error.code.grpc_number]
-        return context.abort(status, str(error))
-
-
-def _wanted(model: WatchedModel, spec: model_pb2.ModelSpec) -> int | None:
-    """Returns the version that a request asks for, None for the current one."""
-    model.check_name(spec.name)
-    if spec.version_label:
-        raise RequestError(
-            "version_label: this server knows no labels, received "
-            f"{spec.version_label!r}."
-        )
-    return spec.version.value if spec.HasField("version") else None
+    def _wanted(self, spec: model_pb2.ModelSpec) -> int | None:
+        """Returns the version that a request asks for, None for the current one."""
+        self._model.check_name(spec.name)
+        if spec.version_label:
+            raise RequestError(
+                "version_label: this server knows no labels, received "
+                f"{spec.version_label!r}."
+            )
+        return spec.version.value if spec.HasField("version") else None

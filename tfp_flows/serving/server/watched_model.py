@@ -16,6 +16,7 @@ from tfp_flows.serving.protos import Arrays, read_warmup
 from tfp_flows.serving.server.messages import (
     Code,
     RequestError,
+    State,
     VersionStatus,
     check_input_names,
 )
@@ -25,15 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class LoadedVersion:
-    """A SavedModel loaded as TF Serving does, which frees its memory when closed.
-
-    Args:
-        path: The version directory. Its warm-up records are replayed.
-
-    Raises:
-        tf.errors.OpError: If it cannot be loaded or a warm-up request fails.
-        OSError: If there is no SavedModel.
-    """
+    """A SavedModel loaded and warmed up as TF Serving does, until it is closed."""
 
     def __init__(self, path: Path) -> None:
         self.number = int(path.name)
@@ -54,11 +47,7 @@ class LoadedVersion:
             raise
 
     def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
-        """Returns a signature; an empty name stands for the default one.
-
-        Raises:
-            RequestError: If there is none of that name.
-        """
+        """Returns a signature; an empty name stands for the default one."""
         name = name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
         if name not in self.signatures or name.startswith("__"):
             served = sorted(key for key in self.signatures if not key.startswith("__"))
@@ -69,23 +58,9 @@ class LoadedVersion:
         return self.signatures[name]
 
     def run(self, signature_name: str, inputs: Arrays, only: Sequence = ()) -> Arrays:
-        """Runs a signature.
-
-        Args:
-            signature_name: Its name.
-            inputs: Arrays by input name, each of its right dtype.
-            only: Names of the outputs to compute; none for all.
-
-        Returns:
-            Arrays by output name.
-
-        Raises:
-            RequestError: If inputs are missing, too many, of a wrong dtype, or
-                refused by the graph.
-        """
+        """Runs a signature; of the outputs, `only` the named ones, or all."""
         signature = self.signature(signature_name)
-        _check_inputs(signature, inputs)
-        _check_outputs(signature, only)
+        _check_names_and_dtypes(signature, inputs, only)
         names = sorted(only or signature.outputs)
         fetches = tuple(signature.outputs[name].name for name in names)
         feeds = tuple(info.name for info in signature.inputs.values())
@@ -120,7 +95,9 @@ class LoadedVersion:
         self._session.close()
 
 
-def _check_inputs(signature: meta_graph_pb2.SignatureDef, inputs: Arrays) -> None:
+def _check_names_and_dtypes(
+    signature: meta_graph_pb2.SignatureDef, inputs: Arrays, only: Sequence
+) -> None:
     check_input_names(inputs, signature.inputs)
     for name, value in inputs.items():
         expected = tf.as_dtype(signature.inputs[name].dtype)
@@ -129,9 +106,6 @@ def _check_inputs(signature: meta_graph_pb2.SignatureDef, inputs: Arrays) -> Non
             raise RequestError(
                 f"{name}: expected dtype {expected.name}, received {received.name}."
             )
-
-
-def _check_outputs(signature: meta_graph_pb2.SignatureDef, only: Sequence) -> None:
     unknown = sorted(set(only) - set(signature.outputs))
     if unknown or len(set(only)) != len(only):
         raise RequestError(
@@ -141,19 +115,11 @@ def _check_outputs(signature: meta_graph_pb2.SignatureDef, only: Sequence) -> No
 
 
 class WatchedModel:
-    """The newest version of a model, and for a moment its predecessor.
+    """The newest version of a model.
 
-    Like TF Serving, it looks for new versions from time to time, loads and warms up a
-    new one while the old one answers, switches, and unloads the old one when its last
-    request is done. A version that cannot be loaded is reported and left alone; the
-    old one goes on.
-
-    Args:
-        base_path: The model's directory.
-        name: Name under which it is served; None for that of the directory.
-
-    Raises:
-        ValueError: If the directory does not exist.
+    Like TF Serving, it loads and warms up a new version while the old one answers,
+    switches, and unloads the old one when its last request is done. A version that
+    cannot be loaded is reported, and the old one goes on.
     """
 
     def __init__(self, base_path: str | Path, name: str | None = None) -> None:
@@ -162,7 +128,7 @@ class WatchedModel:
             must = "be a model's directory with version directories in it"
             raise invalid("base_path", must, str(base_path))
         self.name = name or self.base_path.name
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._polling = threading.Lock()
         self._current: LoadedVersion | None = None
         self._status: dict[int, VersionStatus] = {}
@@ -170,14 +136,7 @@ class WatchedModel:
 
     @contextlib.contextmanager
     def version(self, number: int | None = None) -> Iterator[LoadedVersion]:
-        """Yields a loaded version, which stays loaded until the block ends.
-
-        Args:
-            number: The wanted version; None for the current one.
-
-        Raises:
-            RequestError: If it is not loaded.
-        """
+        """Yields a version, None for the current one, loaded until the block ends."""
         with contextlib.ExitStack() as stack:
             with self._lock:
                 current = self._current
@@ -216,7 +175,7 @@ class WatchedModel:
         return wanted
 
     def poll(self) -> None:
-        """Looks once for a newer version, and swaps it in."""
+        """Polls once for a new version, and swaps it in."""
         with self._polling:
             versions = existing_versions(self.base_path)
             current = self._current
@@ -249,22 +208,19 @@ class WatchedModel:
 
     def _load(self, path: Path) -> LoadedVersion | None:
         number = int(path.name)
-        with self._lock:
-            self._note(number, "LOADING")
+        self._note(number, "LOADING")
         try:
             return LoadedVersion(path)
         except (tf.errors.OpError, OSError, ValueError, RequestError) as error:
             _LOG.warning("Version %d cannot be served: %s", number, error)
-            with self._lock:
-                self._note(number, "END", str(error))
+            self._note(number, "END", str(error))
             return None
 
     def _unload(self, loaded: LoadedVersion) -> None:
-        with self._lock:
-            self._note(loaded.number, "UNLOADING")
+        self._note(loaded.number, "UNLOADING")
         loaded.close()
-        with self._lock:
-            self._note(loaded.number, "END")
+        self._note(loaded.number, "END")
 
-    def _note(self, number: int, state: str, error: str = "") -> None:
-        self._status[number] = VersionStatus(number, state, error)
+    def _note(self, number: int, state: State, error: str = "") -> None:
+        with self._lock:
+            self._status[number] = VersionStatus(number, state, error)
