@@ -73,12 +73,7 @@ class Servable:
     @property
     def has_latent(self) -> bool:
         """Whether latents are something else than the data."""
-        return self.bijector is not None or self.is_latent_model
-
-    @property
-    def is_latent_model(self) -> bool:
-        """Whether data have a bound instead of a log-density."""
-        return self.elbo_function is not None
+        return self.bijector is not None or self.elbo_function is not None
 
     @property
     def event_size(self) -> int:
