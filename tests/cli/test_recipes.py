@@ -6,11 +6,11 @@ import inspect
 import keras
 import numpy as np
 import pytest
+from tfp_flows.cli.recipe_table import DEFAULT_FLOW, RECIPES
 
 import tfp_flows as tfpf
 from tfp_flows import data as flow_data
 from tfp_flows.cli import recipes
-from tfp_flows.cli.recipe_table import DEFAULT_FLOW, RECIPES
 
 ALL = [
     pytest.param(recipe, id=f"{preset}-{kind}-{recipe.flow}")

@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import chain as paired
 from tfp_flows.bijectors.weights import Weights
 from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.seeds import dequantized
 from tfp_flows.nets.conditioner import keras_variables
 
 tfd = tfp.distributions
@@ -88,9 +89,7 @@ class IntegerLift(Lift):
 
     def lift(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Adds noise that never rounds to the next whole number."""
-        noise = tf.random.stateless_uniform(tf.shape(x), seed, dtype=x.dtype)
-        v = tf.minimum(x + noise, tf.math.nextafter(x + 1.0, x))
-        return v[..., None], tf.zeros_like(x)
+        return dequantized(x, seed)[..., None], tf.zeros_like(x)
 
     def lower(self, v: tf.Tensor) -> tf.Tensor:
         """Rounds down."""

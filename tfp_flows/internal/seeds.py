@@ -45,3 +45,13 @@ def noise_like(mean: tf.Tensor, seed: Any) -> tf.Tensor:
 
     spec = tf.TensorSpec(mean.shape[1:], mean.dtype)
     return tf.map_fn(row, seed, fn_output_signature=spec)
+
+
+def dequantized(x: tf.Tensor, seed: Any) -> tf.Tensor:
+    """Returns `x + u` for whole numbers `x`, with `u ~ Uniform[0, 1)`, in x's dtype.
+
+    Rounding never lifts it to `x + 1`: in float32 255 + 0.9999999 is 256, which a logit
+    maps to infinity.
+    """
+    noise = tf.random.stateless_uniform(tf.shape(x), seed, dtype=x.dtype)
+    return tf.minimum(x + noise, tf.math.nextafter(x + 1.0, x))
