@@ -1,6 +1,6 @@
 """Normalizing flows as TFP bijectors that Keras 3 trains, saves and serves."""
 
-from tfp_flows import anomaly, latent, representation, speech, tables, text
+from tfp_flows import anomaly, data, latent, representation, speech, tables, text
 from tfp_flows.architectures.autoregressive import maf
 from tfp_flows.architectures.continuous import ffjord
 from tfp_flows.architectures.coupling import nice, real_nvp, spline_flow
@@ -28,6 +28,7 @@ from tfp_flows.distributions import bases
 from tfp_flows.distributions.surjections import Dequantized
 from tfp_flows.inference import calibration
 from tfp_flows.inference.surrogate import flat_target, surrogate_posterior
+from tfp_flows.internal.batching import map_batches
 from tfp_flows.interop import from_tfp
 from tfp_flows.saving.files import (
     load_bijector,
@@ -46,8 +47,7 @@ from tfp_flows.training.callbacks import (
 from tfp_flows.training.distributed import fit_distributed
 from tfp_flows.training.flow_matching import FlowMatchingModel
 from tfp_flows.training.model import FlowModel
-from tfp_flows.training.optimizers import FusedAdam, FusedAdamW, optimizer
-from tfp_flows.training.parts import hold_memory
+from tfp_flows.training.optimizers import optimizer
 from tfp_flows.training.precision import network_precision
 
 __version__ = "0.1.0"
@@ -68,8 +68,6 @@ __all__ = [
     "FlowBijector",
     "FlowMatchingModel",
     "FlowModel",
-    "FusedAdam",
-    "FusedAdamW",
     "InvertibleConv1x1",
     "LeakyReLU",
     "Linear",
@@ -97,13 +95,12 @@ __all__ = [
     "fit_distributed",
     "from_tfp",
     "glow",
-    "hold_memory",
-    "in_parts",
     "latent",
     "load_bijector",
     "load_distribution",
     "logit",
     "maf",
+    "map_batches",
     "masks",
     "nets",
     "network_precision",

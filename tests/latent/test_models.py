@@ -43,7 +43,7 @@ def test_density_of_the_posterior_is_exact(images):
         (4,), layers=2, hidden_units=(8,), inverse=True, condition_shape=[3]
     )
     model = latent.LatentVAE(
-        (8, 8, 1), latent_dim=4, levels=17, channels=(4, 4), posterior=flow
+        (8, 8, 1), latent_dim=4, pixel_levels=17, channels=(4, 4), posterior=flow
     )
     for weight in model.posterior_model.trainable_weights:
         weight.assign_add(0.3 * tf.random.stateless_normal(weight.shape, [1, 2]))

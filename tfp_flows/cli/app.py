@@ -13,7 +13,6 @@ from tfp_flows.cli.export import export
 from tfp_flows.cli.sample import sample
 from tfp_flows.cli.serve import serve
 from tfp_flows.cli.train import train
-from tfp_flows.training.parts import hold_memory
 
 # What typer raises for options it cannot read; it exports only the subclass.
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
@@ -41,7 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     # TensorFlow's remarks on loading its own files are not for users of a program.
     logging.getLogger("absl").setLevel(logging.ERROR)
-    hold_memory()  # this process is ours alone, and its steps are all alike
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         code = app(arguments, prog_name="tfp-flows", standalone_mode=False)

@@ -140,6 +140,7 @@ def forget_layer(owner: keras.Layer, layer: keras.Layer) -> None:
     owner._tracker.untrack(layer)
 
 
-def layer_losses(model: keras.Model) -> list[tf.Tensor]:
-    """Returns the losses that layers have added, scaled for each replica."""
-    return [model._aggregate_additional_loss(loss) for loss in model.losses]
+def adam_moments(optimizer: keras.optimizers.Adam, variable: Any) -> tuple[Any, Any]:
+    """Returns the first and second moment that Adam keeps of a variable."""
+    index = optimizer._get_variable_index(variable)
+    return optimizer._momentums[index], optimizer._velocities[index]

@@ -37,7 +37,7 @@ class NonFiniteGuard:
         step = tf.cast(tf.convert_to_tensor(model.optimizer.iterations), tf.int64)
 
         def diagnose(value: tf.Tensor, step: tf.Tensor, *batch: tf.Tensor) -> None:
-            where = first_non_finite(model.distribution, *batch)
+            where = first_non_finite(getattr(model, "distribution", model), *batch)
             self._message = (
                 f"The loss of training step {int(step) + 1} is {float(value)}: "
                 f"{where} The weights are those before this step."
@@ -85,13 +85,19 @@ class StopAtNonFinite(keras.callbacks.Callback):
 
 
 def first_non_finite(distribution: Any, x: tf.Tensor, condition: Any = None) -> str:
-    """Says in a sentence where a batch stops being finite on its way to the latents."""
-    if not _finite(x):
+    """Says where a batch stops being finite on its way to the latents.
+
+    Args:
+        distribution: A distribution, or a model without one of its data.
+        x: A batch.
+        condition: Its conditions, for a conditional flow.
+    """
+    if not np.all(np.isfinite(x.numpy())):
         return f"the data itself is not finite ({non_finite_rows(x)})."
     bijector = getattr(distribution, "bijector", None)
     if bijector is None:
         return f"'{distribution.name}' gives it no finite log-likelihood."
-    event_ndims = len(distribution.event_shape)
+    x, event_ndims = tf.cast(x, distribution.dtype), len(distribution.event_shape)
     for part, value, ndims, copy in _steps(bijector, x, event_ndims, condition):
         latent, log_det = paired.inverse_and_log_det(part, value, ndims, condition)
         for what, result in (("latent", latent), ("log-det", log_det)):
