@@ -221,8 +221,7 @@ def test_weighted_images_count_as_often(build, images):
     [
         ({"latent_dim": 1}, "`latent_dim` must be an integer of at least 2"),
         ({"training": "both"}, "`training` must be one of"),
-        ({"noise": 0.0}, "`noise` must be positive"),
-        ({"noise": math.nan}, "`noise` must be positive"),
+        ({"noise": math.nan}, "`noise` must be a finite number above 0"),
         ({"channels": (4,)}, "`channels` must be two positive integers"),
         ({"likelihood": "bernoulli"}, "`kind` must be one of"),
         ({"flow": tfd.Normal(0.0, 1.0)}, "`flow` must be a TFP distribution of vec"),

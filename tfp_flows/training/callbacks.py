@@ -48,25 +48,32 @@ def averaged_weights(model: keras.Model) -> Iterator[keras.Model]:
         >>> with averaged_weights(model):
         ...     model.save_weights("ema.weights.h5")  # doctest: +SKIP
     """
-    optimizer = model.optimizer
-    _check_keeps_averages(optimizer)
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    if not int(keras.ops.convert_to_numpy(inner.iterations)):
-        yield model  # no step was taken: there is nothing to average yet
-        return
-    weights = model.trainable_weights
-    before = _values(weights)
-    optimizer.finalize_variable_values(weights)
-    _forget(model)
+    _check_keeps_averages(model.optimizer)
+    before = _put_averages(model)
     try:
         yield model
     finally:
-        for weight, value in zip(weights, before, strict=True):
-            weight.assign(value)
+        _put(model, before)
+
+
+def _put_averages(model: keras.Model) -> list[np.ndarray]:
+    """Gives a model the averages, and returns the weights that it had."""
+    weights, optimizer = model.trainable_weights, model.optimizer
+    before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in weights]
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if int(keras.ops.convert_to_numpy(inner.iterations)):  # else there is no average
+        optimizer.finalize_variable_values(weights)
         _forget(model)
+    return before
 
 
-# What `AveragedWeights` keeps while the averages stand in a model between epochs.
+def _put(model: keras.Model, values: list[np.ndarray]) -> None:
+    for weight, value in zip(model.trainable_weights, values, strict=True):
+        weight.assign(value)
+    _forget(model)
+
+
+# The weights of models in which `AveragedWeights` has put the averages.
 _RAW: weakref.WeakKeyDictionary[keras.Model, list[np.ndarray]] = (
     weakref.WeakKeyDictionary()
 )
@@ -93,7 +100,6 @@ class AveragedWeights(keras.callbacks.Callback):
     def __init__(self) -> None:
         """Starts with the weights in their place."""
         super().__init__()
-        self._block: contextlib.ExitStack | None = None
         self._in_fit = False
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -108,7 +114,7 @@ class AveragedWeights(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Leaves in place what `fit` ends with: averages, or the best of them."""
         _RAW.pop(self.model, None)
-        self._block, self._in_fit = None, False
+        self._in_fit = False
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Puts the averages into the model."""
@@ -129,25 +135,17 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def _enter(self) -> None:
         self._leave()  # an evaluation that broke off left them there
-        _RAW[self.model] = _values(self.model.trainable_weights)
-        self._block = contextlib.ExitStack()
-        self._block.enter_context(averaged_weights(self.model))
+        _RAW[self.model] = _put_averages(self.model)
 
     def _leave(self) -> None:
-        _RAW.pop(self.model, None)
-        if self._block is not None:
-            self._block.close()
-            self._block = None
+        if self.model in _RAW:
+            _put(self.model, _RAW.pop(self.model))
 
 
 def keeps_averages(optimizer: Any) -> bool:
     """Whether an optimizer, or the one that it scales the loss for, keeps averages."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return bool(getattr(inner, "use_ema", False))
-
-
-def _values(weights: list[keras.Variable]) -> list[np.ndarray]:
-    return [np.array(keras.ops.convert_to_numpy(weight)) for weight in weights]
 
 
 def _check_keeps_averages(optimizer: Any) -> None:

@@ -165,12 +165,12 @@ def _batches(
     data: list[tf.Tensor | None], size: int, shuffle: bool = False
 ) -> tf.data.Dataset:
     """Returns batches of what Keras packs `x`, `y` and `sample_weight` into."""
-    _rows(data)
-    x, condition, y, weight = data
+    n, (x, condition, y, weight) = _rows(data), data
     x = x if condition is None else (x, condition)
-    if weight is not None:
-        return minibatches((x, y, weight), size, shuffle=shuffle)
-    packed = keras.utils.pack_x_y_sample_weight(x, y)
+    if weight is not None and y is None:
+        # Keras forgets weights without a target, and strategies do not take None.
+        y = tf.zeros([n, 0])
+    packed = keras.utils.pack_x_y_sample_weight(x, y, weight)
     return minibatches(packed, size, shuffle=shuffle)
 
 

@@ -255,6 +255,7 @@ class LikelihoodModel(keras.Model):
     def _paired(self, data: Any) -> Any:
         """Gives a conditional flow its conditions where they came as targets."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        y = None if y is not None and 0 in y.shape[1:] else y  # see `with_batches`
         if y is not None and self.condition_shape is not None:
             x, condition = split_inputs(x)
             x = (x, y if condition is None else condition)
