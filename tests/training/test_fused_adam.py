@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfp_flows as tfpf
+from tfp_flows.training.optimizers import FusedAdam, FusedAdamW
 
 PAIRS = [
-    (keras.optimizers.Adam, tfpf.FusedAdam, {}),
-    (keras.optimizers.Adam, tfpf.FusedAdam, {"beta_1": 0.5, "epsilon": 1e-3}),
-    (keras.optimizers.Adam, tfpf.FusedAdam, {"amsgrad": True}),
-    (keras.optimizers.Adam, tfpf.FusedAdam, {"global_clipnorm": 0.3, "use_ema": True}),
-    (keras.optimizers.Adam, tfpf.FusedAdam, {"gradient_accumulation_steps": 2}),
-    (keras.optimizers.AdamW, tfpf.FusedAdamW, {"weight_decay": 0.1}),
+    (keras.optimizers.Adam, FusedAdam, {}),
+    (keras.optimizers.Adam, FusedAdam, {"beta_1": 0.5, "epsilon": 1e-3}),
+    (keras.optimizers.Adam, FusedAdam, {"amsgrad": True}),
+    (keras.optimizers.Adam, FusedAdam, {"global_clipnorm": 0.3, "use_ema": True}),
+    (keras.optimizers.Adam, FusedAdam, {"gradient_accumulation_steps": 2}),
+    (keras.optimizers.AdamW, FusedAdamW, {"weight_decay": 0.1}),
 ]
 
 
@@ -54,7 +54,7 @@ def test_one_operation_a_weight():
         step = tf.function(lambda: optimizer.apply([weight.value], [weight]))
         return [o.type for o in step.get_concrete_function().graph.get_operations()]
 
-    ours = operations(tfpf.FusedAdam)
+    ours = operations(FusedAdam)
     assert ours.count("ResourceApplyAdam") == 1
     assert "AssignSubVariableOp" not in ours
     assert len(operations(keras.optimizers.Adam)) - len(ours) > 20
@@ -75,11 +75,11 @@ def test_sparse_gradients_are_left_to_keras():
         optimizer.apply([gradient], [table])
         return table.numpy()
 
-    ours = trained(tfpf.FusedAdam)
+    ours = trained(FusedAdam)
     np.testing.assert_allclose(ours, trained(keras.optimizers.Adam), rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [tfpf.FusedAdam, tfpf.FusedAdamW])
+@pytest.mark.parametrize("kind", [FusedAdam, FusedAdamW])
 def test_goes_through_a_config(kind):
     saved = keras.saving.serialize_keras_object(kind(0.25, beta_1=0.5))
     loaded = keras.saving.deserialize_keras_object(saved)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.latent.chunks import in_chunks
+from tfp_flows.internal.batching import map_rows
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -69,7 +69,11 @@ class FeatureClassifier(keras.Model):
 
     def features(self, x: Any) -> tf.Tensor:
         """Returns the features of images, `[n, feature_size]`."""
-        return in_chunks(lambda part: self.body(part, training=False), x)
+        return tf.constant(
+            map_rows(
+                lambda rows: self.body(tf.cast(rows, tf.float32), training=False), x
+            )
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

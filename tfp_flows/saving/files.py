@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors.tree import layers_in
+from tfp_flows.internal.compat import share_storage, tf_variables
 from tfp_flows.internal.files import atomic_write
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -49,6 +50,12 @@ class AdoptedVariables(keras.Layer):
     loading change the variable that the distribution reads.
     """
 
+    @classmethod
+    def of(cls, content: tf.Module) -> AdoptedVariables:
+        """Adopts the variables of a distribution or bijector that no layer owns."""
+        owned = {id(v) for v in tf_variables(layers_in(content))}
+        return cls([v for v in content.variables if id(v) not in owned], name="adopted")
+
     def __init__(self, variables: list[tf.Variable], **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         for index, variable in enumerate(variables):
@@ -59,14 +66,18 @@ class AdoptedVariables(keras.Layer):
                 trainable=variable.trainable,
                 name=f"variable_{index}",
             )
-            weight._value = variable
+            share_storage(weight, variable)
         self.built = True
 
 
-def raw_variables(content: tf.Module, layers: list[keras.Layer]) -> list[tf.Variable]:
-    """Returns the variables of a distribution or bijector that no layer owns."""
-    known = {id(v._value) for layer in layers for v in layer.variables}
-    return [v for v in content.variables if id(v) not in known]
+WRITTEN_BY = "written_by"
+
+
+def written_by() -> dict[str, str]:
+    """Returns the version of this package, for a model's configuration."""
+    from tfp_flows import __version__  # not there yet while the package loads
+
+    return {WRITTEN_BY: f"tfp_flows {__version__}"}
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -86,10 +97,9 @@ class SavedObject(keras.Model):
             **kwargs: Passed on to `keras.Model`, such as `name`.
         """
         super().__init__(autocast=False, **kwargs)
-        self._content = _Kept(content)
-        layers = layers_in(content)
-        self._content_layers = layers
-        self._adopted = AdoptedVariables(raw_variables(content, layers), name="adopted")
+        self._content = _Untracked(content)
+        self._content_layers = layers_in(content)
+        self._adopted = AdoptedVariables.of(content)
         self.built = True
 
     @property
@@ -99,7 +109,8 @@ class SavedObject(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Describes the content."""
-        return {"content": serialization.serialize(self.content), "name": self.name}
+        content = serialization.serialize(self.content)
+        return {"content": content, "name": self.name, **written_by()}
 
     @classmethod
     def from_config(
@@ -111,7 +122,7 @@ class SavedObject(keras.Model):
         return cls(content, name=config["name"])
 
 
-class _Kept:
+class _Untracked:
     """Keeps Keras from wrapping the content's own lists and dictionaries."""
 
     def __init__(self, value: Any) -> None:

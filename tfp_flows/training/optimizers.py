@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from tfp_flows.internal.arguments import (
+    checked_choice,
+    checked_integer,
+    checked_number,
+    invalid,
+)
+from tfp_flows.internal.compat import adam_moments
 
 
 class _FusedUpdate(keras.optimizers.Adam):
@@ -17,15 +24,15 @@ class _FusedUpdate(keras.optimizers.Adam):
         if self.amsgrad or isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable, learning_rate)
             return
+        m, v = adam_moments(self, variable)
         dtype = variable.dtype
         step = tf.cast(tf.convert_to_tensor(self.iterations) + 1, dtype)
         beta_1 = tf.constant(self.beta_1, dtype)
         beta_2 = tf.constant(self.beta_2, dtype)
-        index = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=_handle(self._momentums[index]),
-            v=_handle(self._velocities[index]),
+            m=_handle(m),
+            v=_handle(v),
             beta1_power=tf.pow(beta_1, step),
             beta2_power=tf.pow(beta_2, step),
             lr=tf.cast(learning_rate, dtype),
@@ -130,8 +137,8 @@ def optimizer(
 ) -> keras.optimizers.Optimizer:
     """Makes Adam with a warm-up, a decay, clipped gradients and averaged weights.
 
-    It is Keras's Adam by fewer operations, see `tfpf.FusedAdam`; everything else here
-    is Keras's own and may be put together by hand instead. Under
+    It is Keras's Adam by fewer operations; everything else here is Keras's own and may
+    be put together by hand instead. Under
     `mixed_float16`, `FlowModel.compile` wraps the optimizer in Keras's
     `LossScaleOptimizer`, as `auto_scale_loss=True` says by default.
 
@@ -159,7 +166,13 @@ def optimizer(
         >>> adam.global_clipnorm, adam.ema_momentum
         (100.0, 0.999)
     """
-    _check(learning_rate, warmup_steps, decay, steps, weight_decay, ema)
+    checked_number("learning_rate", learning_rate, above=0.0)
+    checked_integer("warmup_steps", warmup_steps, minimum=0)
+    if checked_choice("decay", decay, DECAYS) == "cosine":
+        checked_integer("steps", steps)
+    checked_number("weight_decay", weight_decay, minimum=0.0)
+    if ema is not None:
+        checked_number("ema", ema, above=0.0, below=1.0)
     arguments = {
         "learning_rate": _schedule(learning_rate, warmup_steps, decay, steps),
         "global_clipnorm": checked_clip_norm(clip_norm),
@@ -171,7 +184,7 @@ def optimizer(
     return FusedAdamW(weight_decay=weight_decay, **arguments)
 
 
-def checked_clip_norm(clip_norm: Any) -> float | None:
+def checked_clip_norm(clip_norm: float | str | None) -> float | None:
     """Returns the norm that a number or the name of a preset stands for.
 
     Args:
@@ -188,15 +201,10 @@ def checked_clip_norm(clip_norm: Any) -> float | None:
     if isinstance(clip_norm, str) and clip_norm in CLIP_NORMS:
         return CLIP_NORMS[clip_norm]
     try:
-        norm = float(clip_norm)
+        return checked_number("clip_norm", float(clip_norm), above=0.0)
     except (TypeError, ValueError):
-        norm = math.nan
-    if not 0.0 < norm < math.inf:
-        raise ValueError(
-            f"Argument `clip_norm` must be a positive number or one of "
-            f"{', '.join(CLIP_NORMS)}. Received: clip_norm={clip_norm!r}"
-        )
-    return norm
+        must = f"be a positive number or one of {', '.join(CLIP_NORMS)}"
+        raise invalid("clip_norm", must, clip_norm) from None
 
 
 def _schedule(
@@ -212,47 +220,3 @@ def _schedule(
         warmup_target=learning_rate,
         warmup_steps=warmup_steps,
     )
-
-
-def _check(
-    learning_rate: Any,
-    warmup_steps: Any,
-    decay: Any,
-    steps: Any,
-    weight_decay: Any,
-    ema: Any,
-) -> None:
-    if not learning_rate > 0:
-        raise ValueError(
-            "Argument `learning_rate` must be positive. "
-            f"Received: learning_rate={learning_rate}"
-        )
-    if isinstance(warmup_steps, bool) or int(warmup_steps) != warmup_steps:
-        raise ValueError(
-            "Argument `warmup_steps` must be an integer. "
-            f"Received: warmup_steps={warmup_steps!r}"
-        )
-    if warmup_steps < 0:
-        raise ValueError(
-            "Argument `warmup_steps` must not be negative. "
-            f"Received: warmup_steps={warmup_steps}"
-        )
-    if decay not in DECAYS:
-        raise ValueError(
-            f"Argument `decay` must be one of {', '.join(DECAYS)}. "
-            f"Received: decay={decay!r}"
-        )
-    if decay == "cosine" and (steps is None or steps < 1):
-        raise ValueError(
-            "Argument `steps` must be the number of training steps for "
-            f"`decay='cosine'`. Received: steps={steps}"
-        )
-    if not weight_decay >= 0:
-        raise ValueError(
-            "Argument `weight_decay` must not be negative. "
-            f"Received: weight_decay={weight_decay}"
-        )
-    if ema is not None and not 0.0 < ema < 1.0:
-        raise ValueError(
-            f"Argument `ema` must lie between 0 and 1, or be None. Received: ema={ema}"
-        )
