@@ -9,6 +9,7 @@ import pytest
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from tfp_flows.testing.subject import perturb
 
 tfb = tfp.bijectors
 
@@ -54,7 +55,7 @@ KINDS = {
     ),
 }
 
-MAKERS = {
+ARCHITECTURES = {
     "nice": lambda **o: tfpf.nice(VECTOR, couplings=2, hidden_units=(6,), **o),
     "real_nvp": lambda **o: tfpf.real_nvp(VECTOR, couplings=3, hidden_units=(6,), **o),
     "real_nvp_image": lambda **o: tfpf.real_nvp(
@@ -83,16 +84,12 @@ def with_defaults(name, kind, **options):
     encoder = KINDS[kind].encoder
     if KINDS[kind].shape is not None and name.startswith(("real_nvp_i", "glow_i")):
         options.setdefault("condition_use", "all")
-    flow = MAKERS[name](
+    flow = ARCHITECTURES[name](
         condition_shape=KINDS[kind].shape,
         encoder=encoder and encoder(),
         **options,
     )
-    rng = np.random.default_rng(7)
-    for variable in flow.trainable_variables:
-        noise = 0.1 * rng.normal(size=variable.shape)
-        variable.assign_add(noise.astype(variable.dtype.as_numpy_dtype))
-    return flow
+    return perturb(flow, 0.1, seed=7)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 import tfp_flows as tfpf
 from tfp_flows.bijectors import chain as paired
 from tfp_flows.bijectors.chain import LinearPair, paired_up
+from tfp_flows.testing.subject import perturb
 
 tfb = tfp.bijectors
 
@@ -19,12 +20,7 @@ def adapted(kind, channels=6):
     ]
     x = tf.random.stateless_normal((50, channels), (1, 2), dtype=tf.float64)
     parts[0].adapt(30.0 + 7.0 * x)
-    for part in parts:
-        for v in part.trainable_variables:
-            v.assign_add(
-                0.1 * tf.random.stateless_normal(v.shape, (3, 4), dtype=v.dtype)
-            )
-    return parts
+    return [perturb(part, 0.1) for part in parts]
 
 
 @pytest.mark.parametrize("kind", ["lu", "matrix"])
