@@ -58,6 +58,6 @@ def test_a_weight_without_gradient_is_found(make_flow):
     flow.idle = tf.Variable(1.0, name="idle")
     unreached, _ = missed(tfpf.FlowModel(flow), tf.ones([3, 2]))
     assert len(unreached) == 1
-    fresh = tfpf.real_nvp((4,), couplings=2, hidden_units=(6,))
+    fresh = tfpf.real_nvp((4,), steps=2, hidden_units=(6,))
     unreached, _ = missed(tfpf.FlowModel(fresh), tf.ones([2, 4]))
     assert len(unreached) > 1
