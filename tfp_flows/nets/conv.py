@@ -15,7 +15,7 @@ from tfp_flows.internal.arguments import (
     invalid,
 )
 from tfp_flows.nets.conditioner import Conditioner, Shape
-from tfp_flows.nets.dense import built, dropout_layer
+from tfp_flows.nets.dense import built, cast, dropout_layer
 
 # Above this many output channels TensorFlow's own convolution is as fast.
 WIDEST = 48
@@ -40,7 +40,7 @@ def narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 @tf.custom_gradient
-def _narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+def _narrow_conv(inputs: Any, kernel: Any) -> tuple[tf.Tensor, Callable]:
     _, height, width, n = tuple(inputs.shape)
     k, _, _, m = tuple(kernel.shape)
     rows = tf.reshape(inputs, [-1, n])
@@ -358,7 +358,7 @@ def _stacked(inputs: tf.Tensor, condition: tf.Tensor, block: int) -> tf.Tensor:
     """Stacks a condition that is an image, `block` times larger, onto the channels."""
     if not block:
         return inputs
-    condition = keras.ops.cast(condition, inputs.dtype)
+    condition = cast(condition, inputs.dtype)
     if block > 1:
         condition = tf.nn.space_to_depth(condition, block)
     return keras.ops.concatenate([inputs, condition], axis=-1)
@@ -404,6 +404,6 @@ class PriorNet(Conditioner):
         """Maps `[batch, h, w, n]` to `[batch, h, w, m]`."""
         outputs = self._conv(_stacked(inputs, condition, self._block))
         if self._project is not None:
-            condition = keras.ops.cast(condition, inputs.dtype)
+            condition = cast(condition, inputs.dtype)
             outputs += self._project(condition)[:, None, None, :]
         return outputs
