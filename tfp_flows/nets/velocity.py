@@ -8,11 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import (
-    Activation,
-    checked_choice,
-    checked_widths,
-)
+from tfp_flows.internal.arguments import Activation, checked_choice, checked_widths
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
 from tfp_flows.nets.dense import built, cast, hidden_initializers
 
