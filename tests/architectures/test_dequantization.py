@@ -115,6 +115,23 @@ def test_fit_on_whole_values_and_save(tmp_path):
     assert samples.max() < LEVELS
 
 
+def test_pixel_levels_have_their_old_name_in_files():
+    old = {"flow": logistic_flow(), "noise": None, "levels": LEVELS}
+    assert Dequantized.from_config(old).pixel_levels == LEVELS
+
+
+def test_flows_need_no_bijector_to_adapt():
+    pixels = Dequantized(tfd.Sample(tfd.Logistic(3.5, 0.6), [4]), pixel_levels=LEVELS)
+    tfpf.FlowModel(pixels).adapt(np.ones((2, 4)))
+
+
+def test_noise_stays_below_the_next_value():
+    flow = tfd.Sample(tfd.Uniform(0.0, 256.0), [1000])
+    x = tf.fill([100, 1000], 255.0)
+    v, _ = Dequantized(flow).dequantize(x, seed=(0, 1))
+    assert np.all(v < 256.0)
+
+
 @pytest.mark.parametrize(
     ("act", "message"),
     [

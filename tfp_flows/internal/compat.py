@@ -20,6 +20,7 @@ from tensorflow_probability.python.bijectors import (
     invert,
     joint_map,
 )
+from tensorflow_probability.python.distributions import transformed_distribution
 from tensorflow_probability.python.internal import cache_util
 
 # TFP makes `tfb.Chain(...)` and `tfb.Invert(...)` of these classes wherever a part
@@ -28,6 +29,7 @@ Chain = chain._Chain
 Invert = invert._Invert
 Blockwise = blockwise._Blockwise
 JointMap = joint_map._JointMap
+TransformedDistribution = transformed_distribution._TransformedDistribution
 Composition = composition.Composition
 
 
