@@ -27,7 +27,8 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 TABLE_ROWS, MOST_EPOCHS, SMALLEST_BATCH = 20_000, 400, 32
 
 # Either of these sets of arguments replaces the other.
-_IMAGE_SIZES, _VECTOR_SIZES = {"levels", "hidden_channels"}, {"hidden_units"}
+_IMAGE_SIZES = {"levels", "hidden_channels", "blocks", "widen", "normalized"}
+_VECTOR_SIZES = {"hidden_units"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +83,13 @@ def _by_flow(*recipes: Recipe) -> dict[str, Recipe]:
 # deviations.
 _SPLINES = {"bins": 16, "bound": 3.0}
 _SMALL_TOYS = _by_flow(
-    Recipe("nice", {"couplings": 8}, "standardize", 60, 256),
-    Recipe("real_nvp", {"couplings": 8}, "standardize", 60, 256),
+    Recipe("nice", {"steps": 8}, "standardize", 60, 256),
+    Recipe("real_nvp", {"steps": 8}, "standardize", 60, 256),
     Recipe("glow", {"steps": 8}, "standardize", 60, 256),
-    Recipe("spline_flow", {"couplings": 4, **_SPLINES}, "standardize", 25, 256, 5e-3),
+    Recipe("spline_flow", {"steps": 4, **_SPLINES}, "standardize", 25, 256, 5e-3),
     Recipe(
         "maf",
-        {"layers": 4, "transform": "spline", **_SPLINES},
+        {"steps": 4, "transform": "spline", **_SPLINES},
         "standardize",
         25,
         256,
@@ -101,40 +102,40 @@ _NARROW = {"hidden_units": (64, 64), "dropout": 0.2}
 _SMALL_TABLES = {
     flow: dataclasses.replace(recipe, validation=0.15)
     for flow, recipe in _by_flow(
-        Recipe("nice", {"couplings": 6, **_NARROW}, "standardize", 20, 128),
-        Recipe("real_nvp", {"couplings": 6, **_NARROW}, "standardize", 20, 128),
+        Recipe("nice", {"steps": 6, **_NARROW}, "standardize", 20, 128),
+        Recipe("real_nvp", {"steps": 6, **_NARROW}, "standardize", 20, 128),
         Recipe("glow", {"steps": 6, **_NARROW}, "standardize", 20, 128),
-        Recipe("spline_flow", {"couplings": 4, **_NARROW}, "standardize", 20, 128),
-        Recipe("maf", {"layers": 4, "hidden_units": (64, 64)}, "standardize", 20, 128),
+        Recipe("spline_flow", {"steps": 4, **_NARROW}, "standardize", 20, 128),
+        Recipe("maf", {"steps": 4, "hidden_units": (64, 64)}, "standardize", 20, 128),
         Recipe("ffjord", {}, "standardize", 10, 128),
     ).items()
 }
 _TINY_GLOW = {"levels": 2, "steps": 8, "hidden_channels": 64, "dropout": 0.1}
 _SMALL_TINY_IMAGES = _by_flow(
-    Recipe("nice", {"couplings": 8, "dropout": 0.2}, "logit", 60, 64),
+    Recipe("nice", {"steps": 8, "dropout": 0.2}, "logit", 60, 64),
     Recipe("real_nvp", {"levels": 2, "hidden_channels": 32}, "logit", 30, 64),
     Recipe("glow", _TINY_GLOW, "logit", 30, 64, 4e-3),
-    Recipe("spline_flow", {"couplings": 4, "dropout": 0.2}, "logit", 30, 64),
-    Recipe("maf", {"layers": 4}, "logit", 30, 64),
+    Recipe("spline_flow", {"steps": 4, "dropout": 0.2}, "logit", 30, 64),
+    Recipe("maf", {"steps": 4}, "logit", 30, 64),
     Recipe("ffjord", {}, "logit", 20, 64),
 )
 # Some twenty minutes for the 60,000 images of 28x28 pixels of Fashion-MNIST.
 _SMALL_IMAGES = _by_flow(
-    Recipe("nice", {"couplings": 4, "hidden_units": (512, 512)}, "logit", 20, 128),
+    Recipe("nice", {"steps": 4, "hidden_units": (512, 512)}, "logit", 20, 128),
     Recipe("real_nvp", {"hidden_channels": 32}, "logit", 5, 64),
     Recipe("glow", {"steps": 8, "hidden_channels": 64}, "logit", 5, 64),
-    Recipe("spline_flow", {"couplings": 4, "hidden_units": (256,)}, "logit", 5, 128),
-    Recipe("maf", {"layers": 4, "hidden_units": (512,)}, "logit", 5, 128),
+    Recipe("spline_flow", {"steps": 4, "hidden_units": (256,)}, "logit", 5, 128),
+    Recipe("maf", {"steps": 4, "hidden_units": (512,)}, "logit", 5, 128),
     Recipe("ffjord", {}, "logit", 5, 128),
 )
 
 # The sizes of the papers (for spline flows, MAF and FFJORD those of their tables).
-_PAPER_NICE = {"couplings": 4, "hidden_units": (1000,) * 5}
-_PAPER_SPLINES = {"couplings": 10, "residual": True}
+_PAPER_NICE = {"steps": 4, "hidden_units": (1000,) * 5}
+_PAPER_SPLINES = {"steps": 10, "residual": True}
 _WIDE, _PAPER_FFJORD = {"hidden_units": (512, 512)}, {"hidden_units": (64, 64, 64)}
 _PAPER_VECTORS = _by_flow(
     Recipe("nice", _PAPER_NICE, "standardize", 500, 200),
-    Recipe("real_nvp", {"couplings": 10, **_WIDE}, "standardize", 200, 256),
+    Recipe("real_nvp", {"steps": 10, **_WIDE}, "standardize", 200, 256),
     Recipe("glow", {"steps": 10, **_WIDE}, "standardize", 200, 256),
     Recipe(
         "spline_flow",
@@ -144,7 +145,7 @@ _PAPER_VECTORS = _by_flow(
         512,
         5e-4,
     ),
-    Recipe("maf", {"layers": 10, **_WIDE}, "standardize", 200, 100, 1e-4, 1e-6),
+    Recipe("maf", {"steps": 10, **_WIDE}, "standardize", 200, 100, 1e-4, 1e-6),
     Recipe("ffjord", _PAPER_FFJORD, "standardize", 200, 512),
 )
 _PAPER_REAL_NVP = {
@@ -156,14 +157,14 @@ _PAPER_REAL_NVP = {
     "batchnorm": True,
 }
 _PAPER_GLOW = {"steps": 32, "hidden_channels": 512, "log_scale": "sigmoid"}
-_PAPER_MAF = {"layers": 10, "hidden_units": (1024,)}
+_PAPER_MAF = {"steps": 10, "hidden_units": (1024,)}
 _PAPER_IMAGES = _by_flow(
     Recipe("nice", _PAPER_NICE, "center", 1500, 200, base="logistic"),
     Recipe("real_nvp", _PAPER_REAL_NVP, "logit", 500, 64, weight_decay=5e-5),
     Recipe("glow", _PAPER_GLOW, "center", 250, 64),
     Recipe("spline_flow", {**_PAPER_SPLINES, **_WIDE}, "logit", 200, 256, 5e-4),
     Recipe("maf", _PAPER_MAF, "logit", 200, 100, 1e-4, 1e-6),
-    Recipe("ffjord", {"blocks": 2, **_PAPER_FFJORD}, "logit", 100, 200),
+    Recipe("ffjord", {"steps": 2, **_PAPER_FFJORD}, "logit", 100, 200),
 )
 
 RECIPES = {
@@ -218,8 +219,14 @@ def choose(
 
     kind = _kind(data)
     recipe = RECIPES[preset][kind][flow or DEFAULT_FLOW[kind]]
-    changes = {key: value for key, value in architecture.items() if value is not None}
-    known = set(inspect.signature(getattr(tfpf, recipe.flow)).parameters)
+    make = getattr(tfpf, recipe.flow)
+    once = getattr(make, "renamed", {})
+    changes = {
+        once.get(key, key): value
+        for key, value in architecture.items()
+        if value is not None
+    }
+    known = set(inspect.signature(make).parameters)
     for name in sorted(changes.keys() - known):
         others = ", ".join(_option(other) for other in architecture if other in known)
         raise ValueError(

@@ -76,14 +76,18 @@ def train(
         ),
     ] = None,
     seed: options.Seed = 0,
-    couplings: Annotated[int | None, typer.Option(help="Coupling layers.")] = None,
-    layers: Annotated[
-        int | None, typer.Option(help="Autoregressive layers (MAF).")
-    ] = None,
     levels: Annotated[int | None, typer.Option(help="Levels of an image flow.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of Glow, a level.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            "--couplings",
+            "--layers",
+            help="Depth: couplings, autoregressive layers, steps of Glow (a level).",
+        ),
+    ] = None,
     blocks: Annotated[
-        int | None, typer.Option(help="Residual blocks (RealNVP), flows (FFJORD).")
+        int | None, typer.Option(help="Residual blocks of each network (RealNVP).")
     ] = None,
     hidden_units: Annotated[
         str | None, typer.Option(help="Widths of dense networks, such as 128,128.")
@@ -117,7 +121,7 @@ def train(
 
       tfp-flows train --data two_moons --flow spline_flow --epochs 20
 
-      tfp-flows train --data wine.csv --flow real_nvp --couplings 6 --out runs/wine
+      tfp-flows train --data wine.csv --flow real_nvp --steps 6 --out runs/wine
 
       tfp-flows train --data fashion_mnist --flow glow --data-dir ~/tfds
     """
@@ -141,8 +145,6 @@ def train(
         flow.value if flow else None,
         preset.value,
         architecture={
-            "couplings": couplings,
-            "layers": layers,
             "levels": levels,
             "steps": steps,
             "blocks": blocks,

@@ -140,6 +140,12 @@ def forget_layer(owner: keras.Layer, layer: keras.Layer) -> None:
     owner._tracker.untrack(layer)
 
 
+def constructor_arguments(layer: keras.Layer) -> dict[str, Any]:
+    """Returns a layer's constructor's arguments, as far as all are plain values."""
+    known = getattr(layer, "_auto_config", None)
+    return {} if known is None else dict(known.config)
+
+
 def layer_losses(model: keras.Model) -> list[tf.Tensor]:
     """Returns the losses that layers have added, scaled for each replica."""
     return [model._aggregate_additional_loss(loss) for loss in model.losses]
