@@ -83,11 +83,11 @@ def train(
             "--steps",
             "--couplings",
             "--layers",
-            help="Depth: couplings, autoregressive layers, steps of Glow (a level).",
+            help="Steps: couplings, layers, solves; for Glow in each level.",
         ),
     ] = None,
     blocks: Annotated[
-        int | None, typer.Option(help="Residual blocks of each network (RealNVP).")
+        int | None, typer.Option(help="Residual blocks in RealNVP's networks.")
     ] = None,
     hidden_units: Annotated[
         str | None, typer.Option(help="Widths of dense networks, such as 128,128.")
