@@ -239,7 +239,7 @@ def _clip_norm(text: str) -> float | None:
         ) from None
 
 
-def _check_training(name: str, value: float | str | None) -> None:
+def _check_training(name: str, value: Any) -> None:
     if name == "precision":
         good, must = value in PRECISIONS, f"be one of {', '.join(PRECISIONS)}"
     elif name == "ema":

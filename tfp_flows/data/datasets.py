@@ -226,7 +226,7 @@ def load_shards(
 ) -> Iterator[Data]:
     """Loads a file to be scored, in shards that fit into memory however long it is.
 
-    The arguments are those of `load`. Yields data whose held-out part is the next shard.
+    The arguments are those of `load`. The held-out part of each data is a shard.
     """
     for index, loaded in enumerate(files.read_shards(path, key)):
         data = _with_bits(_to_score(str(path), loaded), n_bits)
