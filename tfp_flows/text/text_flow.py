@@ -16,7 +16,7 @@ from tfp_flows.architectures.autoregressive import causal_flow
 from tfp_flows.distributions.surjections import CategoricalFlow, character_codes
 from tfp_flows.internal.arguments import checked_integer
 from tfp_flows.internal.seeds import stateless_seed
-from tfp_flows.text.alphabet import (
+from tfp_flows.text.corpus import (
     LETTERS,
     checked_alphabet,
     checked_windows,

@@ -69,3 +69,21 @@ def _tempered(base: tfd.Distribution, n: Any, seed: Any, temperature: Any) -> tf
             f"'{base.name}' has no mean. Received: temperature={temperature}"
         ) from None
     return mean + tf.cast(temperature, z.dtype) * (z - mean)
+
+
+def distribution_of(model_or_distribution: Any) -> tfd.Distribution:
+    """Returns the distribution in a model such as `FlowModel`, or one itself.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if isinstance(model_or_distribution, tfd.Distribution):
+        return model_or_distribution
+    found = getattr(model_or_distribution, "distribution", None)
+    if not isinstance(found, tfd.Distribution):
+        raise TypeError(
+            "Argument `model_or_distribution` must be a `tfpf.FlowModel` or a TFP "
+            f"distribution. Received: {model_or_distribution!r} of type "
+            f"{type(model_or_distribution).__name__}"
+        )
+    return found
