@@ -28,7 +28,7 @@ class LoadReport:
         seconds: Latency of every request that was answered.
         elapsed: Time of the whole test, in seconds.
         rows: Rows in a request.
-        errors: Sentences of the requests that failed.
+        errors: Messages of the requests that failed.
     """
 
     seconds: np.ndarray
@@ -47,7 +47,7 @@ class LoadReport:
             for percent in (50, 90, 95, 99):
                 latency = 1e3 * np.percentile(self.seconds, percent)
                 lines.append(f"p{percent}        {latency:.2f} ms")
-        lines += [f"failed     {sentence}" for sentence in sorted(set(self.errors))[:5]]
+        lines += [f"failed     {message}" for message in sorted(set(self.errors))[:5]]
         return "\n".join(lines)
 
 
@@ -147,7 +147,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         with connect() as client:
             inputs = request_for(client, options.signature, options.rows, condition)
-    except Exception as error:  # noqa: BLE001 - one sentence for whoever runs it
+    except Exception as error:  # noqa: BLE001 - one message for whoever runs it
         print(f"error: {error}", file=sys.stderr)
         return 1
     report = run_load(

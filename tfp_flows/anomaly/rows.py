@@ -9,11 +9,10 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.chain import condition_arguments
 from tfp_flows.internal.arguments import words
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.training.model import FlowModel
-from tfp_flows.training.sampling import distribution_of
+from tfp_flows.training.sampling import distribution_of, latents_and_log_prob
 
 tfd = tfp.distributions
 
@@ -57,7 +56,7 @@ def evaluate_rows(
     Raises:
         ValueError: If the shape of `x` is not that of the flow's data.
     """
-    distribution = distribution_of(flow)
+    distribution = distribution_of(flow, "flow")
     dtype = distribution.dtype.as_numpy_dtype
     x = np.asarray(x, dtype)
     event = tuple(distribution.event_shape)
@@ -68,14 +67,8 @@ def evaluate_rows(
         )
     arrays = [x] if condition is None else [x, np.asarray(condition, dtype)]
 
-    def evaluate(x: tf.Tensor, c: tf.Tensor | None = None) -> tuple:
-        x = tf.convert_to_tensor(x)
-        if not hasattr(distribution, "bijector"):
-            return x, distribution.log_prob(x)
-        keywords = condition_arguments(distribution.bijector, c)
-        # First the latents: the log-density then finds them in TFP's cache.
-        latent = distribution.bijector.inverse(x, **keywords)
-        return latent, distribution.log_prob(x, bijector_kwargs=keywords)
+    def evaluate(*tensors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return latents_and_log_prob(distribution, *map(tf.convert_to_tensor, tensors))
 
     # Tracing takes longer than one batch, and pays from the second on. It is decided by
     # the number of rows alone: equal questions get answers that are equal to the bit.

@@ -263,7 +263,7 @@ class RatioScorer(AnomalyScorer):
 
     def __init__(self, background: FlowModel | tfd.Distribution, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        original = FlowModel(distribution_of(background))
+        original = FlowModel(distribution_of(background, "background"))
         if original.condition_shape is not None:
             raise ValueError(
                 "Argument `background` must be a flow without conditions. "

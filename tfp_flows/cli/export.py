@@ -9,7 +9,7 @@ import typer
 from tfp_flows.cli import models, options
 from tfp_flows.cli.errors import one_sentence
 from tfp_flows.serving.export import export_saved_model
-from tfp_flows.serving.show import show_export
+from tfp_flows.serving.metadata import show_export
 
 
 class Precision(str, enum.Enum):

@@ -20,7 +20,7 @@ from tfp_flows.cli.run_directory import RunDirectory
 from tfp_flows.data import Data
 from tfp_flows.saving.files import save_model
 from tfp_flows.serving.export import export_saved_model
-from tfp_flows.serving.extra import has_serving_protos
+from tfp_flows.serving.protos import has_serving_protos
 from tfp_flows.training.model import FlowModel
 
 PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "numpy")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tfp_flows.cli.errors import one_sentence
-from tfp_flows.serving.serve import serve as run_server
+from tfp_flows.serving.server import serve as run_server
 
 PORTS = {"min": 0, "max": 65_535}
 

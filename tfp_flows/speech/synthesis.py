@@ -63,7 +63,7 @@ def at_length(flow: Flow, length: int) -> tfd.TransformedDistribution:
     Raises:
         ValueError: If `flow` is none of `waveglow`, or the length does not divide.
     """
-    flow = distribution_of(flow)
+    flow = distribution_of(flow, "flow")
     group, _ = _layers(flow)
     hop = hop_of(flow)
     if checked_integer("length", length) % hop:
@@ -74,7 +74,7 @@ def at_length(flow: Flow, length: int) -> tfd.TransformedDistribution:
 
 def hop_of(flow: Flow) -> int:
     """Returns the number of samples to a frame, or to a group without condition."""
-    group, local = _layers(distribution_of(flow))
+    group, local = _layers(distribution_of(flow, "flow"))
     return group.group * (1 if local is None else local.stride)
 
 
@@ -96,7 +96,7 @@ def synthesize_mel(
     Returns:
         Amplitudes in [-1, 1), `[..., frames * hop]`.
     """
-    flow = distribution_of(flow)
+    flow = distribution_of(flow, "flow")
     if _layers(flow)[1] is None:
         raise ValueError(
             "Argument `flow` must take spectrograms, as `waveglow(mels=40)` does. "
@@ -140,7 +140,7 @@ def copy_synthesis(
     audio = np.asarray(audio, np.float32)
     if audio.ndim != 1 or not len(audio):
         raise invalid("audio", "be one row of samples [t]", audio)
-    hop, (_, local) = hop_of(flow), _layers(distribution_of(flow))
+    hop, (_, local) = hop_of(flow), _layers(distribution_of(flow, "flow"))
     mels = 1 if local is None else local.condition_shape[-1]
     padded = np.pad(audio, [0, -len(audio) % hop])
     mel = mel_spectrogram(padded, rate, hop=hop, mels=mels)

@@ -12,7 +12,7 @@ import uvicorn
 
 from tfp_flows.serving.server.rest import rest_application
 from tfp_flows.serving.server.rpc import add_services
-from tfp_flows.serving.server.served_model import ServedModel
+from tfp_flows.serving.server.watched_model import WatchedModel
 
 _THREADS = 8
 
@@ -21,21 +21,9 @@ class LocalServer:
     """Serves the newest version under a model's directory, over gRPC and REST.
 
     For development and tests: production is TF Serving, which batches, runs many
-    models, and does not share its process with Python.
+    models, and does not share its process with Python. Use it as a context manager.
 
-    Use it as a context manager. Ports are free ones unless they are given.
-
-    Args:
-        base_path: The model's directory.
-        name: Name under which it is served; None for that of the directory.
-        host: Address to listen on. By default nobody but this machine can connect.
-        grpc_port: Port of gRPC; 0 for a free one.
-        rest_port: Port of REST; 0 for a free one.
-        poll_seconds: Time between two looks for a new version.
-        max_bytes: Largest request.
-
-    Raises:
-        ValueError: If `base_path` is no directory, or a port is taken.
+    The arguments are those of `serving.serve`, and `max_bytes`, the largest request.
 
     Example:
         with LocalServer("models/flow") as server:
@@ -53,7 +41,7 @@ class LocalServer:
         poll_seconds: float = 1.0,
         max_bytes: int = 64 * 2**20,
     ) -> None:
-        self.model = ServedModel(base_path, name)
+        self.model = WatchedModel(base_path, name)
         self.host = host
         self._poll_seconds = poll_seconds
         self._stopping = threading.Event()
@@ -70,7 +58,7 @@ class LocalServer:
         )
         # One pool for a port: two calls must not wait for each other's threads.
         pool = concurrent.futures.ThreadPoolExecutor(_THREADS, "grpc")
-        # gRPC drops what is larger than its own limit without a sentence of ours.
+        # gRPC drops what is larger than its own limit without a message of ours.
         limits = [("grpc.max_receive_message_length", 4 * max_bytes)]
         limits += [("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
         self._grpc = grpc.server(pool, options=limits)
