@@ -100,5 +100,5 @@ def test_dequantization_bounds_the_bits_of_whole_pixels():
     whole = np.random.default_rng(3).integers(10, 22, (200, *SHAPE)).astype("float32")
     mass = tfd.Normal(LEVELS / 2, scale)
     exact = -np.mean(np.log2(mass.cdf(whole + 1.0) - mass.cdf(whole)))
-    bound = evaluated_bits(tfpf.Dequantized(flow, levels=LEVELS), whole)
+    bound = evaluated_bits(tfpf.Dequantized(flow, pixel_levels=LEVELS), whole)
     assert exact < bound < exact + 0.05

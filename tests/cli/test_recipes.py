@@ -58,7 +58,7 @@ def test_flow_and_options_change_the_recipe():
     data = made_up("toy")
     changes = {"epochs": 3, "learning_rate": 0.5, "batch_size": None}
     recipe = choose(data, "nice", training=changes, couplings=5, bins=None)
-    assert recipe.architecture["couplings"] == 5
+    assert recipe.architecture["steps"] == 5
     assert (recipe.epochs, recipe.learning_rate) == (3, 0.5)
     assert recipe.batch_size == RECIPES["small"]["toy"]["nice"].batch_size
 

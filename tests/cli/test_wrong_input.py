@@ -49,7 +49,7 @@ WRONG_TRAINING = {
     "foreign": (["--data", "rings", "--flow", "glow", "--bins", "4"], "`--bins` must"),
     "widths": (["--data", "rings", "--hidden-units", "8,x"], "widths such as 128,128"),
     "width": (["--data", "rings", "--hidden-units", "0"], "widths such as 128,128"),
-    "couplings": (["--data", "rings", "--flow", "nice", "--couplings", "1"], "`coupl"),
+    "couplings": (["--data", "rings", "--flow", "nice", "--couplings", "1"], "`steps`"),
     "levels": (["--data", "digits", "--flow", "glow", "--levels", "9"], "divisible"),
     "bits": (["--data", "digits", "--n-bits", "3"], "`n_bits` must be None"),
     "fraction": (["--data", "digits", "--test-fraction", "2"], "`test_fraction` must"),

@@ -15,49 +15,14 @@ from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
-from tfp_flows.internal.arguments import checked_choice
+from tfp_flows.internal.arguments import Shape, checked_choice, checked_integer
 from tfp_flows.nets.conv import PriorNet, ZeroConv2D
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
-
-Shape = tuple[int, ...]
-
 PRIORS = ("learned", "normal")
 
 _MOST_LEVELS = 3
-
-
-def is_image(
-    event_shape: Shape,
-    levels: int | None,
-    hidden_channels: int | None,
-    hidden_units: Sequence[int] | None,
-) -> bool:
-    """Tells whether an architecture is to build its image flow.
-
-    Args:
-        event_shape: Shape of one data point.
-        levels: The architecture's argument, None if it was not given.
-        hidden_channels: The same.
-        hidden_units: The same.
-
-    Returns:
-        True for `(h, w, c)`, unless `hidden_units` asks for a flattened flow.
-
-    Raises:
-        ValueError: If arguments of image flows and of vector flows were mixed.
-    """
-    given = {"levels": levels, "hidden_channels": hidden_channels}
-    given = {key: value for key, value in given.items() if value is not None}
-    image = len(event_shape) == 3 and hidden_units is None
-    if given and not image:
-        raise ValueError(
-            "Arguments `levels` and `hidden_channels` are for images (height, width, "
-            "channels), and exclude `hidden_units`. Received: "
-            f"event_shape={event_shape}, hidden_units={hidden_units}, {given}"
-        )
-    return image
 
 
 def checked_levels(event_shape: Shape, levels: int | None) -> int:
@@ -67,46 +32,31 @@ def checked_levels(event_shape: Shape, levels: int | None) -> int:
         event_shape: Shape `(h, w, c)`.
         levels: Number of halvings, or None for as many as fit, at most 3.
 
-    Returns:
-        The number of levels.
-
     Raises:
         ValueError: If height and width are not divisible by `2**levels`; the message
             says which padding would do.
     """
     fitting = _halvings(event_shape)
-    if levels is None and fitting:
-        return min(fitting, _MOST_LEVELS)
-    levels = 1 if levels is None else levels
-    if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
-        raise ValueError(
-            "Argument `levels` must be an integer of at least 1. "
-            f"Received: levels={levels!r}"
-        )
-    if levels > fitting:
-        raise ValueError(
-            "Argument `event_shape` must have a height and width divisible by "
-            f"2**levels = {2**levels}: {_remedy(event_shape, levels)}. "
-            f"Received: event_shape={event_shape}, levels={levels}"
-        )
-    return levels
+    if levels is None:
+        levels = min(fitting, _MOST_LEVELS) or 1
+    levels = checked_integer("levels", levels)
+    if levels <= fitting:
+        return levels
+    unit = 2**levels
+    height, width, channels = event_shape
+    rows, columns = -height % unit, -width % unit
+    fewer = f", or use at most levels={fitting}" if fitting else ""
+    raise ValueError(
+        f"Argument `event_shape` must have a height and width divisible by 2**levels = "
+        f"{unit}: pad the images by {rows} rows and {columns} columns to "
+        f"({height + rows}, {width + columns}, {channels}){fewer}. "
+        f"Received: event_shape={event_shape}, levels={levels}"
+    )
 
 
 def _halvings(event_shape: Shape) -> int:
     common = math.gcd(*event_shape[:2])
     return (common & -common).bit_length() - 1
-
-
-def _remedy(event_shape: Shape, levels: int) -> str:
-    height, width, channels = event_shape
-    unit = 2**levels
-    rows, columns = -height % unit, -width % unit
-    words = (
-        f"pad the images by {rows} rows and {columns} columns to "
-        f"({height + rows}, {width + columns}, {channels})"
-    )
-    fitting = _halvings(event_shape)
-    return f"{words}, or use at most levels={fitting}" if fitting else words
 
 
 def learned_prior(
@@ -143,6 +93,7 @@ def real_nvp_image(
     normalization: Callable[..., tfb.Bijector] | None,
     split_prior: str,
     split_condition: Sequence[int] | None,
+    mode: str,
     dtype: Any,
     **options: Any,
 ) -> tfd.TransformedDistribution:
@@ -160,7 +111,9 @@ def real_nvp_image(
             return [coupled(mask)]
         return [coupled(mask), normalization(mask.event_shape[-1], dtype=dtype)]
 
-    def alternating(make: Any, shape: Shape, n: int) -> list[tfb.Bijector]:
+    def alternating(
+        make: Callable[[Shape, bool], Mask], shape: Shape, n: int
+    ) -> list[tfb.Bijector]:
         return [part for k in range(n) for part in normalized(make(shape, bool(k % 2)))]
 
     parts, shape = [], event_shape
@@ -177,7 +130,7 @@ def real_nvp_image(
         parts.append(tfb.Chain(bijectors))
         shape = (*squeezed[:-1], 2 * channels)
     pair = alternating(masks.checkerboard, shape, 2)
-    parts.append(Repeat(tfb.Chain(pair), 2))
+    parts.append(Repeat(tfb.Chain(pair), 2, mode=mode))
     return assemble(
         event_shape,
         [MultiScale(event_shape, parts)],

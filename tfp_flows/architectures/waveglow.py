@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import masks
@@ -17,6 +16,7 @@ from tfp_flows.bijectors.multiscale import EarlyOutput
 from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Grouped
+from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.internal.arguments import checked_integer
 from tfp_flows.nets.sequence import WaveNet
 
@@ -36,6 +36,7 @@ def waveglow(
     depth: int = 4,
     condition_channels: int = 32,
     prediction: int = 10,
+    mode: str = "auto",
     dtype: Any = None,
     name: str = "waveglow",
 ) -> tfd.TransformedDistribution:
@@ -68,6 +69,7 @@ def waveglow(
             sides.
         condition_channels: Features that the upsampling makes of frames.
         prediction: Order of the linear prediction; 0 for none, as in the paper.
+        mode: How the steps run; see `Repeat`.
         dtype: Float type of flow and networks; None for Keras's defaults.
         name: Name of the distribution.
 
@@ -108,7 +110,7 @@ def waveglow(
     widths = _widths(steps, group, early_every, early_channels)
     inner = None
     for width, count in reversed(widths):
-        parts = [Repeat(step(width), count)]
+        parts = [Repeat(step(width), count, mode=mode)]
         if inner is not None:
             parts.append(
                 EarlyOutput(inner, early_channels) if early_channels else inner
@@ -121,15 +123,8 @@ def waveglow(
     if prediction:
         parts.insert(0, LinearPrediction(prediction, dtype=dtype))
     return tfd.TransformedDistribution(
-        noise(length // group, group, dtype), tfb.Chain(parts), name=name
+        standard_normal((length // group, group), dtype), tfb.Chain(parts), name=name
     )
-
-
-def noise(steps: int, group: int, dtype: Any = None) -> tfd.Distribution:
-    """Returns the standard normal distribution of sequences `[steps, group]`."""
-    dtype = tf.as_dtype(dtype or keras.config.floatx())
-    zero, one = (tf.constant(value, dtype) for value in (0.0, 1.0))
-    return tfd.Sample(tfd.Normal(zero, one), sample_shape=[steps, group])
 
 
 def _upsampler(features: int, stride: int, dtype: Any) -> keras.Layer:

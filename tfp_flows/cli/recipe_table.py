@@ -54,10 +54,10 @@ def _by_flow(*recipes: Recipe) -> dict[str, Recipe]:
 
 # A minute or two on two cores. The toy sets have no tails: splines end at 3 standard
 # deviations.
-_TOY_SPLINES = {"couplings": 4, "bins": 16, "bound": 3.0}
+_TOY_SPLINES = {"steps": 4, "bins": 16, "bound": 3.0}
 _SMALL_VECTORS = _by_flow(
-    Recipe("nice", {"couplings": 8}, "standardize", 60, 256),
-    Recipe("real_nvp", {"couplings": 8}, "standardize", 60, 256),
+    Recipe("nice", {"steps": 8}, "standardize", 60, 256),
+    Recipe("real_nvp", {"steps": 8}, "standardize", 60, 256),
     Recipe("glow", {"steps": 8}, "standardize", 60, 256),
     Recipe("spline_flow", _TOY_SPLINES, "standardize", 25, 256, 5e-3),
     Recipe("ffjord", {}, "standardize", 10, 256),
@@ -67,15 +67,15 @@ _WIDTHS = {"hidden_units": (64, 64), "dropout": 0.2}
 _SMALL_TABLES = tuple(
     dataclasses.replace(recipe, validation=0.15)
     for recipe in (
-        Recipe("nice", {"couplings": 6, **_WIDTHS}, "standardize", 20, 128),
-        Recipe("real_nvp", {"couplings": 6, **_WIDTHS}, "standardize", 20, 128),
+        Recipe("nice", {"steps": 6, **_WIDTHS}, "standardize", 20, 128),
+        Recipe("real_nvp", {"steps": 6, **_WIDTHS}, "standardize", 20, 128),
         Recipe("glow", {"steps": 6, **_WIDTHS}, "standardize", 20, 128),
-        Recipe("spline_flow", {"couplings": 4, **_WIDTHS}, "standardize", 20, 128),
+        Recipe("spline_flow", {"steps": 4, **_WIDTHS}, "standardize", 20, 128),
         Recipe("ffjord", {}, "standardize", 10, 128),
     )
 )
 _SMALL_TINY_IMAGES = _by_flow(
-    Recipe("nice", {"couplings": 8, "dropout": 0.2}, "logit", 60, 64),
+    Recipe("nice", {"steps": 8, "dropout": 0.2}, "logit", 60, 64),
     Recipe("real_nvp", {"levels": 2, "hidden_channels": 32}, "logit", 30, 64),
     Recipe(
         "glow",
@@ -85,26 +85,24 @@ _SMALL_TINY_IMAGES = _by_flow(
         64,
         4e-3,
     ),
-    Recipe("spline_flow", {"couplings": 4, "dropout": 0.2}, "logit", 30, 64),
+    Recipe("spline_flow", {"steps": 4, "dropout": 0.2}, "logit", 30, 64),
     Recipe("ffjord", {}, "logit", 20, 64),
 )
 # Some twenty minutes for the 60,000 images of 28x28 pixels of Fashion-MNIST.
 _SMALL_IMAGES = _by_flow(
-    Recipe("nice", {"couplings": 4, "hidden_units": (512, 512)}, "logit", 20, 128),
+    Recipe("nice", {"steps": 4, "hidden_units": (512, 512)}, "logit", 20, 128),
     Recipe("real_nvp", {"hidden_channels": 32}, "logit", 5, 64),
     Recipe("glow", {"steps": 8, "hidden_channels": 64}, "logit", 5, 64),
-    Recipe("spline_flow", {"couplings": 4, "hidden_units": (256,)}, "logit", 5, 128),
+    Recipe("spline_flow", {"steps": 4, "hidden_units": (256,)}, "logit", 5, 128),
     Recipe("ffjord", {}, "logit", 5, 128),
 )
 
 # The sizes of the papers (for spline flows and FFJORD those of their tables).
 _PAPER_VECTORS = _by_flow(
-    Recipe(
-        "nice", {"couplings": 4, "hidden_units": (1000,) * 5}, "standardize", 500, 200
-    ),
+    Recipe("nice", {"steps": 4, "hidden_units": (1000,) * 5}, "standardize", 500, 200),
     Recipe(
         "real_nvp",
-        {"couplings": 10, "hidden_units": (512, 512)},
+        {"steps": 10, "hidden_units": (512, 512)},
         "standardize",
         200,
         256,
@@ -112,7 +110,7 @@ _PAPER_VECTORS = _by_flow(
     Recipe("glow", {"steps": 10, "hidden_units": (512, 512)}, "standardize", 200, 256),
     Recipe(
         "spline_flow",
-        {"couplings": 10, "hidden_units": (256, 256), "residual": True},
+        {"steps": 10, "hidden_units": (256, 256), "residual": True},
         "standardize",
         200,
         512,
@@ -123,7 +121,7 @@ _PAPER_VECTORS = _by_flow(
 _PAPER_IMAGES = _by_flow(
     Recipe(
         "nice",
-        {"couplings": 4, "hidden_units": (1000,) * 5},
+        {"steps": 4, "hidden_units": (1000,) * 5},
         "center",
         1500,
         200,
@@ -153,13 +151,13 @@ _PAPER_IMAGES = _by_flow(
     ),
     Recipe(
         "spline_flow",
-        {"couplings": 10, "hidden_units": (512, 512), "residual": True},
+        {"steps": 10, "hidden_units": (512, 512), "residual": True},
         "logit",
         200,
         256,
         5e-4,
     ),
-    Recipe("ffjord", {"blocks": 2, "hidden_units": (64, 64, 64)}, "logit", 100, 200),
+    Recipe("ffjord", {"steps": 2, "hidden_units": (64, 64, 64)}, "logit", 100, 200),
 )
 
 RECIPES = {

@@ -29,7 +29,8 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 TABLE_ROWS, MOST_EPOCHS, SMALLEST_BATCH = 20_000, 400, 32
 
 # Either of these sets of arguments replaces the other.
-_IMAGE_SIZES, _VECTOR_SIZES = {"levels", "hidden_channels"}, {"hidden_units"}
+_IMAGE_SIZES = {"levels", "hidden_channels", "blocks", "widen", "normalized"}
+_VECTOR_SIZES = {"hidden_units"}
 
 
 def choose(
@@ -58,8 +59,14 @@ def choose(
     """
     kind = _kind(data)
     recipe = RECIPES[preset][kind][flow or DEFAULT_FLOW[kind]]
-    changes = {key: value for key, value in architecture.items() if value is not None}
-    known = set(inspect.signature(getattr(tfpf, recipe.flow)).parameters)
+    make = getattr(tfpf, recipe.flow)
+    once = getattr(make, "renamed", {})
+    changes = {
+        once.get(key, key): value
+        for key, value in architecture.items()
+        if value is not None
+    }
+    known = set(inspect.signature(make).parameters)
     for name in sorted(changes.keys() - known):
         raise ValueError(
             f"`{_option(name)}` must not be given for {recipe.flow}, which takes "

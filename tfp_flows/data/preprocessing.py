@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal.seeds import dequantized
+
 
 def dequantize(pixels: Any, seed: Any) -> tf.Tensor:
     """Adds uniform noise in ``[0, 1)`` to whole-number pixel values.
@@ -25,11 +27,7 @@ def dequantize(pixels: Any, seed: Any) -> tf.Tensor:
     Returns:
         A float32 tensor of the same shape with ``pixels <= v < pixels + 1``.
     """
-    pixels = tf.cast(pixels, tf.float32)
-    noise = tf.random.stateless_uniform(tf.shape(pixels), seed)
-    # In float32 255 + 0.9999999 rounds to 256, which a logit maps to infinity.
-    below_next = tf.math.nextafter(pixels + 1.0, 0.0)
-    return tf.minimum(pixels + noise, below_next)
+    return dequantized(tf.cast(pixels, tf.float32), seed)
 
 
 def reduce_bits(pixels: np.ndarray, n_bits: int) -> np.ndarray:

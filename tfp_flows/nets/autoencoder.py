@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from tfp_flows.internal.arguments import checked_widths, invalid
+
 HIDDEN_UNITS = 256
 
 
@@ -21,10 +23,11 @@ def image_shape(event_shape: Any) -> tuple[int, int, int]:
     except (TypeError, ValueError):
         shape = ()
     if len(shape) != 3 or min(shape) < 1 or shape[0] % 4 or shape[1] % 4:
-        raise ValueError(
-            "Argument `event_shape` must be (height, width, channels) with a height "
-            "and a width divisible by 4, since the networks halve images twice. "
-            f"Received: event_shape={event_shape!r}"
+        raise invalid(
+            "event_shape",
+            "be (height, width, channels) with a height and a width divisible by 4, "
+            "since the networks halve images twice",
+            event_shape,
         )
     return shape
 
@@ -97,14 +100,8 @@ def conv_decoder(
     return keras.Sequential(layers, name="decoder")
 
 
-def _two(channels: Any) -> tuple[int, int]:
-    try:
-        first, second = (int(n) for n in channels)
-    except (TypeError, ValueError):
-        first = second = 0
-    if min(first, second) < 1:
-        raise ValueError(
-            "Argument `channels` must be two positive integers, such as (32, 64). "
-            f"Received: channels={channels!r}"
-        )
-    return first, second
+def _two(channels: Sequence[int]) -> tuple[int, ...]:
+    checked = checked_widths("channels", channels)
+    if len(checked) != 2:
+        raise invalid("channels", "be two positive integers", channels)
+    return checked

@@ -10,8 +10,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import (
+    checked_integer,
+    checked_number,
+    checked_widths,
+)
 from tfp_flows.nets.conditioner import Conditioner, Shape
+from tfp_flows.nets.dense import built
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -26,7 +31,7 @@ class WaveNet(Conditioner):
     where `conv` is a convolution of kernel size 3 with dilation `2^i` and `c` the
     local condition of the same position. The output is a dense layer of the sum,
     which starts at zero. It is not causal, and need not be: a coupling may look at
-    the kept values of all times. It reaches `2^depth - 1` positions to both sides.
+    the identity values of all times. It reaches `2^depth - 1` positions to both sides.
 
     Of n input, w hidden, c condition and m output channels and depth d it has
     `(n + 1) w + d (3 w + 1 + c) 2 w + (2 d - 1)(w + 1) w + (w + 1) m` weights.
@@ -74,7 +79,7 @@ class WaveNet(Conditioner):
         width = self.channels
         self._start = self._dense(width, input_shape[-1])
         self._gates = [self._dilated(width, 2**i) for i in range(self.depth)]
-        # The last layer has nobody to hand its features on to.
+        # Features of the last layer go nowhere but into the sum.
         self._mixes = [
             self._dense(width if last else 2 * width, width)
             for last in (i == self.depth - 1 for i in range(self.depth))
@@ -88,15 +93,13 @@ class WaveNet(Conditioner):
 
     def _dense(self, units: int, inputs: int, **options: Any) -> keras.layers.Dense:
         layer = keras.layers.Dense(units, dtype=self.dtype_policy, **options)
-        layer.build((None, inputs))
-        return layer
+        return built(layer, inputs)
 
     def _dilated(self, width: int, rate: int) -> keras.layers.Conv1D:
         layer = keras.layers.Conv1D(
             2 * width, 3, padding="same", dilation_rate=rate, dtype=self.dtype_policy
         )
-        layer.build((None, None, width))
-        return layer
+        return built(layer, None, width)
 
     def call(self, inputs: Any, condition: Any = None) -> Any:
         """Maps `[batch, steps, n]` to `[batch, steps, m]`."""
@@ -181,12 +184,7 @@ class CausalLSTM(Conditioner):
             ValueError: If a size is not a positive integer.
         """
         super().__init__(**kwargs)
-        self.units = tuple(checked_integer("units", each) for each in units)
-        if not self.units:
-            raise ValueError(
-                "Argument `units` must name at least one layer, such as (256,). "
-                f"Received: units={units!r}"
-            )
+        self.units = checked_widths("units", units)
         self.features = checked_integer("features", features)
         self.activation = keras.activations.get(activation)
 
@@ -203,16 +201,15 @@ class CausalLSTM(Conditioner):
                 f"{condition_shape}"
             )
         policy = self.dtype_policy
-        self._dense = keras.layers.Dense(
+        dense = keras.layers.Dense(
             self.features, activation=self.activation, dtype=policy
         )
-        self._dense.build((None, length, d + 1))
+        self._dense = built(dense, length, d + 1)
         self._recurrent = []
         width = self.features
         for units in self.units:
             layer = keras.layers.LSTM(units, return_sequences=True, dtype=policy)
-            layer.build((None, length, width))
-            self._recurrent.append(layer)
+            self._recurrent.append(built(layer, length, width))
             width = units
 
     def call(self, inputs: Any) -> Any:
@@ -311,13 +308,11 @@ def code_table(rows: int, d: int, scale: float, dtype: Any = None) -> keras.Laye
     """
     if rows > 2**d:
         raise ValueError(
-            f"Codes of {d} values have {2**d} places to start from; {rows} codes need "
-            f"at least {math.ceil(math.log2(rows))} values. Received: d={d}"
+            f"Argument `d` must be at least {math.ceil(math.log2(rows))} for {rows} "
+            f"embeddings, which start at the corners of a cube. Received: d={d}"
         )
-    if not scale > 0.0:
-        raise ValueError(f"Argument `scale` must be positive. Received: scale={scale}")
+    start = BinaryCodes(checked_number("scale", scale, above=0.0))
     table = keras.layers.Embedding(
-        rows, 2 * d, embeddings_initializer=BinaryCodes(scale), dtype=dtype
+        rows, 2 * d, embeddings_initializer=start, dtype=dtype
     )
-    table.build((None,))
-    return table
+    return built(table)

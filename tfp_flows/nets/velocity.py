@@ -7,8 +7,9 @@ from typing import Any
 
 import keras
 
+from tfp_flows.internal.arguments import checked_choice, checked_widths
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
-from tfp_flows.nets.dense import _positive_widths, hidden_initializers
+from tfp_flows.nets.dense import built, hidden_initializers
 
 STYLES = ("concat", "concatsquash")
 
@@ -34,8 +35,7 @@ class TimedLayer(keras.Layer):
 
     def _dense(self, inputs: int, units: int, use_bias: bool) -> keras.layers.Dense:
         dense = keras.layers.Dense(units, use_bias=use_bias, dtype=self.dtype_policy)
-        dense.build((None, inputs))
-        return dense
+        return built(dense, inputs)
 
     def call(self, x: Any, context: Any) -> Any:
         """Maps `x` of `[n, ..., inputs]` and `context` of `[n or 1, context]`."""
@@ -92,14 +92,10 @@ class VelocityNet(Conditioner):
             ValueError: If a width is not positive or `style` is not known.
         """
         super().__init__(**kwargs)
-        self.hidden_units = _positive_widths(hidden_units)
+        self.hidden_units = checked_widths("hidden_units", hidden_units)
         self.activation = keras.activations.get(activation)
-        self.style = style
+        self.style = checked_choice("style", style, STYLES)
         self.kernel_size = kernel_size
-        if style not in STYLES:
-            raise ValueError(
-                f"Argument `style` must be one of {STYLES}. Received: style={style!r}"
-            )
 
     def build_network(
         self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
@@ -122,8 +118,8 @@ class VelocityNet(Conditioner):
             start: dict[str, Any] = {"kernel_initializer": "zeros"}
             if not final:
                 start = hidden_initializers(self._seen(width), values)
-            linear = self._linear(units, **start)
-            linear.build((None, width) if dense else (None, *input_shape[:-1], width))
+            shape = () if dense else input_shape[:-1]
+            linear = built(self._linear(units, **start), *shape, width)
             layer = TimedLayer(
                 linear,
                 context,

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.architectures.waveglow import noise
 from tfp_flows.bijectors.conditional import LocalCondition
 from tfp_flows.bijectors.reshape import Grouped
 from tfp_flows.bijectors.tree import nested_bijectors
+from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.internal.arguments import checked_integer, invalid
 from tfp_flows.speech.spectrogram import mel_spectrogram
 from tfp_flows.training.model import FlowModel
@@ -68,7 +68,7 @@ def at_length(flow: Flow, length: int) -> tfd.TransformedDistribution:
     hop = hop_of(flow)
     if checked_integer("length", length) % hop:
         raise invalid("length", f"be a multiple of {hop} samples", length)
-    base = noise(length // group.group, group.group, flow.dtype)
+    base = standard_normal((length // group.group, group.group), flow.dtype)
     return tfd.TransformedDistribution(base, flow.bijector, name=flow.name)
 
 

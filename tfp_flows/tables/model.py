@@ -90,7 +90,7 @@ class TableFlow(FlowModel):
                 f"`Schema.infer(table)`. Received: {type(schema).__name__}"
             )
         if not isinstance(flow, TableDistribution):
-            flow = TableDistribution(_flow(schema, flow), schema.lifts())
+            flow = TableDistribution(_flow(schema, flow), schema.dequantizers())
         super().__init__(flow, **kwargs)
         self._schema = schema
         self._bound = tf.function(
@@ -153,14 +153,14 @@ class TableFlow(FlowModel):
             A table with the columns of the data, in their order and of their types.
         """
         v = sample(self._distribution.flow, n, seed, temperature)
-        return self._schema.decode(self._distribution.lower(v).numpy())
+        return self._schema.decode(self._distribution.quantize(v).numpy())
 
     # What takes data takes tables.
 
     def fit(
         self, x: Any = None, y: Any = None, **kwargs: Any
     ) -> keras.callbacks.History:
-        """Trains flow and lifts; see `FlowModel.fit`.
+        """Trains flow and dequantizers; see `FlowModel.fit`.
 
         Args:
             x: A table, or a dataset of batches of encoded rows.

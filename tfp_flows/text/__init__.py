@@ -19,7 +19,7 @@ a recurrent language model.
 from tfp_flows.architectures.autoregressive import causal_flow
 from tfp_flows.bijectors.autoregressive import Causal
 from tfp_flows.bijectors.mixture import ConditionalMixture
-from tfp_flows.distributions.surjections import CategoricalFlow, character_codes
+from tfp_flows.distributions.surjections import CategoricalFlow, character_embeddings
 from tfp_flows.nets.sequence import CausalLSTM
 from tfp_flows.text.corpus import LETTERS, clean, load, split, windows
 from tfp_flows.text.text_flow import TextFlow
@@ -32,7 +32,7 @@ __all__ = [
     "ConditionalMixture",
     "TextFlow",
     "causal_flow",
-    "character_codes",
+    "character_embeddings",
     "clean",
     "load",
     "split",
