@@ -229,7 +229,7 @@ def test_no_density_is_as_anomalous_as_can_be():
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "sentence"),
+    ("call", "error", "message"),
     [
         (lambda m: anomaly.anomaly_scores(m, X), ValueError, "`scorer` must be given"),
         (
@@ -267,6 +267,6 @@ def test_no_density_is_as_anomalous_as_can_be():
         ),
     ],
 )
-def test_wrong_use_is_named(normal_model, call, error, sentence):
-    with pytest.raises(error, match=sentence):
+def test_wrong_use_is_named(normal_model, call, error, message):
+    with pytest.raises(error, match=message):
         call(normal_model)
