@@ -25,7 +25,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-# gRPC itself repeats a call that found nobody, with growing pauses.
+# gRPC itself repeats a call that found no server, with growing pauses.
 _RETRIES = {
     "methodConfig": [
         {

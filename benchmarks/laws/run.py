@@ -23,7 +23,7 @@ from rich.progress import track
 import tfp_flows as tfpf
 from benchmarks.default_runs import machine
 from benchmarks.laws import exact_ode
-from tfp_flows.bijectors.chain import condition_arguments
+from tfp_flows.bijectors.chain import condition_kwargs
 from tfp_flows.testing.catalogue import TABLE, Row, built
 
 RESULTS = Path(__file__).parents[1] / "results" / "laws.json"
@@ -62,7 +62,7 @@ def float32_round_trip(row):
     in_float("float32")
     bijector = built(row, net)
     x, *condition = row.inputs(BATCH)
-    keywords = condition_arguments(bijector, *condition) if condition else {}
+    keywords = condition_kwargs(bijector, *condition) if condition else {}
 
     @tf.function(autograph=False)
     def there_and_back(x):

@@ -77,7 +77,7 @@ def test_uniform_pixels_cost_as_many_bits_as_they_have(tmp_path, n_bits):
         SHAPE,
         hidden_units=(8,),
         base=tfd.Sample(tfd.Logistic(0.0, 1.0), [D]),
-        preprocess=tfpf.logit(data.levels, alpha=1e-4),
+        preprocess=tfpf.logit(data.pixel_levels, alpha=1e-4),
     )
     bits = evaluated_bits(flow, data.test)
     assert bits == pytest.approx((n_bits or 8) - math.log2(1 - 1e-4), abs=1e-3)

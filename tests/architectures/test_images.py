@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
 from tfp_flows.bijectors.repeat import Repeat
-from tfp_flows.bijectors.tree import nested_bijectors
+from tfp_flows.bijectors.tree import bijectors_in
 
 tfd = tfp.distributions
 
@@ -340,7 +340,7 @@ REPEATED = {
 
 def modes(flow):
     """How the copies run in each `Repeat` of a flow."""
-    parts = nested_bijectors(flow)
+    parts = bijectors_in(flow)
     return {part.get_config()["mode"] for part in parts if isinstance(part, Repeat)}
 
 

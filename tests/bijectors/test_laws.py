@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import tfp_flows as tfpf
-from tfp_flows.bijectors.chain import condition_arguments
-from tfp_flows.bijectors.tree import nested_layers
+from tfp_flows.bijectors.chain import condition_kwargs
+from tfp_flows.bijectors.tree import layers_in
 from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.testing.catalogue import FLIP, HALF, TABLE, built, move
 
@@ -38,13 +38,13 @@ class Case:
 
     def forward(self, x, c=None, bijector=None):
         b = bijector or self.bijector
-        x, keywords = tf.identity(x), condition_arguments(b, c)
+        x, keywords = tf.identity(x), condition_kwargs(b, c)
         y = b.forward(x, **keywords)
         return y, b.forward_log_det_jacobian(x, self.ndims, **keywords)
 
     def inverse(self, y, c=None, bijector=None):
         b = bijector or self.bijector
-        y, keywords = tf.identity(y), condition_arguments(b, c)
+        y, keywords = tf.identity(y), condition_kwargs(b, c)
         x = b.inverse(y, **keywords)
         ndims = b.forward_event_ndims(self.ndims)
         return x, b.inverse_log_det_jacobian(y, ndims, **keywords)
@@ -137,7 +137,7 @@ def test_round_trips_and_log_dets(case):
 
 def test_every_weight_gets_a_gradient_in_both_directions(case):
     weights = case.bijector.trainable_variables
-    held = [layer.trainable_weights for layer in nested_layers(case.bijector)]
+    held = [layer.trainable_weights for layer in layers_in(case.bijector)]
     assert len(weights) == sum(map(len, held)), "not every Keras weight is listed"
     for direction, v in (("forward", case.row.inputs()[0]), ("inverse", case.eager[0])):
         with tf.GradientTape() as tape:

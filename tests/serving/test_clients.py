@@ -61,7 +61,7 @@ def test_client_passes_on_the_servers_message(address, client_class):
         client.predict("log_prob", {"x": np.zeros([1, 2])})
 
 
-def test_client_says_when_nobody_is_there(kind, client_class):
+def test_client_says_when_no_server_is_there(kind, client_class):
     scheme = "http://" if kind == "rest" else ""
     with (
         client_class(f"{scheme}127.0.0.1:9", "flow", timeout=0.5) as client,

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.serving import export_saved_model
-from tfp_flows.serving.export import read_meta_graph
+from tfp_flows.serving.export import read_saved_model
 from tfp_flows.serving.servable import servable
 from tfp_flows.serving.signatures import LOG_PROB_FLOOR, build_signatures
 from tfp_flows.training import sampling
@@ -90,7 +90,8 @@ def test_no_output_is_ever_nan_or_infinite(served):
 
 
 def test_declares_the_shapes_that_clients_should_send(exported):
-    signatures = read_meta_graph(Path(exported)).signature_def
+    (meta_graph,) = read_saved_model(Path(exported)).meta_graphs
+    signatures = meta_graph.signature_def
     shapes = {
         (signature, name): [dim.size for dim in info.tensor_shape.dim]
         for signature in signatures

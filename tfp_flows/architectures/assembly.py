@@ -14,7 +14,11 @@ from tfp_flows.bijectors.conditional import condition_shape as condition_shape_o
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.distributions.bases import standard_normal
-from tfp_flows.internal.arguments import Shape, checked_choice
+from tfp_flows.internal.arguments import (
+    DType,
+    Shape,
+    checked_choice,
+)
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -25,7 +29,7 @@ def assemble(
     *,
     base: tfd.Distribution | None,
     preprocess: tfb.Bijector | None,
-    dtype: Any,
+    dtype: DType,
     name: str,
     encoder: keras.Layer | None = None,
     condition_shape: Sequence[int] | None = None,
@@ -166,7 +170,7 @@ def coupling_maker(
     *,
     log_scale: str,
     condition_shape: Sequence[int] | None,
-    dtype: Any,
+    dtype: DType,
 ) -> Callable[[Mask], tfb.Bijector]:
     """Returns what makes a coupling, `"affine"` or `"additive"`, for a mask."""
     checked_choice("coupling", kind, ("affine", "additive"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -17,6 +16,8 @@ from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.distributions.bases import standard_logistic
 from tfp_flows.internal.arguments import (
+    Activation,
+    DType,
     checked_choice,
     checked_integer,
     checked_shape,
@@ -34,7 +35,7 @@ def maf(
     *,
     steps: int = 4,
     hidden_units: Sequence[int] = (128, 128),
-    activation: Any = "relu",
+    activation: Activation = "relu",
     transform: str = "affine",
     log_scale: str = "soft_clamp",
     bins: int = 8,
@@ -46,7 +47,7 @@ def maf(
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "maf",
 ) -> tfd.TransformedDistribution:
     """Builds a masked autoregressive flow whose order of values turns each step.
@@ -68,6 +69,8 @@ def maf(
         TensorShape([2])
     """
     shape = checked_shape("event_shape", event_shape, 2)
+    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
     checked_integer("steps", steps, minimum=2)
     d = math.prod(shape)
@@ -91,16 +94,7 @@ def maf(
     bijectors = [Repeat(tfb.Chain(pair), steps // 2, mode=mode)]
     if steps % 2:
         bijectors.append(layer(False))
-    return assemble(
-        shape,
-        bijectors,
-        base=base,
-        preprocess=preprocess,
-        encoder=encoder,
-        condition_shape=condition_shape,
-        dtype=dtype,
-        name=name,
-    )
+    return assemble(shape, bijectors, **options)
 
 
 _BOUND = 4.0  # of splines: components that start at -1 and 1 have room to move
@@ -117,7 +111,7 @@ def causal_flow(
     bins: int = 12,
     hidden_units: Sequence[int] = (128,),
     scale: float = 0.2,
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "causal_flow",
 ) -> tfd.TransformedDistribution:
     """Builds an autoregressive flow of sequences of vectors for `CategoricalFlow`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow_probability as tfp
@@ -12,7 +11,13 @@ import tensorflow_probability as tfp
 from tfp_flows.architectures.assembly import assemble, seen_condition
 from tfp_flows.bijectors.continuous import ContinuousFlow
 from tfp_flows.bijectors.ode import FixedStep, Solver
-from tfp_flows.internal.arguments import checked_integer, checked_shape, renamed
+from tfp_flows.internal.arguments import (
+    Activation,
+    DType,
+    checked_integer,
+    checked_shape,
+    renamed,
+)
 from tfp_flows.nets.velocity import VelocityNet
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -27,7 +32,7 @@ def ffjord(
     *,
     steps: int = 1,
     hidden_units: Sequence[int] = (64, 64),
-    activation: Any = "tanh",
+    activation: Activation = "tanh",
     style: str = "concat",
     solver: Solver | None = None,
     trace: str | None = None,
@@ -38,7 +43,7 @@ def ffjord(
     encoder: keras.Layer | None = None,
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "ffjord",
 ) -> tfd.TransformedDistribution:
     """Builds FFJORD: `steps` continuous flows, each with a velocity of its own.
@@ -69,6 +74,8 @@ def ffjord(
         TensorShape([2])
     """
     shape = checked_shape("event_shape", event_shape, minimum=1)
+    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
     checked_integer("steps", steps)
     size = math.prod(shape)
@@ -90,14 +97,4 @@ def ffjord(
         )
         for step in range(steps)
     ]
-    return assemble(
-        shape,
-        flows,
-        base=base,
-        preprocess=preprocess,
-        encoder=encoder,
-        condition_shape=condition_shape,
-        dtype=dtype,
-        name=name,
-        latent_shape=shape if image else None,
-    )
+    return assemble(shape, flows, latent_shape=shape if image else None, **options)

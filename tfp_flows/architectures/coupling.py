@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -17,14 +16,22 @@ from tfp_flows.architectures.assembly import (
     is_image,
     seen_condition,
 )
-from tfp_flows.architectures.images import real_nvp_image
+from tfp_flows.architectures.images import multiscale_flow
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.coupling import AdditiveCoupling, SplineCoupling
 from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.normalization import ActNorm, BatchNorm
 from tfp_flows.bijectors.repeat import Repeat
-from tfp_flows.internal.arguments import checked_integer, checked_shape, renamed
+from tfp_flows.bijectors.reshape import Squeeze
+from tfp_flows.internal.arguments import (
+    Activation,
+    DType,
+    Shape,
+    checked_integer,
+    checked_shape,
+    renamed,
+)
 from tfp_flows.nets.conv import ConvNet
 from tfp_flows.nets.dense import MLP
 
@@ -37,7 +44,7 @@ def nice(
     *,
     steps: int = 4,
     hidden_units: Sequence[int] = (128, 128),
-    activation: Any = "relu",
+    activation: Activation = "relu",
     residual: bool = False,
     dropout: float = 0.0,
     condition_shape: Sequence[int] | None = None,
@@ -45,7 +52,7 @@ def nice(
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "nice",
 ) -> tfd.TransformedDistribution:
     """Builds NICE: additive couplings that take turns, then a diagonal scale.
@@ -66,6 +73,8 @@ def nice(
         TensorShape([2])
     """
     shape = checked_shape("event_shape", event_shape, 2)
+    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
     checked_integer("steps", steps, minimum=2)
     d = math.prod(shape)
@@ -82,16 +91,7 @@ def nice(
         bijectors.append(coupling(range(0, d, 2)))
     zeros = tf.zeros([d], dtype or keras.config.floatx())
     bijectors.append(tfb.Scale(log_scale=tf.Variable(zeros, name="log_scale")))
-    return assemble(
-        shape,
-        bijectors,
-        base=base,
-        preprocess=preprocess,
-        encoder=encoder,
-        condition_shape=condition_shape,
-        dtype=dtype,
-        name=name,
-    )
+    return assemble(shape, bijectors, **options)
 
 
 @renamed(couplings="steps")
@@ -105,7 +105,7 @@ def real_nvp(
     widen: bool | None = None,
     normalized: bool | None = None,
     hidden_units: Sequence[int] | None = None,
-    activation: Any = "relu",
+    activation: Activation = "relu",
     residual: bool | None = None,
     dropout: float = 0.0,
     coupling: str = "affine",
@@ -119,7 +119,7 @@ def real_nvp(
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "real_nvp",
 ) -> tfd.TransformedDistribution:
     """Builds RealNVP: affine couplings that pass on one part of the data in turn.
@@ -210,17 +210,34 @@ def real_nvp(
     )
     options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
     options |= {"encoder": encoder, "condition_shape": condition_shape}
+
+    def normalized_couplings(
+        make: Callable[[Shape, bool], Mask], event: Shape, n: int
+    ) -> list[tfb.Bijector]:
+        bijectors = []
+        for k in range(n):
+            bijectors.append(coupled(make(event, bool(k % 2))))
+            if normalization is not None:
+                bijectors.append(normalization(event[-1], dtype=dtype))
+        return bijectors
+
+    def level(event: Shape, last: bool) -> tuple[list[tfb.Bijector], Shape]:
+        if last:
+            pair = normalized_couplings(masks.checkerboard, event, 2)
+            return [Repeat(tfb.Chain(pair), 2, mode=mode)], event
+        height, width, channels = event
+        squeezed = (height // 2, width // 2, 4 * channels)
+        bijectors = [
+            *normalized_couplings(masks.checkerboard, event, 3),
+            Squeeze(order="checkerboard", dtype=dtype),
+            *normalized_couplings(masks.channel, squeezed, 3),
+        ]
+        return bijectors, squeezed
+
     if image:
-        return real_nvp_image(
-            shape,
-            levels=levels,
-            coupled=coupled,
-            normalization=normalization,
-            split_prior=split_prior,
-            split_condition=seen if "split_prior" in uses else None,
-            mode=mode,
-            **options,
-        )
+        condition = seen if "split_prior" in uses else None
+        options |= {"split_prior": split_prior, "split_condition": condition}
+        return multiscale_flow(shape, levels, level, **options)
     steps = checked_integer("steps", 8 if steps is None else steps, minimum=2)
     d = math.prod(shape)
     pair = [coupled(masks.half(d)), coupled(masks.half(d, flip=True))]
@@ -240,7 +257,7 @@ def spline_flow(
     bins: int = 8,
     bound: float = 5.0,
     hidden_units: Sequence[int] = (128, 128),
-    activation: Any = "relu",
+    activation: Activation = "relu",
     residual: bool = False,
     dropout: float = 0.0,
     permutation: str = "lu",
@@ -250,7 +267,7 @@ def spline_flow(
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "spline_flow",
 ) -> tfd.TransformedDistribution:
     """Builds a neural spline flow: `steps` times actnorm, mixing, spline coupling.
@@ -271,6 +288,8 @@ def spline_flow(
         TensorShape([2])
     """
     shape = checked_shape("event_shape", event_shape, 2)
+    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
     checked_integer("steps", steps)
     d = math.prod(shape)
@@ -287,13 +306,4 @@ def spline_flow(
     ]
     if actnorm:
         step.insert(0, ActNorm(d, dtype=dtype))
-    return assemble(
-        shape,
-        [Repeat(tfb.Chain(step), steps, mode=mode)],
-        base=base,
-        preprocess=preprocess,
-        encoder=encoder,
-        condition_shape=condition_shape,
-        dtype=dtype,
-        name=name,
-    )
+    return assemble(shape, [Repeat(tfb.Chain(step), steps, mode=mode)], **options)

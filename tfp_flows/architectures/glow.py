@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 import tensorflow_probability as tfp
@@ -16,16 +15,17 @@ from tfp_flows.architectures.assembly import (
     is_image,
     seen_condition,
 )
-from tfp_flows.architectures.images import PRIORS, checked_levels, learned_prior
+from tfp_flows.architectures.images import PRIORS, multiscale_flow
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.elementwise import ConditionalAffine
 from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
-from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
 from tfp_flows.internal.arguments import (
+    Activation,
+    DType,
     Shape,
     checked_choice,
     checked_integer,
@@ -44,7 +44,7 @@ def glow(
     steps: int = 8,
     hidden_channels: int | None = None,
     hidden_units: Sequence[int] | None = None,
-    activation: Any = "relu",
+    activation: Activation = "relu",
     residual: bool = False,
     dropout: float = 0.0,
     coupling: str = "affine",
@@ -58,7 +58,7 @@ def glow(
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "glow",
 ) -> tfd.TransformedDistribution:
     """Builds Glow: steps of actnorm, 1x1 mixing and coupling.
@@ -107,7 +107,8 @@ def glow(
         },
         vectors={},
     )
-    split_prior, top_prior = split_prior or "learned", top_prior or "normal"
+    split_prior = split_prior or "learned"
+    top_prior = checked_choice("top_prior", top_prior or "normal", PRIORS)
     places = ("couplings", "split_prior", "top_prior")
     uses = condition_places(condition_use, places, split_prior)
 
@@ -136,64 +137,26 @@ def glow(
 
     options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
     options |= {"encoder": encoder, "condition_shape": condition_shape}
+
+    def level(event: Shape, last: bool) -> tuple[list[tfb.Bijector], Shape]:
+        height, width, channels = event
+        event = (height // 2, width // 2, 4 * channels)
+        bijectors = [Squeeze(dtype=dtype), repeated(event[-1], masks.channel(event))]
+        if last:
+            condition = seen if "top_prior" in uses else None
+            bijectors += _top_prior(event, top_prior, condition, dtype)
+        return bijectors, event
+
     if image:
-        return _glow_image(
-            shape,
-            levels=levels,
-            repeated=repeated,
-            split_prior=split_prior,
-            top_prior=top_prior,
-            split_condition=seen if "split_prior" in uses else None,
-            top_condition=seen if "top_prior" in uses else None,
-            **options,
-        )
+        condition = seen if "split_prior" in uses else None
+        options |= {"split_prior": split_prior, "split_condition": condition}
+        return multiscale_flow(shape, levels, level, **options)
     d = math.prod(shape)
     return assemble(shape, [repeated(d, masks.half(d))], **options)
 
 
-def _glow_image(
-    event_shape: Shape,
-    *,
-    levels: int | None,
-    repeated: Callable[[int, Mask], tfb.Bijector],
-    split_prior: str,
-    top_prior: str,
-    split_condition: Sequence[int] | None,
-    top_condition: Sequence[int] | None,
-    dtype: Any,
-    **options: Any,
-) -> tfd.TransformedDistribution:
-    """Builds Glow for `(h, w, c)`; `glow` and `assemble` document the arguments.
-
-    From the data to the latents each level is a squeeze, `steps` steps of actnorm,
-    invertible 1x1 convolution and coupling, and the prior of the channels that leave.
-    """
-    levels = checked_levels(event_shape, levels)
-    checked_choice("split_prior", split_prior, PRIORS)
-    checked_choice("top_prior", top_prior, PRIORS)
-    parts, shape = [], event_shape
-    for level in range(1, levels + 1):
-        height, width, channels = shape
-        shape = (height // 2, width // 2, 4 * channels)
-        bijectors = [Squeeze(dtype=dtype), repeated(shape[-1], masks.channel(shape))]
-        if level == levels:
-            bijectors += _top_prior(shape, top_prior, top_condition, dtype)
-        else:
-            if split_prior == "learned":
-                bijectors.append(learned_prior(shape, dtype, split_condition))
-            shape = (*shape[:-1], shape[-1] // 2)
-        parts.append(tfb.Chain(bijectors))
-    return assemble(
-        event_shape,
-        [MultiScale(event_shape, parts)],
-        dtype=dtype,
-        latent_shape=(math.prod(event_shape),),
-        **options,
-    )
-
-
 def _top_prior(
-    shape: Shape, kind: str, condition_shape: Sequence[int] | None, dtype: Any
+    shape: Shape, kind: str, condition_shape: Sequence[int] | None, dtype: DType
 ) -> list[tfb.Bijector]:
     """Returns what stands between the last level and the base distribution."""
     bijectors = []
@@ -216,7 +179,7 @@ def dequantization_noise(
     steps: int = 4,
     hidden_channels: int = 32,
     mode: str = "auto",
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "dequantization_noise",
 ) -> tfd.TransformedDistribution:
     """Builds a flow of noise in (0, 1) given an image, for `Dequantized`.

@@ -1,4 +1,4 @@
-"""What image flows share, and multi-scale RealNVP."""
+"""What image flows share: levels, and priors of what leaves between them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import tensorflow_probability as tfp
 from tfp_flows.architectures.assembly import assemble
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.coupling import AffineCoupling
-from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.multiscale import MultiScale
-from tfp_flows.bijectors.repeat import Repeat
-from tfp_flows.bijectors.reshape import Squeeze
-from tfp_flows.internal.arguments import Shape, checked_choice, checked_integer
+from tfp_flows.internal.arguments import (
+    DType,
+    Shape,
+    checked_choice,
+    checked_integer,
+)
 from tfp_flows.nets.conv import PriorNet, ZeroConv2D
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -60,7 +62,7 @@ def _halvings(event_shape: Shape) -> int:
 
 
 def learned_prior(
-    shape: Shape, dtype: Any, condition_shape: Sequence[int] | None = None
+    shape: Shape, dtype: DType, condition_shape: Sequence[int] | None = None
 ) -> tfb.Bijector:
     """Returns Glow's prior of the second half of the channels given the first.
 
@@ -72,12 +74,9 @@ def learned_prior(
         shape: Shape `(h, w, c)` of both halves together.
         dtype: Float type.
         condition_shape: Shape of a condition that mean and scale also depend on.
-
-    Returns:
-        The bijector, from standard normal to `z`, with `h` passed on.
     """
     mask = masks.channel(shape)
-    net = ZeroConv2D(2 * mask.moved_shape[-1], 3, dtype=dtype)
+    net = ZeroConv2D(2 * mask.transformed_shape[-1], 3, dtype=dtype)
     if condition_shape is not None:
         net = PriorNet(dtype=dtype)
     return AffineCoupling(
@@ -85,52 +84,38 @@ def learned_prior(
     )
 
 
-def real_nvp_image(
+def multiscale_flow(
     event_shape: Shape,
-    *,
     levels: int | None,
-    coupled: Callable[[Mask], tfb.Bijector],
-    normalization: Callable[..., tfb.Bijector] | None,
+    level: Callable[[Shape, bool], tuple[list[tfb.Bijector], Shape]],
+    *,
     split_prior: str,
     split_condition: Sequence[int] | None,
-    mode: str,
-    dtype: Any,
+    dtype: DType,
     **options: Any,
 ) -> tfd.TransformedDistribution:
-    """Builds RealNVP for `(h, w, c)`; see `real_nvp` and `assemble` for arguments.
+    """Builds a flow of images `(h, w, c)`, half of whose values leave at each level.
 
-    From the data to the latents each level but the last has three checkerboard
-    couplings, a squeeze and three channel couplings; the last has four checkerboard
-    couplings. Every coupling is followed by a normalization.
+    Args:
+        event_shape: Shape of one image.
+        levels: Number of levels, or None.
+        level: Returns a level's bijectors, from the data on, and the shape behind them,
+            given the shape before them and whether it is the last level.
+        split_prior: Prior of the channels that leave: `"learned"` or `"normal"`.
+        split_condition: Shape of a condition that a learned prior also depends on.
+        dtype: Float type.
+        **options: Of `assemble`.
     """
-    levels = checked_levels(event_shape, levels)
     checked_choice("split_prior", split_prior, PRIORS)
-
-    def normalized(mask: Mask) -> list[tfb.Bijector]:
-        if normalization is None:
-            return [coupled(mask)]
-        return [coupled(mask), normalization(mask.event_shape[-1], dtype=dtype)]
-
-    def alternating(
-        make: Callable[[Shape, bool], Mask], shape: Shape, n: int
-    ) -> list[tfb.Bijector]:
-        return [part for k in range(n) for part in normalized(make(shape, bool(k % 2)))]
-
     parts, shape = [], event_shape
-    for _ in range(levels - 1):
-        height, width, channels = shape
-        squeezed = (height // 2, width // 2, 4 * channels)
-        bijectors = [
-            *alternating(masks.checkerboard, shape, 3),
-            Squeeze(order="checkerboard", dtype=dtype),
-            *alternating(masks.channel, squeezed, 3),
-        ]
-        if split_prior == "learned":
-            bijectors.append(learned_prior(squeezed, dtype, split_condition))
-        parts.append(tfb.Chain(bijectors))
-        shape = (*squeezed[:-1], 2 * channels)
-    pair = alternating(masks.checkerboard, shape, 2)
-    parts.append(Repeat(tfb.Chain(pair), 2, mode=mode))
+    levels = checked_levels(event_shape, levels)
+    for number in range(1, levels + 1):
+        bijectors, shape = level(shape, number == levels)
+        if number < levels:
+            if split_prior == "learned":
+                bijectors.append(learned_prior(shape, dtype, split_condition))
+            shape = (*shape[:-1], shape[-1] // 2)
+        parts.append(tfb.Chain(bijectors) if len(bijectors) > 1 else bijectors[0])
     return assemble(
         event_shape,
         [MultiScale(event_shape, parts)],

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.arguments import checked_number, renamed
+from tfp_flows.internal.arguments import (
+    DType,
+    checked_number,
+    renamed,
+)
 
 tfb = tfp.bijectors
 
 
 @renamed(levels="pixel_levels")
-def logit(pixel_levels: float, alpha: float = 0.05, dtype: Any = None) -> tfb.Bijector:
+def logit(
+    pixel_levels: float, alpha: float = 0.05, dtype: DType = None
+) -> tfb.Bijector:
     """Maps data in `[0, L]`, such as dequantized pixels, to the real line.
 
         inverse (data to latent):  x = logit(alpha / 2 + (1 - alpha) y / L)
@@ -38,7 +42,7 @@ def logit(pixel_levels: float, alpha: float = 0.05, dtype: Any = None) -> tfb.Bi
 
 
 @renamed(levels="pixel_levels")
-def center(pixel_levels: float, dtype: Any = None) -> tfb.Bijector:
+def center(pixel_levels: float, dtype: DType = None) -> tfb.Bijector:
     """Maps data in `[0, L]` to `[-1/2, 1/2]`, as Glow does.
 
         inverse (data to latent):  x = y / L - 1/2

@@ -9,7 +9,6 @@ with the flow's weights. The base of a conditional flow can depend on the condit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -17,13 +16,17 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.elementwise import ConditionalAffine
 from tfp_flows.distributions.resampled import Resampled
-from tfp_flows.internal.arguments import checked_integer, checked_number
+from tfp_flows.internal.arguments import (
+    DType,
+    checked_integer,
+    checked_number,
+)
 from tfp_flows.nets.dense import MLP
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 
-def diagonal_normal(d: int, *, dtype: Any = None) -> tfd.Distribution:
+def diagonal_normal(d: int, *, dtype: DType = None) -> tfd.Distribution:
     """Returns a normal distribution with learned means and variances.
 
     It starts as the standard normal.
@@ -39,7 +42,7 @@ def conditional_normal(
     condition_shape: Sequence[int],
     *,
     hidden_units: Sequence[int] = (),
-    dtype: Any = None,
+    dtype: DType = None,
 ) -> tfd.Distribution:
     """Returns a normal distribution whose means and scales depend on a condition.
 
@@ -74,7 +77,7 @@ def conditional_normal(
     return tfd.TransformedDistribution(standard_normal(d, dtype), affine)
 
 
-def full_normal(d: int, *, dtype: Any = None) -> tfd.Distribution:
+def full_normal(d: int, *, dtype: DType = None) -> tfd.Distribution:
     """Returns a normal distribution with learned means and covariances.
 
     It starts as the standard normal.
@@ -87,7 +90,7 @@ def full_normal(d: int, *, dtype: Any = None) -> tfd.Distribution:
 
 
 def normal_mixture(
-    d: int, components: int = 10, *, spread: float = 1.0, dtype: Any = None
+    d: int, components: int = 10, *, spread: float = 1.0, dtype: DType = None
 ) -> tfd.Distribution:
     """Returns a learned mixture of diagonal normal distributions.
 
@@ -111,7 +114,7 @@ def normal_mixture(
     )
 
 
-def student_t(d: int, degrees: float = 5.0, *, dtype: Any = None) -> tfd.Distribution:
+def student_t(d: int, degrees: float = 5.0, *, dtype: DType = None) -> tfd.Distribution:
     """Returns independent Student-t distributions with learned degrees of freedom.
 
     A flow that is Lipschitz, as affine couplings and linear-tailed splines are,
@@ -139,7 +142,7 @@ def resampled(
     draws: int = 10_000,
     training_draws: int = 1024,
     proposal: tfd.Distribution | None = None,
-    dtype: Any = None,
+    dtype: DType = None,
 ) -> tfd.Distribution:
     """Returns a normal distribution of which a network learns what to accept.
 
@@ -160,36 +163,38 @@ def resampled(
     )
 
 
-def standard_normal(shape: int | Sequence[int], dtype: Any = None) -> tfd.Distribution:
+def standard_normal(
+    shape: int | Sequence[int], dtype: DType = None
+) -> tfd.Distribution:
     """Returns independent standard normal noise of a shape, or of so many values."""
     return _noise(tfd.Normal, shape, dtype)
 
 
 def standard_logistic(
-    shape: int | Sequence[int], dtype: Any = None
+    shape: int | Sequence[int], dtype: DType = None
 ) -> tfd.Distribution:
     """Returns independent standard logistic noise of a shape, or of so many values."""
     return _noise(tfd.Logistic, shape, dtype)
 
 
 def _noise(
-    kind: type[tfd.Distribution], shape: int | Sequence[int], dtype: Any
+    kind: type[tfd.Distribution], shape: int | Sequence[int], dtype: DType
 ) -> tfd.Distribution:
     zero, one = (tf.constant(value, _name(dtype)) for value in (0.0, 1.0))
     sizes = [shape] if isinstance(shape, int) else list(shape)
     return tfd.Sample(kind(zero, one), sample_shape=sizes)
 
 
-def _variable(start: float, shape: list[int], name: str, dtype: Any) -> tf.Variable:
+def _variable(start: float, shape: list[int], name: str, dtype: DType) -> tf.Variable:
     return tf.Variable(tf.fill(shape, tf.cast(start, _name(dtype))), name=name)
 
 
 def _positive(
-    start: float, shape: list[int], name: str, dtype: Any
+    start: float, shape: list[int], name: str, dtype: DType
 ) -> tfp.util.TransformedVariable:
     value = tf.fill(shape, tf.cast(start, _name(dtype)))
     return tfp.util.TransformedVariable(value, tfb.Softplus(), name=name)
 
 
-def _name(dtype: Any) -> str:
+def _name(dtype: DType) -> str:
     return tf.as_dtype(dtype or keras.config.floatx()).name

@@ -11,7 +11,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.distributions.base import LayeredDistribution
-from tfp_flows.internal.arguments import checked_instance, checked_integer
+from tfp_flows.internal.arguments import (
+    Seed,
+    checked_instance,
+    checked_integer,
+)
 from tfp_flows.internal.seeds import TrainingNoise
 from tfp_flows.nets.conditioner import Conditioner
 
@@ -75,11 +79,6 @@ class Resampled(LayeredDistribution):
             seed: Integer from which the draws for `Z` follow.
             validate_args: Passed on to `tfd.Distribution`.
             name: Name of the distribution.
-
-        Raises:
-            TypeError: If `acceptance` is not a conditioner.
-            ValueError: If the proposal is not one distribution of vectors, or a
-                number is too small.
         """
         parameters = dict(locals())
         checked_instance(
@@ -145,7 +144,7 @@ class Resampled(LayeredDistribution):
         logits = tf.cast(self._acceptance(flat), self.dtype)
         return tf.reshape(logits, tf.shape(z)[:-1])
 
-    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+    def _sample_n(self, n: int | tf.Tensor, seed: Seed = None) -> tf.Tensor:
         seed = tfp.random.sanitize_seed(seed)
 
         def draw(t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

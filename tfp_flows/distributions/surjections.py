@@ -8,12 +8,16 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import chain as paired
+from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import EncodedCondition, condition
 from tfp_flows.bijectors.elementwise import ConditionalAffine
 from tfp_flows.distributions.base import LayeredDistribution
 from tfp_flows.distributions.bases import standard_logistic
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import (
+    DType,
+    Seed,
+    checked_integer,
+)
 from tfp_flows.internal.seeds import dequantized
 from tfp_flows.nets.sequence import code_table
 
@@ -47,7 +51,7 @@ class Surjection(LayeredDistribution):
         samples: int = 1,
         **options: Any,
     ) -> None:
-        """Takes the flow `p`.
+        """Takes the flow `p`; see `LayeredDistribution`.
 
         Args:
             flow: Distribution of real values.
@@ -69,7 +73,7 @@ class Surjection(LayeredDistribution):
         """The distributions that this one is made of, `p` first."""
         return (self.flow,)
 
-    def dequantize(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws `v ~ q(. | x)`.
 
         Args:
@@ -85,25 +89,16 @@ class Surjection(LayeredDistribution):
         """Returns the `x` that `v` is read as: the most probable one."""
         raise NotImplementedError
 
-    def log_weight(self, x: Any, seed: Any = None) -> tf.Tensor:
-        """Returns one draw of `log w`, in nats, `[...]`: its mean is the ELBO.
-
-        Args:
-            x: Data `[..., *event]`.
-            seed: Seed of the draw; None for a fresh one.
-        """
+    def log_weight(self, x: tf.Tensor, seed: Seed = None) -> tf.Tensor:
+        """Returns one draw of `log w` in nats, `[...]`; without a seed a fresh one."""
         seed = tfp.random.sanitize_seed(seed)
         v, log_q = self.dequantize(tf.cast(x, self.dtype), seed)
         return self.flow.log_prob(v) - log_q
 
-    def bound(self, x: Any, samples: Any, seed: Any = None) -> tf.Tensor:
-        """Estimates `log P(x)` from below: `log mean_k w_k`, in nats, `[...]`.
-
-        Args:
-            x: Data `[..., *event]`.
-            samples: Number of draws; the mean of the bound rises with it.
-            seed: Seed of the draws; None for fresh ones.
-        """
+    def bound(
+        self, x: tf.Tensor, samples: int | tf.Tensor, seed: Seed = None
+    ) -> tf.Tensor:
+        """Returns `log mean_k w_k` of so many draws in nats, `[...]`."""
         x = tf.cast(x, self.dtype)
         several = tf.broadcast_to(x, tf.concat([[samples], tf.shape(x)], axis=0))
         known = tf.get_static_value(samples)
@@ -111,7 +106,7 @@ class Surjection(LayeredDistribution):
         total = tf.reduce_logsumexp(self.log_weight(several, seed), axis=0)
         return total - tf.math.log(tf.cast(samples, total.dtype))
 
-    def adapt(self, x: Any) -> None:
+    def adapt(self, x: tf.Tensor) -> None:
         """Initializes data-dependent weights from data `[n, *event]`."""
         seed = tfp.random.sanitize_seed(None)
         v, _ = self.dequantize(tf.cast(x, self.dtype), seed)
@@ -120,14 +115,14 @@ class Surjection(LayeredDistribution):
     def _adapt_flow(self, v: tf.Tensor) -> None:
         bijector = getattr(self.flow, "bijector", None)
         if bijector is not None:
-            paired.adapt(bijector, v, len(self.flow.event_shape))
+            chain.adapt(bijector, v, len(self.flow.event_shape))
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         if self._samples == 1:
             return self.log_weight(x)
         return self.bound(x, self._samples)
 
-    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+    def _sample_n(self, n: int | tf.Tensor, seed: Seed = None) -> tf.Tensor:
         return self.quantize(self.flow.sample(n, seed=seed))
 
 
@@ -177,10 +172,6 @@ class Dequantized(Surjection):
             samples: Number of noise draws for each image; see `Surjection`.
             validate_args: Passed on to `tfd.Distribution`.
             name: Name of the distribution.
-
-        Raises:
-            ValueError: If `noise` has another event shape than `flow`, or
-                `pixel_levels` or `samples` is too small.
         """
         parameters = dict(locals())
         if noise is not None and noise.event_shape != flow.event_shape:
@@ -188,48 +179,39 @@ class Dequantized(Surjection):
                 "Argument `noise` must be a flow of the event shape of `flow`, "
                 f"{flow.event_shape}. Received: {noise.event_shape}"
             )
-        self._pixel_levels = checked_integer("pixel_levels", pixel_levels, minimum=2)
-        self._noise = noise
+        self.pixel_levels = checked_integer("pixel_levels", pixel_levels, minimum=2)
+        self.noise = noise
         super().__init__(flow, parameters, samples=samples)
-
-    @property
-    def noise(self) -> tfd.Distribution | None:
-        """The flow of noise, or None."""
-        return self._noise
-
-    @property
-    def pixel_levels(self) -> int:
-        """How many values a pixel can take."""
-        return self._pixel_levels
 
     @property
     def children(self) -> tuple[tfd.Distribution, ...]:
         """The flow, and the flow of noise if there is one."""
-        return (self.flow,) if self._noise is None else (self.flow, self._noise)
+        return (self.flow,) if self.noise is None else (self.flow, self.noise)
 
-    def dequantize(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Adds noise; returns the sums and the noise's log-density."""
-        if self._noise is None:
+        if self.noise is None:
             return dequantized(x, seed), tf.zeros([], x.dtype)
-        noise = condition(self._noise, self._condition(x))
+        noise = condition(self.noise, self._condition(x))
         u, log_q = noise.experimental_sample_and_log_prob(seed=seed)
         return x + u, log_q
 
     def quantize(self, v: tf.Tensor) -> tf.Tensor:
         """Rounds down, to a value that a pixel can take."""
-        return tf.clip_by_value(tf.floor(v), 0.0, self._pixel_levels - 1.0)
+        return tf.clip_by_value(tf.floor(v), 0.0, self.pixel_levels - 1.0)
 
-    def adapt(self, x: Any) -> None:
+    def adapt(self, x: tf.Tensor) -> None:
         """Initializes data-dependent weights of both flows from whole values `x`."""
         x = tf.cast(x, self.dtype)
-        v = dequantized(x, tfp.random.sanitize_seed(None))
-        self._adapt_flow(v)
-        if self._noise is not None:
+        of_flow, of_noise = tfp.random.split_seed(tfp.random.sanitize_seed(None))
+        self._adapt_flow(dequantized(x, of_flow))
+        if self.noise is not None:  # noise of 0 would be minus infinity to a sigmoid
+            u = tf.random.stateless_uniform(tf.shape(x), of_noise, 1e-6, dtype=x.dtype)
             ndims = len(self.event_shape)
-            paired.adapt(self._noise.bijector, v - x, ndims, self._condition(x))
+            chain.adapt(self.noise.bijector, u, ndims, self._condition(x))
 
     def _condition(self, x: tf.Tensor) -> tf.Tensor:
-        return x / self._pixel_levels - 0.5
+        return x / self.pixel_levels - 0.5
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -280,10 +262,6 @@ class CategoricalFlow(Surjection):
             samples: Number of draws for each sequence; see `Surjection`.
             validate_args: Passed on to `tfd.Distribution`.
             name: Name of the distribution.
-
-        Raises:
-            ValueError: If the shapes of flow and embeddings do not fit, or a count is
-                not a positive integer.
         """
         parameters = dict(locals())
         shape = tuple(flow.event_shape)
@@ -293,38 +271,28 @@ class CategoricalFlow(Surjection):
                 "sequences [length, d], has them. Received: embeddings of shape "
                 f"{embeddings.event_shape}, a flow of shape {flow.event_shape}"
             )
-        self._categories = checked_integer("categories", categories, minimum=2)
-        self._embeddings = embeddings
+        self.categories = checked_integer("categories", categories, minimum=2)
+        self.embeddings = embeddings
         super().__init__(
             flow, parameters, samples=samples, event_shape=flow.event_shape[:-1]
         )
 
     @property
-    def embeddings(self) -> tfd.Distribution:
-        """The distribution `q(v | c)` of vectors, given a category."""
-        return self._embeddings
-
-    @property
-    def categories(self) -> int:
-        """How many categories there are."""
-        return self._categories
-
-    @property
     def children(self) -> tuple[tfd.Distribution, ...]:
         """The flow of sequences and the embeddings."""
-        return self.flow, self._embeddings
+        return self.flow, self.embeddings
 
     def log_odds(self, v: tf.Tensor) -> tf.Tensor:
         """Returns `log q(v_t | c)` for every category c, `[..., length, categories]`.
 
         They are the logits of `P(x_t | v_t)`.
         """
-        every = condition(self._embeddings, tf.range(self._categories))
+        every = condition(self.embeddings, tf.range(self.categories))
         return every.log_prob(v[..., tf.newaxis, :])
 
-    def dequantize(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws vectors `[..., length, d]`; returns them and `log sum_c q(v_t | c)`."""
-        v = condition(self._embeddings, tf.cast(x, tf.int32)).sample(seed=seed)
+        v = condition(self.embeddings, tf.cast(x, tf.int32)).sample(seed=seed)
         log_sums = tf.reduce_logsumexp(self.log_odds(v), axis=-1)
         return v, tf.reduce_sum(log_sums, axis=-1)
 
@@ -332,7 +300,7 @@ class CategoricalFlow(Surjection):
         """Returns the most probable categories of vectors, `[..., length]`."""
         return tf.cast(tf.argmax(self.log_odds(v), axis=-1), self.dtype)
 
-    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+    def _sample_n(self, n: int | tf.Tensor, seed: Seed = None) -> tf.Tensor:
         of_flow, of_categories = tfp.random.split_seed(seed, n=2)
         logits = self.log_odds(self.flow.sample(n, seed=of_flow))
         categories = tfd.Categorical(logits=logits).sample(seed=of_categories)
@@ -340,7 +308,7 @@ class CategoricalFlow(Surjection):
 
 
 def character_embeddings(
-    categories: int, d: int, *, scale: float = 0.2, dtype: Any = None
+    categories: int, d: int, *, scale: float = 0.2, dtype: DType = None
 ) -> tfd.TransformedDistribution:
     """Builds `q(v | c)`: a vector for a category, around a learned location.
 
@@ -354,9 +322,6 @@ def character_embeddings(
 
     Returns:
         A conditional flow of vectors `[d]`, its conditions whole numbers.
-
-    Raises:
-        ValueError: If there are more categories than `2^d`.
 
     Example:
         >>> import tfp_flows as tfpf

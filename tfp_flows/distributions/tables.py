@@ -12,7 +12,10 @@ import tensorflow_probability as tfp
 
 from tfp_flows.distributions.surjections import Surjection
 from tfp_flows.internal import seeds
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import (
+    Seed,
+    checked_integer,
+)
 
 tfd = tfp.distributions
 
@@ -22,8 +25,6 @@ _LEAST_WIDTH = 0.5  # of the noise of an argmax flow
 
 class Dequantizer(keras.Layer):
     """Base class: one column's values as real coordinates, and back.
-
-    (`quantize` is what Keras calls the compression of a layer's weights.)
 
     Attributes:
         width: Number of coordinates of a value.
@@ -37,7 +38,9 @@ class Dequantizer(keras.Layer):
         super().__init__(autocast=False, **kwargs)
         self.built = True
 
-    def dequantized(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    # Keras's layers have a method `quantize`, which compresses their weights.
+
+    def dequantized(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws `v ~ q(v | x)`.
 
         Args:
@@ -60,7 +63,7 @@ class RealDequantizer(Dequantizer):
 
     is_exact = True
 
-    def dequantized(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantized(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the value and 0."""
         return x[..., None], tf.zeros_like(x)
 
@@ -83,7 +86,7 @@ class IntegerDequantizer(Dequantizer):
         super().__init__(**kwargs)
         self.low, self.high = low, high
 
-    def dequantized(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantized(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Adds noise that never rounds to the next whole number."""
         return seeds.dequantized(x, seed)[..., None], tf.zeros_like(x)
 
@@ -111,14 +114,13 @@ class ArgmaxDequantizer(Dequantizer):
         v_x = u_x,   v_i = u_x - softplus(u_x - u_i)    for i != x
         log q(v | x) = log Logistic(u; m[x], s[x]) - sum_{i != x} log sigmoid(u_x - u_i)
 
-    so `argmax v = x`. The means `m` and widths `s`, one vector a category, are learned
-    together with the flow: those that make the bound tight. With `learned=False` they
-    stay where they start: widths of 1, and means of 2 for the chosen coordinate and of
-    0 for others.
+    so `argmax v = x`. Means `m` and widths `s`, one vector a category, are learned with
+    the flow, unless `learned=False`: then widths are 1, and means 2 for the chosen
+    coordinate and 0 for others.
 
-    The paper draws `u` from a normal distribution. Then q vanishes so fast where two
-    coordinates meet that the weights `p / q` of a bound of several draws have no finite
-    variance. A logistic distribution wider than 1/2, as all are here, gives them one.
+    The paper's normal `u` lets q vanish so fast where two coordinates meet that the
+    weights `p / q` have no finite variance. A logistic distribution wider than 1/2, as
+    all are here, gives them one.
 
     Shapes: categories `[...]` in 0..K-1 in a float type, coordinates `[..., K]`.
 
@@ -148,7 +150,7 @@ class ArgmaxDequantizer(Dequantizer):
             for name, start in starts.items()
         )
 
-    def dequantized(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantized(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws coordinates whose greatest is that of the category."""
         chosen = tf.one_hot(tf.cast(x, tf.int32), self.categories, dtype=x.dtype)
         mean, log_width = (
@@ -202,9 +204,6 @@ class TableDistribution(Surjection):
             dequantizers: One for each column.
             validate_args: Passed on to `tfd.Distribution`.
             name: Name of the distribution.
-
-        Raises:
-            ValueError: If the flow's events have another size.
         """
         dequantizers = list(dequantizers)
         parameters = dict(locals())
@@ -215,7 +214,7 @@ class TableDistribution(Surjection):
                 "as wide as the dequantized columns. Received: event shape "
                 f"{flow.event_shape}"
             )
-        self._dequantizers = tuple(dequantizers)
+        self.dequantizers = tuple(dequantizers)
         super().__init__(
             flow,
             parameters,
@@ -224,27 +223,22 @@ class TableDistribution(Surjection):
         )
 
     @property
-    def dequantizers(self) -> tuple[Dequantizer, ...]:
-        """One for each column."""
-        return tuple(self._dequantizers)
-
-    @property
     def is_exact(self) -> bool:
         """Whether log-likelihoods are exact: all columns are real."""
-        return all(each.is_exact for each in self._dequantizers)
+        return all(each.is_exact for each in self.dequantizers)
 
-    def dequantize(self, x: tf.Tensor, seed: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws coordinates `[..., D]` of rows; returns them and `log q(v | x)`."""
-        own = tfp.random.split_seed(seed, n=len(self._dequantizers))
+        own = tfp.random.split_seed(seed, n=len(self.dequantizers))
         drawn = [
             each.dequantized(x[..., i], own[i])
-            for i, each in enumerate(self._dequantizers)
+            for i, each in enumerate(self.dequantizers)
         ]
         v, log_q = zip(*drawn, strict=True)
         return tf.concat(v, axis=-1), tf.add_n(log_q)
 
     def quantize(self, v: tf.Tensor) -> tf.Tensor:
         """Returns the rows `[..., C]` to which coordinates `[..., D]` belong."""
-        columns = tf.split(v, [each.width for each in self._dequantizers], axis=-1)
-        pairs = zip(self._dequantizers, columns, strict=True)
+        columns = tf.split(v, [each.width for each in self.dequantizers], axis=-1)
+        pairs = zip(self.dequantizers, columns, strict=True)
         return tf.stack([each.quantized(column) for each, column in pairs], axis=-1)

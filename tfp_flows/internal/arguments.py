@@ -16,6 +16,10 @@ from typing import Any, TypeVar
 import tensorflow as tf
 
 Shape = tuple[int, ...]
+# None stands for Keras's default, for no activation, and for a fresh draw.
+DType = str | tf.DType | None
+Activation = str | Callable | None
+Seed = int | Sequence[int] | tf.Tensor | None
 Choice = TypeVar("Choice")
 
 

@@ -11,13 +11,21 @@ from typing import Any
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tensorflow_probability.python.bijectors import chain, composition, invert
+from tensorflow_probability.python.bijectors import (
+    blockwise,
+    chain,
+    composition,
+    invert,
+    joint_map,
+)
 from tensorflow_probability.python.internal import cache_util
 
 # TFP makes `tfb.Chain(...)` and `tfb.Invert(...)` of these classes wherever a part
 # is no composite tensor, as ours are not.
 Chain = chain._Chain
 Invert = invert._Invert
+Blockwise = blockwise._Blockwise
+JointMap = joint_map._JointMap
 Composition = composition.Composition
 
 
@@ -98,7 +106,9 @@ def ignored_properties(cls: type, *names: str) -> frozenset[str]:
     return cls._TF_MODULE_IGNORED_PROPERTIES.union(names)
 
 
-def nested(module: tf.Module, kind: type, recursive: bool = True) -> list[Any]:
+def nested(
+    module: tf.Module, kind: type | tuple[type, ...], recursive: bool = True
+) -> list[Any]:
     """Returns the objects of a class that a module holds, in order, each once.
 
     Args:
@@ -138,6 +148,12 @@ def sublayers(layer: keras.Layer) -> list[keras.Layer]:
 def forget_layer(owner: keras.Layer, layer: keras.Layer) -> None:
     """Makes Keras forget a layer whose attribute has been replaced."""
     owner._tracker.untrack(layer)
+
+
+def constructor_arguments(layer: keras.Layer) -> dict[str, Any]:
+    """Returns a layer's constructor's arguments, as far as all are plain values."""
+    known = getattr(layer, "_auto_config", None)
+    return {} if known is None else dict(known.config)
 
 
 def layer_losses(model: keras.Model) -> list[tf.Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,14 +11,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import masks
-from tfp_flows.bijectors.coupling import LOG_SCALES, AdditiveCoupling, AffineCoupling
-from tfp_flows.bijectors.linear import InvertibleConv1x1, lu_parts
+from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.bijectors.normalization import ActNorm
-from tfp_flows.bijectors.repeat import Repeat, copied, distinct_variables
+from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
-from tfp_flows.bijectors.tree import nested_layers
+from tfp_flows.bijectors.transforms.affine import LOG_SCALES
 from tfp_flows.interop.networks import (
     Piece,
     conditioner_from,
@@ -32,7 +31,6 @@ tfb = tfp.bijectors
 
 
 # Log-scales that a network's raw output may pass through on its way to the bijector.
-_LOG_SCALES: dict[str, Callable] = {**LOG_SCALES, "tanh": tf.tanh}
 _PROBES = 32
 
 
@@ -87,13 +85,13 @@ def coupling_from(bijector: tfb.RealNVP) -> tfb.Bijector:
             (first, second, places),
             (second, first, np.roll(places, moved)),
         ):
-            for name, function in _LOG_SCALES.items():
+            for name, function in LOG_SCALES.items():
                 if _equal(shift, t) and _equal(log_scale, function(r)):
                     return AffineCoupling(mask, net(order), log_scale=name, dtype=dtype)
     raise ValueError(
         "A `tfb.RealNVP` is carried over if its shift is a half of the network's "
         f"outputs and its log-scale the other half, through one of "
-        f"{sorted(_LOG_SCALES)}, or if it only shifts by the outputs. "
+        f"{sorted(LOG_SCALES)}, or if it only shifts by the outputs. "
         f"Received: '{bijector.name}', whose function does something else"
     )
 
@@ -167,9 +165,9 @@ def glow_coupling(
     Raises:
         ValueError: If the network has the wrong number of outputs.
     """
-    moved, outputs = mask.moved_shape[-1], int(pieces[-1].weights[0].shape[-1])
+    moved, outputs = mask.transformed_shape[-1], int(pieces[-1].weights[0].shape[-1])
     if outputs == moved:
-        net = conditioner_from(pieces, mask.kept_shape, range(moved), dtype)
+        net = conditioner_from(pieces, mask.identity_shape, range(moved), dtype)
         return tfb.Invert(AdditiveCoupling(mask, net, dtype=dtype))
     if outputs != 2 * moved:
         raise ValueError(
@@ -178,7 +176,7 @@ def glow_coupling(
         )
     order = np.roll(np.arange(outputs), moved)
     added = np.repeat([0.0, offset], moved)
-    net = conditioner_from(pieces, mask.kept_shape, order, dtype, added)
+    net = conditioner_from(pieces, mask.identity_shape, order, dtype, added)
     return tfb.Invert(AffineCoupling(mask, net, log_scale=log_scale, dtype=dtype))
 
 
@@ -254,17 +252,7 @@ def _repeat(block: Any, shape: Shape) -> Repeat:
             groups.append([*group, part])
             group = []
     steps = [_step(parts, shape) for parts in groups]
-    repeat = Repeat(steps[0], len(steps))
-    rows = [
-        [copied(variable) for variable in distinct_variables(nested_layers(step))]
-        for step in steps
-    ]
-    # `Repeat` has drawn weights of its own for all copies but the first.
-    for stack, values in zip(
-        repeat._stacked.stacks, zip(*rows, strict=True), strict=True
-    ):
-        stack.assign(np.stack(values))
-    return repeat
+    return Repeat.of(steps)
 
 
 def _step(parts: list[Any], shape: Shape) -> tfb.Bijector:
@@ -305,10 +293,7 @@ def _actnorm(source: Any, dtype: str) -> ActNorm:
     shift = source._m.numpy()
     log_scale = source._s.pretransformed_input.numpy()
     carried = ActNorm(len(shift), dtype=dtype)
-    weights = carried._weights
-    weights.shift.assign(-shift)
-    weights.log_scale.assign(-log_scale)
-    weights.adapted.assign(int(source._initialized.numpy()))
+    carried.set(-log_scale, -shift, int(source._initialized.numpy()))
     return carried
 
 
@@ -320,12 +305,7 @@ def _mixing(source: Any, dtype: str) -> InvertibleConv1x1:
     )
     matrix = tf.linalg.lu_reconstruct(tf.cast(lower_upper, tf.float64), permutation)
     carried = InvertibleConv1x1(int(matrix.shape[0]), dtype=dtype)
-    weights: Any = carried._weights
-    values = lu_parts(np.array(matrix).T)
-    for weight, value in zip(
-        (weights.lu, weights.sign, weights.order), values, strict=True
-    ):
-        weight.assign(value)
+    carried.set_matrix(np.array(matrix).T)
     return carried
 
 

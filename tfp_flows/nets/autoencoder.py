@@ -13,11 +13,7 @@ HIDDEN_UNITS = 256
 
 
 def image_shape(event_shape: Any) -> tuple[int, int, int]:
-    """Returns `(height, width, channels)` if images of that shape can be halved twice.
-
-    Raises:
-        ValueError: If it is no image shape, or height or width is not divisible by 4.
-    """
+    """Returns `(height, width, channels)` if such images can be halved twice."""
     try:
         shape = tuple(int(n) for n in event_shape)
     except (TypeError, ValueError):
@@ -48,9 +44,6 @@ def conv_encoder(
 
     Returns:
         A built Keras model from `[n, height, width, channels]` to `[n, outputs]`.
-
-    Raises:
-        ValueError: If height or width is not divisible by 4.
     """
     first, second = _two(channels)
     layers = [
@@ -80,9 +73,6 @@ def conv_decoder(
 
     Returns:
         A built Keras model from `[n, inputs]` to `[n, height, width, channels]`.
-
-    Raises:
-        ValueError: If height or width is not divisible by 4.
     """
     height, width, depth = image_shape(event_shape)
     first, second = _two(channels)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import checked_integer, checked_number, invalid
+from tfp_flows.internal.arguments import (
+    Activation,
+    checked_integer,
+    checked_number,
+    invalid,
+)
 from tfp_flows.nets.conditioner import Conditioner, Shape
 from tfp_flows.nets.dense import built, dropout_layer
 
@@ -34,7 +40,7 @@ def narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 @tf.custom_gradient
-def _narrow_conv(inputs: Any, kernel: Any) -> tuple[tf.Tensor, Any]:
+def _narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     _, height, width, n = tuple(inputs.shape)
     k, _, _, m = tuple(kernel.shape)
     rows = tf.reshape(inputs, [-1, n])
@@ -88,7 +94,6 @@ class _Convolution(keras.Layer):
         Args:
             filters: Number of output channels m.
             kernel_size: Side k of the kernel.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
         """
         super().__init__(**kwargs)
         self.filters = filters
@@ -128,7 +133,7 @@ class WeightNormConv2D(_Convolution):
         length = keras.initializers.Constant(2.0**0.5)
         self.length = self.add_weight((self.filters,), length, name="length")
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[batch, h, w, n]` to `[batch, h, w, filters]`."""
         kernel = tf.convert_to_tensor(self.kernel)
         kernel = tf.math.l2_normalize(kernel, axis=[0, 1, 2]) * self.length
@@ -163,7 +168,7 @@ class ZeroConv2D(_Convolution):
         self.bias = self.add_weight((self.filters,), "zeros", name="bias")
         self.logs = self.add_weight((self.filters,), "zeros", name="logs")
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[batch, h, w, n]` to `[batch, h, w, filters]`."""
         kernel = tf.convert_to_tensor(self.kernel)
         if self.filters <= WIDEST and None not in inputs.shape[1:]:
@@ -184,26 +189,21 @@ class ConvNet(Conditioner):
     `f` is behind a batch normalization, as in the paper; Keras's `training` says
     whether that takes the statistics of the batch or the running ones.
 
-    **Weights**, with n input, w hidden and m output channels and B blocks:
+    With n input, w hidden and m output channels, B blocks and P positions an image,
 
-        plain:     (9 n + 1) w + (w + 1) w + (9 w + 2) m
-        residual:  (9 n + 1) w + 2 B (9 w + 1) w + (w + 2) m
-        normalized, in addition:  (2 B + 1) 2 w
+                    weights                                    activations kept
+        plain       (9 n + 1) w + (w + 1) w + (9 w + 2) m      P (n + 2 w + m)
+        residual    (9 n + 1) w + 2 B (9 w + 1) w + (w + 2) m  P (n + (4 B + 1) w + m)
+        normalized  (2 B + 1) 2 w more                         P (2 B + 1) w more
 
-    in float32 4 bytes each; training with Adam keeps four times that (weights,
-    gradients, two moments). **Activations** kept for the backward pass, in float32:
+    of 4 bytes in float32; Adam keeps the weights four times. For w = 512, n = 6, m = 12
+    on 16 x 16 positions a plain network has 346,136 weights (1.4 MB) and activations of
+    1.1 MB an image.
 
-        plain:     4 h w_px (n + 2 w + m) bytes an image of h x w_px positions
-        residual:  4 h w_px (n + (4 B + 1) w + m) bytes
-        normalized, in addition:  4 h w_px (2 B + 1) w bytes
-
-    For w = 512, n = 6, m = 12 on 16 x 16 positions a plain network has 346,136
-    weights (1.4 MB) and keeps 1.1 MB an image.
-
-    A condition that is a vector of d values adds `d w` weights: a dense layer without
-    bias, whose output is added to the first convolution's at every position. A
-    condition that is an image is stacked onto the input channels; if it is larger
-    than the input by a whole factor, its blocks become channels first.
+    A condition that is a vector of d values is added to the first convolution's output
+    at every position, through `d w` weights. A condition that is an image is stacked
+    onto the input channels; if it is larger by a whole factor, its blocks become
+    channels first.
 
     Shapes: `[batch, h, w, n]` to `[batch, h, w, m]`.
 
@@ -221,7 +221,7 @@ class ConvNet(Conditioner):
     def __init__(
         self,
         hidden_channels: int = 128,
-        activation: Any = "relu",
+        activation: Activation = "relu",
         residual: bool = False,
         blocks: int = 2,
         dropout: float = 0.0,
@@ -238,12 +238,6 @@ class ConvNet(Conditioner):
             dropout: Share of hidden values dropped while training, in [0, 1).
             normalized: Whether the residual network has weight and batch
                 normalization.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-
-        Raises:
-            ValueError: If `hidden_channels` or `blocks` is not a positive integer,
-                `dropout` lies outside [0, 1), or `normalized` goes without
-                `residual`.
         """
         super().__init__(**kwargs)
         self.hidden_channels = checked_integer("hidden_channels", hidden_channels)
@@ -314,16 +308,19 @@ class ConvNet(Conditioner):
             )
 
     def call(
-        self, inputs: Any, condition: Any = None, training: bool | None = None
-    ) -> Any:
+        self,
+        inputs: tf.Tensor,
+        condition: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
         """Maps `[batch, h, w, n]` to `[batch, h, w, m]`."""
         norms = iter(self._norms)
 
-        def activated(h: Any) -> Any:
+        def activated(h: tf.Tensor) -> tf.Tensor:
             norm = next(norms, None)
             return self.activation(h if norm is None else norm(h, training=training))
 
-        def active(h: Any) -> Any:
+        def active(h: tf.Tensor) -> tf.Tensor:
             h = activated(h)
             return h if self._drop is None else self._drop(h, training=training)
 
@@ -339,18 +336,6 @@ class ConvNet(Conditioner):
             flat = keras.ops.reshape(active(h), (-1, self.hidden_channels))
             h = keras.ops.reshape(self._middle[0](flat), (-1, *h.shape[1:]))
         return self._head(active(h))
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden_channels": self.hidden_channels,
-            "activation": keras.activations.serialize(self.activation),
-            "residual": self.residual,
-            "blocks": self.blocks,
-            "dropout": self.dropout,
-            "normalized": self.normalized,
-        }
 
 
 def _block_of(condition_shape: Shape | None, input_shape: Shape) -> int:
@@ -369,7 +354,7 @@ def _block_of(condition_shape: Shape | None, input_shape: Shape) -> int:
     return block
 
 
-def _stacked(inputs: Any, condition: Any, block: int) -> Any:
+def _stacked(inputs: tf.Tensor, condition: tf.Tensor, block: int) -> tf.Tensor:
     """Stacks a condition that is an image, `block` times larger, onto the channels."""
     if not block:
         return inputs
@@ -415,7 +400,7 @@ class PriorNet(Conditioner):
         conv = ZeroConv2D(outputs, 3, dtype=self.dtype_policy)
         self._conv = built(conv, *input_shape[:-1], channels)
 
-    def call(self, inputs: Any, condition: Any = None) -> Any:
+    def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[batch, h, w, n]` to `[batch, h, w, m]`."""
         outputs = self._conv(_stacked(inputs, condition, self._block))
         if self._project is not None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import checked_number, checked_widths
+from tfp_flows.internal.arguments import (
+    Activation,
+    DType,
+    checked_number,
+    checked_widths,
+)
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
 
 # Networks of so few values start wide.
@@ -66,7 +71,7 @@ class Dense(keras.layers.Dense):
     quantized layers and those with LoRA.
     """
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Maps `[..., n]` to `[..., units]`."""
         if not self._is_narrow(inputs):
             return super().call(inputs, training=training)
@@ -81,7 +86,7 @@ class Dense(keras.layers.Dense):
             outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
         return outputs if self.activation is None else self.activation(outputs)
 
-    def _is_narrow(self, inputs: Any) -> bool:
+    def _is_narrow(self, inputs: tf.Tensor) -> bool:
         """Whether this is a narrow product that Keras does not alter."""
         if len(inputs.shape) != 2 or self.lora_enabled or self.quantization_mode:
             return False
@@ -91,7 +96,7 @@ class Dense(keras.layers.Dense):
 
 
 @tf.custom_gradient
-def _outer(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+def _outer(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     """Multiplies a column with a row; its gradients are sums, left to products."""
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -125,7 +130,7 @@ class MLP(Conditioner):
     def __init__(
         self,
         hidden_units: Sequence[int] = (128, 128),
-        activation: Any = "relu",
+        activation: Activation = "relu",
         residual: bool = False,
         dropout: float = 0.0,
         kernel_initializer: Any = None,
@@ -140,11 +145,6 @@ class MLP(Conditioner):
             dropout: Share of hidden values dropped while training, in [0, 1).
             kernel_initializer: Keras initializer of the hidden layers; None for He's
                 in a network of up to 4 values, else uniform on +-1 / sqrt(inputs).
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-
-        Raises:
-            ValueError: If a width is not a positive integer, residual blocks differ
-                in width, or `dropout` lies outside [0, 1).
         """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
@@ -178,8 +178,11 @@ class MLP(Conditioner):
         return built(Dense(units, dtype=self.dtype_policy, **initializers), inputs)
 
     def call(
-        self, inputs: Any, condition: Any = None, training: bool | None = None
-    ) -> Any:
+        self,
+        inputs: tf.Tensor,
+        condition: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
         """Maps `[batch, *input_shape]` to `[batch, *output_shape]`."""
         h = _flat(inputs)
         if condition is not None:
@@ -192,41 +195,30 @@ class MLP(Conditioner):
             return outputs
         return keras.ops.reshape(outputs, (-1, *output_shape))
 
-    def _plain(self, h: Any, training: bool | None) -> Any:
+    def _plain(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
         for layer in self._hidden:
             h = self._dropped(self.activation(layer(h)), training)
         return h
 
-    def _residual(self, h: Any, training: bool | None) -> Any:
+    def _residual(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
         h = self._hidden[0](h)
         for first, second in zip(self._hidden[1::2], self._hidden[2::2], strict=True):
             inner = self._dropped(self.activation(first(self.activation(h))), training)
             h = h + second(inner)
         return self.activation(h)
 
-    def _dropped(self, h: Any, training: bool | None) -> Any:
+    def _dropped(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
         return h if self._drop is None else self._drop(h, training=training)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden_units": self.hidden_units,
-            "activation": keras.activations.serialize(self.activation),
-            "residual": self.residual,
-            "dropout": self.dropout,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-        }
 
 
 def dropout_layer(
-    rate: float, dtype: Any, *shape: int | None
+    rate: float, dtype: DType, *shape: int | None
 ) -> keras.layers.Dropout | None:
     """Returns a built layer, or None for no dropout: a layer keeps a seed state."""
     return built(keras.layers.Dropout(rate, dtype=dtype), *shape) if rate else None
 
 
-def _flat(x: Any) -> Any:
+def _flat(x: tf.Tensor) -> tf.Tensor:
     return x if len(x.shape) == 2 else keras.ops.reshape(x, (-1, size(x.shape[1:])))
 
 
@@ -245,7 +237,7 @@ class MaskedDense(keras.Layer):
         self._mask = mask.astype("float32")
         self.build((None, mask.shape[0]))
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Makes the kernel and the bias."""
         shape = self._mask.shape
         kernel, bias = self._initializers
@@ -253,7 +245,7 @@ class MaskedDense(keras.Layer):
         self.bias = self.add_weight(shape[1:], bias, name="bias")
         self.built = True
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps `[n, inputs]` to `[n, outputs]`."""
         mask = keras.ops.cast(self._mask, x.dtype)
         return keras.ops.matmul(x, self.kernel * mask) + self.bias
@@ -285,7 +277,7 @@ class MADE(Conditioner):
     def __init__(
         self,
         hidden_units: Sequence[int] = (128, 128),
-        activation: Any = "relu",
+        activation: Activation = "relu",
         reverse: bool = False,
         kernel_initializer: Any = None,
         **kwargs: Any,
@@ -297,7 +289,6 @@ class MADE(Conditioner):
             activation: Keras activation after each hidden layer.
             reverse: Whether the order of the values runs from the last to the first.
             kernel_initializer: As in `MLP`.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
         """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
@@ -344,7 +335,7 @@ class MADE(Conditioner):
     def _masked(self, mask: np.ndarray, **initializers: Any) -> MaskedDense:
         return MaskedDense(mask, dtype=self.dtype_policy, **initializers)
 
-    def call(self, inputs: Any, condition: Any = None) -> Any:
+    def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[n, d]` to `[n, *output_shape]`."""
         h = self._masked_layers[0](inputs)
         if self._from_condition is not None:
@@ -356,13 +347,3 @@ class MADE(Conditioner):
         if len(output_shape) == 1:
             return h
         return keras.ops.reshape(h, (-1, *output_shape))
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden_units": self.hidden_units,
-            "activation": keras.activations.serialize(self.activation),
-            "reverse": self.reverse,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-        }

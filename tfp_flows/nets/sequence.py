@@ -8,9 +8,12 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from tfp_flows.internal.arguments import (
+    Activation,
+    DType,
     checked_integer,
     checked_number,
     checked_widths,
@@ -56,10 +59,6 @@ class WaveNet(Conditioner):
         Args:
             channels: Number of features of a position.
             depth: Number of layers.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-
-        Raises:
-            ValueError: If one of them is not a positive integer.
         """
         super().__init__(**kwargs)
         self.channels = checked_integer("channels", channels)
@@ -101,7 +100,7 @@ class WaveNet(Conditioner):
         )
         return built(layer, None, width)
 
-    def call(self, inputs: Any, condition: Any = None) -> Any:
+    def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[batch, steps, n]` to `[batch, steps, m]`."""
         h = at_each_step(self._start, inputs)
         local: list[Any] = [0.0] * self.depth
@@ -118,28 +117,20 @@ class WaveNet(Conditioner):
             total = total + mixed
         return at_each_step(self._end, total)
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "depth": self.depth,
-        }
 
-
-def at_each_step(layer: keras.Layer, h: Any) -> Any:
+def at_each_step(layer: keras.Layer, h: tf.Tensor) -> tf.Tensor:
     """Applies a dense layer at every position, as one two-dimensional product."""
     steps = ops.shape(h)[1]
     flat = layer(ops.reshape(h, [-1, h.shape[-1]]))
     return ops.reshape(flat, [-1, steps, flat.shape[-1]])
 
 
-def _split(h: Any, parts: int) -> list[Any]:
+def _split(h: tf.Tensor, parts: int) -> list[tf.Tensor]:
     # Keras's annotations let `split` return None.
     return list(ops.split(h, parts, axis=-1) or ())
 
 
-States = list[list[Any]]
+States = list[list[tf.Tensor]]
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -169,7 +160,7 @@ class CausalLSTM(Conditioner):
         units: Sequence[int] = (256,),
         *,
         features: int = 64,
-        activation: Any = "gelu",
+        activation: Activation = "gelu",
         **kwargs: Any,
     ) -> None:
         """Chooses the sizes.
@@ -178,10 +169,6 @@ class CausalLSTM(Conditioner):
             units: Number of units of each layer of LSTM.
             features: Number of features that a vector becomes before the first one.
             activation: Keras activation of the features.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype`.
-
-        Raises:
-            ValueError: If a size is not a positive integer.
         """
         super().__init__(**kwargs)
         self.units = checked_widths("units", units)
@@ -212,7 +199,7 @@ class CausalLSTM(Conditioner):
             self._recurrent.append(built(layer, length, width))
             width = units
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[n, length, d]` to `[n, length, units[-1]]`."""
         ops = keras.ops
         late = ops.pad(inputs[:, :-1], [[0, 0], [1, 0], [0, 0]])
@@ -235,7 +222,9 @@ class CausalLSTM(Conditioner):
             for units in self.units
         ]
 
-    def step(self, before: Any, is_first: Any, states: States) -> tuple[Any, States]:
+    def step(
+        self, before: tf.Tensor, is_first: Any, states: States
+    ) -> tuple[tf.Tensor, States]:
         """Goes on by one position.
 
         Args:
@@ -256,15 +245,6 @@ class CausalLSTM(Conditioner):
             following.append(list(state))
         return h, following
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "features": self.features,
-            "activation": keras.activations.serialize(self.activation),
-        }
-
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class BinaryCodes(keras.initializers.Initializer):
@@ -278,7 +258,7 @@ class BinaryCodes(keras.initializers.Initializer):
         """Remembers the scale that all rows start with."""
         self.scale = float(scale)
 
-    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+    def __call__(self, shape: Any, dtype: DType = None) -> Any:
         """Returns the table."""
         rows, width = shape
         digits = (np.arange(rows)[:, np.newaxis] >> np.arange(width // 2)) & 1
@@ -291,7 +271,7 @@ class BinaryCodes(keras.initializers.Initializer):
         return {"scale": self.scale}
 
 
-def code_table(rows: int, d: int, scale: float, dtype: Any = None) -> keras.Layer:
+def code_table(rows: int, d: int, scale: float, dtype: DType = None) -> keras.Layer:
     """Returns a built table of `rows` learned locations and log-scales in `d` values.
 
     Args:
@@ -302,9 +282,6 @@ def code_table(rows: int, d: int, scale: float, dtype: Any = None) -> keras.Laye
 
     Returns:
         A `keras.layers.Embedding` of `2 d` numbers a row, as `BinaryCodes` starts it.
-
-    Raises:
-        ValueError: If `rows` is larger than `2^d` or `scale` is not positive.
     """
     if rows > 2**d:
         raise ValueError(

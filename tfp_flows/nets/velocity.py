@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-from tfp_flows.internal.arguments import checked_choice, checked_widths
+from tfp_flows.internal.arguments import (
+    Activation,
+    checked_choice,
+    checked_widths,
+)
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
 from tfp_flows.nets.dense import built, hidden_initializers
 
@@ -37,7 +42,7 @@ class TimedLayer(keras.Layer):
         dense = keras.layers.Dense(units, use_bias=use_bias, dtype=self.dtype_policy)
         return built(dense, inputs)
 
-    def call(self, x: Any, context: Any) -> Any:
+    def call(self, x: tf.Tensor, context: tf.Tensor) -> tf.Tensor:
         """Maps `x` of `[n, ..., inputs]` and `context` of `[n or 1, context]`."""
         y = self._linear(x)
         if self._gate is not None:
@@ -74,7 +79,7 @@ class VelocityNet(Conditioner):
     def __init__(
         self,
         hidden_units: Sequence[int] = (64, 64),
-        activation: Any = "tanh",
+        activation: Activation = "tanh",
         style: str = "concat",
         kernel_size: int | None = None,
         **kwargs: Any,
@@ -86,10 +91,6 @@ class VelocityNet(Conditioner):
             activation: Smooth Keras activation after each hidden layer.
             style: `"concat"` or `"concatsquash"`; see above.
             kernel_size: Side of the convolutions' kernels; None for dense layers.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-
-        Raises:
-            ValueError: If a width is not positive or `style` is not known.
         """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
@@ -142,7 +143,9 @@ class VelocityNet(Conditioner):
             return keras.layers.Dense(units, **arguments)
         return keras.layers.Conv2D(units, self.kernel_size, padding="same", **arguments)
 
-    def call(self, inputs: Any, time: Any, condition: Any = None) -> Any:
+    def call(
+        self, inputs: tf.Tensor, time: tf.Tensor, condition: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Returns the velocities of `[n, *event]` at `time`, a scalar or `[n]`."""
         h = inputs
         if self.kernel_size is None and len(h.shape) != 2:
@@ -157,24 +160,14 @@ class VelocityNet(Conditioner):
             return h
         return keras.ops.reshape(h, (-1, *inputs.shape[1:]))
 
-    def _joined(self, time: Any, condition: Any, n: Any) -> Any:
+    def _joined(self, time: tf.Tensor, condition: tf.Tensor, n: Any) -> tf.Tensor:
         condition = keras.ops.cast(condition, time.dtype)
         condition = keras.ops.reshape(condition, (-1, size(condition.shape[1:])))
         time = keras.ops.broadcast_to(time, (n, 1))
         return keras.ops.concatenate([time, condition], axis=-1)
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden_units": self.hidden_units,
-            "activation": keras.activations.serialize(self.activation),
-            "style": self.style,
-            "kernel_size": self.kernel_size,
-        }
 
-
-def _at_every_pixel(context: Any, y: Any) -> Any:
+def _at_every_pixel(context: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     if len(y.shape) == 2:
         return context
     return keras.ops.expand_dims(context, (1, 2))

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
-from tfp_flows.bijectors.tree import nested_layers
+from tfp_flows.bijectors.tree import layers_in
 from tfp_flows.internal.files import atomic_write
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -87,7 +87,7 @@ class SavedObject(keras.Model):
         """
         super().__init__(autocast=False, **kwargs)
         self._content = _Kept(content)
-        layers = nested_layers(content)
+        layers = layers_in(content)
         self._content_layers = layers
         self._adopted = AdoptedVariables(raw_variables(content, layers), name="adopted")
         self.built = True

@@ -83,7 +83,7 @@ def export_saved_model(
     versions.check_version(base_path, version)
     scorer = scorer or getattr(model_or_distribution, "anomaly_scorer", None)
     model = servable(model_or_distribution)
-    if model.is_latent_model:
+    if model.elbo_function is not None:
         for key, value in {"precision": precision, "scorer": scorer}.items():
             if value not in ("float32", None):
                 raise invalid(key, "be left out for a latent model", value)
@@ -139,9 +139,11 @@ def write_saved_model(functions: Functions, path: str | os.PathLike) -> None:
     tf.saved_model.save(root, os.fspath(path), signatures=functions, options=options)
 
 
-def read_meta_graph(version_path: Path) -> meta_graph_pb2.MetaGraphDef:
+def read_saved_model(version_path: Path) -> saved_model_pb2.SavedModel:
     """Returns the graph and the signatures of a version, without loading it."""
-    return _read(version_path).meta_graphs[0]
+    saved_model = saved_model_pb2.SavedModel()
+    saved_model.ParseFromString((version_path / "saved_model.pb").read_bytes())
+    return saved_model
 
 
 def declare_input_shapes(version_path: Path, signatures: Iterable[Signature]) -> None:
@@ -150,7 +152,7 @@ def declare_input_shapes(version_path: Path, signatures: Iterable[Signature]) ->
     The graph takes inputs of any shape, so that its own checks answer a wrong one;
     without this, clients who ask for the signatures would read "unknown rank".
     """
-    saved_model = _read(version_path)
+    saved_model = read_saved_model(version_path)
     definitions = saved_model.meta_graphs[0].signature_def
     for signature in signatures:
         for served_as in signature.served_as:
@@ -167,7 +169,7 @@ def require_no_xla(version_path: Path) -> None:
 
     TF Serving turns XLA off on CPU and would fail at every request.
     """
-    for node in _nodes(read_meta_graph(version_path)):
+    for node in _nodes(read_saved_model(version_path).meta_graphs[0]):
         if node.attr["_XlaMustCompile"].b or node.op.startswith("Xla"):
             raise ValueError(
                 "Argument `model_or_distribution` must not use XLA "
@@ -185,12 +187,6 @@ def _nodes(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[node_def_pb2.Nod
                 name=function.signature.name, attr=dict(function.attr)
             )
         yield from function.node_def
-
-
-def _read(version_path: Path) -> saved_model_pb2.SavedModel:
-    saved_model = saved_model_pb2.SavedModel()
-    saved_model.ParseFromString((version_path / "saved_model.pb").read_bytes())
-    return saved_model
 
 
 def _variables(functions: Functions) -> list[tf.Variable]:

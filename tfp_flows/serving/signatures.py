@@ -132,7 +132,14 @@ def build_signatures(
 ) -> list[Signature]:
     """Returns every signature that a model can answer."""
     event, dtype, floor = [None, *model.event_shape], model.dtype, LOG_PROB_FLOOR
-    condition, one_condition = _condition_inputs(model)
+    condition, one_condition = {}, {}
+    if model.condition_shape is not None:
+        shape, kind = model.condition_shape, model.condition_dtype
+        checks = (finite,) if kind.is_floating else ()
+        if model.labels is not None:
+            checks = (in_range(0, model.labels - 1),)
+        condition["condition"] = Input(tf.TensorSpec([None, *shape], kind), checks)
+        one_condition["condition"] = Input(tf.TensorSpec(shape, kind), checks)
     x = {"x": Input(tf.TensorSpec(event, dtype), (finite,))}
     image = {"image": Input(tf.TensorSpec(event, tf.uint8))}
     latent_spec = tf.TensorSpec([None, *model.latent_shape], dtype)
@@ -168,7 +175,7 @@ def build_signatures(
         Signature("sample", n | draw | one_condition, "samples", model.sample),
         Signature("sample_batch", draws | condition, "samples", model.sample_rows),
     ]
-    has_density = not model.is_latent_model
+    has_density = model.elbo_function is None
     served = {
         "log_prob": has_density,
         "log_prob_uint8": has_density and len(model.event_shape) == 3,
@@ -177,20 +184,6 @@ def build_signatures(
         "decode": model.has_latent,
     }
     return [signature for signature in table if served.get(signature.name, True)]
-
-
-def _condition_inputs(model: Servable) -> tuple[dict[str, Input], dict[str, Input]]:
-    """The input of conditions, one for each row, and that of a single one."""
-    if model.condition_shape is None:
-        return {}, {}
-    dtype, checks = model.condition_dtype, ()
-    if model.labels is not None:
-        checks = (in_range(0, model.labels - 1),)
-    elif dtype.is_floating:
-        checks = (finite,)
-    shape = [None, *model.condition_shape]
-    rows, one = tf.TensorSpec(shape, dtype), tf.TensorSpec(shape[1:], dtype)
-    return {"condition": Input(rows, checks)}, {"condition": Input(one, checks)}
 
 
 def _anomaly_score(

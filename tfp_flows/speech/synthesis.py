@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.conditional import LocalCondition
 from tfp_flows.bijectors.reshape import Grouped
-from tfp_flows.bijectors.tree import nested_bijectors
+from tfp_flows.bijectors.tree import bijectors_in
 from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.internal.arguments import checked_integer, invalid
 from tfp_flows.speech.spectrogram import mel_spectrogram
@@ -150,7 +150,7 @@ def copy_synthesis(
 def _layers(flow: tfd.Distribution) -> tuple[Grouped, LocalCondition | None]:
     """Returns what groups the samples of a flow, and what upsamples its frames."""
     bijector = getattr(flow, "bijector", None)
-    layers = [] if bijector is None else list(nested_bijectors(bijector))
+    layers = [] if bijector is None else bijectors_in(bijector)
     group = next((layer for layer in layers if isinstance(layer, Grouped)), None)
     if group is None:
         raise invalid("flow", "be a flow of `tfpf.speech.waveglow`", flow)

@@ -17,7 +17,7 @@ than what is inferred. Missing values are refused, unless incomplete rows are le
 (`complete_rows`) or missing is a category of its own (`Categorical(missing=True)`).
 """
 
-from tfp_flows.bijectors.quantile import Quantile
+from tfp_flows.bijectors.elementwise import Quantile
 from tfp_flows.distributions.tables import (
     ArgmaxDequantizer,
     IntegerDequantizer,

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.quantile import Quantile
+from tfp_flows.bijectors.elementwise import Quantile
 from tfp_flows.distributions.tables import (
     ArgmaxDequantizer,
     Dequantizer,

@@ -14,7 +14,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.autoregressive import MaskedAutoregressive
 from tfp_flows.bijectors.continuous import ContinuousFlow
-from tfp_flows.bijectors.tree import nested_bijectors
+from tfp_flows.bijectors.tree import bijectors_in
 from tfp_flows.testing.report import Finding, judged, not_judged, sentence_of
 from tfp_flows.testing.subject import Subject, in_double
 
@@ -216,7 +216,7 @@ def network_calls(subject: Subject, direction: str) -> Finding:
 
 def has_part(bijector: tfb.Bijector, kinds: tuple[type, ...]) -> bool:
     """Says whether a bijector, or one inside it, is of one of some classes."""
-    return any(isinstance(part, kinds) for part in nested_bijectors(bijector))
+    return any(isinstance(part, kinds) for part in bijectors_in(bijector))
 
 
 @contextlib.contextmanager

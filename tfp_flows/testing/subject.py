@@ -14,8 +14,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.base import FlowBijector
-from tfp_flows.bijectors.chain import condition_arguments
-from tfp_flows.bijectors.tree import known_dtype, nested_layers
+from tfp_flows.bijectors.chain import condition_kwargs
+from tfp_flows.bijectors.tree import known_dtype, layers_in
 from tfp_flows.saving import deserialize, serialize
 
 tfb = tfp.bijectors
@@ -249,7 +249,7 @@ class Subject:
         return function
 
     def _keywords(self, condition: Any) -> dict[str, Any]:
-        routed = condition_arguments(self.bijector, condition)
+        routed = condition_kwargs(self.bijector, condition)
         if routed or condition is None or isinstance(self.bijector, FlowBijector):
             return routed
         return {"condition": condition}
@@ -259,7 +259,7 @@ class Subject:
     def variables(self) -> dict[str, tf.Variable]:
         """Returns every variable by name, those of Keras layers included."""
         found: dict[int, tuple[str, tf.Variable]] = {}
-        for layer in nested_layers(self.bijector):
+        for layer in layers_in(self.bijector):
             for weight in layer.variables:
                 found[id(weight.value)] = weight.path, weight.value
         for variable in self.bijector.variables:
@@ -275,7 +275,7 @@ class Subject:
         """Returns every variable that training may change, by name."""
         frozen = {
             id(weight.value)
-            for layer in nested_layers(self.bijector)
+            for layer in layers_in(self.bijector)
             for weight in layer.non_trainable_variables
         }
         return {

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.tree import clear_caches, nested_bijectors
+from tfp_flows.bijectors.tree import clear_caches
 from tfp_flows.training.model import FlowModel
 
 
@@ -92,7 +92,7 @@ def fit_distributed(
         if model.stop_training:
             break
     model.optimizer.finalize_variable_values(model.trainable_weights)
-    clear_caches(nested_bijectors(model.distribution))
+    clear_caches(model.distribution)
     listed.on_train_end(logs)
     return model.history
 

@@ -12,10 +12,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
-from tfp_flows.bijectors import chain as paired
-from tfp_flows.bijectors.chain import condition_arguments
+from tfp_flows.bijectors import chain
+from tfp_flows.bijectors.chain import condition_kwargs
 from tfp_flows.bijectors.conditional import condition_shape
-from tfp_flows.bijectors.tree import clear_caches, nested_bijectors, nested_layers
+from tfp_flows.bijectors.tree import bijectors_in, clear_caches, layers_in
 from tfp_flows.saving.files import (
     AdoptedVariables,
     SavedObject,
@@ -80,7 +80,7 @@ class BitsPerDim(keras.metrics.Metric):
 
 def is_adapted(distribution: tfd.Distribution) -> bool:
     """Returns whether no data-dependent weight waits for a batch."""
-    parts = nested_bijectors(distribution)
+    parts = bijectors_in(distribution)
     return all(getattr(part, "is_adapted", True) for part in parts)
 
 
@@ -112,8 +112,8 @@ def adapt(distribution: tfd.Distribution, x: Any, condition: Any = None) -> None
     if adapts_itself is not None:
         adapts_itself(x)
     else:
-        paired.adapt(bijector, x, len(event_shape), condition)
-    clear_caches(nested_bijectors(distribution))
+        chain.adapt(bijector, x, len(event_shape), condition)
+    clear_caches(distribution)
 
 
 _FALLING = ("nll", "bits_per_dim")
@@ -237,7 +237,7 @@ class FlowModel(CarriesScorer, keras.Model):
                 f"Received: event shape {event_shape}"
             )
         self._lanes = check_lanes(lanes)
-        layers = nested_layers(distribution)
+        layers = layers_in(distribution)
         # `compile` scales the loss if the model's policy is `mixed_float16`.
         kwargs.setdefault("dtype", policy_of(distribution))
         # Without autocasting, which would round the data under a mixed precision
@@ -287,7 +287,7 @@ class FlowModel(CarriesScorer, keras.Model):
     def _log_prob(self, x: tf.Tensor, condition: Any = None) -> tf.Tensor:
         if condition is None:
             return self._distribution.log_prob(x)
-        arguments = condition_arguments(self._distribution.bijector, condition)
+        arguments = condition_kwargs(self._distribution.bijector, condition)
         return self._distribution.log_prob(x, bijector_kwargs=arguments)
 
     def _in_lanes(self, function: Callable, x: tf.Tensor, condition: Any) -> tf.Tensor:
@@ -376,7 +376,7 @@ class FlowModel(CarriesScorer, keras.Model):
             self._guard.reraise(error)
             raise
         finally:
-            clear_caches(nested_bijectors(self._distribution))
+            clear_caches(self._distribution)
 
     def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """Returns `loss`, `nll` and `bits_per_dim`; see `keras.Model.evaluate`."""

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import chain as paired
+from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.internal.compat import Chain
 
@@ -93,7 +93,7 @@ def first_non_finite(distribution: Any, x: tf.Tensor, condition: Any = None) -> 
         return f"'{distribution.name}' gives it no finite log-likelihood."
     event_ndims = len(distribution.event_shape)
     for part, value, ndims, copy in _steps(bijector, x, event_ndims, condition):
-        latent, log_det = paired.inverse_and_log_det(part, value, ndims, condition)
+        latent, log_det = chain.inverse_and_log_det(part, value, ndims, condition)
         for what, result in (("latent", latent), ("log-det", log_det)):
             if not _finite(result):
                 return (
@@ -128,12 +128,12 @@ def _steps(
     if isinstance(bijector, Chain):
         for part in bijector.bijectors:
             yield from _steps(part, y, event_ndims, condition, copy)
-            y = paired.inverse_and_log_det(part, y, event_ndims, condition)[0]
+            y = chain.inverse_and_log_det(part, y, event_ndims, condition)[0]
             event_ndims = part.inverse_event_ndims(event_ndims)
     elif isinstance(bijector, Repeat):
         for k, step in enumerate(bijector.each_step()):
             yield from _steps(step, y, event_ndims, condition, f" in copy {k}{copy}")
-            y = paired.inverse_and_log_det(step, y, event_ndims, condition)[0]
+            y = chain.inverse_and_log_det(step, y, event_ndims, condition)[0]
     else:
         yield bijector, y, event_ndims, copy
 

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.chain import condition_arguments
+from tfp_flows.bijectors.chain import condition_kwargs
 from tfp_flows.bijectors.conditional import condition as conditioned
 from tfp_flows.internal.arguments import invalid
 from tfp_flows.internal.seeds import stateless_seed
@@ -54,7 +54,7 @@ def latents_and_log_prob(
     # TFP's transformed distributions have no common public base class.
     if not hasattr(distribution, "bijector"):
         return x, distribution.log_prob(x)
-    keywords = condition_arguments(distribution.bijector, condition)
+    keywords = condition_kwargs(distribution.bijector, condition)
     # First the latents: the log-density then finds them in TFP's cache.
     latent = distribution.bijector.inverse(x, **keywords)
     return latent, distribution.log_prob(x, bijector_kwargs=keywords)

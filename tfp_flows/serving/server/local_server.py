@@ -24,6 +24,7 @@ class LocalServer:
     models, and does not share its process with Python. Use it as a context manager.
 
     The arguments are those of `serving.serve`, and `max_bytes`, the largest request.
+    `rest_address` is the URL of REST without a path, `grpc_address` that of gRPC.
 
     Example:
         with LocalServer("models/flow") as server:
@@ -42,7 +43,6 @@ class LocalServer:
         max_bytes: int = 64 * 2**20,
     ) -> None:
         self.model = WatchedModel(base_path, name)
-        self.host = host
         self._poll_seconds = poll_seconds
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -68,16 +68,8 @@ class LocalServer:
         except RuntimeError as error:
             self._socket.close()
             raise ValueError(_port_taken(host, grpc_port)) from error
-
-    @property
-    def rest_address(self) -> str:
-        """URL of the REST interface, without a path."""
-        return f"http://{self.host}:{self.rest_port}"
-
-    @property
-    def grpc_address(self) -> str:
-        """Address of the gRPC interface."""
-        return f"{self.host}:{self.grpc_port}"
+        self.rest_address = f"http://{host}:{self.rest_port}"
+        self.grpc_address = f"{host}:{self.grpc_port}"
 
     def start(self) -> LocalServer:
         """Loads the newest version if there is one, and answers from then on."""

@@ -167,7 +167,7 @@ class WatchedModel:
         with self._lock:
             versions = sorted(self._status.values(), key=lambda s: -s.number)
         wanted = [s for s in versions if number in (None, s.number)]
-        if number is not None and not wanted:
+        if not wanted:
             raise RequestError(
                 f"version: expected one that has been served, received {number}.",
                 Code.NOT_FOUND,
