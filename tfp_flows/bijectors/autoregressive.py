@@ -93,7 +93,8 @@ class Autoregressive(FlowBijector):
         checked_instance("transform", transform, Transform, "one of `tfpf.transforms`")
         super().__init__(event_ndims=1, condition_shape=condition_shape, **kwargs)
         self._transform = transform.with_weights(self.add_weight)
-        self._net = conditioner
+        # In a tuple, since it may not be built yet.
+        self._network = (conditioner,)
         self._event: Shape | None = None
         if event_shape is not None:
             self._connect(event_shape)
@@ -106,16 +107,16 @@ class Autoregressive(FlowBijector):
                 f"Received: event_shape={event_shape!r}"
             )
         outputs = (event[0] * self._transform.parameters_per_value,)
-        conditioners.connect(self._net, event, outputs, self.condition_shape)
+        conditioners.connect(self.conditioner, event, outputs, self.condition_shape)
         self._event = event
         if self.parameters.get("event_shape", event) is None:
             self.parameters["event_shape"] = event
-        self._conditioner = self._net
+        self._conditioner = self.conditioner
 
     @property
     def conditioner(self) -> keras.Layer:
         """The masked network."""
-        return self._net
+        return self._network[0]
 
     @property
     def transform(self) -> Transform:
@@ -152,7 +153,7 @@ class Autoregressive(FlowBijector):
 
     def _parameters_at(self, y: tf.Tensor, condition: Any) -> tf.Tensor:
         ndims = len(self.condition_shape or ())
-        parameters = conditioners.apply(self._net, y, 1, condition, ndims)
+        parameters = conditioners.apply(self.conditioner, y, 1, condition, ndims)
         return per_value(parameters, self._transform, y)
 
     def _with_equal_batch(self, x: tf.Tensor, condition: Any) -> tuple:

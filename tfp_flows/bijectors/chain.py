@@ -131,7 +131,10 @@ def _inverse_leaf(
         return x, over_event(ildj, y, bijector.inverse_min_event_ndims, event_ndims)
     keywords = condition_kwargs(bijector, condition)
     x = bijector.inverse(y, **keywords)
-    return x, bijector.inverse_log_det_jacobian(y, event_ndims, **keywords)
+    ildj = bijector.inverse_log_det_jacobian(y, event_ndims, **keywords)
+    for watcher in WATCHERS:
+        watcher(bijector, x, ildj)
+    return x, ildj
 
 
 def _adapting_leaf(
@@ -218,7 +221,7 @@ _LAYERS: list[int] = []  # of the repeated steps that are being run, outermost f
 
 @contextlib.contextmanager
 def watching(watcher: Callable) -> Iterator[None]:
-    """Shows every evaluation of one of our bijectors to `watcher`.
+    """Shows to `watcher` what each bijector computes.
 
     It is called as `watcher(part, value, log_det)`, for parts inside a part first.
     `layers()` says in which layers of which `Repeat`s that is; a watched `Repeat`

@@ -31,6 +31,7 @@ class Adaptable(FlowBijector):
 
 def moments(y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns mean and variance of each channel over all other axes."""
+    y = tf.convert_to_tensor(y)
     return tf.nn.moments(y, list(range(y.shape.rank - 1)))
 
 
@@ -106,7 +107,7 @@ class ActNorm(Adaptable):
         mean, variance = moments(y)
         deviation = tf.sqrt(variance)
         # A channel that never varies keeps its scale: dividing by ~0 would blow up.
-        varies = deviation > tf.constant(self._epsilon, y.dtype)
+        varies = deviation > tf.constant(self._epsilon, mean.dtype)
         return mean, tf.math.log(tf.where(varies, deviation, tf.ones_like(deviation)))
 
 

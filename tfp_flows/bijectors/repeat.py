@@ -168,6 +168,19 @@ class Repeat(FlowBijector):
         """The template, whose own weights are placeholders for those of the layers."""
         return self._step.value
 
+    def steps(self) -> list[tfb.Bijector]:
+        """Returns the layers as separate bijectors, data side first.
+
+        Their weights are copies: training one does not change the `Repeat`.
+        """
+        steps = [rebuilt(self.step) for _ in range(self._n)]
+        for k, step in enumerate(steps):
+            for variable, stack in zip(
+                _variables(step), self._stacked.stacks, strict=True
+            ):
+                variable.assign(stack[k])
+        return steps
+
     @property
     def n(self) -> int:
         """Number of layers."""
@@ -198,6 +211,7 @@ class Repeat(FlowBijector):
         def adapted(*arguments: Any) -> ValueAndLogDet:
             return chain.adapt(*arguments), tf.zeros([], self.dtype)
 
+        y = tf.convert_to_tensor(y, dtype_hint=self.dtype)
         return self._unrolled(adapted, y, condition, range(self._n))[0]
 
     def _run(
