@@ -45,9 +45,6 @@ def fit_scorer(
 
     Returns:
         The same scorer, fitted.
-
-    Raises:
-        ValueError: If the rate is out of range, or `held_out` has the wrong shape.
     """
     rows = held_out
     if not isinstance(rows, Rows):
@@ -118,9 +115,6 @@ def anomaly_scores(
 
     Returns:
         Scores `[n]`; 1e38 where a row has no finite score.
-
-    Raises:
-        ValueError: If there is no scorer, or `x` has the wrong shape.
     """
     scorer = _scorer(flow, scorer)
     rows = evaluate_rows(flow, x, condition=condition, batch_size=batch_size)
@@ -146,10 +140,6 @@ def is_anomaly(
 
     Returns:
         Booleans `[n]`.
-
-    Raises:
-        ValueError: If there is no scorer or it is not fitted, or `x` has the wrong
-            shape.
     """
     scorer = _scorer(flow, scorer)
     if scorer.threshold is None:

@@ -134,9 +134,6 @@ def detection_report(
     Returns:
         The report.
 
-    Raises:
-        ValueError: If a kind of anomaly lacks a scorer, or scores are not finite.
-
     Example:
         >>> report = detection_report({"a": [0, 1]}, {"far": {"a": [2, 3]}})
         >>> report.best("far").auroc.value

@@ -52,9 +52,6 @@ def evaluate_rows(
 
     Returns:
         The rows, in the flow's dtype.
-
-    Raises:
-        ValueError: If the shape of `x` is not that of the flow's data.
     """
     distribution = distribution_of(flow, "flow")
     dtype = distribution.dtype.as_numpy_dtype

@@ -329,11 +329,7 @@ class JointTypicalityScorer(AnomalyScorer):
         self.whitening = whitening
 
     def adapt(self, rows: Rows) -> None:
-        """Measures mean and covariance over the held-out rows with finite statistics.
-
-        Raises:
-            ValueError: If the statistics do not vary, each on its own.
-        """
+        """Measures mean and covariance over the held-out rows with finite statistics."""
         found = map_rows(_statistics, rows.x, rows.log_prob, rows.latent, rows=256)
         found = found[np.isfinite(found).all(axis=1)]
         count, k = found.shape
@@ -411,11 +407,7 @@ def _check_fitted(name: str, value: float | list | None) -> None:
 
 
 def _mean_nll(log_prob: npt.ArrayLike) -> float:
-    """Returns the mean of `-log_prob` over the rows where it is finite.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """Returns the mean of `-log_prob` over the rows where it is finite."""
     values = np.asarray(log_prob, np.float64)
     finite = values[np.isfinite(values)]
     if not finite.size:

@@ -23,11 +23,7 @@ Seed: TypeAlias = "int | tuple[int, int] | tf.Tensor | None"
 
 
 def flow_of(flow: Flow) -> tfd.TransformedDistribution:
-    """Returns the image flow in `flow`, a distribution or a `FlowModel`.
-
-    Raises:
-        TypeError: If there is no flow of images in it.
-    """
+    """Returns the image flow in `flow`, a distribution or a `FlowModel`."""
     found = distribution_of(flow, "flow")
     # TFP's own classes of transformed distributions have no common public base.
     if not hasattr(found, "bijector") or len(found.event_shape) != 3:
@@ -135,9 +131,6 @@ def attribute_vector(
 
     Returns:
         A latent `[d]`.
-
-    Raises:
-        ValueError: If all images have the attribute or none has.
     """
     has = np.asarray(has_attribute).astype(bool)
     if has.shape != (len(images),) or has.all() or not has.any():

@@ -82,9 +82,6 @@ def super_resolve(
 
     Returns:
         Images `[n, h, w, c]` whose block means are nearly `small`.
-
-    Raises:
-        ValueError: If the sizes do not divide.
     """
     flow = flow_of(flow)
     small = tf.cast(tf.convert_to_tensor(small), flow.dtype)
@@ -134,9 +131,6 @@ def restore(
 
     Returns:
         Images `[n, h, w, c]`.
-
-    Raises:
-        ValueError: If `method`, `steps` or `sigma` is out of range.
     """
     checked_choice("method", method, METHODS)
     checked_integer("steps", steps)

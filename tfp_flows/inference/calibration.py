@@ -116,9 +116,6 @@ def ranks(samples: npt.ArrayLike, truths: npt.ArrayLike) -> np.ndarray:
 
     Returns:
         Integers `[n, d]` from 0 to `draws`.
-
-    Raises:
-        ValueError: If the shapes do not fit or a number is not finite.
     """
     samples, truths = np.asarray(samples), np.asarray(truths)
     if samples.ndim != 3 or samples.shape[1:] != truths.shape:
@@ -159,9 +156,6 @@ def calibrate(
 
     Returns:
         The ranks, with tests and coverage.
-
-    Raises:
-        ValueError: If `parameters` and `data` differ in number.
     """
     parameters, data = np.asarray(parameters), np.asarray(data)
     if parameters.ndim != 2 or len(parameters) != len(data):

@@ -47,15 +47,7 @@ def coupling_from(bijector: tfb.RealNVP) -> tfb.Bijector:
     of a network. So the function is tried on random inputs, and the coupling whose
     shift and log-scale are equal there is taken.
 
-    Args:
-        bijector: A `tfb.RealNVP` around one dense network.
-
-    Returns:
-        An `AffineCoupling`, or an `AdditiveCoupling` if there is no scale.
-
-    Raises:
-        ValueError: If the bijector has no weights yet, holds no network or several,
-            or none of the couplings equals it.
+    It is an `AffineCoupling`, or an `AdditiveCoupling` if there is no scale.
     """
     networks = networks_in(bijector)
     if len(networks) != 1:
@@ -165,12 +157,6 @@ def glow_coupling(
         dtype: Float type.
         log_scale: How raw values become log-scales; see `AffineCoupling`.
         offset: What is added to raw values before that.
-
-    Returns:
-        The bijector, from latents to data.
-
-    Raises:
-        ValueError: If the network has the wrong number of outputs.
     """
     outputs, size = int(layers[-1].weights[0].shape[-1]), mask.transformed_shape[-1]
     if outputs == size:
@@ -194,17 +180,6 @@ def levels_from(glow: tfb.Glow) -> tfb.Bijector:
     `Repeat` of actnorm, 1x1 convolution and coupling, and the coupling of the half
     that leaves. `MultiScale` holds the levels; TFP interleaves the latents of the
     levels, so a `tfb.Permute` behind it brings them into TFP's order.
-
-    Args:
-        glow: A Glow whose coupling networks are sequential, such as TFP's default
-            ones, and in which half of the channels leaves after each block but the
-            last, as is TFP's default.
-
-    Returns:
-        The bijector, from flat latents to images.
-
-    Raises:
-        ValueError: If the Glow is built in another way; the message says how.
     """
     blocks = _of_class(glow, "GlowBlock")
     exits = _of_class(glow, "ExitBijector")

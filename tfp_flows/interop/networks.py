@@ -64,19 +64,7 @@ def is_tf_keras(value: Any) -> bool:
 
 
 def layers_of(network: Any) -> list[LayerCopy]:
-    """Lists the layers of a sequential network, or of TFP's default template.
-
-    Args:
-        network: A tf_keras layer or model, or what
-            `tfb.real_nvp_default_template` returned.
-
-    Returns:
-        The layers in their order.
-
-    Raises:
-        ValueError: If the network has no weights yet, or holds a layer that is not
-            carried over; the message names it.
-    """
+    """Lists the layers of a sequential network, or of TFP's default template."""
     function = template_function(network)
     if function is not None:
         return _template_layers(network, function)
@@ -117,11 +105,7 @@ def _plain(value: Any) -> Any:
 def networks_in(bijector: tfb.Bijector) -> list[Any]:
     """Finds tf_keras networks and templates: attributes, and what functions hold.
 
-    Args:
-        bijector: Any bijector.
-
-    Returns:
-        The outermost networks, each once.
+    Of networks inside networks, only the outermost.
     """
     found = modules_inside(bijector, is_tf_keras)
     for value in vars(bijector).values():
@@ -226,9 +210,6 @@ def conditioner_from(
 
     Returns:
         The network, built, with weights.
-
-    Raises:
-        ValueError: If the last layer has no outputs to reorder.
     """
     merged = _reordered(_merged(layers), order, offset)
     net, weights = _mlp(merged, dtype) or _convolutions(merged, dtype) or (None, None)

@@ -102,9 +102,6 @@ class ProbeReport:
 
         Returns:
             One entry for each number of labels.
-
-        Raises:
-            ValueError: If one of them is not in the report with several draws.
         """
         counts = [row.labels_per_class for row in self.rows if row.features == first]
         leads = []
@@ -183,9 +180,6 @@ def probe(
     Returns:
         The report, with a row for each kind of features.
 
-    Raises:
-        ValueError: If shapes do not fit, or features are not finite or all equal.
-
     Example:
         >>> x = np.array([[0.0], [0.1], [1.0], [1.1]] * 5)
         >>> report = probe({"x": (x, x)}, [0, 0, 1, 1] * 5, [0, 0, 1, 1] * 5)
@@ -240,10 +234,6 @@ def few_labels(
 
     Returns:
         The report, with a row for each number of labels and kind of features.
-
-    Raises:
-        ValueError: If shapes do not fit, a class has too few rows, `draws` is less
-            than 2, or features are not finite or all equal.
 
     Example:
         >>> x = np.array([[0.0], [0.1], [1.0], [1.1]])

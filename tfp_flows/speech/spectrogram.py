@@ -52,9 +52,6 @@ def mel_spectrogram(
     Returns:
         Natural logarithms `[..., t / hop, mels]`, from `log(floor)` up.
 
-    Raises:
-        ValueError: If t is no multiple of `hop`, or a count no positive integer.
-
     Reference:
         Stevens, Volkmann, Newman: A scale for the measurement of the psychological
         magnitude pitch, 1937. `tf.signal` has the transform and the triangles.
@@ -105,10 +102,6 @@ def windows(
     Returns:
         Audio `[n, length]` and `mel_spectrogram` of it `[n, length / hop, mels]`,
         single precision.
-
-    Raises:
-        ValueError: If `length` or `stride` is no multiple of `hop`, or no utterance is
-            as long as a window.
     """
     stride = length if stride is None else stride
     for name, value in (("length", length), ("stride", stride)):
@@ -147,9 +140,6 @@ def spectrogram_figure(
 
     Returns:
         A `matplotlib.figure.Figure`, to be saved by its `savefig`.
-
-    Raises:
-        ValueError: If there is no audio.
     """
     from matplotlib.figure import Figure
 

@@ -59,9 +59,6 @@ def at_length(flow: Flow, length: int) -> tfd.TransformedDistribution:
 
     Returns:
         The flow of events `[length]`.
-
-    Raises:
-        ValueError: If `flow` is none of `waveglow`, or the length does not divide.
     """
     flow = distribution_of(flow, "flow")
     group, _ = _layers(flow)
@@ -133,9 +130,6 @@ def copy_synthesis(
 
     Returns:
         Amplitudes in [-1, 1), `[t]`.
-
-    Raises:
-        ValueError: If the flow takes no spectrograms, or the audio is not one row.
     """
     audio = np.asarray(audio, np.float32)
     if audio.ndim != 1 or not len(audio):

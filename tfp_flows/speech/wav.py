@@ -53,9 +53,6 @@ def write_wav(path: str | os.PathLike, audio: npt.ArrayLike, rate: int) -> None:
         audio: Integers of 16 bits, or amplitudes in [-1, 1), `[t]`; amplitudes
             beyond are clipped.
         rate: Number of samples in a second.
-
-    Raises:
-        ValueError: If the audio is not one row of finite numbers.
     """
     samples = np.asarray(audio)
     if samples.dtype != np.int16:
@@ -97,9 +94,6 @@ def dequantized(samples: npt.ArrayLike, seed: int | list[int] = 0) -> np.ndarray
 
     Returns:
         Amplitudes in [-1, 1), single precision.
-
-    Raises:
-        ValueError: If the samples are not integers of 16 bits.
     """
     samples = np.asarray(samples)
     if samples.dtype != np.int16:

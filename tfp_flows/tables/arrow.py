@@ -135,10 +135,6 @@ def to_numbers(name: str, column: pa.ChunkedArray) -> np.ndarray:
 
     Returns:
         The values `[n]`.
-
-    Raises:
-        ValueError: If a value is missing, infinite, or a whole number that float64
-            does not hold exactly.
     """
     import pyarrow as pa
 

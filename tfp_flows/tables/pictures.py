@@ -61,9 +61,6 @@ def marginals_figure(
 
     Returns:
         A `matplotlib.figure.Figure`, to be saved by its `savefig`.
-
-    Raises:
-        ValueError: If a table lacks a column.
     """
     from matplotlib.figure import Figure
 
@@ -98,9 +95,6 @@ def pairs_figure(
 
     Returns:
         A `matplotlib.figure.Figure`, to be saved by its `savefig`.
-
-    Raises:
-        ValueError: If a table lacks a column.
     """
     from matplotlib.figure import Figure
 

@@ -80,9 +80,6 @@ class Schema:
 
         Returns:
             The schema.
-
-        Raises:
-            ValueError: If a column cannot be modelled; the message names it.
         """
         table = as_table(table)
         if table.num_columns == 0 or table.num_rows < MIN_ROWS:

@@ -122,9 +122,6 @@ def windows(
 
     Returns:
         Integers of characters, `[n, length]`.
-
-    Raises:
-        ValueError: If the text is shorter than a window or has other characters.
     """
     checked_integer("length", length)
     stride = length if stride is None else checked_integer("stride", stride)
@@ -147,11 +144,7 @@ def checked_alphabet(alphabet: Any) -> str:
 
 
 def numbers(text: str, alphabet: str = LETTERS) -> np.ndarray:
-    """Returns the characters of a text as integers `[len(text)]`.
-
-    Raises:
-        ValueError: If a character is not in the alphabet.
-    """
+    """Returns the characters of a text as integers `[len(text)]`."""
     place = {character: k for k, character in enumerate(alphabet)}
     try:
         return np.fromiter((place[c] for c in text), np.int32, len(text))
@@ -182,9 +175,6 @@ def checked_windows(
 
     Returns:
         Integers in `[0, len(alphabet))`, `[n, length]`.
-
-    Raises:
-        ValueError: If the windows are of another length or hold anything else.
     """
     if isinstance(windows, str):
         raise ValueError(
