@@ -329,7 +329,7 @@ class JointTypicalityScorer(AnomalyScorer):
         self.whitening = whitening
 
     def adapt(self, rows: Rows) -> None:
-        """Measures mean and covariance over the held-out rows with finite statistics."""
+        """Measures mean and covariance over held-out rows with finite statistics."""
         found = map_rows(_statistics, rows.x, rows.log_prob, rows.latent, rows=256)
         found = found[np.isfinite(found).all(axis=1)]
         count, k = found.shape
