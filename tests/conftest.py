@@ -1,7 +1,11 @@
 """What every test has: fixed seeds, the CPU, quiet logs."""
 
 import os
+import sys
+from pathlib import Path
 
+# Makes `benchmarks` importable, behind whatever is installed.
+sys.path.append(str(Path(__file__).parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 

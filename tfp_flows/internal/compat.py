@@ -185,3 +185,45 @@ def counted_calls(layers: Iterable[keras.Layer]) -> Iterator[dict[int, int]]:
     finally:
         for layer in layers:
             vars(layer).pop("call", None)
+
+
+# TFP's own flows and their networks, which `from_tfp` reads.
+
+
+def modules_inside(
+    module: tf.Module, predicate: Callable[[Any], bool]
+) -> list[tf.Module]:
+    """Returns what a module holds, at any depth, that fulfils a predicate."""
+    return list(module._flatten(predicate=predicate))
+
+
+def template_function(value: Any) -> Callable | None:
+    """Returns the function of a `tf.make_template`; None for anything else."""
+    is_template = hasattr(value, "_func") and hasattr(value, "_variable_scope")
+    return value._func if is_template else None
+
+
+def real_nvp_parts(
+    bijector: tfp.bijectors.RealNVP,
+) -> tuple[int | None, int, bool, Callable]:
+    """Returns event size, identity values (signed), whether last, and function."""
+    return (
+        bijector._input_depth,
+        bijector._masked_size,
+        bijector._reverse_mask,
+        bijector._bijector_fn,
+    )
+
+
+def glow_actnorm_values(
+    bijector: tfp.bijectors.Bijector,
+) -> tuple[tf.Variable, tf.Variable, tf.Variable]:
+    """Returns shift, log-scale and whether they have seen data."""
+    return bijector._m, bijector._s.pretransformed_input, bijector._initialized
+
+
+def glow_mixing_values(
+    bijector: tfp.bijectors.Bijector,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the triangular factors and the permutation of a 1x1 convolution."""
+    return bijector._bijector.lower_upper, bijector._bijector.permutation

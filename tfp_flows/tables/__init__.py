@@ -25,8 +25,7 @@ from tfp_flows.distributions.tables import (
     TableDistribution,
 )
 from tfp_flows.tables.arrow import complete_rows
-from tfp_flows.tables.categorical import Categorical
-from tfp_flows.tables.columns import Continuous, Integer
+from tfp_flows.tables.columns import Categorical, Continuous, Integer
 from tfp_flows.tables.fitting import fit
 from tfp_flows.tables.model import TableFlow
 from tfp_flows.tables.pictures import marginals_figure, pairs_figure

@@ -7,8 +7,7 @@ import re
 import shutil
 import subprocess
 
-from tfp_flows.text.alphabet import LETTERS
-from tfp_flows.text.corpus import clean, load
+from tfp_flows.text import LETTERS, clean, load
 
 VARIABLE = "TFP_FLOWS_TEXT"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tfp_flows.anomaly import mutated, simple_anomalies
+from benchmarks.anomaly.simple_images import mutated, simple_anomalies
 
 IMAGES = np.random.default_rng(7).integers(0, 16, (300, 5, 4, 3)).astype("uint8")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfp_flows.internal.arguments import checked_integer
-from tfp_flows.text.alphabet import LETTERS, checked_alphabet, checked_windows, strings
+from tfp_flows.text.corpus import LETTERS, checked_alphabet, checked_windows, strings
 
 
 class NGram:

@@ -5,7 +5,22 @@ import itertools
 import numpy as np
 import pytest
 
-from tfp_flows.text import baselines
+import tfp_flows as tfpf
+from benchmarks.text import baselines
+
+ALPHABET = " aeinorst"
+WORDS = ("rain", "stone", "nest", "oar", "tea", "rise", "notes", "antares")
+
+
+@pytest.fixture(scope="module")
+def small_text():
+    """An alphabet, and windows of two texts of a few words."""
+
+    def windows(words, seed):
+        text = " ".join(np.random.default_rng(seed).choice(WORDS, words))
+        return tfpf.text.windows(text, 12, alphabet=ALPHABET)
+
+    return ALPHABET, windows(8_000, 1), windows(1_000, 2)
 
 
 def test_bigram_by_hand():

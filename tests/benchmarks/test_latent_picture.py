@@ -1,15 +1,20 @@
 """The picture of a latent model shows what the model gives."""
 
 import numpy as np
-import pytest
 
-from tfp_flows import latent
+import tfp_flows as tfpf
+from benchmarks.latent.picture import latent_figure
 from tfp_flows.internal.pictures import picture_grid
 
 
-@pytest.mark.parametrize("model", ["two-stage"], indirect=True)
-def test_shows_images_reconstructions_and_samples(model, images, tmp_path):
-    figure = latent.latent_figure(
+def test_shows_images_reconstructions_and_samples(tmp_path):
+    flow = tfpf.real_nvp((4,), couplings=2, hidden_units=(8,))
+    model = tfpf.latent.LatentFlow(
+        (8, 8, 1), latent_dim=4, levels=17, channels=(4, 4), flow=flow
+    )
+    images = np.random.default_rng(0).uniform(0.0, 17.0, (20, 8, 8, 1))
+    images = images.astype("float32")
+    figure = latent_figure(
         model, images, sample_rows=2, columns=6, seed=3, temperature=0.5
     )
     pictures = [axes.images[0].get_array() for axes in figure.axes]

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import signal
 
+from benchmarks.speech.sentences import SENTENCES
 from tfp_flows.internal.arguments import checked_integer
-from tfp_flows.speech.sentences import SENTENCES
-from tfp_flows.speech.wav import LEVELS, dequantized, quantized, read_wav, write_wav
+from tfp_flows.speech.wav import STEPS, dequantized, quantized, read_wav, write_wav
 
 VARIABLE = "TFP_FLOWS_SPEECH"
 
@@ -97,7 +97,7 @@ def synthesize(
     program = shutil.which(_PROGRAM)
     if program is None:
         raise ValueError(
-            "There is nobody to read the sentences. Install the speech synthesiser "
+            "Speech needs a folder or a synthesiser. Install the speech synthesiser "
             "with `apt-get install espeak-ng`, or name a folder of WAV files in the "
             f"environment variable {VARIABLE}."
         )
@@ -107,14 +107,14 @@ def synthesize(
     for number, sentence in enumerate(sentences):
         for which, voice in enumerate(voices):
             samples, own = _read_aloud(program, sentence, Voice(*voice))
-            audio = _resampled(samples / LEVELS, own, rate)
+            audio = _resampled(samples / STEPS, own, rate)
             audio = _without_silence(audio)
             audio *= _PEAK / np.abs(audio).max()
             generator = np.random.default_rng([seed, number, which])
             audio += noise * generator.normal(size=audio.shape)
             path = folder / f"sentence_{number:03d}_voice_{which}.wav"
             # Rounded, not cut off: half a step lies above each integer.
-            write_wav(path, quantized(audio + 0.5 / LEVELS), rate)
+            write_wav(path, quantized(audio + 0.5 / STEPS), rate)
             made.append(path)
     return made
 
@@ -154,8 +154,8 @@ def read_speech(folder: str | os.PathLike, held_out: float = 0.1) -> Speech:
             "Argument `folder` must hold WAV files of one rate. "
             f"Received: {str(folder)!r} with rates {sorted(rates)}"
         )
-    kept = len(sentences) - max(1, round(held_out * len(sentences)))
-    first = set(sentences[: max(kept, 1)])
+    training = len(sentences) - max(1, round(held_out * len(sentences)))
+    first = set(sentences[: max(training, 1)])
     parts: dict[bool, list[np.ndarray]] = {True: [], False: []}
     for number, (file, (samples, _)) in enumerate(zip(files, read, strict=True)):
         parts[_sentence(file) in first].append(dequantized(samples, [1, number]))

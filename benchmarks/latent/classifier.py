@@ -12,12 +12,12 @@ import tensorflow as tf
 from tfp_flows.internal.batching import map_rows
 
 
-@keras.saving.register_keras_serializable(package="tfp_flows")
+@keras.saving.register_keras_serializable(package="tfp_flows_benchmarks")
 class FeatureClassifier(keras.Model):
     """A convolutional classifier of images, and the features that it classifies by.
 
     The features are the layer before the class scores: what the network keeps of an
-    image to tell its class. `tools.latent.frechet_distance` compares sets of them.
+    image to tell its class. `frechet_distance` compares sets of them.
 
     Shapes: images `[n, height, width, channels]` with values in `[0, levels)`, class
     scores `[n, classes]`, features `[n, feature_size]`.
@@ -25,7 +25,7 @@ class FeatureClassifier(keras.Model):
     Example:
         >>> classifier = FeatureClassifier((8, 8, 1), classes=10, levels=17)
         >>> classifier.features(tf.zeros([2, 8, 8, 1])).shape
-        TensorShape([2, 64])
+        (2, 64)
     """
 
     def __init__(
@@ -67,13 +67,10 @@ class FeatureClassifier(keras.Model):
         """Returns the scores (logits) of the classes."""
         return self.head(self.body(inputs, training=training))
 
-    def features(self, x: Any) -> tf.Tensor:
+    def features(self, x: Any) -> np.ndarray:
         """Returns the features of images, `[n, feature_size]`."""
-        return tf.constant(
-            map_rows(
-                lambda rows: self.body(tf.cast(rows, tf.float32), training=False), x
-            )
-        )
+        x = np.asarray(x, np.float32)
+        return map_rows(lambda rows: self.body(rows, training=False), x, rows=500)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -98,7 +95,7 @@ def train_classifier(
         images: Pixel values `[n, height, width, channels]`.
         labels: Class numbers `[n]` from 0.
         levels: How many values a pixel can take, such as 256.
-        epochs: Passes over the images.
+        epochs: Epochs.
         batch_size: Images in a batch.
         seed: Seed of weights and order, of all Keras.
         **kwargs: Passed on to `fit`, such as `validation_data` or `verbose`.

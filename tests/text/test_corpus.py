@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tfp_flows as tfpf
-from tfp_flows.text.alphabet import checked_windows, numbers, strings
+from tfp_flows.text.corpus import checked_windows, numbers, strings
 
 
 def test_numbers_and_strings_are_inverse():
@@ -81,12 +81,12 @@ def test_parts_and_windows_lose_and_share_nothing():
         (lambda: tfpf.text.windows("abc", 4), "at least `length=4` characters"),
         (lambda: tfpf.text.windows("abC", 2), "the character 'C'"),
         (lambda: tfpf.text.windows("abc", 0), "`length` must be an integer"),
-        (lambda: tfpf.text.split("abc", 1.0), "between 0 and 1"),
+        (lambda: tfpf.text.split("abc", 1.0), "`held_out` must be"),
         (lambda: tfpf.text.clean("abc", "aa"), "each of them once"),
         (lambda: checked_windows("abc"), "must be a list of strings"),
         (lambda: checked_windows(["ab", "abc"]), "strings of 2 characters"),
         (lambda: checked_windows([[0, 27]]), "from 0 to 26"),
-        (lambda: checked_windows([[0.5, 1.0]]), "must hold whole numbers"),
+        (lambda: checked_windows([[0.5, 1.0]]), "must hold integers"),
         (lambda: checked_windows(np.zeros([3, 4]), 5), r"shape \[n, 5\]"),
         (lambda: checked_windows([]), r"shape \[n, length\]"),
     ],

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import tfp_flows as tfpf
-from tfp_flows import latent
+from benchmarks.latent.classifier import train_classifier
+from benchmarks.latent.frechet import frechet_distance
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def judge(digits):
-    return latent.train_classifier(
+    return train_classifier(
         digits.x_train,
         digits.labels_train,
         levels=17,
@@ -35,9 +36,9 @@ def test_learns_digits(judge, digits):
 def test_features_tell_digits_from_noise(judge, digits):
     held_out = judge.features(digits.x_test)
     assert held_out.shape == (297, 64)
-    real = latent.frechet_distance(held_out, judge.features(digits.x_train))
+    real = frechet_distance(held_out, judge.features(digits.x_train))
     noise = np.random.default_rng(0).integers(0, 17, (297, 8, 8, 1))
-    fake = latent.frechet_distance(held_out, judge.features(noise))
+    fake = frechet_distance(held_out, judge.features(noise))
     assert fake > 10.0 * real
 
 

@@ -7,6 +7,7 @@ import tensorflow_probability as tfp
 from scipy import stats
 
 import tfp_flows as tfpf
+from benchmarks.speech import baselines
 
 tfd = tfp.distributions
 A = np.array([1.5, -0.8])
@@ -42,14 +43,14 @@ def by_hand(train, x):
 
 def test_order_one_is_the_formula_by_hand():
     train, test = process(10, 60, 0), process(4, 60, 1)
-    found = tfpf.speech.baselines.autoregression(train, 1).nats_per_sample(test)
+    found = baselines.autoregression(train, 1).nats_per_sample(test)
     np.testing.assert_allclose(found, by_hand(train, test), rtol=1e-10)
 
 
 def test_order_ten_is_a_normal_distribution_of_windows():
     """The same density, from the covariance of the whole window."""
     train, test = process(50, 40, 0), process(4, 40, 1)
-    model = tfpf.speech.baselines.autoregression(train, 10)
+    model = baselines.autoregression(train, 10)
     mean, coefficients, deviations = model.filters
     whitening = np.eye(40)
     for t in range(40):
@@ -64,7 +65,7 @@ def test_order_ten_is_a_normal_distribution_of_windows():
 
 def test_least_squares_is_numpys():
     train = process(5, 100, 2)
-    filters = tfpf.speech.baselines.autoregression(train, 3).filters
+    filters = baselines.autoregression(train, 3).filters
     y = train - train.mean()
     columns = [y[:, 3 - j : 100 - j].ravel() for j in range(4)]
     design, now = np.stack(columns[1:], axis=1), columns[0]
@@ -75,13 +76,13 @@ def test_least_squares_is_numpys():
 
 def test_it_finds_a_process_and_its_entropy():
     train, test = process(200, 400, 3), process(50, 400, 4)
-    model = tfpf.speech.baselines.autoregression(train, 10)
+    model = baselines.autoregression(train, 10)
     expected = np.pad(A, [0, 8])
     np.testing.assert_allclose(model.filters.coefficients[-1], expected, atol=0.02)
     assert model.filters.deviations[-1] == pytest.approx(0.1, rel=0.01)
     entropy_rate = np.log(0.1) + 0.5 * np.log(2 * np.pi * np.e)
     assert model.mean_nats(test) == pytest.approx(-entropy_rate, abs=0.02)
-    alone = tfpf.speech.baselines.gaussian(train)
+    alone = baselines.gaussian(train)
     expected = np.mean(stats.norm(train.mean(), train.std()).logpdf(test))
     assert alone.mean_nats(test) == pytest.approx(expected, abs=1e-6)
     assert alone.mean_nats(test) < model.mean_nats(test) - 0.8
@@ -89,8 +90,8 @@ def test_it_finds_a_process_and_its_entropy():
 
 def test_one_that_has_seen_the_answer_is_better():
     train, test = process(50, 200, 5), process(10, 200, 6)
-    fitted = tfpf.speech.baselines.autoregression(train, 10).nats_per_sample(test)
-    own = tfpf.speech.baselines.own_autoregression(test, 10)
+    fitted = baselines.autoregression(train, 10).nats_per_sample(test)
+    own = baselines.own_autoregression(test, 10)
     assert own.shape == fitted.shape
     assert np.all(own > fitted - 0.02)
     assert own.mean() > fitted.mean()
@@ -102,7 +103,7 @@ def test_the_filter_as_a_bijector_has_the_same_density():
     bijector.adapt(train)
     base = tfd.Sample(tfd.Normal(np.float64(0), np.float64(1)), 60)
     flow = tfd.TransformedDistribution(base, bijector)
-    expected = tfpf.speech.baselines.autoregression(train, 10).nats_per_sample(test)
+    expected = baselines.autoregression(train, 10).nats_per_sample(test)
     np.testing.assert_allclose(flow.log_prob(tf.constant(test)) / 60, expected)
 
 
@@ -117,9 +118,9 @@ def test_the_filter_as_a_bijector_has_the_same_density():
 )
 def test_wrong_windows_are_named(windows, words):
     with pytest.raises(ValueError, match=words):
-        tfpf.speech.baselines.autoregression(windows, 10)
+        baselines.autoregression(windows, 10)
 
 
 def test_nothing_is_predicted_before_it_is_fitted():
     with pytest.raises(RuntimeError, match="Call `fit"):
-        tfpf.speech.baselines.Autoregression(2).nats_per_sample(np.ones([2, 10]))
+        baselines.Autoregression(2).nats_per_sample(np.ones([2, 10]))
