@@ -29,8 +29,10 @@ LOSS_SCALE = 16.0
 
 def missed(model, inputs):
     """Names what the gradient of the loss that `fit` minimizes does not reach."""
-    weights = {weight.path: weight.value for weight in model.trainable_weights}
+    weights = model.trainable_weights
     assert len(weights) == len(model.distribution.trainable_variables) > 0
+    # Parts of equal names have weights of equal paths.
+    weights = {f"{i} {weight.path}": weight.value for i, weight in enumerate(weights)}
     return missed_weights(
         weights, lambda: -LOSS_SCALE * tf.reduce_mean(model(inputs, training=True))
     )
