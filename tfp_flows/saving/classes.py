@@ -113,9 +113,9 @@ def _lambert_w_tail(value: Any) -> dict[str, Any]:
 
 def _zero_inflated(value: Any) -> dict[str, Any]:
     """TFP keeps all local names of its constructor as its parameters."""
-    kept = value.parameters
+    stored = value.parameters
     names = ("inflated_loc_logits", "inflated_loc_probs", "name")
-    arguments = {**kept.get("kwargs", {}), **{name: kept[name] for name in names}}
+    arguments = {**stored.get("kwargs", {}), **{name: stored[name] for name in names}}
     # The class says this one itself.
     arguments.pop("require_integer_total_count", None)
     return arguments

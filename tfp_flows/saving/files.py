@@ -29,7 +29,7 @@ def checked_path(path: str | os.PathLike) -> Path:
 
 
 def check_archive(path: Path) -> None:
-    """Refuses a missing or damaged `.keras` archive with one sentence."""
+    """Refuses a missing or damaged `.keras` archive."""
     if not path.is_file():
         raise invalid("path", "name a file", str(path))
     try:
@@ -83,7 +83,7 @@ def written_by() -> dict[str, str]:
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class SavedObject(keras.Model):
-    """A Keras model that holds a distribution or bijector, and only keeps it.
+    """A Keras model that holds a distribution or bijector, and does nothing else.
 
     `FlowModel` trains distributions of one tensor of known shape. This holds the
     rest on its way to a file and back: joint distributions, distributions whose
