@@ -23,7 +23,7 @@ def run_command(
         words: The words of the command line; None for those of this process.
 
     Returns:
-        The exit status: 0, or 1 with a sentence on standard error.
+        The exit status: 0, or 1 with a message on standard error.
     """
     options = _parser(default_address).parse_args(words)
     try:

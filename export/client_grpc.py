@@ -25,7 +25,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-# gRPC itself repeats a call that found nobody, with growing pauses.
+# gRPC itself repeats a call that found no server, with growing pauses.
 _RETRIES = {
     "methodConfig": [
         {
@@ -76,7 +76,7 @@ class GrpcClient:
             Arrays by output name.
 
         Raises:
-            ValueError: If the server refuses the request; the text is its sentence.
+            ValueError: If the server refuses the request; the text is its message.
             ConnectionError: If the server cannot be reached in time, or breaks.
         """
         dtypes = self._input_dtypes(signature)
@@ -127,8 +127,8 @@ class GrpcClient:
             refused = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
             if error.code() in refused:
                 raise ValueError(error.details()) from error
-            sentence = f"{error.code().name}: {error.details()}"
-            raise ConnectionError(sentence) from error
+            message = f"{error.code().name}: {error.details()}"
+            raise ConnectionError(message) from error
 
 
 if __name__ == "__main__":

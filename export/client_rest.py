@@ -60,7 +60,7 @@ class RestClient:
             Arrays by output name; numbers come as float64 and int64.
 
         Raises:
-            ValueError: If the server refuses the request; the text is its sentence.
+            ValueError: If the server refuses the request; the text is its message.
             requests.RequestException: If the server cannot be reached in time.
         """
         # Columns, since the inputs of `sample` have no common first axis.

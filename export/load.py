@@ -26,9 +26,9 @@ class LoadReport:
 
     Attributes:
         seconds: Latency of every request that was answered.
-        elapsed: Time of the whole test, in seconds.
+        elapsed: Time of the test, in seconds.
         rows: Rows in a request.
-        errors: Sentences of the requests that failed.
+        errors: Messages of the requests that failed.
     """
 
     seconds: np.ndarray
@@ -47,7 +47,7 @@ class LoadReport:
             for percent in (50, 90, 95, 99):
                 latency = 1e3 * np.percentile(self.seconds, percent)
                 lines.append(f"p{percent}        {latency:.2f} ms")
-        lines += [f"failed     {sentence}" for sentence in sorted(set(self.errors))[:5]]
+        lines += [f"failed     {message}" for message in sorted(set(self.errors))[:5]]
         return "\n".join(lines)
 
 
@@ -105,19 +105,19 @@ def request_for(
         inputs["condition"] = condition
     if signature == "sample":
         return inputs
-    given = {}
+    conditions = {}
     if condition is not None:
-        given["condition"] = np.repeat(condition[np.newaxis], rows, axis=0)
+        conditions["condition"] = np.repeat(condition[np.newaxis], rows, axis=0)
     if signature == "sample_batch":
         seeds = np.stack([np.zeros(rows, int), np.arange(rows)], axis=1)
-        return {"seed": seeds, "temperature": np.ones(rows), **given}
+        return {"seed": seeds, "temperature": np.ones(rows), **conditions}
     x = client.predict("sample", inputs)["samples"]
     if signature == "decode":
-        latent = client.predict("encode", {"x": x, **given})["latent"]
-        return {"latent": latent, **given}
+        latent = client.predict("encode", {"x": x, **conditions})["latent"]
+        return {"latent": latent, **conditions}
     if signature == "log_prob_uint8":
-        return {"image": np.clip(x, 0, 255).astype(np.uint8), **given}
-    return {"x": x, **given}
+        return {"image": np.clip(x, 0, 255).astype(np.uint8), **conditions}
+    return {"x": x, **conditions}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -147,7 +147,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         with connect() as client:
             inputs = request_for(client, options.signature, options.rows, condition)
-    except Exception as error:  # noqa: BLE001 - one sentence for whoever runs it
+    except Exception as error:  # noqa: BLE001 - one message for whoever runs it
         print(f"error: {error}", file=sys.stderr)
         return 1
     report = run_load(

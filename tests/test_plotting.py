@@ -18,16 +18,18 @@ def pixels(figure):
     return np.asarray(canvas.buffer_rgba())
 
 
-def test_learning_curve_shows_both_curves_and_levels():
+def test_learning_curve_shows_both_curves_and_lines():
     history = {"nll": [5.0, 3.0, 2.0], "val_nll": [5.5, 3.5, 2.6], "lr": [1, 1, 1]}
-    axes = plotting.learning_curve(history, levels={"Gaussian": 4.0}).axes[0]
+    axes = plotting.learning_curve(history, lines={"Gaussian": 4.0}).axes[0]
     lines = {line.get_label(): line.get_ydata() for line in axes.lines}
     assert np.array_equal(lines["training"], history["nll"])
     assert np.array_equal(lines["held out"], history["val_nll"])
     assert set(lines) == {"training", "held out", "Gaussian (4.00)"}
     assert axes.get_xlabel() == "epoch"
     assert axes.get_ylabel() == "nll [nats]"
-    with pytest.raises(ValueError, match="`metric` must be one of nll, val_nll, lr"):
+    with pytest.raises(
+        ValueError, match="`metric` must be one of 'nll', 'val_nll', 'lr'"
+    ):
         plotting.learning_curve(history, metric="accuracy")
 
 
@@ -37,8 +39,8 @@ def test_learning_curve_does_not_let_the_first_epoch_flatten_the_rest():
     low, high = axes.get_ylim()
     assert low < 2.0
     assert 3.0 < high < 10.0
-    levels = {"far": 50.0, "near": 12.0}
-    axes = plotting.learning_curve({"nll": values}, levels=levels).axes[0]
+    lines = {"far": 50.0, "near": 12.0}
+    axes = plotting.learning_curve({"nll": values}, lines=lines).axes[0]
     assert 12.0 < axes.get_ylim()[1] < 50.0
 
 
@@ -46,13 +48,13 @@ def test_learning_curve_does_not_let_the_first_epoch_flatten_the_rest():
 def test_image_grid_shows_every_image_in_order(channels):
     images = np.zeros([5, 8, 8, channels])
     images[:] = np.arange(5).reshape(5, 1, 1, 1) * 4
-    shown = plotting.image_grid(images, levels=16, columns=3).axes[0].images[0]
+    shown = plotting.image_grid(images, pixel_levels=17, columns=3).axes[0].images[0]
     tiles = np.asarray(shown.get_array()).reshape(17, 26, channels)
     for index in range(5):
         top, left = 9 * (index // 3), 9 * (index % 3)
         tile = tiles[top : top + 8, left : left + 8]
-        assert np.allclose(tile, index / 4)
-    assert np.allclose(tiles[9:, 18:], 1.0)
+        assert np.all(tile == round(index * 255 / 4))
+    assert np.all(tiles[9:, 18:] == 255)
 
 
 def test_rows_of_images_have_a_title_a_column():
@@ -71,19 +73,20 @@ def test_rows_of_images_have_a_title_a_column():
 def test_image_grid_clips_and_survives_what_a_flow_may_sample():
     images = np.zeros([2, 4, 4, 1])
     images[0, 0, 0], images[0, 1, 1], images[1, 0, 0] = 1e9, -50.0, np.nan
-    tiles = plotting.image_grid(images, levels=17).axes[0].images[0].get_array()
-    assert np.all((tiles >= 0) & (tiles <= 1))
+    tiles = plotting.image_grid(images, pixel_levels=17).axes[0].images[0].get_array()
+    assert tiles[0, 0] == 255
+    assert tiles[1, 1] == tiles[0, 5] == 0
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (3, 8, 8, 2), (0, 8, 8, 1)])
 def test_image_grid_refuses(shape):
-    with pytest.raises(ValueError, match="`images` must have the shape"):
+    with pytest.raises(ValueError, match="`images` must have shape"):
         plotting.image_grid(np.zeros(shape))
 
 
 def test_real_and_sampled_images_are_labelled():
     images = RNG.integers(0, 17, (9, 8, 8, 1))
-    figure = plotting.real_and_sampled_images(images, images[::-1], levels=17)
+    figure = plotting.real_and_sampled_images(images, images[::-1], pixel_levels=17)
     assert [axes.get_title() for axes in figure.axes] == ["real", "sampled"]
 
 

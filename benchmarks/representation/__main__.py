@@ -42,7 +42,7 @@ def measure(name, options):
     # The first ones: every set here is in a random order already.
     train, test = data.x_train[: options.rows], data.x_test[: options.test_rows]
     labels = data.labels_train[: options.rows], data.labels_test[: options.test_rows]
-    logit = flows.logit_of(name, data.levels)
+    logit = flows.logit_of(name, data.pixel_levels)
     features = representations(name, model, logit, train, test)
     arguments = {"seed": options.seed, "max_iter": options.max_iter}
     full = tfpf.representation.probe(features, *labels, **arguments)

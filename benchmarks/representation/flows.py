@@ -34,7 +34,7 @@ def trained(name, data, folder, minutes, seed):
     flow = tfpf.glow(
         data.event_shape,
         levels=2,
-        preprocess=logit_of(name, data.levels),
+        preprocess=logit_of(name, data.pixel_levels),
         **SIZES[name],
     )
     model = tfpf.FlowModel(flow)

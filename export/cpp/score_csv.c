@@ -23,8 +23,8 @@ typedef struct {
   size_t rows, width;
 } Table;
 
-static int fail(const char* sentence, const char* detail) {
-  fprintf(stderr, "error: %s%s\n", sentence, detail);
+static int fail(const char* message, const char* detail) {
+  fprintf(stderr, "error: %s%s\n", message, detail);
   return 1;
 }
 

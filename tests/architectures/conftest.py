@@ -55,8 +55,8 @@ KINDS = {
 }
 
 MAKERS = {
-    "nice": lambda **o: tfpf.nice(VECTOR, couplings=2, hidden_units=(6,), **o),
-    "real_nvp": lambda **o: tfpf.real_nvp(VECTOR, couplings=3, hidden_units=(6,), **o),
+    "nice": lambda **o: tfpf.nice(VECTOR, steps=2, hidden_units=(6,), **o),
+    "real_nvp": lambda **o: tfpf.real_nvp(VECTOR, steps=3, hidden_units=(6,), **o),
     "real_nvp_image": lambda **o: tfpf.real_nvp(
         IMAGE, levels=2, hidden_channels=4, blocks=1, split_prior="learned", **o
     ),
@@ -65,10 +65,10 @@ MAKERS = {
         IMAGE, levels=2, steps=1, hidden_channels=4, top_prior="learned", **o
     ),
     "spline_flow": lambda **o: tfpf.spline_flow(
-        VECTOR, couplings=2, bins=4, hidden_units=(6,), **o
+        VECTOR, steps=2, bins=4, hidden_units=(6,), **o
     ),
-    "maf": lambda **o: tfpf.maf(VECTOR, layers=3, hidden_units=(6,), **o),
-    "iaf": lambda **o: tfpf.maf(VECTOR, layers=2, hidden_units=(6,), inverse=True, **o),
+    "maf": lambda **o: tfpf.maf(VECTOR, steps=3, hidden_units=(6,), **o),
+    "iaf": lambda **o: tfpf.maf(VECTOR, steps=2, hidden_units=(6,), inverse=True, **o),
     "ffjord": lambda **o: tfpf.ffjord(
         VECTOR, hidden_units=(6,), solver=tfpf.FixedStep("rk4", 2), **o
     ),
@@ -82,7 +82,10 @@ def with_defaults(name, kind, **options):
     """Builds a flow of an architecture and moves its weights from their start."""
     encoder = KINDS[kind].encoder
     if KINDS[kind].shape is not None and name.startswith(("real_nvp_i", "glow_i")):
-        options.setdefault("condition_use", "all")
+        places = ("couplings", "split_prior", "top_prior")
+        if name.startswith("real_nvp"):
+            places = places[:2]
+        options.setdefault("condition_use", places)
     flow = MAKERS[name](
         condition_shape=KINDS[kind].shape,
         encoder=encoder and encoder(),

@@ -38,7 +38,7 @@ def test_tails_of_student_t_are_heavy():
 @pytest.mark.parametrize("name", BASES)
 def test_trains_and_saves_with_the_flow(name, tmp_path):
     make, variables = BASES[name]
-    flow = tfpf.real_nvp((2,), couplings=2, hidden_units=(4,), base=make(2))
+    flow = tfpf.real_nvp((2,), steps=2, hidden_units=(4,), base=make(2))
     model = tfpf.FlowModel(flow)
     assert len(model.trainable_weights) == len(flow.bijector.trainable_variables) + (
         variables

@@ -14,13 +14,13 @@ SMALL = {"hidden_units": (8,)}
 STEPS = tfpf.FixedStep("rk4", 2)
 FLOWS = {
     "spline_flow": lambda shape, **k: tfpf.spline_flow(
-        shape, couplings=2, bins=4, **SMALL, **k
+        shape, steps=2, bins=4, **SMALL, **k
     ),
-    "maf": lambda shape, **k: tfpf.maf(shape, layers=3, **SMALL, **k),
+    "maf": lambda shape, **k: tfpf.maf(shape, steps=3, **SMALL, **k),
     "maf_spline": lambda shape, **k: tfpf.maf(
-        shape, layers=2, transform="spline", bins=4, **SMALL, **k
+        shape, steps=2, transform="spline", bins=4, **SMALL, **k
     ),
-    "iaf": lambda shape, **k: tfpf.maf(shape, layers=2, inverse=True, **SMALL, **k),
+    "iaf": lambda shape, **k: tfpf.maf(shape, steps=2, inverse=True, **SMALL, **k),
     "ffjord": lambda shape, **k: tfpf.ffjord(shape, solver=STEPS, **SMALL, **k),
 }
 
@@ -59,7 +59,7 @@ def test_ffjord_estimates_the_trace_of_long_events():
 
 
 def test_ffjord_has_velocities_of_its_own_and_images_convolutions():
-    flow = tfpf.ffjord((4, 4, 1), blocks=2, hidden_units=(3,))
+    flow = tfpf.ffjord((4, 4, 1), steps=2, hidden_units=(3,))
     first, second = flow.bijector.bijectors[:2]
     assert first.velocity is not second.velocity
     assert first.velocity.kernel_size == 3
@@ -69,11 +69,11 @@ def test_ffjord_has_velocities_of_its_own_and_images_convolutions():
 @pytest.mark.parametrize(
     ("make", "argument"),
     [
-        (lambda: tfpf.spline_flow((2,), couplings=0), "couplings"),
+        (lambda: tfpf.spline_flow((2,), steps=0), "steps"),
         (lambda: tfpf.spline_flow((1,)), "event_shape"),
         (lambda: tfpf.spline_flow((2,), bins=1), "bins"),
-        (lambda: tfpf.maf((2,), layers=1), "layers"),
-        (lambda: tfpf.ffjord((2,), blocks=0), "blocks"),
+        (lambda: tfpf.maf((2,), steps=1), "steps"),
+        (lambda: tfpf.ffjord((2,), steps=0), "steps"),
     ],
 )
 def test_names_the_argument_that_is_wrong(make, argument):

@@ -77,7 +77,7 @@ def test_uniform_pixels_cost_as_many_bits_as_they_have(tmp_path, n_bits):
         SHAPE,
         hidden_units=(8,),
         base=tfd.Sample(tfd.Logistic(0.0, 1.0), [D]),
-        preprocess=tfpf.logit(data.levels, alpha=1e-4),
+        preprocess=tfpf.logit(data.pixel_levels, alpha=1e-4),
     )
     bits = evaluated_bits(flow, data.test)
     assert bits == pytest.approx((n_bits or 8) - math.log2(1 - 1e-4), abs=1e-3)
@@ -100,5 +100,5 @@ def test_dequantization_bounds_the_bits_of_whole_pixels():
     whole = np.random.default_rng(3).integers(10, 22, (200, *SHAPE)).astype("float32")
     mass = tfd.Normal(LEVELS / 2, scale)
     exact = -np.mean(np.log2(mass.cdf(whole + 1.0) - mass.cdf(whole)))
-    bound = evaluated_bits(tfpf.Dequantized(flow, levels=LEVELS), whole)
+    bound = evaluated_bits(tfpf.Dequantized(flow, pixel_levels=LEVELS), whole)
     assert exact < bound < exact + 0.05

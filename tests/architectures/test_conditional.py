@@ -6,12 +6,14 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows as tfpf
+from tfp_flows.architectures.assembly import condition_places
 from tfp_flows.bijectors.conditional import condition_dtype, condition_shape
 
 ARCHITECTURES = [
     *("nice", "real_nvp", "real_nvp_image", "glow", "glow_image"),
     *("spline_flow", "maf", "iaf", "ffjord", "ffjord_image"),
 ]
+PLACES = ("couplings", "split_prior", "top_prior")
 CASES = pytest.mark.parametrize("architecture", ARCHITECTURES)
 CONDITIONED = pytest.mark.parametrize("kind", ["vector", "label", "image"])
 
@@ -124,7 +126,7 @@ def test_the_base_can_take_the_condition(architecture, encoded, make_flow, draw)
 
 def test_a_conditional_base_alone_makes_a_flow_conditional():
     base = tfpf.bases.conditional_normal(2, (3,), hidden_units=(4,))
-    flow = tfpf.real_nvp((2,), couplings=2, hidden_units=(4,), base=base)
+    flow = tfpf.real_nvp((2,), steps=2, hidden_units=(4,), base=base)
     assert condition_shape(flow.bijector) == (3,)
     for variable in flow.trainable_variables:
         variable.assign_add(0.1 * tf.ones_like(variable))
@@ -132,7 +134,17 @@ def test_a_conditional_base_alone_makes_a_flow_conditional():
     assert len(np.unique(densities)) == 3
 
 
-@pytest.mark.parametrize("use", ["prior", "priors", "both", "all", "couplings"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        "couplings",
+        "split_prior",
+        ("top_prior",),
+        ["couplings", "top_prior"],
+        ("split_prior", "top_prior"),
+        ("couplings", "split_prior", "top_prior"),
+    ],
+)
 def test_glow_has_conditions_where_it_is_told(use):
     flow = tfpf.glow(
         (4, 4, 1),
@@ -148,10 +160,23 @@ def test_glow_has_conditions_where_it_is_told(use):
         for part in level.bijectors
         if getattr(part, "condition_shape", None) is not None
     ]
-    couplings = ["Repeat"] * 2 if use in ("couplings", "both", "all") else []
-    split = ["AffineCoupling"] if use in ("priors", "all") else []
-    top = ["ConditionalAffine"] if use != "couplings" else []
+    couplings = ["Repeat"] * 2 if "couplings" in use else []
+    split = ["AffineCoupling"] if "split_prior" in use else []
+    top = ["ConditionalAffine"] if "top_prior" in use else []
     assert sorted(taking) == sorted(couplings + split + top)
+
+
+@pytest.mark.parametrize(
+    ("once", "places"),
+    [
+        ("prior", ("top_prior",)),
+        ("both", ("couplings", "top_prior")),
+        ("priors", ("split_prior", "top_prior")),
+        ("all", ("couplings", "split_prior", "top_prior")),
+    ],
+)
+def test_places_have_their_old_names_too(once, places):
+    assert condition_places(once, PLACES, "learned") == places
 
 
 def test_a_prior_between_levels_sees_condition_images():
@@ -169,7 +194,7 @@ def test_a_prior_between_levels_sees_condition_images():
         hidden_channels=4,
         split_prior="learned",
         condition_shape=(4, 4, 2),
-        condition_use="all",
+        condition_use=("couplings", "split_prior"),
     )
     rng = np.random.default_rng(0)
     c = rng.normal(size=(2, 4, 4, 2))
@@ -199,7 +224,7 @@ def test_a_prior_between_levels_sees_condition_images():
 )
 def test_wrong_conditions_are_refused(options, message):
     with pytest.raises((TypeError, ValueError), match=message):
-        tfpf.real_nvp((2,), couplings=2, hidden_units=(4,), **options)
+        tfpf.real_nvp((2,), steps=2, hidden_units=(4,), **options)
 
 
 def test_an_encoder_needs_a_condition():

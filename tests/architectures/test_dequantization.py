@@ -38,7 +38,7 @@ def mean_bound(bound, repeats):
 
 
 def test_uniform_noise_estimates_a_lower_bound():
-    estimates = mean_bound(Dequantized(logistic_flow(), levels=LEVELS), 400)
+    estimates = mean_bound(Dequantized(logistic_flow(), pixel_levels=LEVELS), 400)
     assert np.all(estimates < exact_log_prob(X) + 0.05)
     assert np.mean(exact_log_prob(X) - estimates) > 0.01
 
@@ -47,7 +47,7 @@ def test_more_draws_tighten_the_bound():
     exact = exact_log_prob(X)
     gaps = []
     for samples in (1, 10, 1000):
-        bound = Dequantized(logistic_flow(), levels=LEVELS, samples=samples)
+        bound = Dequantized(logistic_flow(), pixel_levels=LEVELS, samples=samples)
         gaps.append(np.mean(exact - mean_bound(bound, 4000 // samples)))
     assert gaps[0] > gaps[1] > gaps[2]
     assert abs(gaps[2]) < 6e-3
@@ -56,8 +56,8 @@ def test_more_draws_tighten_the_bound():
 def test_learned_noise_tightens_the_bound():
     keras.utils.set_random_seed(0)
     noise = dequantization_noise(SHAPE, steps=2, hidden_channels=8, dtype="float64")
-    uniform = Dequantized(logistic_flow(), levels=LEVELS)
-    learned = Dequantized(logistic_flow(), noise, levels=LEVELS)
+    uniform = Dequantized(logistic_flow(), pixel_levels=LEVELS)
+    learned = Dequantized(logistic_flow(), noise, pixel_levels=LEVELS)
     learned.adapt(X)
     optimizer = keras.optimizers.Adam(1e-2)
     variables = list(noise.trainable_variables)
@@ -80,7 +80,7 @@ def test_learned_noise_tightens_the_bound():
 def make(**kwargs):
     flow = tfpf.glow((4, 4, 1), levels=1, steps=1, hidden_channels=4, **kwargs)
     noise = dequantization_noise((4, 4, 1), steps=1, hidden_channels=4)
-    return Dequantized(flow, noise, levels=LEVELS)
+    return Dequantized(flow, noise, pixel_levels=LEVELS)
 
 
 def test_every_weight_of_both_flows_gets_a_gradient():
@@ -126,8 +126,8 @@ def test_fit_on_whole_values_and_save(tmp_path):
     ("act", "message"),
     [
         (
-            lambda f: Dequantized(f, levels=1),
-            "`levels` must be an integer of at least 2",
+            lambda f: Dequantized(f, pixel_levels=1),
+            "`pixel_levels` must be an integer of at least 2",
         ),
         (lambda f: Dequantized(f, samples=0), "`samples` must be an integer of at"),
         (

@@ -7,13 +7,14 @@ import tensorflow as tf
 import tfp_flows as tfpf
 
 TINY = {"hidden_units": (6,), "activation": "tanh"}
+PLACES = ("couplings", "split_prior", "top_prior")
 IMAGE = {"hidden_channels": 4, "activation": "tanh"}
 ARCHITECTURES = {
-    "nice": lambda **k: tfpf.nice((4,), couplings=2, **TINY, **k),
-    "real_nvp": lambda **k: tfpf.real_nvp((4,), couplings=2, **TINY, **k),
+    "nice": lambda **k: tfpf.nice((4,), steps=2, **TINY, **k),
+    "real_nvp": lambda **k: tfpf.real_nvp((4,), steps=2, **TINY, **k),
     "glow": lambda **k: tfpf.glow((4,), steps=2, **TINY, **k),
-    "spline_flow": lambda **k: tfpf.spline_flow((4,), couplings=2, bins=4, **TINY, **k),
-    "maf": lambda **k: tfpf.maf((4,), layers=2, **TINY, **k),
+    "spline_flow": lambda **k: tfpf.spline_flow((4,), steps=2, bins=4, **TINY, **k),
+    "maf": lambda **k: tfpf.maf((4,), steps=2, **TINY, **k),
     "ffjord": lambda **k: tfpf.ffjord(
         (4,), hidden_units=(6,), solver=tfpf.FixedStep(steps=2), **k
     ),
@@ -26,7 +27,11 @@ ARCHITECTURES = {
         steps=1,
         **IMAGE,
         **k,
-        **({"condition_use": "all"} if "condition_shape" in k else {}),
+        **(
+            {"condition_use": ("couplings", "split_prior", "top_prior")}
+            if "condition_shape" in k
+            else {}
+        ),
     ),
     "ffjord image": lambda **k: tfpf.ffjord(
         (4, 4, 1), hidden_units=(4,), solver=tfpf.FixedStep(steps=1), **k

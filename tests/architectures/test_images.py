@@ -9,6 +9,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from tfp_flows.bijectors.repeat import Repeat
+from tfp_flows.bijectors.tree import nested_bijectors
 
 tfd = tfp.distributions
 
@@ -214,11 +216,14 @@ def test_variants_change_the_weight_count_as_they_should():
     top = tfpf.glow((8, 8, 1), top_prior="learned", **arguments)
     assert trained_count(top) == full + 2 * c2
     classes = tfpf.glow(
-        (8, 8, 1), condition_shape=(10,), condition_use="prior", **arguments
+        (8, 8, 1), condition_shape=(10,), condition_use="top_prior", **arguments
     )
     assert trained_count(classes) == full + 10 * 2 * c2
     both = tfpf.glow(
-        (8, 8, 1), condition_shape=(10,), condition_use="both", **arguments
+        (8, 8, 1),
+        condition_shape=(10,),
+        condition_use=("couplings", "top_prior"),
+        **arguments,
     )
     assert trained_count(both) == full + 10 * 2 * c2 + 4 * 10 * 8
 
@@ -241,7 +246,7 @@ def test_real_nvp_has_as_many_weights_as_its_couplings(levels, blocks):
     [((28, 28, 1), 4, (16,) * 5), ((4, 4, 3), 3, (8,))],
 )
 def test_nice_has_as_many_weights_as_the_paper_says(shape, couplings, widths):
-    flow = tfpf.nice(shape, couplings=couplings, hidden_units=widths)
+    flow = tfpf.nice(shape, steps=couplings, hidden_units=widths)
     assert trained_count(flow) == nice_count(math.prod(shape), couplings, widths)
 
 
@@ -252,7 +257,7 @@ def test_class_conditional_prior_moves_the_top_latents_only():
         steps=1,
         hidden_channels=8,
         condition_shape=(3,),
-        condition_use="prior",
+        condition_use="top_prior",
         dtype="float64",
     )
     perturb(flow)
@@ -316,6 +321,47 @@ def test_fit_save_load(tmp_path, make):
     )
 
 
+REPEATED = {
+    "nice": lambda mode: tfpf.nice((3,), mode=mode),
+    "real_nvp": lambda mode: tfpf.real_nvp((3,), mode=mode),
+    "real_nvp image": lambda mode: tfpf.real_nvp(
+        (4, 4, 1), levels=1, hidden_channels=4, blocks=1, mode=mode
+    ),
+    "glow": lambda mode: tfpf.glow((3,), mode=mode),
+    "glow image": lambda mode: tfpf.glow((4, 4, 1), steps=2, mode=mode),
+    "spline_flow": lambda mode: tfpf.spline_flow((3,), mode=mode),
+    "maf": lambda mode: tfpf.maf((3,), mode=mode),
+    "dequantization_noise": lambda mode: tfpf.dequantization_noise(
+        (4, 4, 1), mode=mode
+    ),
+    "waveglow": lambda mode: tfpf.speech.waveglow(256, steps=2, mode=mode),
+}
+
+
+def modes(flow):
+    """How the copies run in each `Repeat` of a flow."""
+    parts = nested_bijectors(flow)
+    return {part.get_config()["mode"] for part in parts if isinstance(part, Repeat)}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_mode_reaches_every_repeated_step(name):
+    assert modes(REPEATED[name]("reversible")) == {"reversible"}
+
+
+def test_reversible_images_have_the_gradients_of_unrolled_ones():
+    y = np.random.default_rng(1).normal(size=(3, 4, 4, 1)).astype("float32")
+    results = []
+    for mode in ("unrolled", "reversible"):
+        keras.utils.set_random_seed(0)
+        flow = perturb(REPEATED["real_nvp image"](mode))
+        with tf.GradientTape() as tape:
+            loss = -tf.reduce_mean(flow.log_prob(y))
+        results.append((loss, *tape.gradient(loss, flow.trainable_variables)))
+    for plain, reversed_ in zip(*results, strict=True):
+        np.testing.assert_allclose(plain, reversed_, rtol=1e-3, atol=1e-4)
+
+
 def test_hidden_units_ask_for_a_flattened_flow():
     image = tfpf.glow((8, 8, 1), steps=1)
     flat = tfpf.glow((8, 8, 1), steps=1, hidden_units=(16,))
@@ -345,19 +391,35 @@ def test_levels_default_to_what_fits():
             r"levels = 2: pad the images by 1 rows and 0 columns to \(8, 8, 1\)\. ",
         ),
         (lambda: tfpf.glow((8, 8, 1), levels=0), "`levels` must be an integer of at"),
-        (lambda: tfpf.glow((8, 8), levels=1), "are for images"),
-        (lambda: tfpf.glow((8, 8, 1), levels=1, hidden_units=(4,)), "exclude"),
+        (lambda: tfpf.glow((8, 8), levels=1), "`levels` must only be given for images"),
+        (
+            lambda: tfpf.glow((8, 8, 1), levels=1, hidden_units=(4,)),
+            "without `hidd",
+        ),
+        (lambda: tfpf.glow((2,), top_prior="learned"), "`top_prior` must only be"),
+        (lambda: tfpf.real_nvp((2,), blocks=2), "`blocks` must only be given for im"),
+        (lambda: tfpf.real_nvp((2,), widen=True), "`widen` must only be given for"),
+        (lambda: tfpf.real_nvp((8, 8, 1), steps=4), "`steps` must only be given for v"),
+        (lambda: tfpf.nice((2,), steps=2, couplings=2), "`steps` and `couplings`"),
         (lambda: tfpf.glow((8, 8, 1), coupling="spline"), "`coupling` must be one of"),
         (lambda: tfpf.glow((8, 8, 1), split_prior="x"), "`split_prior` must be one"),
         (lambda: tfpf.glow((8, 8, 1), top_prior="x"), "`top_prior` must be one of"),
         (
-            lambda: tfpf.glow((2,), condition_shape=(1,), condition_use="prior"),
-            "`condition_use` must be 'couplings' for vectors",
+            lambda: tfpf.glow((2,), condition_shape=(1,), condition_use="top_prior"),
+            "`condition_use` must only be given for images",
+        ),
+        (
+            lambda: tfpf.real_nvp((8, 8, 1), condition_use="split_prior"),
+            "`condition_use` must not name 'split_prior' unless",
+        ),
+        (
+            lambda: tfpf.real_nvp((8, 8, 1), condition_use="top_prior"),
+            "`condition_use` must be one of 'couplings', 'split_prior'",
         ),
         (lambda: tfpf.real_nvp((8, 8, 1), coupling="x"), "`coupling` must be one of"),
         (lambda: tfpf.real_nvp((8, 8, 1), split_prior="x"), "`split_prior` must be"),
     ],
 )
 def test_wrong_arguments_are_named(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         make()

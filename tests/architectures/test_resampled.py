@@ -118,7 +118,7 @@ def moons(n=4000):
 
 def test_learns_saves_exports_and_beats_its_proposal(tmp_path):
     flow = tfpf.real_nvp(
-        (2,), couplings=2, hidden_units=(16,), base=tfpf.bases.resampled(2)
+        (2,), steps=2, hidden_units=(16,), base=tfpf.bases.resampled(2)
     )
     assert len(flow.trainable_variables) == len(flow.bijector.trainable_variables) + 6
     model = tfpf.FlowModel(flow)

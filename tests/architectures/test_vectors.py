@@ -24,9 +24,9 @@ def mlp(inputs, outputs):
 
 def test_parameter_counts_are_the_papers():
     low, high = D // 2, D - D // 2
-    nice = tfpf.nice((D,), couplings=4, hidden_units=(H,))
+    nice = tfpf.nice((D,), steps=4, hidden_units=(H,))
     assert trainable(nice) == 2 * (mlp(high, low) + mlp(low, high)) + D
-    nvp = tfpf.real_nvp((D,), couplings=4, hidden_units=(H,), actnorm=False)
+    nvp = tfpf.real_nvp((D,), steps=4, hidden_units=(H,), actnorm=False)
     assert trainable(nvp) == 2 * (mlp(low, 2 * high) + mlp(high, 2 * low))
     glow = tfpf.glow((D,), steps=3, hidden_units=(H,))
     assert trainable(glow) == 3 * (2 * D + D * D + mlp(low, 2 * high))
@@ -68,6 +68,30 @@ def test_center_maps_levels_to_the_unit_interval():
     np.testing.assert_allclose(x, [-0.5, 0.0, 0.5], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("make", "once"),
+    [
+        (tfpf.nice, "couplings"),
+        (tfpf.real_nvp, "couplings"),
+        (tfpf.spline_flow, "couplings"),
+        (tfpf.maf, "layers"),
+        (tfpf.ffjord, "blocks"),
+    ],
+)
+def test_steps_have_their_old_name_too(make, once):
+    options = {"hidden_units": (H,), "condition_shape": (1,)}
+    flow = make((2,), steps=3, **options)
+    assert make.renamed == {once: "steps"}
+    again = make((2,), **{once: 3}, **options)
+    assert trainable(again) == trainable(flow)
+
+
+def test_pixel_levels_have_their_old_name_too():
+    y = np.array([0.0, 100.0], "float32")
+    for make in (tfpf.logit, tfpf.center):
+        np.testing.assert_array_equal(make(levels=256).inverse(y), make(256).inverse(y))
+
+
 def test_any_base_and_float64():
     base = tfd.Sample(tfd.Logistic(tf.constant(0.0, tf.float64), 1.0), [D])
     flow = tfpf.nice((D,), hidden_units=(H,), base=base, dtype="float64")
@@ -79,7 +103,7 @@ def test_any_base_and_float64():
     [
         (lambda: tfpf.nice((1,)), "`event_shape`"),
         (lambda: tfpf.nice("digits"), "`event_shape`"),
-        (lambda: tfpf.real_nvp((2,), couplings=1), "`couplings`"),
+        (lambda: tfpf.real_nvp((2,), steps=1), "`steps`"),
         (lambda: tfpf.glow((2,), steps=0), "`steps`"),
         (lambda: tfpf.nice((2,), base=tfd.Normal(0.0, 1.0)), "`base`"),
         (lambda: tfpf.logit(17, alpha=0.0), "`alpha`"),

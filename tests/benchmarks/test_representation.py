@@ -16,7 +16,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def features(digits):
-    logit = flows.logit_of("digits", digits.levels)
+    logit = flows.logit_of("digits", digits.pixel_levels)
     flow = tfpf.glow((8, 8, 1), levels=2, steps=1, hidden_channels=4, preprocess=logit)
     train, test = digits.x_train[:400], digits.x_test[:50]
     model = tfpf.FlowModel(flow)

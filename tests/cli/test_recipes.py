@@ -10,7 +10,7 @@ import pytest
 import tfp_flows as tfpf
 from tfp_flows import data as flow_data
 from tfp_flows.cli import recipes
-from tfp_flows.cli.recipe_table import DEFAULT_FLOW, RECIPES
+from tfp_flows.cli.recipes import DEFAULT_FLOW, FLOWS, RECIPES
 
 ALL = [
     pytest.param(recipe, id=f"{preset}-{kind}-{recipe.flow}")
@@ -27,7 +27,7 @@ def made_up(kind, n=1000):
     shape = (n, *SHAPES[kind])
     if "image" in kind:
         x = rng.integers(0, 256, shape, np.uint8)
-        return flow_data.Data("made up", "image", x, x[:10], levels=256)
+        return flow_data.Data("made up", "image", x, x[:10], pixel_levels=256)
     x = rng.normal(size=shape).astype(np.float32)
     return flow_data.Data("made up", kind, x, x[:10])
 
@@ -58,7 +58,7 @@ def test_flow_and_options_change_the_recipe():
     data = made_up("toy")
     changes = {"epochs": 3, "learning_rate": 0.5, "batch_size": None}
     recipe = choose(data, "nice", training=changes, couplings=5, bins=None)
-    assert recipe.architecture["couplings"] == 5
+    assert recipe.architecture["steps"] == 5
     assert (recipe.epochs, recipe.learning_rate) == (3, 0.5)
     assert recipe.batch_size == RECIPES["small"]["toy"]["nice"].batch_size
 
@@ -148,3 +148,21 @@ def test_learning_rate_rises_and_falls_to_zero():
     assert start < rising < top == pytest.approx(recipe.learning_rate, rel=1e-3)
     assert top > middle > low
     assert end == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_every_kind_of_data_has_a_recipe_for_every_architecture(flow):
+    for kinds in RECIPES.values():
+        assert all(flow in by_flow for by_flow in kinds.values())
+
+
+def test_every_architecture_of_the_package_is_known():
+    """Whatever has an event shape and a `preprocess` bijector can be trained."""
+    public = {
+        name
+        for name in tfpf.__all__
+        if inspect.isfunction(getattr(tfpf, name))
+        and {"event_shape", "preprocess"}
+        <= inspect.signature(getattr(tfpf, name)).parameters.keys()
+    }
+    assert public == set(FLOWS)

@@ -1,4 +1,4 @@
-"""Rows are written as they come, and read in pieces, whatever their number."""
+"""Rows are written as they come, and read in shards, whatever their number."""
 
 import json
 
@@ -8,8 +8,8 @@ import pytest
 
 import tfp_flows as tfpf
 from tfp_flows import data as flow_data
-from tfp_flows.cli import streams
-from tfp_flows.data import pieces as pieces_module
+from tfp_flows.cli import files
+from tfp_flows.data import files as data_files
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.csv", "x.parquet"])
@@ -17,7 +17,7 @@ from tfp_flows.data import pieces as pieces_module
 def test_written_rows_are_read_back(name, n, tmp_path):
     x = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
     names = ("a", "b", "c")
-    with streams.rows(tmp_path / name, n, (3,), names) as append:
+    with files.rows(tmp_path / name, n, (3,), names) as append:
         for part in (x[:1], x[1:4], x[4:]):
             append(part)
     found = flow_data.read_file(tmp_path / name, for_training=False)
@@ -30,7 +30,7 @@ def test_written_rows_are_read_back(name, n, tmp_path):
 @pytest.mark.parametrize("name", ["x.npy", "x.csv", "x.parquet"])
 def test_an_interruption_leaves_nothing(name, tmp_path):
     def interrupted():
-        with streams.rows(tmp_path / name, None, (2,), ("a", "b")) as append:
+        with files.rows(tmp_path / name, None, (2,), ("a", "b")) as append:
             append(np.zeros((3, 2), np.float32))
             raise KeyboardInterrupt
 
@@ -40,80 +40,80 @@ def test_an_interruption_leaves_nothing(name, tmp_path):
 
 
 @pytest.fixture
-def small_pieces(monkeypatch):
-    monkeypatch.setattr(pieces_module, "NUMBERS_AT_ONCE", 512)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(data_files, "SHARD_VALUES", 512)
 
 
 def write(path, x):
-    with streams.rows(path, len(x), x.shape[1:], ("a", "b")) as append:
+    with files.rows(path, len(x), x.shape[1:], ("a", "b")) as append:
         append(x)
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.csv", "x.parquet"])
-def test_pieces_together_are_the_file(name, tmp_path, small_pieces):
+def test_shards_together_are_the_file(name, tmp_path, small_shards):
     x = np.random.default_rng(0).normal(size=(1000, 2)).astype(np.float32)
     write(tmp_path / name, x)
-    found = list(flow_data.read_pieces(tmp_path / name))
-    assert np.array_equal(np.concatenate([piece.x for piece in found]), x)
+    found = list(flow_data.read_shards(tmp_path / name))
+    assert np.array_equal(np.concatenate([shard.x for shard in found]), x)
     # pyarrow reads CSV by blocks of a megabyte.
     assert len(found) == (1 if name == "x.csv" else 4)
-    assert len({piece.columns for piece in found}) == 1
+    assert len({shard.columns for shard in found}) == 1
 
 
-def test_images_are_whole_or_fractions_in_every_piece(tmp_path, small_pieces):
+def test_images_are_whole_or_fractions_in_every_shard(tmp_path, small_shards):
     images = np.random.default_rng(0).integers(0, 256, (600, 2, 2, 1))
     np.save(tmp_path / "whole.npy", images.astype(np.float64))
     fractions = images.astype(np.float32)
     fractions[-1, 0, 0, 0] = 0.5
     np.save(tmp_path / "fractions.npy", fractions)
     for name, dtype in (("whole", np.uint8), ("fractions", np.float32)):
-        found = list(flow_data.read_pieces(tmp_path / f"{name}.npy"))
+        found = list(flow_data.read_shards(tmp_path / f"{name}.npy"))
         assert len(found) > 1
-        assert {piece.x.dtype for piece in found} == {np.dtype(dtype)}
+        assert {shard.x.dtype for shard in found} == {np.dtype(dtype)}
 
 
 def test_whole_numbers_first_and_fractions_much_later(tmp_path):
     path = tmp_path / "late.csv"
     lines = ["a,b"] + ["1,2"] * 400_000 + ["0.5,-2e3"]
     path.write_text("\n".join(lines))
-    found = list(flow_data.read_pieces(path))
+    found = list(flow_data.read_shards(path))
     assert len(found) > 1
-    assert sum(len(piece.x) for piece in found) == 400_001
+    assert sum(len(shard.x) for shard in found) == 400_001
     assert found[-1].x[-1].tolist() == [0.5, -2000.0]
 
 
-def test_what_is_wrong_in_a_later_piece_is_said_with_its_row(tmp_path, small_pieces):
+def test_what_is_wrong_in_a_later_shard_is_said_with_its_row(tmp_path, small_shards):
     x = np.zeros((1000, 2), np.float32)
     x[700, 1] = np.nan
     for name in ("x.npy", "x.parquet"):
         write(tmp_path / name, x)
         with pytest.raises(ValueError, match="nan in row 701, column"):
-            list(flow_data.read_pieces(tmp_path / name))
+            list(flow_data.read_shards(tmp_path / name))
     (tmp_path / "text.csv").write_text("a,b\n1,red\n")
     with pytest.raises(ValueError, match="Column 'b' of .* must hold numbers"):
-        list(flow_data.read_pieces(tmp_path / "text.csv"))
+        list(flow_data.read_shards(tmp_path / "text.csv"))
     (tmp_path / "pickled.npy").write_bytes(b"not an array")
     with pytest.raises(ValueError, match="must be a NumPy file of plain numbers"):
-        list(flow_data.read_pieces(tmp_path / "pickled.npy"))
+        list(flow_data.read_shards(tmp_path / "pickled.npy"))
     (tmp_path / "empty.csv").write_text("a,b\n")
     with pytest.raises(ValueError, match="at least 1 rows"):
-        list(flow_data.read_pieces(tmp_path / "empty.csv"))
+        list(flow_data.read_shards(tmp_path / "empty.csv"))
 
 
-def test_a_file_in_pieces_scores_as_in_one(run, invoke, tmp_path, monkeypatch):
+def test_a_file_in_shards_scores_as_in_one(run, invoke, tmp_path, monkeypatch):
     flow = tfpf.load_distribution(run / "flow.keras")
     x = flow.sample(1000, seed=(0, 1)).numpy()
-    with streams.rows(
+    with files.rows(
         tmp_path / "x.parquet", None, (3,), ("acid", "sugar", "colour")
     ) as append:
         append(x)
     arguments = ("evaluate", run, "--data", tmp_path / "x.parquet", "--json")
     whole = json.loads(invoke(*arguments).stdout)
-    monkeypatch.setattr(pieces_module, "NUMBERS_AT_ONCE", 1024)
+    monkeypatch.setattr(data_files, "SHARD_VALUES", 1024)
     out = tmp_path / "scores.parquet"
-    pieces = json.loads(invoke(*arguments, "--out", out).stdout)
-    assert pieces["examples"] == whole["examples"] == 1000
+    shards = json.loads(invoke(*arguments, "--out", out).stdout)
+    assert shards["examples"] == whole["examples"] == 1000
     for key in ("nll", "standard_error", "bits_per_dim"):
-        assert pieces[key] == pytest.approx(whole[key], rel=1e-5)
+        assert shards[key] == pytest.approx(whole[key], rel=1e-5)
     scores = pyarrow.parquet.read_table(out)["log_prob"].to_numpy()
     np.testing.assert_allclose(scores, flow.log_prob(x), rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Wrong input: one sentence, exit code 2, and nothing half-written."""
+"""Wrong input: one line, exit code 2, and nothing half-written."""
 
 import numpy as np
 import pytest
@@ -42,14 +42,14 @@ WRONG_TRAINING = {
     "unknown data": (["--data", "no_such_set"], "must be a toy set, `digits`"),
     "no data": ([], "Missing option '--data'"),
     "unknown flow": (["--data", "digits", "--flow", "flux"], "'flux' is not one of"),
-    "unknown option": (["--data", "digits", "--layers", "3"], "No such option"),
+    "unknown option": (["--data", "digits", "--depth", "3"], "No such option"),
     "text for number": (["--data", "digits", "--epochs", "few"], "'--epochs'"),
     "no epochs": (["--data", "digits", "--epochs", "0"], "`--epochs` must be positive"),
     "rate": (["--data", "digits", "--learning-rate", "-1"], "`--learning-rate` must"),
     "foreign": (["--data", "rings", "--flow", "glow", "--bins", "4"], "`--bins` must"),
     "widths": (["--data", "rings", "--hidden-units", "8,x"], "widths such as 128,128"),
     "width": (["--data", "rings", "--hidden-units", "0"], "widths such as 128,128"),
-    "couplings": (["--data", "rings", "--flow", "nice", "--couplings", "1"], "`coupl"),
+    "couplings": (["--data", "rings", "--flow", "nice", "--couplings", "1"], "`steps`"),
     "levels": (["--data", "digits", "--flow", "glow", "--levels", "9"], "divisible"),
     "bits": (["--data", "digits", "--n-bits", "3"], "`n_bits` must be None"),
     "fraction": (["--data", "digits", "--test-fraction", "2"], "`test_fraction` must"),

@@ -24,7 +24,7 @@ def collect(dataset):
 def test_digits():
     data = flow_data.load("digits")
     assert data.event_shape == (8, 8, 1)
-    assert data.levels == 17
+    assert data.pixel_levels == 17
     assert (len(data.x_train), len(data.x_test)) == (1500, 297)
     assert (len(data.labels_train), len(data.labels_test)) == (1500, 297)
     train, test = data
@@ -123,17 +123,19 @@ def test_image_file_and_bits(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), np.uint8)
     np.save(path, images)
     data = flow_data.load(path)
-    assert (data.kind, data.levels, data.columns) == ("image", 256, None)
+    assert (data.kind, data.pixel_levels, data.columns) == ("image", 256, None)
     coarse = flow_data.load(path, n_bits=3)
-    assert coarse.levels == 8
+    assert coarse.pixel_levels == 8
     assert np.array_equal(coarse.x_train, data.x_train // 32)
     assert collect(coarse.train).max() < 8.0
     np.save(path, images / 255.0)
-    assert flow_data.load(path).levels is None
+    assert flow_data.load(path).pixel_levels is None
 
 
 def test_wrong_arguments(tmp_path):
-    with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
+    with pytest.raises(
+        ValueError, match="`batch_size` must be an integer of at least 1"
+    ):
         flow_data.load("digits", batch_size=0)
     with pytest.raises(ValueError, match="`n_bits` must be None.*'digits'"):
         flow_data.load("digits", n_bits=3)
@@ -198,7 +200,7 @@ def test_tfds_image_set(tmp_path):
     assert data.event_shape == (16, 16, 3)
     assert (len(data.x_train), len(data.x_test)) == (24, 6)
     assert data.x_train.dtype == np.uint8
-    assert data.x_train.max() < data.levels == 32
+    assert data.x_train.max() < data.pixel_levels == 32
     assert (len(data.labels_train), len(data.labels_test)) == (24, 6)
 
 
@@ -235,7 +237,7 @@ def test_fashion_mnist_from_manual_downloads(tmp_path):
         (10_000, 28, 28, 1),
     )
     assert np.array_equal(np.bincount(data.labels_train), np.full(10, 6_000))
-    assert data.levels == 256
+    assert data.pixel_levels == 256
     # The set's published mean pixel value is 0.2860 of white.
     assert data.x_train.mean() / 255 == pytest.approx(0.2860, abs=1e-4)
 

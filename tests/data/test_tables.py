@@ -47,7 +47,7 @@ def test_parquet_keeps_what_csv_cannot(tmp_path):
 
 
 def test_wrong_files_are_named(table, tmp_path):
-    with pytest.raises(ValueError, match=r"`path` must end in .csv or .parquet"):
+    with pytest.raises(ValueError, match=r"`path` must end in one of .csv, .parquet"):
         tfpf.data.read_table(tmp_path / "table.npy")
     with pytest.raises(ValueError, match="must be an existing file"):
         tfpf.data.read_table(tmp_path / "none.csv")
@@ -56,5 +56,5 @@ def test_wrong_files_are_named(table, tmp_path):
         tfpf.data.read_table(tmp_path / "broken.parquet")
     with pytest.raises(ValueError, match="in an existing folder"):
         tfpf.data.write_table(table, tmp_path / "none" / "table.csv")
-    with pytest.raises(ValueError, match=r"`path` must end in .csv or .parquet"):
+    with pytest.raises(ValueError, match=r"`path` must end in one of .csv, .parquet"):
         tfpf.data.write_table(table, tmp_path / "table.json")

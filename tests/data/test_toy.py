@@ -80,7 +80,7 @@ def test_density_keeps_the_batch_shape():
 
 def test_wrong_arguments():
     for call in (toy.true_entropy, lambda name: toy.sample(name, 2)):
-        with pytest.raises(ValueError, match="`name` must be one of two_moons"):
+        with pytest.raises(ValueError, match="`name` must be one of 'two_moons'"):
             call("three_moons")
     with pytest.raises(ValueError, match=r"`x` must have the shape \[..., 2\]"):
         toy.log_density("rings", np.zeros([5, 3]))

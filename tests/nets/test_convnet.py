@@ -175,9 +175,12 @@ def test_config_round_trip():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tfpf.nets.ConvNet(0), "`hidden_channels` must be a positive integer"),
-        (lambda: tfpf.nets.ConvNet(8, blocks=-1), "`blocks` must be a positive"),
-        (lambda: tfpf.nets.ConvNet(8, dropout=1.0), "`dropout` must lie in"),
+        (lambda: tfpf.nets.ConvNet(0), "`hidden_channels` must be an integer"),
+        (lambda: tfpf.nets.ConvNet(8, blocks=-1), "`blocks` must be an integer"),
+        (
+            lambda: tfpf.nets.ConvNet(8, dropout=1.0),
+            "`dropout` must be a finite number at least 0 and below 1",
+        ),
         (lambda: tfpf.nets.ConvNet(8, normalized=True), "`normalized` must be False"),
         (lambda: tfpf.nets.ConvNet(8).connect((4,), (8,)), "must map images"),
         (

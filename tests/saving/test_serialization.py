@@ -39,7 +39,9 @@ FLOWS = {
         (4,), couplings=3, hidden_units=(8,), dropout=0.1
     ),
     "glow": lambda: tfpf.glow((4,), steps=2, hidden_units=(8,)),
-    "image": lambda: tfpf.real_nvp((2, 2, 1), couplings=2, preprocess=tfpf.logit(17)),
+    "image": lambda: tfpf.real_nvp(
+        (2, 2, 1), hidden_channels=4, preprocess=tfpf.logit(17)
+    ),
     "mixed": mixed_chain,
     "plain": lambda: tfd.MultivariateNormalTriL(
         tf.Variable(tf.zeros(4)),

@@ -7,12 +7,17 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_serving.apis import predict_pb2
+
+from tfp_flows.serving import export_saved_model
+from tfp_flows.serving.server import LocalServer
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -165,11 +170,7 @@ def running_publisher(base):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        },
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     assert process.stdout.readline() == "ready\n"
 
@@ -206,6 +207,62 @@ def toy():
 
 
 @pytest.fixture(scope="session")
+def toy_version(toy, tmp_path_factory):
+    """Path of the exported toy flow, with at most 64 samples in a request."""
+    base = tmp_path_factory.mktemp("models") / "flow"
+    return export_saved_model(toy[0], base, max_samples=64)
+
+
+@pytest.fixture(scope="session")
+def toy_server(toy_version):
+    """A local server of the toy flow, of requests of at most 1 MiB."""
+    with LocalServer(Path(toy_version).parent, max_bytes=2**20) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def predict_request():
+    """The function that makes a gRPC request from inputs."""
+
+    def build(signature, inputs, name="flow"):
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = name
+        request.model_spec.signature_name = signature
+        for key, value in inputs.items():
+            request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+        return request
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def wait_for():
+    """The function that waits until a condition holds, and fails if it never does."""
+
+    def wait(condition, seconds=180.0):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"nothing happened for {seconds} s"
+            time.sleep(0.002)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def draw():
+    """The function that makes the inputs of the signature `sample`."""
+
+    def inputs(n=1, seed=(1, 2), temperature=1.0):
+        return {
+            "n": np.int32(n),
+            "seed": np.int32(seed),
+            "temperature": np.float32(temperature),
+        }
+
+    return inputs
+
+
+@pytest.fixture(scope="session")
 def shaken():
     """Moves the weights of a flow away from their zero-initialized start."""
 
@@ -213,7 +270,7 @@ def shaken():
         generator = np.random.default_rng(0)
         for variable in flow.trainable_variables:
             noise = generator.normal(scale=scale, size=variable.shape)
-            variable.assign_add(noise.astype(variable.dtype.as_numpy_dtype))
+            variable.assign_add(noise.astype(tf.as_dtype(variable.dtype).name))
         return flow
 
     return shake

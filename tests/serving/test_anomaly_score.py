@@ -10,8 +10,8 @@ import requests
 
 import tfp_flows as tfpf
 from tfp_flows.serving import export_saved_model, read_metadata
+from tfp_flows.serving.protos import read_warmup
 from tfp_flows.serving.server import LocalServer
-from tfp_flows.serving.warmup import read_warmup
 
 SHAPE = (4, 4, 1)
 X = np.random.default_rng(0).uniform(0.0, 255.0, (40, *SHAPE)).astype("float32")
@@ -59,15 +59,15 @@ def test_png_sizes_are_computed_in_c_as_well(shaken, c_runner, tmp_path):
     np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-2)
 
 
-def test_wrong_requests_are_answered_with_a_sentence(exported, c_runner):
+def test_wrong_requests_are_answered_with_a_message(exported, c_runner):
     runner = c_runner(exported[1])
     wrong = {
         "expected shape \\[batch, 4, 4, 1\\]": np.zeros((2, 4, 4, 3), np.float32),
         "expected at least one row": X[:0],
         "expected finite numbers": X[:1] * np.nan,
     }
-    for sentence, x in wrong.items():
-        with pytest.raises(Exception, match=f"x: {sentence}") as refusal:
+    for message, x in wrong.items():
+        with pytest.raises(Exception, match=f"x: {message}") as refusal:
             runner.run("anomaly_score", x=x)
         assert refusal.value.code == 3
 

@@ -7,23 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfp_flows.serving import export_saved_model
-from tfp_flows.serving.server import LocalServer
 from tfp_flows.training import sampling
 
 EXPORT = Path(__file__).parents[2] / "export"
-
-
-@pytest.fixture(scope="module")
-def version(toy, tmp_path_factory):
-    base = tmp_path_factory.mktemp("models") / "flow"
-    return export_saved_model(toy[0], base, max_samples=64)
-
-
-@pytest.fixture(scope="module")
-def server(version):
-    with LocalServer(Path(version).parent) as running:
-        yield running
 
 
 @pytest.fixture
@@ -39,8 +25,8 @@ def kind(request):
 
 
 @pytest.fixture
-def address(kind, server):
-    return server.grpc_address if kind == "grpc" else server.rest_address
+def address(kind, toy_server):
+    return toy_server.grpc_address if kind == "grpc" else toy_server.rest_address
 
 
 @pytest.fixture
@@ -62,7 +48,7 @@ def test_client_scores_and_samples(toy, address, client_class):
         np.testing.assert_allclose(drawn, expected, rtol=1e-6)
 
 
-def test_client_passes_on_the_servers_sentence(address, client_class):
+def test_client_passes_on_the_servers_message(address, client_class):
     with client_class(address, "flow") as client:
         with pytest.raises(ValueError, match=r"x: expected shape \[batch, 2\]"):
             client.predict("log_prob", {"x": np.zeros([1, 3])})
@@ -75,7 +61,7 @@ def test_client_passes_on_the_servers_sentence(address, client_class):
         client.predict("log_prob", {"x": np.zeros([1, 2])})
 
 
-def test_client_says_when_nobody_is_there(kind, client_class):
+def test_client_says_when_no_server_is_there(kind, client_class):
     scheme = "http://" if kind == "rest" else ""
     with (
         client_class(f"{scheme}127.0.0.1:9", "flow", timeout=0.5) as client,
@@ -104,18 +90,14 @@ def test_command_line_of_the_clients(
     assert run("log_prob", drawn) == 0
 
 
-def test_command_line_prints_one_sentence_and_fails(server, scripts, tmp_path, capsys):
+def test_command_line_prints_one_message_and_fails(
+    toy_server, scripts, tmp_path, capsys
+):
     rest = scripts("client_rest")
     wrong = tmp_path / "wrong.npy"
     np.save(wrong, np.zeros([2, 5]))
-    words = [
-        "--address",
-        server.rest_address,
-        "--model",
-        "flow",
-        "log_prob",
-        str(wrong),
-    ]
+    words = ["--address", toy_server.rest_address, "--model", "flow"]
+    words += ["log_prob", str(wrong)]
     assert scripts("client_command").run_command(rest.RestClient, "", words) == 1
     assert capsys.readouterr().err.startswith("error: x: expected shape [batch, 2]")
 
@@ -166,12 +148,12 @@ def score_csv(build_c, tmp_path_factory):
     return run
 
 
-def test_c_program_scores_a_csv(toy, version, score_csv):
+def test_c_program_scores_a_csv(toy, toy_version, score_csv):
     flow, _ = toy
     # More rows than it reads at a time, and a header.
     x = flow.sample(1500, seed=(3, 4)).numpy()
     lines = ["first,second", *(",".join(f"{v:.9g}" for v in row) for row in x)]
-    done = score_csv(version, "\n".join(lines))
+    done = score_csv(toy_version, "\n".join(lines))
     assert done.returncode == 0, done.stderr
     header, *rows = done.stdout.splitlines()
     assert header == "log_prob,bits_per_dim,is_finite"
@@ -182,7 +164,7 @@ def test_c_program_scores_a_csv(toy, version, score_csv):
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "message"),
     [
         ("0.5,0.5\n0.5\n", "line 2: expected 2 numbers"),
         ("0.5,0.5,0.5\n", "line 1: expected 2 numbers"),
@@ -190,10 +172,10 @@ def test_c_program_scores_a_csv(toy, version, score_csv):
         ("0.5,0.5\n0.5,nan\n", "x: expected finite numbers"),
     ],
 )
-def test_c_program_names_the_line_at_fault(version, score_csv, text, sentence):
-    done = score_csv(version, text)
+def test_c_program_names_the_line_at_fault(toy_version, score_csv, text, message):
+    done = score_csv(toy_version, text)
     assert done.returncode == 1
-    assert sentence in done.stderr
+    assert message in done.stderr
 
 
 def test_c_program_names_a_model_that_is_not_there(score_csv, tmp_path):

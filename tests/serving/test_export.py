@@ -9,8 +9,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.serving import export_saved_model
-from tfp_flows.serving.saved_model_file import read_meta_graph
-from tfp_flows.serving.signatures import LOG_PROB_FLOOR
+from tfp_flows.serving.export import read_saved_model
+from tfp_flows.serving.servable import servable
+from tfp_flows.serving.signatures import LOG_PROB_FLOOR, build_signatures
 from tfp_flows.training import sampling
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -89,7 +90,8 @@ def test_no_output_is_ever_nan_or_infinite(served):
 
 
 def test_declares_the_shapes_that_clients_should_send(exported):
-    signatures = read_meta_graph(Path(exported)).signature_def
+    (meta_graph,) = read_saved_model(Path(exported)).meta_graphs
+    signatures = meta_graph.signature_def
     shapes = {
         (signature, name): [dim.size for dim in info.tensor_shape.dim]
         for signature in signatures
@@ -189,6 +191,13 @@ def test_a_fitted_scorer_travels_along(toy, tmp_path):
     assert np.isfinite(answer["anomaly_score"][-1])
 
 
+def test_a_score_runs_the_inverse_once(toy):
+    signatures = build_signatures(servable(toy[0]), 8, _Distance())
+    (score,) = [s for s in signatures if s.name == "anomaly_score"]
+    operations = score.trace().graph.get_operations()
+    assert sum("PartitionedCall" in operation.type for operation in operations) == 1
+
+
 def test_chosen_version_and_the_next_one(toy, tmp_path):
     flow, _ = toy
     assert export_saved_model(flow, tmp_path, version=7, warmup=False).endswith("/7")
@@ -198,23 +207,17 @@ def test_chosen_version_and_the_next_one(toy, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keywords", "error", "sentence"),
-    [
-        ({"version": 0}, ValueError, "`version` must be a positive"),
-        ({"version": "3"}, TypeError, "`version` must be an integer or None"),
-        ({"version": True}, TypeError, "`version` must be an integer or None"),
-        ({"max_samples": 0}, ValueError, "`max_samples` must be at least 1"),
-        ({"max_samples": 2.5}, TypeError, "`max_samples` must be an integer"),
-    ],
+    ("name", "value"),
+    [("version", 0), ("version", "3"), ("max_samples", 2.5), ("precision", "float8")],
 )
-def test_wrong_arguments_are_named(toy, tmp_path, keywords, error, sentence):
-    with pytest.raises(error, match=sentence):
-        export_saved_model(toy[0], tmp_path / "flow", **keywords)
+def test_wrong_arguments_are_named(toy, tmp_path, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be .* Received: {name}="):
+        export_saved_model(toy[0], tmp_path / "flow", **{name: value})
     assert not (tmp_path / "flow").exists()
 
 
 @pytest.mark.parametrize(
-    ("thing", "error", "sentence"),
+    ("thing", "error", "message"),
     [
         (tfb.Exp(), TypeError, "must be a `tfpf.FlowModel` or a `tfd.Distribution`"),
         (tfd.Bernoulli(0.5), TypeError, "one floating point tensor"),
@@ -227,8 +230,8 @@ def test_wrong_arguments_are_named(toy, tmp_path, keywords, error, sentence):
     ],
     ids=["bijector", "integers", "batch", "joint"],
 )
-def test_what_cannot_be_served_is_refused(tmp_path, thing, error, sentence):
-    with pytest.raises(error, match=sentence):
+def test_what_cannot_be_served_is_refused(tmp_path, thing, error, message):
+    with pytest.raises(error, match=message):
         export_saved_model(thing, tmp_path / "flow")
     assert not (tmp_path / "flow").exists()
 
@@ -265,7 +268,7 @@ def test_a_failure_while_writing_leaves_nothing(toy, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("tfp_flows.serving.saved_model_file.require_no_xla", fail)
+    monkeypatch.setattr("tfp_flows.serving.export.require_no_xla", fail)
     with pytest.raises(OSError, match="no space"):
         export_saved_model(toy[0], tmp_path)
     assert list(tmp_path.iterdir()) == []

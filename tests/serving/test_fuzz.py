@@ -1,4 +1,4 @@
-"""Malformed requests: each is answered with a sentence, and nothing else changes."""
+"""Malformed requests: each is answered with a message, and nothing else changes."""
 
 import json
 import subprocess
@@ -11,12 +11,12 @@ import psutil
 import pytest
 import requests
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 import tfp_flows as tfpf
 from tfp_flows.serving import export_saved_model
 from tfp_flows.serving.metadata import read_metadata
-from tfp_flows.serving.warmup import read_warmup
+from tfp_flows.serving.protos import read_warmup
 
 MAX_SAMPLES = 32
 MAX_BYTES = 2**20
@@ -120,15 +120,10 @@ def as_json(value):
     return value.tolist()
 
 
-def as_grpc_request(generator, signature, inputs):
+def as_grpc_request(generator, predict_request, signature, inputs):
     """A malformed request as a message."""
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = "flow"
-    request.model_spec.signature_name = signature
-    for name, value in inputs.items():
-        if value.dtype.kind == "O":
-            value = value.astype("S")
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    strings = {k: v.astype("S") for k, v in inputs.items() if v.dtype.kind == "O"}
+    request = predict_request(signature, inputs | strings)
     if not request.inputs:
         return request
     proto = request.inputs[sorted(request.inputs)[0]]
@@ -152,7 +147,8 @@ def as_grpc_request(generator, signature, inputs):
 class Attack:
     """Sends malformed requests to a server and counts the answers."""
 
-    def __init__(self, rest_address, grpc_address, version):
+    def __init__(self, rest_address, grpc_address, version, predict_request):
+        self.predict_request = predict_request
         self.url = f"{rest_address}/v1/models/flow:predict"
         self.session = requests.Session()
         self.channel = grpc.insecure_channel(grpc_address)
@@ -165,11 +161,7 @@ class Attack:
         """The answers to right requests, as bytes."""
         answers = {}
         for signature, inputs in self.right.items():
-            request = predict_pb2.PredictRequest()
-            request.model_spec.name = "flow"
-            request.model_spec.signature_name = signature
-            for name, value in inputs.items():
-                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            request = self.predict_request(signature, inputs)
             outputs = self.stub.Predict(request, timeout=60).outputs
             for name, proto in outputs.items():
                 answers[signature, name] = tf.make_ndarray(proto).tobytes()
@@ -183,30 +175,32 @@ class Attack:
             if index % 2:
                 self.ask_rest(as_rest_body(generator, signature, inputs))
             else:
-                self.ask_grpc(as_grpc_request(generator, signature, inputs))
+                build = self.predict_request
+                self.ask_grpc(as_grpc_request(generator, build, signature, inputs))
 
     def ask_rest(self, body):
         answer = self.session.post(self.url, data=body, timeout=60)
         assert 400 <= answer.status_code < 500, (answer.status_code, body[:300])
-        assert is_sentence(answer.json()["error"]), answer.text
+        assert is_message(answer.json()["error"]), answer.text
 
     def ask_grpc(self, request):
         with pytest.raises(grpc.RpcError) as refusal:
             self.stub.Predict(request, timeout=60)
         assert refusal.value.code() == grpc.StatusCode.INVALID_ARGUMENT, request
-        assert is_sentence(refusal.value.details()), refusal.value.details()
+        assert is_message(refusal.value.details()), refusal.value.details()
 
     def close(self):
         self.session.close()
         self.channel.close()
 
 
-def is_sentence(text):
+def is_message(text):
     """Whether it reads `what: expected this, received that.`, on one line."""
     starts = text.split(":")[0]
     return len(starts) < 320 and "expected" in text and "\n" not in text
 
 
+PYTHON = (sys.executable, "-W", "ignore", "-c")
 SERVE = """
 import sys
 from tfp_flows.serving.server import (LocalServer)
@@ -227,18 +221,10 @@ def version(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server_process(version):
+def server_process(version, predict_request):
     """A server in a process of its own, whose memory can be measured."""
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-c",
-            SERVE,
-            Path(version).parent,
-            str(MAX_BYTES),
-        ],
+        [*PYTHON, SERVE, Path(version).parent, str(MAX_BYTES)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -246,7 +232,7 @@ def server_process(version):
         cwd=Path(__file__).parents[2],
     )
     rest_address, grpc_address = process.stdout.readline().split()
-    attack = Attack(rest_address, grpc_address, version)
+    attack = Attack(rest_address, grpc_address, version, predict_request)
     yield process, attack
     attack.close()
     process.communicate("", timeout=60)

@@ -16,13 +16,6 @@ def staged(base):
     return [path for path in base.glob(".*") if path.is_dir()]
 
 
-def wait_for(condition, seconds=180.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"nothing happened for {seconds} s"
-        time.sleep(0.002)
-
-
 def is_complete(version):
     """Whether a version loads and answers, and has all the files it was given."""
     files = {str(path.relative_to(version)) for path in version.rglob("*")}
@@ -36,7 +29,7 @@ def is_complete(version):
     return bool(answer["is_finite"].numpy().all())
 
 
-def kill_in_the_middle(base, start_child, generator):
+def kill_in_the_middle(base, start_child, generator, wait_for):
     """Kills an export at a random moment after it has begun to write."""
     before = set(staged(base))
     child = start_child()
@@ -52,12 +45,14 @@ def kill_in_the_middle(base, start_child, generator):
 @pytest.mark.parametrize(
     "kills", [3, pytest.param(20, marks=pytest.mark.slow)], ids=str
 )
-def test_killed_exports_leave_only_complete_versions(tmp_path, publisher, kills):
+def test_killed_exports_leave_only_complete_versions(
+    tmp_path, publisher, wait_for, kills
+):
     generator = random.Random(kills)
     interrupted, complete = 0, set()
     with publisher(tmp_path) as start_child:
         for _ in range(kills):
-            kill_in_the_middle(tmp_path, start_child, generator)
+            kill_in_the_middle(tmp_path, start_child, generator, wait_for)
             interrupted += bool(staged(tmp_path))
             for number in set(existing_versions(tmp_path)) - complete:
                 assert is_complete(tmp_path / str(number)), f"version {number}"

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import tfp_flows as tfpf
 from tfp_flows.serving.metadata import read_metadata
-from tfp_flows.serving.warmup import read_warmup
+from tfp_flows.serving.protos import read_warmup
 
 SIGNATURES = {
     "latent_log_prob": {"x"},

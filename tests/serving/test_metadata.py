@@ -12,7 +12,7 @@ from rich.console import Console
 import tfp_flows as tfpf
 from tfp_flows.serving import export_saved_model, read_metadata, show_export
 from tfp_flows.serving.metadata import data_scaling
-from tfp_flows.serving.warmup import read_warmup
+from tfp_flows.serving.protos import read_warmup
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

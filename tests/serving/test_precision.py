@@ -7,8 +7,8 @@ import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
 from tfp_flows.serving import export_saved_model, read_metadata
-from tfp_flows.serving.precision import ReducedFlow, compare
-from tfp_flows.serving.served_flow import ServedFlow
+from tfp_flows.serving.precision import compare, with_stored_weights
+from tfp_flows.serving.servable import servable
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -30,10 +30,10 @@ def flow(request, shaken):
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
 def test_reduced_weights_are_smaller_and_close(flow, precision):
-    reduced = ReducedFlow(flow, precision)
-    x, condition = ServedFlow(flow).examples(32)
+    reduced = with_stored_weights(servable(flow), precision)
+    x, condition = servable(flow).examples(32)
     bound = {"float16": 0.002, "bfloat16": 0.02, "int8": 0.02}[precision]
-    report = compare(ServedFlow(flow), reduced, precision, x, condition)
+    report = compare(servable(flow), reduced, precision, x, condition)
     assert abs(report.bits_per_dim_change) < bound
     assert report.largest_change > 0.0, "the stored weights were not read"
     assert f"{precision} weights change the nll by" in str(report)
@@ -57,13 +57,13 @@ def test_what_is_exported_is_what_was_measured(c_runner, shaken, tmp_path, capsy
 
 def test_a_reduced_flow_is_a_flow_still(shaken):
     flow = shaken(FLOWS["glow"]())
-    reduced = ReducedFlow(flow, "bfloat16")
+    reduced = with_stored_weights(servable(flow), "bfloat16")
     x = flow.sample(8, seed=(1, 2))
     back = reduced.decode(reduced.encode(x))
     np.testing.assert_allclose(back, x, atol=1e-5)
     # Training goes on with the weights as they were.
     latents = flow.bijector.inverse(x)
-    np.testing.assert_allclose(ServedFlow(flow).encode(x), latents, atol=1e-5)
+    np.testing.assert_allclose(servable(flow).encode(x), latents, atol=1e-5)
 
 
 def test_too_large_a_change_is_refused_and_leaves_nothing(shaken, tmp_path):
@@ -71,8 +71,3 @@ def test_too_large_a_change_is_refused_and_leaves_nothing(shaken, tmp_path):
     with pytest.raises(ValueError, match="`max_bits_change` must not be exceeded"):
         export_saved_model(flow, tmp_path, precision="int8", max_bits_change=1e-9)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unknown_precision_is_named(tmp_path):
-    with pytest.raises(ValueError, match="`precision` must be one of float32, float16"):
-        export_saved_model(FLOWS["nice"](), tmp_path, precision="float8")

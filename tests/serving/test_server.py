@@ -4,7 +4,6 @@ import json
 import shutil
 import socket
 import threading
-import time
 
 import grpc
 import numpy as np
@@ -15,47 +14,34 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_service_pb2_grpc,
-    predict_pb2,
     prediction_service_pb2_grpc,
 )
 
 from tfp_flows.serving import export_saved_model
 from tfp_flows.serving.server import LocalServer
-from tfp_flows.serving.server.served_model import ServedModel
+from tfp_flows.serving.server.watched_model import WatchedModel
 from tfp_flows.training import sampling
 
 
 @pytest.fixture(scope="module")
-def server(toy, tmp_path_factory):
-    base = tmp_path_factory.mktemp("models") / "flow"
-    export_saved_model(toy[0], base, max_samples=64)
-    with LocalServer(base, max_bytes=2**20) as running:
-        yield running
+def url(toy_server):
+    return f"{toy_server.rest_address}/v1/models/flow"
 
 
 @pytest.fixture(scope="module")
-def url(server):
-    return f"{server.rest_address}/v1/models/flow"
-
-
-@pytest.fixture(scope="module")
-def channel(server):
-    with grpc.insecure_channel(server.grpc_address) as open_channel:
+def channel(toy_server):
+    with grpc.insecure_channel(toy_server.grpc_address) as open_channel:
         yield open_channel
 
 
 @pytest.fixture(scope="module")
-def predict(channel):
+def predict(channel, predict_request):
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
-    def call(signature, inputs, outputs=(), **spec):
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = spec.get("name", "flow")
-        request.model_spec.signature_name = signature
-        if "version" in spec:
-            request.model_spec.version.value = spec["version"]
-        for name, value in inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    def call(signature, inputs, outputs=(), name="flow", version=None):
+        request = predict_request(signature, inputs, name)
+        if version is not None:
+            request.model_spec.version.value = version
         request.output_filter.extend(outputs)
         return stub.Predict(request, timeout=60)
 
@@ -185,11 +171,11 @@ WRONG_BODIES = [
 ]
 
 
-@pytest.mark.parametrize(("body", "sentence"), WRONG_BODIES)
-def test_rest_refuses_with_a_sentence(url, body, sentence):
+@pytest.mark.parametrize(("body", "message"), WRONG_BODIES)
+def test_rest_refuses_with_a_message(url, body, message):
     answer = requests.post(f"{url}:predict", data=body, timeout=60)
     assert answer.status_code == 400
-    assert sentence in answer.json()["error"]
+    assert message in answer.json()["error"]
 
 
 def test_rest_refuses_an_oversized_body(url):
@@ -210,9 +196,10 @@ def test_rest_refuses_an_oversized_body(url):
         ("POST", "/v1/models/flow/versions/x:predict", 404),
     ],
 )
-def test_rest_refuses_other_paths(server, method, path, status):
+def test_rest_refuses_other_paths(toy_server, method, path, status):
     body = {"instances": [[0.5, 0.5]]}
-    answer = requests.request(method, server.rest_address + path, json=body, timeout=60)
+    address = toy_server.rest_address + path
+    answer = requests.request(method, address, json=body, timeout=60)
     assert answer.status_code == status
     assert answer.json()["error"]
 
@@ -227,11 +214,11 @@ WRONG_CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("signature", "inputs", "spec", "sentence"), WRONG_CALLS)
-def test_grpc_refuses_with_a_sentence(predict, signature, inputs, spec, sentence):
+@pytest.mark.parametrize(("signature", "inputs", "spec", "message"), WRONG_CALLS)
+def test_grpc_refuses_with_a_message(predict, signature, inputs, spec, message):
     with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT") as refusal:
         predict(signature, inputs, **spec)
-    assert sentence in refusal.value.details()
+    assert message in refusal.value.details()
 
 
 @pytest.mark.parametrize("spec", [{"name": "other"}, {"version": 9}])
@@ -240,9 +227,8 @@ def test_grpc_does_not_find_others(toy, predict, spec):
         predict("log_prob", {"x": toy[1]}, **spec)
 
 
-def test_grpc_refuses_tensors_that_only_claim_to_be_large(channel):
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = "flow"
+def test_grpc_refuses_tensors_that_only_claim_to_be_large(channel, predict_request):
+    request = predict_request("log_prob", {})
     proto = request.inputs["x"]
     proto.dtype = tf.float32.as_datatype_enum
     proto.float_val.append(1.0)
@@ -254,14 +240,15 @@ def test_grpc_refuses_tensors_that_only_claim_to_be_large(channel):
     assert "at most 1048576 bytes" in refusal.value.details()
 
 
-def test_listens_on_this_machine_only_by_default(server):
-    assert server.rest_address.startswith("http://127.0.0.1:")
-    assert server.grpc_address.startswith("127.0.0.1:")
+def test_listens_on_this_machine_only_by_default(toy_server):
+    assert toy_server.rest_address.startswith("http://127.0.0.1:")
+    assert toy_server.grpc_address.startswith("127.0.0.1:")
 
 
-def test_a_taken_port_is_named(server, tmp_path):
-    with pytest.raises(ValueError, match=f"Received: 127.0.0.1:{server.rest_port}"):
-        LocalServer(tmp_path, rest_port=server.rest_port)
+def test_a_taken_port_is_named(toy_server, tmp_path):
+    taken = toy_server.rest_port
+    with pytest.raises(ValueError, match=f"Received: 127.0.0.1:{taken}"):
+        LocalServer(tmp_path, rest_port=taken)
 
 
 def test_a_missing_directory_is_named(tmp_path):
@@ -269,10 +256,10 @@ def test_a_missing_directory_is_named(tmp_path):
         LocalServer(tmp_path / "nowhere")
 
 
-def test_swaps_to_a_new_version_while_requests_run(toy, tmp_path):
+def test_swaps_to_a_new_version_while_requests_run(toy, tmp_path, wait_for):
     flow, x = toy
     export_saved_model(flow, tmp_path / "flow", warmup=False)
-    model = ServedModel(tmp_path / "flow")
+    model = WatchedModel(tmp_path / "flow")
     model.poll()
     polling = threading.Thread(target=model.poll)
     with model.version() as old:
@@ -280,10 +267,7 @@ def test_swaps_to_a_new_version_while_requests_run(toy, tmp_path):
         polling.start()
         # The swap waits for this request; new requests do not wait for the swap.
         wanted = {2: "AVAILABLE", 1: "UNLOADING"}
-        end = time.monotonic() + 60
-        while {line.number: line.state for line in model.status()} != wanted:
-            assert time.monotonic() < end, model.status()
-            time.sleep(0.01)
+        wait_for(lambda: {s.number: s.state for s in model.status()} == wanted)
         with model.version() as new:
             assert new.number == 2
         answer = old.run("log_prob", {"x": x})["log_prob"]
@@ -297,7 +281,7 @@ def test_swaps_to_a_new_version_while_requests_run(toy, tmp_path):
 def test_a_broken_version_is_reported_and_the_old_one_goes_on(toy, tmp_path):
     flow, x = toy
     export_saved_model(flow, tmp_path / "flow", warmup=False)
-    model = ServedModel(tmp_path / "flow")
+    model = WatchedModel(tmp_path / "flow")
     model.poll()
     (tmp_path / "flow" / "2").mkdir()
     model.poll()

@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
 from tfp_flows.serving import export_tflite
-from tfp_flows.serving.served_flow import ServedFlow
+from tfp_flows.serving.servable import servable
 from tfp_flows.serving.tflite import run_tflite
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -31,7 +31,7 @@ def test_answers_as_the_flow_does(name, shaken, tmp_path):
     flow = shaken(FLOWS[name]())
     path = Path(export_tflite(flow, tmp_path / "flow.tflite", rows=5))
     assert os.listdir(tmp_path) == ["flow.tflite"]
-    content, served = path.read_bytes(), ServedFlow(flow)
+    content, served = path.read_bytes(), servable(flow)
     given, condition = {}, None
     if served.condition_shape is not None:
         condition = np.float32([[0.5, -1.0, 2.0]] * 5)

@@ -103,5 +103,5 @@ def test_a_base_that_cannot_be_written_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("version", [0, -1, 2**63])
 def test_versions_out_of_range_are_refused(tmp_path, version):
-    with pytest.raises(ValueError, match="`version` must be a positive 64-bit"):
+    with pytest.raises(ValueError, match="`version` must be .*integer"):
         check_version(tmp_path, version)

@@ -17,8 +17,10 @@ def build(step="mixture", scale=0.2, samples=1, spread=0.5):
         T, 2, categories=A, units=(6,), features=4, step=step, scale=scale, bins=4,
         hidden_units=(8,),
     )  # fmt: skip
-    codes = tfpf.text.character_codes(A, 2, scale=scale)
-    distribution = tfpf.text.CategoricalFlow(flow, codes, categories=A, samples=samples)
+    embeddings = tfpf.text.character_embeddings(A, 2, scale=scale)
+    distribution = tfpf.text.CategoricalFlow(
+        flow, embeddings, categories=A, samples=samples
+    )
     for k, weight in enumerate(flow.trainable_variables):
         noise = tf.random.stateless_normal(weight.shape, [5, k])
         weight.assign_add(spread * noise if weight.shape != (A, 4) else 0.0 * noise)
@@ -32,8 +34,8 @@ EVERY = np.array(list(itertools.product(range(A), repeat=T)), "float32")
     ("step", "scale", "spread"), [("mixture", 0.2, 0.5), ("spline", 0.6, 0.05)]
 )
 def test_weights_of_all_sequences_add_up_to_one(step, scale, spread):
-    # sum_x E[w] = 1 however much the codes overlap and whatever the flow is. Far from
-    # its start a spline flow's weights have tails that a thousand draws do not reach.
+    # sum_x E[w] = 1 however much the embeddings overlap and whatever the flow is. Far
+    # from its start a spline flow's weights have tails that few draws reach.
     distribution = build(step, scale, spread=spread)
     many = tf.repeat(EVERY[None], 1_000, axis=0)
     weights = np.exp(distribution.log_weight(many, seed=1).numpy().astype(float))
@@ -55,9 +57,9 @@ def test_bound_rises_with_draws_and_stays_below():
     assert np.all(means[2] < exact + 0.05)
 
 
-def test_mixture_of_separate_codes_is_nearly_tight():
-    # The weights of the clouds are then the probabilities; what is drawn matters only
-    # through the network, which reads the vectors before.
+def test_mixture_of_separate_embeddings_is_nearly_tight():
+    # The weights of the components are then the probabilities; what is drawn matters
+    # only through the network, which reads the vectors before.
     draws = build(scale=0.05).log_weight(tf.repeat(EVERY[None], 64, axis=0), seed=3)
     np.testing.assert_allclose(draws.numpy().std(axis=0), 0.0, atol=0.05)
     assert np.exp(draws).sum(axis=1).mean() == pytest.approx(1.0, abs=0.01)
@@ -83,15 +85,15 @@ def test_several_draws_in_log_prob():
 
 
 def test_vectors_are_read_as_what_they_were_drawn_for():
-    distribution = build()
-    v = distribution.encode(EVERY, seed=6)
+    distribution = build(scale=0.1)
+    v = distribution.dequantize(EVERY, seed=(0, 6))[0]
     assert v.shape == (27, 3, 2)
-    np.testing.assert_array_equal(distribution.decode(v), EVERY)
+    np.testing.assert_array_equal(distribution.quantize(v), EVERY)
     # Each position has noise of its own.
     assert len(np.unique(np.round(v, 6).reshape(-1, 2), axis=0)) == 81
 
 
-def test_gradients_reach_flow_and_codes():
+def test_gradients_reach_flow_and_embeddings():
     for step in ("mixture", "spline"):
         model = tfpf.FlowModel(build(step))
         with tf.GradientTape() as tape:
@@ -122,14 +124,17 @@ def test_files_are_bit_equal(tmp_path):
     [
         ({"categories": 1}, "`categories` must be an integer of at least 2"),
         ({"samples": 0}, "`samples` must be an integer"),
-        ({"codes": tfpf.text.character_codes(3, 4)}, "must be a flow of vectors"),
+        (
+            {"embeddings": tfpf.text.character_embeddings(3, 4)},
+            "must be a flow of vectors",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(change, words):
     distribution = build()
     arguments = {
         "flow": distribution.flow,
-        "codes": distribution.codes,
+        "embeddings": distribution.embeddings,
         "categories": A,
     }
     with pytest.raises(ValueError, match=words):

@@ -40,7 +40,7 @@ def main(folder):
         model.compile(optimizer=tfpf.optimizer(0.01, ema=0.9))
     history = tfpf.fit_distributed(
         model,
-        data.passes(),
+        data.epochs(),
         epochs=2,
         steps_per_epoch=data.steps,
         validation_data=data.test,

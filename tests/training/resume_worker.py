@@ -27,7 +27,13 @@ def main(folder, result, epochs, steps):
         0, 16, (steps * BATCH, 4, 4, 1), np.uint8
     )
     data = tfpf.data.Data(
-        "pixels", "image", pixels, pixels[:16], levels=16, batch_size=BATCH, seed=3
+        "pixels",
+        "image",
+        pixels,
+        pixels[:16],
+        pixel_levels=16,
+        batch_size=BATCH,
+        seed=3,
     )
     flow = tfpf.glow(
         (4, 4, 1),
@@ -51,7 +57,7 @@ def main(folder, result, epochs, steps):
     backup = tfpf.Backup(folder)
     done = backup.restore(model)
     history = model.fit(
-        data.passes(done),
+        data.epochs(done),
         steps_per_epoch=data.steps,
         validation_data=data.test,
         initial_epoch=done,

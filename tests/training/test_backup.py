@@ -57,7 +57,7 @@ def test_going_on_equals_never_stopping(tmp_path):
         backup = tfpf.Backup(folder)
         done = backup.restore(model)
         model.fit(
-            data.passes(done), steps_per_epoch=data.steps, initial_epoch=done,
+            data.epochs(done), steps_per_epoch=data.steps, initial_epoch=done,
             epochs=epochs, callbacks=[backup], verbose=0,
         )  # fmt: skip
         return model
@@ -69,13 +69,13 @@ def test_going_on_equals_never_stopping(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_passes_go_on_where_others_would_be():
+def test_epochs_go_on_where_others_would_be():
     data = tfpf.data.Data(
-        "x", "image", PIXELS, PIXELS, levels=16, batch_size=16, seed=3
+        "x", "image", PIXELS, PIXELS, pixel_levels=16, batch_size=16, seed=3
     )
     assert data.steps == 3
-    straight = list(data.passes().take(9))
-    later = list(data.passes(2).take(3))
+    straight = list(data.epochs().take(9))
+    later = list(data.epochs(2).take(3))
     for a, b in zip(straight[6:], later, strict=True):
         np.testing.assert_array_equal(a, b)
     assert [len(batch) for batch in straight] == [16, 16, 8] * 3
@@ -90,8 +90,8 @@ def test_passes_go_on_where_others_would_be():
     assert len(np.unique(noise[0])) > 0.99 * noise[0].size
 
 
-def test_passes_over_pairs_keep_them_together():
-    pairs = tfpf.data.endless_passes((X, X[:, :1]), 16, seed=1)
+def test_epochs_over_pairs_keep_them_together():
+    pairs = tfpf.data.endless_epochs((X, X[:, :1]), 16, seed=1)
     for x, c in pairs.take(5):
         np.testing.assert_array_equal(x[:, :1], c)
 

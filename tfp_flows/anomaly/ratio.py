@@ -8,9 +8,9 @@ import keras
 import tensorflow as tf
 
 from tfp_flows import saving as serialization
-from tfp_flows.anomaly.rows import distribution_of
 from tfp_flows.anomaly.scorer import AnomalyScorer
 from tfp_flows.training.model import FlowModel
+from tfp_flows.training.sampling import distribution_of
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -38,7 +38,7 @@ class RatioScorer(AnomalyScorer):
 
     def __init__(self, background: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        original = FlowModel(distribution_of(background))
+        original = FlowModel(distribution_of(background, "background"))
         if original.condition_shape is not None:
             raise ValueError(
                 "Argument `background` must be a flow without conditions. "

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.chain import condition_arguments
+from tfp_flows.training.sampling import distribution_of, latents_and_log_prob
 
 tfd = tfp.distributions
 
@@ -64,7 +64,7 @@ def evaluate_rows(
     Raises:
         ValueError: If the shape of `x` is not that of the flow's data.
     """
-    distribution = distribution_of(flow)
+    distribution = distribution_of(flow, "flow")
     dtype = distribution.dtype.as_numpy_dtype
     x = np.asarray(x, dtype)
     event = tuple(distribution.event_shape)
@@ -106,32 +106,3 @@ def _compiled(distribution: tfd.Distribution, shapes: list) -> Callable:
             evaluate, autograph=False, input_signature=signature
         )
     return functions[key]
-
-
-def latents_and_log_prob(
-    distribution: tfd.Distribution, x: tf.Tensor, condition: Any = None
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns latents and log-density, in one walk through the flow."""
-    if not hasattr(distribution, "bijector"):
-        return x, distribution.log_prob(x)
-    keywords = condition_arguments(distribution.bijector, condition)
-    # First the latents: the log-density then finds them in TFP's cache.
-    latent = distribution.bijector.inverse(x, **keywords)
-    return latent, distribution.log_prob(x, bijector_kwargs=keywords)
-
-
-def distribution_of(flow: Any) -> tfd.Distribution:
-    """Returns the distribution in a `FlowModel`, or the distribution itself.
-
-    Raises:
-        TypeError: If it is neither.
-    """
-    if isinstance(flow, tfd.Distribution):
-        return flow
-    found = getattr(flow, "distribution", None)
-    if not isinstance(found, tfd.Distribution):
-        raise TypeError(
-            "Argument `flow` must be a `tfpf.FlowModel` or a TFP distribution. "
-            f"Received: {flow!r} of type {type(flow).__name__}"
-        )
-    return found

@@ -1,9 +1,9 @@
-"""What all architectures share: arguments, base distribution, final assembly."""
+"""What all architectures share: arguments, couplings, base, final assembly."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,46 +11,39 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.conditional import EncodedCondition, encoded_shape
 from tfp_flows.bijectors.conditional import condition_shape as condition_shape_of
+from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from tfp_flows.bijectors.masks import Mask
 from tfp_flows.distributions.bases import standard_normal
+from tfp_flows.internal.arguments import (
+    DType,
+    Shape,
+    checked_choice,
+)
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def assemble(
-    event_shape: tuple[int, ...],
+    event_shape: Shape,
     bijectors: Sequence[tfb.Bijector],
     *,
     base: tfd.Distribution | None,
     preprocess: tfb.Bijector | None,
-    dtype: Any,
+    dtype: DType,
     name: str,
     encoder: keras.Layer | None = None,
     condition_shape: Sequence[int] | None = None,
-    latent_shape: tuple[int, ...] | None = None,
+    latent_shape: Shape | None = None,
 ) -> tfd.TransformedDistribution:
     """Chains bijectors on a base distribution over flat latent vectors.
 
     Args:
         event_shape: Shape of one data point.
         bijectors: Bijectors from the data's side to the latent side. They act on
-            flat vectors, unless `latent_shape` says otherwise.
-        base: Distribution of latent vectors of `prod(event_shape)` values; None for
-            a standard normal. The bijector of a conditional base joins the chain, so
-            that conditions reach it.
-        preprocess: Bijector between the data and the first of `bijectors`, such as
-            `tfpf.logit(levels)`, on events of `event_shape`; None for none.
-        dtype: Float type of the flow.
-        name: Name of the distribution.
-        encoder: Keras layer that conditions go through first, or None.
-        condition_shape: Shape of one condition before that.
+            flat vectors, unless `latent_shape` says otherwise. The bijector of a
+            conditional base joins them, so that conditions reach it.
         latent_shape: Shape that the last of `bijectors` takes from the latent side,
             if it is not a vector already.
-
-    Returns:
-        The flow.
-
-    Raises:
-        ValueError: If `base` does not produce vectors of the right size.
     """
     size = math.prod(event_shape)
     parts = list(bijectors)
@@ -66,7 +59,12 @@ def assemble(
             f"Received: event shape {base.event_shape}"
         )
     elif (own := _own_condition(base)) is not None:
-        _check_base(own, seen_condition(condition_shape, encoder))
+        seen = seen_condition(condition_shape, encoder)
+        if seen is not None and own != seen:
+            raise ValueError(
+                f"Argument `base` must take conditions of shape {seen}, as the flow's "
+                f"parts do. Received: a base with conditions of shape {own}"
+            )
         parts.append(base.bijector)
         base = base.distribution
     if encoder is not None:
@@ -80,18 +78,10 @@ def assemble(
 
 def seen_condition(
     condition_shape: Sequence[int] | None, encoder: keras.Layer | None
-) -> tuple[int, ...] | None:
+) -> Shape | None:
     """Returns the shape of the conditions that the parts of a flow see.
 
-    Args:
-        condition_shape: Shape of one condition, or None.
-        encoder: Keras layer that conditions go through first, or None.
-
-    Returns:
-        The shape of one encoded condition; None for an unconditional flow.
-
-    Raises:
-        ValueError: If there is an encoder for no condition, or none for labels.
+    It is that of one encoded condition; None for an unconditional flow.
     """
     if encoder is not None:
         return encoded_shape(encoder, condition_shape)
@@ -106,14 +96,89 @@ def seen_condition(
     return tuple(condition_shape)
 
 
-def _own_condition(base: tfd.Distribution) -> tuple[int, ...] | None:
+def _own_condition(base: tfd.Distribution) -> Shape | None:
     bijector = getattr(base, "bijector", None)
     return None if bijector is None else condition_shape_of(bijector)
 
 
-def _check_base(own: tuple[int, ...], seen: tuple[int, ...] | None) -> None:
-    if seen is not None and own != seen:
-        raise ValueError(
-            f"Argument `base` must take conditions of shape {seen}, as the flow's "
-            f"parts do. Received: a base with conditions of shape {own}"
+def is_image(
+    event_shape: Shape,
+    hidden_units: Sequence[int] | None,
+    *,
+    images: Mapping[str, Any],
+    vectors: Mapping[str, Any],
+) -> bool:
+    """Tells whether an architecture is to build its image flow: for `(h, w, c)`.
+
+    Args:
+        event_shape: Shape of one data point.
+        hidden_units: The architecture's argument; it asks for a flattened flow.
+        images: Options that only image flows have, None where not given.
+        vectors: Options that only flows of vectors have.
+
+    Raises:
+        ValueError: If an option was given that the flow does not have.
+    """
+    image = len(event_shape) == 3 and hidden_units is None
+    unused = vectors if image else images
+    given = {key: value for key, value in unused.items() if value is not None}
+    for key, value in given.items():
+        suits = (
+            "vectors, or with `hidden_units`"
+            if image
+            else ("images (height, width, channels), and without `hidden_units`")
         )
+        raise ValueError(
+            f"Argument `{key}` must only be given for {suits}. "
+            f"Received: {key}={value!r}, event_shape={event_shape}"
+        )
+    return image
+
+
+def condition_places(
+    condition_use: str | Sequence[str], places: Sequence[str], split_prior: str
+) -> tuple[str, ...]:
+    """Returns where conditions go: some of `places`, "couplings" the first of them.
+
+    Args:
+        condition_use: One of the places, or several.
+        places: Those that the architecture has.
+        split_prior: The architecture's argument.
+    """
+    once = {  # what it was called before places had names
+        "prior": ("top_prior",),
+        "both": ("couplings", "top_prior"),
+        "priors": tuple(places[1:]),
+        "all": tuple(places),
+    }
+    if isinstance(condition_use, str):
+        condition_use = once.get(condition_use, (condition_use,))
+    for place in condition_use:
+        checked_choice("condition_use", place, places)
+    if "split_prior" in condition_use and split_prior != "learned":
+        raise ValueError(
+            "Argument `condition_use` must not name 'split_prior' unless that is "
+            f"'learned'. Received: condition_use={condition_use!r}, "
+            f"split_prior={split_prior!r}"
+        )
+    return tuple(condition_use)
+
+
+def coupling_maker(
+    kind: str,
+    network: Callable[[Mask], keras.Layer],
+    *,
+    log_scale: str,
+    condition_shape: Sequence[int] | None,
+    dtype: DType,
+) -> Callable[[Mask], tfb.Bijector]:
+    """Returns what makes a coupling, `"affine"` or `"additive"`, for a mask."""
+    checked_choice("coupling", kind, ("affine", "additive"))
+
+    def coupled(mask: Mask) -> tfb.Bijector:
+        options = {"condition_shape": condition_shape, "dtype": dtype}
+        if kind == "additive":
+            return AdditiveCoupling(mask, network(mask), **options)
+        return AffineCoupling(mask, network(mask), log_scale=log_scale, **options)
+
+    return coupled

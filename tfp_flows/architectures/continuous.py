@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow_probability as tfp
@@ -12,7 +11,13 @@ import tensorflow_probability as tfp
 from tfp_flows.architectures.assembly import assemble, seen_condition
 from tfp_flows.bijectors.continuous import ContinuousFlow
 from tfp_flows.bijectors.ode import FixedStep, Solver
-from tfp_flows.internal.arguments import checked_integer, checked_shape
+from tfp_flows.internal.arguments import (
+    Activation,
+    DType,
+    checked_integer,
+    checked_shape,
+    renamed,
+)
 from tfp_flows.nets.velocity import VelocityNet
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -21,12 +26,13 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 _EXACT_UP_TO = 8
 
 
+@renamed(blocks="steps")
 def ffjord(
     event_shape: int | Sequence[int],
     *,
-    blocks: int = 1,
+    steps: int = 1,
     hidden_units: Sequence[int] = (64, 64),
-    activation: Any = "tanh",
+    activation: Activation = "tanh",
     style: str = "concat",
     solver: Solver | None = None,
     trace: str | None = None,
@@ -37,18 +43,17 @@ def ffjord(
     encoder: keras.Layer | None = None,
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
-    dtype: Any = None,
+    dtype: DType = None,
     name: str = "ffjord",
 ) -> tfd.TransformedDistribution:
-    """Builds FFJORD: `blocks` continuous flows, each with a velocity of its own.
+    """Builds FFJORD: `steps` continuous flows, each with a velocity of its own.
 
     Images `(h, w, c)` get 3x3 convolutions of `hidden_units` channels, all other
     events dense layers.
 
     Args:
-        event_shape: Shape of one data point, such as `(2,)` or `(8, 8, 1)`.
-        blocks: Number of continuous flows; 1 is enough for most densities.
-        hidden_units: Widths (channels) of each velocity's hidden layers.
+        steps: Number of continuous flows; 1 is enough for most densities. How many
+            steps each is solved in says `solver`.
         activation: Smooth Keras activation of the velocities.
         style: How velocities see the time; see `VelocityNet`.
         solver: `tfpf.FixedStep(...)`, which XLA compiles, or `tfpf.Adaptive(...)`;
@@ -57,18 +62,8 @@ def ffjord(
             8 values and Rademacher probes above.
         kinetic: Weight of the kinetic energy of the paths in the loss (RNODE).
         jacobian: Weight of the norm of the Jacobian in the loss (RNODE).
-        seed: Integer from which the probes of an estimated trace follow.
-        condition_shape: Shape of one condition, for a conditional flow; `()` for
-            labels, which need an `encoder`.
-        encoder: Keras layer that conditions go through first, such as
-            `keras.layers.Embedding(10, 8)` for labels; see `EncodedCondition`.
-        base: Distribution of flat latents; None for a standard normal.
-        preprocess: Bijector on the data's side, such as `tfpf.logit(levels)`.
-        dtype: Float type of flow and networks; None for Keras's defaults.
-        name: Name of the distribution.
-
-    Returns:
-        A distribution of events of `event_shape`.
+        seed: Integer from which the probes of an estimated trace follow. For the other
+            arguments see `tfp_flows.architectures`.
 
     Reference:
         Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud: FFJORD, 2018,
@@ -79,8 +74,10 @@ def ffjord(
         TensorShape([2])
     """
     shape = checked_shape("event_shape", event_shape, minimum=1)
+    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
-    checked_integer("blocks", blocks)
+    checked_integer("steps", steps)
     size = math.prod(shape)
     image = len(shape) == 3
     exact = size <= _EXACT_UP_TO
@@ -94,20 +91,10 @@ def ffjord(
             trace=trace or ("exact" if exact else "rademacher"),
             kinetic=kinetic,
             jacobian=jacobian,
-            seed=seed + block,
+            seed=seed + step,
             condition_shape=seen,
             dtype=dtype,
         )
-        for block in range(blocks)
+        for step in range(steps)
     ]
-    return assemble(
-        shape,
-        flows,
-        base=base,
-        preprocess=preprocess,
-        encoder=encoder,
-        condition_shape=condition_shape,
-        dtype=dtype,
-        name=name,
-        latent_shape=shape if image else None,
-    )
+    return assemble(shape, flows, latent_shape=shape if image else None, **options)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
-import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import masks
@@ -17,7 +14,11 @@ from tfp_flows.bijectors.multiscale import EarlyOutput
 from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Grouped
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.distributions.bases import standard_normal
+from tfp_flows.internal.arguments import (
+    DType,
+    checked_integer,
+)
 from tfp_flows.nets.sequence import WaveNet
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -36,7 +37,8 @@ def waveglow(
     depth: int = 4,
     condition_channels: int = 32,
     prediction: int = 10,
-    dtype: Any = None,
+    mode: str = "auto",
+    dtype: DType = None,
     name: str = "waveglow",
 ) -> tfd.TransformedDistribution:
     """Builds WaveGlow: audio from noise, all samples at once, under a spectrogram.
@@ -60,23 +62,18 @@ def waveglow(
         mels: Number of values of a frame; None for a flow without condition.
         hop: Number of samples to a frame.
         group: Number of neighbouring samples that become channels.
-        steps: Number of steps of flow.
         early_every: Number of steps after which channels are done.
         early_channels: How many are; 0 for none.
         channels: Features of a position in the conditioners.
         depth: Layers of the conditioners, which reach `2^depth - 1` groups to both
             sides.
         condition_channels: Features that the upsampling makes of frames.
-        prediction: Order of the linear prediction; 0 for none, as in the paper.
-        dtype: Float type of flow and networks; None for Keras's defaults.
-        name: Name of the distribution.
+        prediction: Order of the linear prediction; 0 for none, as in the paper. For the
+            other arguments see `tfp_flows.architectures`.
 
     Returns:
         A flow of audio `[length]`, conditioned on `mel_spectrogram`s
         `[length / hop, mels]`. Its log-density is in nats for a window of amplitudes.
-
-    Raises:
-        ValueError: If an argument is out of range, or lengths do not divide.
 
     Reference:
         Prenger, Valle, Catanzaro: WaveGlow: A flow-based generative network for
@@ -108,7 +105,7 @@ def waveglow(
     widths = _widths(steps, group, early_every, early_channels)
     inner = None
     for width, count in reversed(widths):
-        parts = [Repeat(step(width), count)]
+        parts = [Repeat(step(width), count, mode=mode)]
         if inner is not None:
             parts.append(
                 EarlyOutput(inner, early_channels) if early_channels else inner
@@ -121,18 +118,11 @@ def waveglow(
     if prediction:
         parts.insert(0, LinearPrediction(prediction, dtype=dtype))
     return tfd.TransformedDistribution(
-        noise(length // group, group, dtype), tfb.Chain(parts), name=name
+        standard_normal((length // group, group), dtype), tfb.Chain(parts), name=name
     )
 
 
-def noise(steps: int, group: int, dtype: Any = None) -> tfd.Distribution:
-    """Returns the standard normal distribution of sequences `[steps, group]`."""
-    dtype = tf.as_dtype(dtype or keras.config.floatx())
-    zero, one = (tf.constant(value, dtype) for value in (0.0, 1.0))
-    return tfd.Sample(tfd.Normal(zero, one), sample_shape=[steps, group])
-
-
-def _upsampler(features: int, stride: int, dtype: Any) -> keras.Layer:
+def _upsampler(features: int, stride: int, dtype: DType) -> keras.Layer:
     """A transposed convolution of logarithms that lie about -6 and spread by 2."""
     return keras.Sequential(
         [

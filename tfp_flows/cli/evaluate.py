@@ -1,25 +1,25 @@
-"""`tfp-flows evaluate`: the likelihood of data under a trained flow."""
+"""`tfp-flows evaluate` and `tfp-flows check`: judge a trained flow."""
+
+from __future__ import annotations
 
 import contextlib
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
-from tfp_flows import data as flow_data
-from tfp_flows.cli import models, options, output, scoring, streams
-from tfp_flows.cli.errors import one_sentence
-from tfp_flows.data import Data
+from tfp_flows.cli import options
+
+if TYPE_CHECKING:
+    from tfp_flows.data import Data
+
+CHECKED_ROWS = 16
 
 
-@one_sentence
+@options.command
 def evaluate(
     model: options.Model,
     data: options.DataName,
@@ -50,9 +50,12 @@ def evaluate(
 
       tfp-flows evaluate runs/wine --data new_wine.csv --out log_density.csv
     """
+    from tfp_flows import data as flow_data
+    from tfp_flows.cli import files, scoring
+
     if out is not None:
-        output.checked_target(out, streams.FORMATS)
-    trained, known = models.load(model)
+        options.checked_target(out, options.TABLES)
+    trained, known = files.load(model)
     settings: dict[str, Any] = {
         "batch_size": batch_size,
         "seed": seed,
@@ -60,43 +63,68 @@ def evaluate(
         "key": key,
     }
     if flow_data.is_file(data):
-        pieces = flow_data.load_pieces(data, **settings)
+        shards = flow_data.load_shards(data, **settings)
     else:
         settings |= {"image_size": image_size, "data_dir": data_dir}
-        pieces = iter([flow_data.load(data, **settings)])
-    first = next(pieces)
+        shards = iter([flow_data.load(data, **settings)])
+    first = next(shards)
     total = scoring.Total(first.event_shape)
     with contextlib.ExitStack() as stack:
         append = None
         if out is not None:
-            append = stack.enter_context(streams.rows(out, None, (), ["log_prob"]))
-        for piece in _shown(itertools.chain([first], pieces)):
-            _check_fits(piece, trained.event_shape, known.get("columns"))
-            nll = total.add(trained, piece)
+            append = stack.enter_context(files.rows(out, None, (), ["log_prob"]))
+        for shard in options.shown(itertools.chain([first], shards), "scoring"):
+            _check_fits(shard, trained.event_shape, known.get("columns"))
+            nll = total.add(trained, shard)
             if append is not None:
                 append(-nll)
-    _print({"data": first.name, **dataclasses.asdict(total.score())}, first, as_json)
-
-
-def _shown(pieces: Iterable[Data]) -> Iterable[Data]:
-    """Shows on a terminal how far the scoring of a large file has come."""
-    console = Console(stderr=True)
-    return track(
-        pieces,
-        "scoring",
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
-def _print(result: dict[str, Any], data: Data, as_json: bool) -> None:
-    if data.true_entropy is not None:
-        result["true_entropy"] = data.true_entropy
+    result = {"data": first.name, **dataclasses.asdict(total.score())}
+    if first.true_entropy is not None:
+        result["true_entropy"] = first.true_entropy
     if as_json:
         typer.echo(json.dumps(result, indent=2))
     else:
-        Console().print(_table(result))
+        _print_table(result)
+
+
+@options.command
+def check(model: options.Model, seed: options.Seed = 0) -> None:
+    """Check that a trained flow keeps the laws of change of variables.
+
+    Inverse, log-determinant against automatic differentiation, gradients, saving and
+    export; the exit code is 1 if a check fails. A conditional flow is checked with
+    conditions drawn from a standard normal, or labels drawn evenly.
+
+    For example:
+
+      tfp-flows check runs/digits-glow
+    """
+    import tensorflow as tf
+
+    from tfp_flows.bijectors.conditional import label_count
+    from tfp_flows.cli import files
+    from tfp_flows.testing.check_bijector import check_bijector
+
+    trained, _ = files.load(model, conditional=True)
+    flow = trained.distribution
+    bijector = getattr(flow, "bijector", None)
+    if bijector is None:
+        raise ValueError(
+            f"Argument `MODEL` must hold a transformed distribution. "
+            f"Received: {flow.name}"
+        )
+    latents = flow.distribution.sample(CHECKED_ROWS, seed=(0, seed))
+    condition = None
+    if trained.condition_shape is not None:
+        shape = (CHECKED_ROWS, *trained.condition_shape)
+        condition = tf.random.stateless_normal(shape, (1, seed), dtype=latents.dtype)
+        if (labels := label_count(bijector)) is not None:
+            uniform = tf.random.stateless_uniform
+            condition = uniform(shape, (1, seed), 0, labels, tf.int32)
+    report = check_bijector(bijector, latents, condition=condition)
+    typer.echo(str(report))
+    if not report.ok:
+        raise typer.Exit(options.FAILED)
 
 
 def _check_fits(
@@ -104,21 +132,25 @@ def _check_fits(
 ) -> None:
     if data.event_shape != event_shape:
         raise ValueError(
-            f"`--data` must have examples of the shape {event_shape} that the flow was "
-            f"trained on. Received: {data.name} with examples of {data.event_shape}."
+            f"Option `--data` must have examples of the shape {event_shape} that the "
+            f"flow was trained on. Received: {data.name} with examples of "
+            f"{data.event_shape}"
         )
     if data.columns and columns and list(data.columns) != columns:
         raise ValueError(
-            f"`--data` must have the columns that the flow was trained on, "
-            f"{', '.join(columns)}. Received: {', '.join(data.columns)}."
+            f"Option `--data` must have the columns that the flow was trained on, "
+            f"{', '.join(columns)}. Received: {', '.join(data.columns)}"
         )
 
 
-def _table(result: dict[str, float]) -> Table:
+def _print_table(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for name, value in result.items():
         shown = f"{value:.4f}" if isinstance(value, float) else f"{value}"
         table.add_row(name.replace("_", " "), shown)
-    return table
+    Console().print(table)

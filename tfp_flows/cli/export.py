@@ -1,4 +1,6 @@
-"""`tfp-flows export`: a SavedModel for TF Serving."""
+"""`tfp-flows export` and `tfp-flows serve`: a SavedModel, and a local server of it."""
+
+from __future__ import annotations
 
 import enum
 from pathlib import Path
@@ -6,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from tfp_flows.cli import models, options
-from tfp_flows.cli.errors import one_sentence
-from tfp_flows.serving.export import export_saved_model
-from tfp_flows.serving.show import show_export
+from tfp_flows.cli import options
+
+PORTS = {"min": 0, "max": 65_535}
 
 
 class Precision(str, enum.Enum):
@@ -21,7 +22,7 @@ class Precision(str, enum.Enum):
     int8 = "int8"
 
 
-@one_sentence
+@options.command
 def export(
     model: options.Model,
     out: Annotated[
@@ -51,7 +52,7 @@ def export(
 ) -> None:
     """Export a trained flow as a SavedModel, or show what is in one.
 
-    The new version appears in the folder whole or not at all.
+    The new version appears in the folder atomically.
 
     For example:
 
@@ -61,16 +62,19 @@ def export(
 
       tfp-flows export models/digits --show
     """
+    from tfp_flows import serving
+    from tfp_flows.cli import files
+
     if show:
-        show_export(model)
+        serving.show_export(model)
         return
     if out is None:
         raise ValueError(
-            "`--out` must be the served model's folder, unless `--show` is given. "
-            "Received: none."
+            "Option `--out` must be the served model's folder, unless `--show` is "
+            "given. Received: none"
         )
-    trained, _ = models.load(model, conditional=True)
-    path = export_saved_model(
+    trained, _ = files.load(model, conditional=True)
+    path = serving.export_saved_model(
         trained,
         out,
         version=version,
@@ -79,3 +83,54 @@ def export(
         precision=precision.value,
     )
     typer.echo(path)
+
+
+@options.command
+def serve(
+    model_dir: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL_DIR",
+            help="The served model's folder, with versions inside.",
+            show_default=False,
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Name under which it is served (default: the folder's)",
+            show_default=False,
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; by default this machine only.")
+    ] = "127.0.0.1",
+    grpc_port: Annotated[
+        int, typer.Option(help="Port of gRPC; 0 for a free one.", **PORTS)
+    ] = 8500,
+    rest_port: Annotated[
+        int, typer.Option(help="Port of REST; 0 for a free one.", **PORTS)
+    ] = 8501,
+) -> None:
+    """Serve an exported flow on this machine, for development and tests.
+
+    It answers at TF Serving's REST paths and gRPC services, and picks up new versions
+    as they are published. In production use TF Serving itself: export/README.md says
+    how. Needs pip install 'tfp-flows[serving]'.
+
+    For example:
+
+      tfp-flows serve models/digits
+
+      tfp-flows serve models/digits --rest-port 9001 --grpc-port 9000
+    """
+    from tfp_flows import serving
+
+    serving.serve(
+        model_dir,
+        name=name,
+        host=host,
+        grpc_port=grpc_port,
+        rest_port=rest_port,
+        say=typer.echo,
+    )

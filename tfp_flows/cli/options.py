@@ -1,9 +1,25 @@
-"""Options that several verbs share."""
+"""What the verbs share: options, and what turns a function into a command."""
 
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ParamSpec, TypeVar
 
 import typer
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+WRONG_INPUT, FAILED = 2, 1
+TABLES, PICTURES = (".npy", ".csv", ".parquet"), (".png", ".pdf", ".svg")
 
 DataName = Annotated[
     str,
@@ -43,26 +59,102 @@ Model = Annotated[
 ]
 
 
-def sizes(text: str | None) -> tuple[int, ...] | None:
-    """Reads a list of layer widths such as ``128,128``.
+class BrokenExport(Exception):
+    """An exported flow that gives other log-densities than the trained one."""
+
+
+def command(verb: Callable[P, R]) -> Callable[P, R]:
+    """Makes a verb load the package and report wrong input in one line.
+
+    The package's own errors about arguments and data are `ValueError`s and
+    `TypeError`s of one line. Anything longer comes from inside and is shown whole.
 
     Args:
-        text: The option's value, or None.
+        verb: The function behind a command.
 
     Returns:
-        The widths, or None.
-
-    Raises:
-        ValueError: If the text is something else.
+        The same command, which exits with 2 on wrong input and with 1 when training
+        breaks down, a file cannot be written, or a package is missing.
     """
+
+    @functools.wraps(verb)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _without_chatter():
+            import tfp_flows.api  # noqa: F401
+        try:
+            return verb(*args, **kwargs)
+        except (ValueError, TypeError) as error:
+            message = str(error).strip()
+            if not message or "\n" in message:
+                raise
+            typer.echo(f"tfp-flows: {message}", err=True)
+            raise typer.Exit(WRONG_INPUT) from error
+        except (FloatingPointError, ImportError, OSError, BrokenExport) as error:
+            typer.echo(f"tfp-flows: {error}", err=True)
+            raise typer.Exit(FAILED) from error
+
+    return wrapped
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keeps what TensorFlow logs while it is loaded from the terminal.
+
+    `TF_CPP_MIN_LOG_LEVEL` does not reach its first lines, which come from C++ before
+    logging is set up. If loading fails, they are shown.
+    """
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "tensorflow" in sys.modules:
+        yield
+        return
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            log.seek(0)
+            os.write(terminal, log.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def checked_target(path: Path, suffixes: Sequence[str]) -> None:
+    """Refuses a file that could not be written, before any work is done for it."""
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(
+            f"Option `--out` must end in {', '.join(suffixes)}. Received: {path}"
+        )
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"Option `--out` must lie in an existing folder. Received: {path}"
+        )
+
+
+def widths(text: str | None) -> tuple[int, ...] | None:
+    """Reads widths of layers such as `128,128`."""
     if text is None:
         return None
     try:
-        widths = tuple(int(part) for part in text.split(","))
+        read = tuple(int(part) for part in text.split(","))
     except ValueError:
-        widths = ()
-    if not widths or min(widths) < 1:
+        read = ()
+    if not read or min(read) < 1:
         raise ValueError(
-            f"`--hidden-units` must be widths such as 128,128. Received: {text!r}."
+            f"Option `--hidden-units` must be widths such as 128,128. Received: {text}"
         )
-    return widths
+    return read
+
+
+def shown(steps: Iterable[T], what: str) -> Iterable[T]:
+    """Shows on a terminal how far a long loop has come."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    return track(steps, what, console=console, transient=True, disable=hidden)

@@ -1,28 +1,33 @@
-"""What a finished run writes down: numbers, pictures, the flow and its export."""
+"""What a finished run writes: metrics, pictures, the flow and its export."""
+
+from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
 from rich.table import Table
 
 import tfp_flows as tfpf
 from tfp_flows import plotting
-from tfp_flows.cli import baselines, output, pictures, scoring
-from tfp_flows.cli.errors import BrokenExport
-from tfp_flows.cli.models import MODEL_FILE, REPORT_FILE
-from tfp_flows.cli.recipe_table import Recipe
+from tfp_flows.cli import files, scoring
+from tfp_flows.cli.files import MODEL_FILE, REPORT_FILE
+from tfp_flows.cli.options import BrokenExport
+from tfp_flows.cli.recipes import Recipe
 from tfp_flows.cli.run_directory import RunDirectory
 from tfp_flows.data import Data
 from tfp_flows.saving.files import save_model
 from tfp_flows.serving.export import export_saved_model
-from tfp_flows.serving.extra import has_serving_protos
+from tfp_flows.serving.protos import has_serving_protos
 from tfp_flows.training.model import FlowModel
 
+GRID_IMAGES, POINTS = 64, 2_000
 PACKAGES = ("tensorflow", "tensorflow-probability", "keras", "numpy")
 COMPARED_ROWS = 256
 # Two graphs of the same flow differ by rounding only: that of float32, or that of
@@ -62,18 +67,18 @@ def write(
         run.path / "saved_model", model, data, recipe.precision
     )
     rows = zip(*history.values(), strict=True)
-    output.write_csv(
+    files.write_csv(
         run.path / "history.csv",
         ["epoch", *history],
         [(epoch, *row) for epoch, row in enumerate(rows, start=1)],
     )
-    lines = _reference_lines(results, data)
-    curve = pictures.learning_curve(history, data, lines)
-    plotting.save(curve, run.path / "learning_curve.png")
-    compared = pictures.real_and_sampled(model, data, data.seed)
+    plotting.save(
+        _learning_curve(history, data, results), run.path / "learning_curve.png"
+    )
+    compared = _real_and_sampled(model, data)
     if compared is not None:
         plotting.save(compared, run.path / "real_and_sampled.png")
-    output.write_json(run.path / REPORT_FILE, results)
+    files.write_json(run.path / REPORT_FILE, results)
     return results
 
 
@@ -84,15 +89,16 @@ def _results(
     seconds: float,
     history: dict[str, list[float]],
 ) -> Results:
-    """All numbers of a run, ready for JSON."""
-    nll, draws = scoring.held_out_nll(model, data)
-    score = scoring.summarized(nll, draws, data.event_shape)
+    """All metrics of a run, ready for JSON."""
+    total = scoring.Total(data.event_shape)
+    nll = total.add(model, data)
+    score = total.score()
     results: Results = {
         "data": {
             "name": data.name,
             "kind": data.kind,
             "event_shape": list(data.event_shape),
-            "levels": data.levels,
+            "levels": data.pixel_levels,
             "columns": data.columns and list(data.columns),
             "train_examples": len(data.x_train),
             "test_examples": len(data.x_test),
@@ -114,10 +120,10 @@ def _results(
 
 
 def _baselines(data: Data) -> dict[str, dict[str, float]]:
-    nll = {"full-covariance Gaussian": baselines.gaussian_nll(data.train, data.test)}
-    if data.levels is not None:
-        nll["per-pixel histogram"] = baselines.histogram_nll(
-            data.x_train, data.x_test, data.levels
+    nll = {"full-covariance Gaussian": scoring.gaussian_nll(data.train, data.test)}
+    if data.pixel_levels is not None:
+        nll["per-pixel histogram"] = scoring.histogram_nll(
+            data.x_train, data.x_test, data.pixel_levels
         )
     return {
         name: {"nll": value, "bits_per_dim": scoring.bits(value, data.event_shape)}
@@ -142,7 +148,7 @@ def _export(path: Path, model: FlowModel, data: Data, precision: str) -> Results
     if not np.all(difference <= largest * (1.0 + np.abs(live))):
         raise BrokenExport(
             f"The SavedModel in {version} must give the log-densities of the trained "
-            f"flow. Received: differences of up to {difference.max():.3g} nats."
+            f"flow. Received: differences of up to {difference.max():.3g} nats"
         )
     return {
         "path": str(Path(version).relative_to(path.parent)),
@@ -151,13 +157,36 @@ def _export(path: Path, model: FlowModel, data: Data, precision: str) -> Results
     }
 
 
-def _reference_lines(results: Results, data: Data) -> dict[str, float]:
-    """Baselines and truth, in the unit of the learning curve."""
-    unit = "bits_per_dim" if data.kind == "image" else "nll"
-    lines = {name: scores[unit] for name, scores in results["baselines"].items()}
+def _learning_curve(
+    history: Mapping[str, list[float]], data: Data, results: Results
+) -> Figure:
+    """Draws bits per dimension for images, nats for all else, beside the baselines."""
+    metric, unit = ("bits_per_dim", "bits") if data.kind == "image" else ("nll", "nats")
+    lines = {name: scores[metric] for name, scores in results["baselines"].items()}
     if data.true_entropy is not None:
         lines["true entropy"] = data.true_entropy
-    return lines
+    return plotting.learning_curve(history, metric, unit, lines)
+
+
+def _real_and_sampled(model: FlowModel, data: Data) -> Figure | None:
+    """Draws held-out data beside samples; None for images that no screen could show."""
+    if len(data.event_shape) != 3:
+        sampled = model.sample(POINTS, seed=data.seed).numpy()
+        if data.event_shape != (2,):
+            return plotting.pair_plot(data.x_test, sampled, data.columns)
+        labels = data.columns or ("$x_1$", "$x_2$")
+        log_prob = scoring.log_prob_of(model)
+        return plotting.density_map(log_prob, data.x_test, sampled, labels=labels)
+    if data.event_shape[-1] not in (1, 3):
+        return None
+    sampled = model.sample(GRID_IMAGES, seed=data.seed).numpy()
+    real = np.asarray(data.x_test[:GRID_IMAGES], np.float32)
+    if data.pixel_levels is not None:
+        return plotting.real_and_sampled_images(real, sampled, data.pixel_levels)
+    low, high = float(real.min()), float(real.max())
+    return plotting.real_and_sampled_images(
+        *(256 * (x - low) / (high - low) for x in (real, sampled))
+    )
 
 
 def table(results: Results) -> Table:

@@ -2,8 +2,10 @@
 
 While a run trains, everything lies in `.training`: its settings, the whole state
 after the last epoch and the history so far. The results are written at the end, each
-file whole or not at all, `report.json` last; then `.training` goes.
+file atomically, `report.json` last; then `.training` goes.
 """
+
+from __future__ import annotations
 
 import contextlib
 import csv
@@ -16,7 +18,8 @@ from typing import Any
 
 import keras
 
-from tfp_flows.cli import output
+from tfp_flows.cli import files
+from tfp_flows.internal.files import atomic_write
 from tfp_flows.training.callbacks import Backup, averaged_weights, keeps_averages
 
 SCRATCH = ".training"
@@ -38,7 +41,7 @@ class RunDirectory:
         self._backup = Backup(self._scratch / "backup")
 
     @classmethod
-    def start(cls, path: Path, settings: Mapping[str, Any]) -> "RunDirectory":
+    def start(cls, path: Path, settings: Mapping[str, Any]) -> RunDirectory:
         """Makes the folder of a new run.
 
         Args:
@@ -54,20 +57,20 @@ class RunDirectory:
         run = cls(path)
         if run._settings.is_file():
             raise ValueError(
-                f"`--out` must be a new or empty folder, or go with `--resume`. "
-                f"Received: {path}, which holds an interrupted run."
+                f"Option `--out` must be a new or empty folder, or go with `--resume`. "
+                f"Received: {path}, which holds an interrupted run"
             )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ValueError(
-                f"`--out` must be a new or empty folder. Received: {path}, which "
-                f"holds other files."
+                f"Option `--out` must be a new or empty folder. Received: {path}, "
+                f"which holds other files"
             )
         run._scratch.mkdir(parents=True)
-        output.write_json(run._settings, settings)
+        files.write_json(run._settings, settings)
         return run
 
     @classmethod
-    def resume(cls, path: Path, settings: Mapping[str, Any]) -> "RunDirectory":
+    def resume(cls, path: Path, settings: Mapping[str, Any]) -> RunDirectory:
         """Opens the folder of an interrupted run.
 
         Args:
@@ -83,16 +86,16 @@ class RunDirectory:
         run = cls(path)
         if not run._settings.is_file():
             raise ValueError(
-                f"`--resume` must name an interrupted run with `--out`. Received: "
-                f"{path}, which holds none."
+                f"Option `--resume` must name an interrupted run with `--out`. "
+                f"Received: {path}, which holds none"
             )
         before = json.loads(run._settings.read_text(encoding="utf-8"))
         now = json.loads(json.dumps(settings))
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name):
                 raise ValueError(
-                    f"`{name}` must be {before.get(name)!r}, as in the interrupted "
-                    f"run in {path}. Received: {now.get(name)!r}."
+                    f"Setting `{name}` must be {before.get(name)!r}, as in the "
+                    f"interrupted run in {path}. Received: {now.get(name)!r}"
                 )
         run._write_log(run._rows())
         return run
@@ -121,7 +124,7 @@ class RunDirectory:
         """A Keras callback that keeps the weights with the lowest `val_nll`."""
         return _BestWeights(self._best, min(self.history().get("val_nll", [math.inf])))
 
-    def stop_early(self, patience: int) -> "StopEarly":
+    def stop_early(self, patience: int) -> StopEarly:
         """A Keras callback that ends training once `val_nll` gets no better.
 
         Args:
@@ -159,13 +162,13 @@ class RunDirectory:
     def _write_log(self, rows: list[dict[str, str]]) -> None:
         """Rewrites the log: a kill may have cut its last line short."""
         if rows:
-            output.write_csv(self._log, list(rows[0]), [r.values() for r in rows])
+            files.write_csv(self._log, list(rows[0]), [r.values() for r in rows])
         else:
             self._log.unlink(missing_ok=True)
 
 
 class _BestWeights(keras.callbacks.Callback):
-    """Writes the weights of the best epoch so far, whole even if the run is killed."""
+    """Writes the weights of the best epoch so far, atomically."""
 
     def __init__(self, path: Path, best: float) -> None:
         super().__init__()
@@ -178,7 +181,7 @@ class _BestWeights(keras.callbacks.Callback):
             self._best = nll
             averaged = keeps_averages(self.model.optimizer)
             weights = averaged_weights if averaged else contextlib.nullcontext
-            with output.written_beside(self._path) as file, weights(self.model):
+            with atomic_write(self._path) as file, weights(self.model):
                 self.model.save_weights(file)
 
 

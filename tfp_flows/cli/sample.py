@@ -1,28 +1,27 @@
 """`tfp-flows sample`: new data from a trained flow."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import tensorflow as tf
 import typer
-from rich.console import Console
-from rich.progress import track
 
-from tfp_flows import plotting
-from tfp_flows.cli import models, options, output, streams
-from tfp_flows.cli.errors import one_sentence
-from tfp_flows.training.model import FlowModel
+from tfp_flows.cli import options
 
-PICTURES = (".png", ".pdf", ".svg")
-FORMATS = (*streams.FORMATS, *PICTURES)
-# So many numbers are drawn at once: larger pieces are no faster.
-NUMBERS_AT_ONCE, MOST_AT_ONCE = 2**20, 10_000
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
+
+    from tfp_flows.training.model import FlowModel
+
+# So many values are drawn at once: larger blocks are no faster.
+VALUES_AT_ONCE, MOST_AT_ONCE = 2**20, 10_000
 
 
-@one_sentence
+@options.command
 def sample(
     model: options.Model,
     out: Annotated[
@@ -39,9 +38,13 @@ def sample(
         typer.Option(min=0.0, help="Factor on the spread of the latents; 1 is exact."),
     ] = 1.0,
     seed: options.Seed = 0,
-    levels: Annotated[
+    pixel_levels: Annotated[
         int | None,
-        typer.Option(help="Value of white in a picture (default: as trained, or 256)"),
+        typer.Option(
+            "--pixel-levels",
+            "--levels",
+            help="Values of a pixel in a picture (default: as trained, or 256)",
+        ),
     ] = None,
 ) -> None:
     """Draw samples from a trained flow.
@@ -57,51 +60,49 @@ def sample(
 
       tfp-flows sample runs/wine --out many.parquet -n 10_000_000
     """
-    output.checked_target(out, FORMATS)
-    trained, known = models.load(model)
-    picture = out.suffix.lower() in PICTURES
+    import numpy as np
+
+    from tfp_flows.cli import files
+
+    options.checked_target(out, (*options.TABLES, *options.PICTURES))
+    trained, known = files.load(model)
+    picture = out.suffix.lower() in options.PICTURES
     if picture and not _drawable(trained.event_shape):
         raise ValueError(
-            f"`--out` must end in {', '.join(streams.FORMATS)} for samples that are "
-            f"neither images nor points in the plane. Received: {out} for samples of "
-            f"the shape {trained.event_shape}."
+            f"Option `--out` must end in {', '.join(options.TABLES)} for samples that "
+            f"are neither images nor points in the plane. Received: {out} for samples "
+            f"of the shape {trained.event_shape}"
         )
-    pieces = _pieces(trained, n, seed, temperature)
+    blocks = _blocks(trained, n, seed, temperature)
     if picture:
-        x = np.concatenate(list(pieces))
-        _draw(out, trained, x, levels or known.get("levels") or 256)
+        x = np.concatenate(list(blocks))
+        _draw(out, trained, x, pixel_levels or known.get("levels") or 256)
     else:
-        numbers = range(math.prod(trained.event_shape))
-        names = known.get("columns") or [f"x{i}" for i in numbers]
-        with streams.rows(out, n, trained.event_shape, names) as append:
-            for piece in pieces:
-                append(piece)
+        columns = range(math.prod(trained.event_shape))
+        names = known.get("columns") or [f"x{i}" for i in columns]
+        with files.rows(out, n, trained.event_shape, names) as append:
+            for block in blocks:
+                append(block)
     typer.echo(f"{n:,} samples are in {out}")
 
 
-def _pieces(
+def _blocks(
     model: FlowModel, n: int, seed: int, temperature: float
 ) -> Iterator[np.ndarray]:
-    """Draws in pieces of equal sizes, with a progress bar if there are many."""
-    size = NUMBERS_AT_ONCE // math.prod(model.event_shape)
+    """Draws blocks of equal sizes, with a progress bar if there are many."""
+    import tensorflow as tf
+
+    size = VALUES_AT_ONCE // math.prod(model.event_shape)
     size = min(n, max(1, min(size, MOST_AT_ONCE)))
 
     @tf.function(autograph=False)
-    def draw(piece: tf.Tensor) -> tf.Tensor:
-        return model.sample(size, tf.stack([seed, piece]), temperature)
+    def draw(block: tf.Tensor) -> tf.Tensor:
+        return model.sample(size, tf.stack([seed, block]), temperature)
 
-    console = Console(stderr=True)
-    shown = track(
-        range(math.ceil(n / size)),
-        "drawing",
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    for piece in shown:
-        drawn = draw(tf.constant(piece)).numpy()
-        # Every piece is drawn whole, so that the graph is traced for one size.
-        yield drawn[: n - piece * size]
+    for block in options.shown(range(math.ceil(n / size)), "drawing"):
+        drawn = draw(tf.constant(block)).numpy()
+        # Every block is drawn whole, so that the graph is traced for one size.
+        yield drawn[: n - block * size]
 
 
 def _drawable(event_shape: tuple[int, ...]) -> bool:
@@ -109,12 +110,12 @@ def _drawable(event_shape: tuple[int, ...]) -> bool:
     return image or event_shape == (2,)
 
 
-def _draw(path: Path, model: FlowModel, x: np.ndarray, levels: Any) -> None:
+def _draw(path: Path, model: FlowModel, x: np.ndarray, pixel_levels: int) -> None:
+    from tfp_flows import plotting
+    from tfp_flows.cli import scoring
+
     if x.ndim == 4:
-        plotting.save(plotting.image_grid(x, levels), path)
-        return
-
-    def log_prob(points: np.ndarray) -> np.ndarray:
-        return model.predict(points, batch_size=4096, verbose=0)
-
-    plotting.save(plotting.density_map(log_prob, x, title="sampled"), path)
+        figure = plotting.image_grid(x, pixel_levels)
+    else:
+        figure = plotting.density_map(scoring.log_prob_of(model), x, title="sampled")
+    plotting.save(figure, path)

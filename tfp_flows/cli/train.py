@@ -1,24 +1,23 @@
 """`tfp-flows train`: from the name of a data set to a tested, exported flow."""
 
+from __future__ import annotations
+
 import dataclasses
 import enum
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import keras
 import typer
-from rich.console import Console
 
-from tfp_flows import data as flow_data
-from tfp_flows.cli import options, recipes, report
-from tfp_flows.cli.errors import one_sentence
-from tfp_flows.cli.recipe_table import Recipe
-from tfp_flows.cli.run_directory import RunDirectory, default_path
-from tfp_flows.data import Data
-from tfp_flows.training.callbacks import AveragedWeights
-from tfp_flows.training.model import FlowModel
+from tfp_flows.cli import options
+from tfp_flows.cli.recipes import FLOWS, PRESETS, Recipe
+
+if TYPE_CHECKING:
+    from tfp_flows.cli.run_directory import RunDirectory
+    from tfp_flows.data import Data
+    from tfp_flows.training.model import FlowModel
 
 # Watching the held-out part while training costs at most so many examples an epoch.
 WATCHED_EXAMPLES = 2_048
@@ -26,24 +25,11 @@ WATCHED_EXAMPLES = 2_048
 PATIENCE_EPOCHS = 5
 
 
-class Flow(str, enum.Enum):
-    """The architectures."""
-
-    nice = "nice"
-    real_nvp = "real_nvp"
-    glow = "glow"
-    spline_flow = "spline_flow"
-    ffjord = "ffjord"
+Flow = enum.Enum("Flow", {name: name for name in FLOWS}, type=str)
+Preset = enum.Enum("Preset", {name: name for name in PRESETS}, type=str)
 
 
-class Preset(str, enum.Enum):
-    """The sizes."""
-
-    small = "small"
-    paper = "paper"
-
-
-@one_sentence
+@options.command
 def train(
     data: options.DataName,
     flow: Annotated[
@@ -59,7 +45,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run.")
     ] = False,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of training.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Highest learning rate.")
@@ -90,11 +76,18 @@ def train(
         ),
     ] = None,
     seed: options.Seed = 0,
-    couplings: Annotated[int | None, typer.Option(help="Coupling layers.")] = None,
     levels: Annotated[int | None, typer.Option(help="Levels of an image flow.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of Glow, a level.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            "--couplings",
+            "--layers",
+            help="Steps of the flow: couplings, layers, solves; for Glow in each level.",
+        ),
+    ] = None,
     blocks: Annotated[
-        int | None, typer.Option(help="Residual blocks (RealNVP), flows (FFJORD).")
+        int | None, typer.Option(help="Residual blocks in RealNVP's networks.")
     ] = None,
     hidden_units: Annotated[
         str | None, typer.Option(help="Widths of dense networks, such as 128,128.")
@@ -128,10 +121,16 @@ def train(
 
       tfp-flows train --data two_moons --flow spline_flow --epochs 20
 
-      tfp-flows train --data wine.csv --flow real_nvp --couplings 6 --out runs/wine
+      tfp-flows train --data wine.csv --flow real_nvp --steps 6 --out runs/wine
 
       tfp-flows train --data fashion_mnist --flow glow --data-dir ~/tfds
     """
+    import keras
+    from rich.console import Console
+
+    from tfp_flows import data as flow_data
+    from tfp_flows.cli import recipes, report
+
     loaded = flow_data.load(
         data,
         test_fraction=test_fraction,
@@ -146,11 +145,10 @@ def train(
         flow.value if flow else None,
         preset.value,
         architecture={
-            "couplings": couplings,
             "levels": levels,
             "steps": steps,
             "blocks": blocks,
-            "hidden_units": options.sizes(hidden_units),
+            "hidden_units": options.widths(hidden_units),
             "hidden_channels": hidden_channels,
             "bins": bins,
             "dropout": dropout,
@@ -168,7 +166,7 @@ def train(
     )
     loaded = dataclasses.replace(loaded, batch_size=recipe.batch_size)
     keras.utils.set_random_seed(seed)
-    model = _compiled(recipe, loaded)
+    model = recipes.compiled(recipe, loaded)
     run = _open_run(out, resume, recipe, loaded, model)
     console = Console()
     console.print(
@@ -182,24 +180,17 @@ def train(
     console.print(f"Everything is in {run.path}")
 
 
-def _compiled(recipe: Recipe, data: Data) -> FlowModel:
-    model = FlowModel(recipes.build(recipe, data))
-    model.compile(
-        optimizer=recipes.optimizer(recipe, len(data.x_train)),
-        jit_compile=recipe.jit_compile,
-    )
-    return model
-
-
 def _open_run(
     out: Path | None, resume: bool, recipe: Recipe, data: Data, model: FlowModel
 ) -> RunDirectory:
     """Makes or opens the run's folder, once everything else has proved right."""
+    from tfp_flows.cli.run_directory import RunDirectory, default_path
+
     settings: dict[str, Any] = dataclasses.asdict(recipe) | {
         "data": data.name,
         "seed": data.seed,
         "examples": [len(data.x_train), len(data.x_test)],
-        "levels_of_pixels": data.levels,
+        "pixel_levels": data.pixel_levels,
         "event_shape": list(model.event_shape),
     }
     path = out or default_path(data.name, recipe.flow, resume)
@@ -211,6 +202,10 @@ def _fit(
     model: FlowModel, data: Data, recipe: Recipe, run: RunDirectory, verbose: int
 ) -> float:
     """Trains, and returns the seconds it took."""
+    import keras
+
+    from tfp_flows.training.callbacks import AveragedWeights
+
     watched = data
     if recipe.validation:
         data, watched = data.hold_back(recipe.validation)
@@ -229,14 +224,14 @@ def _fit(
         if early.is_out_of_patience:
             done = recipe.epochs
     model.fit(
-        data.passes(done),
+        data.epochs(done),
         steps_per_epoch=data.steps,
         validation_data=watched.test.take(-(-WATCHED_EXAMPLES // data.batch_size)),
         initial_epoch=done,
         epochs=recipe.epochs,
         callbacks=callbacks,
         verbose=verbose,
-        shuffle=False,  # the passes are shuffled already
+        shuffle=False,  # the epochs are shuffled already
     )
     if recipe.validation:
         run.restore_best(model)

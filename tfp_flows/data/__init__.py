@@ -1,25 +1,35 @@
 """Data sets: digits, toy densities, files and TFDS images, split and in batches."""
 
-from tfp_flows.data.data import Data
-from tfp_flows.data.datasets import is_file, load, load_pieces
-from tfp_flows.data.files import FileData, read_file
-from tfp_flows.data.passes import endless_passes
-from tfp_flows.data.pieces import read_pieces
-from tfp_flows.data.preprocessing import dequantize, reduce_bits, split_indices
-from tfp_flows.data.tables import read_table, write_table
+from tfp_flows.data.datasets import (
+    Data,
+    dequantize,
+    is_file,
+    load,
+    load_shards,
+    reduce_bits,
+    split_indices,
+)
+from tfp_flows.data.files import (
+    FileData,
+    read_file,
+    read_shards,
+    read_table,
+    write_table,
+)
 from tfp_flows.data.toy import log_density, sample, true_entropy
+from tfp_flows.internal.batching import endless_minibatches as endless_epochs
 
 __all__ = [
     "Data",
     "FileData",
     "dequantize",
-    "endless_passes",
+    "endless_epochs",
     "is_file",
     "load",
-    "load_pieces",
+    "load_shards",
     "log_density",
     "read_file",
-    "read_pieces",
+    "read_shards",
     "read_table",
     "reduce_bits",
     "sample",

@@ -1,22 +1,165 @@
-"""`load`: one name in, batches of training and held-out data out."""
+"""`load`: one name in, batches of training and held-out data out.
+
+What changes a density (scaling, centring, the logit) is no preprocessing here: it is a
+bijector in the flow's chain, so that log-likelihoods stay in data units.
+"""
+
+from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
-import sklearn.datasets
+import tensorflow as tf
 
-from tfp_flows.data import files, pieces, preprocessing, toy
-from tfp_flows.data.data import Data
+from tfp_flows.data import files, toy
+from tfp_flows.internal.arguments import checked_integer, invalid
+from tfp_flows.internal.batching import endless_minibatches, minibatches
+from tfp_flows.internal.seeds import dequantized, folded
 
 TOY_TRAIN, TOY_TEST = 20_000, 10_000
 DIGITS_TEST, DIGITS_LEVELS = 297, 17
 DEFAULT_TEST_FRACTION = 0.2
+# Seeds of the shards of a file are so far apart.
+SHARD_SEED = 2**20
 
-# Seeds of pieces of a file are so far apart.
-PIECE_SEED = 2**20
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Data:
+    """A data set in two parts, ready for `fit`.
+
+    `train, test = data` gives the two `tf.data.Dataset`s of batches.
+
+    Attributes:
+        name: The name or path it was loaded by.
+        kind: `"image"`, `"table"` or `"toy"`.
+        x_train: The training examples, `[n, *event_shape]`: float32, or uint8 for
+            images, which are whole pixel values without noise.
+        x_test: The held-out examples.
+        labels_train: Class numbers `[n]`, or None.
+        labels_test: Class numbers of the held-out examples, or None.
+        pixel_levels: How many values a pixel can take; None for anything but images.
+        columns: The column names of a table, or None.
+        true_entropy: The entropy of a toy set's density in nats, or None.
+        batch_size: Examples in a batch; the last one may be smaller.
+        seed: Seed of the order and of the dequantization noise.
+    """
+
+    name: str
+    kind: Literal["image", "table", "toy"]
+    x_train: np.ndarray
+    x_test: np.ndarray
+    labels_train: np.ndarray | None = None
+    labels_test: np.ndarray | None = None
+    pixel_levels: int | None = None
+    columns: tuple[str, ...] | None = None
+    true_entropy: float | None = None
+    batch_size: int = 256
+    seed: int = 0
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return tuple(self.x_train.shape[1:])
+
+    @property
+    def train(self) -> tf.data.Dataset:
+        """Training batches, in a new order and with new noise in every epoch."""
+        return minibatches(
+            self.x_train,
+            self.batch_size,
+            shuffle=True,
+            seed=self.seed,
+            finish=None if self.pixel_levels is None else dequantize,
+        )
+
+    def epochs(self, first: int = 0) -> tf.data.Dataset:
+        """Training batches without end, epoch after epoch.
+
+        Order and noise of an epoch follow from `seed` and its number alone, so that
+        interrupted training can go on with exactly the batches that it would have
+        seen: `fit(data.epochs(k), steps_per_epoch=data.steps, initial_epoch=k)`.
+
+        Args:
+            first: Number of the first epoch, from 0.
+
+        Returns:
+            Batches without end, `steps` of them in each epoch.
+        """
+        return endless_minibatches(
+            self.x_train,
+            self.batch_size,
+            seed=self.seed,
+            first=first,
+            finish=None if self.pixel_levels is None else dequantize,
+        )
+
+    @property
+    def steps(self) -> int:
+        """How many batches an epoch of the training part has."""
+        return math.ceil(len(self.x_train) / self.batch_size)
+
+    @property
+    def test(self) -> tf.data.Dataset:
+        """Held-out batches, the same in every epoch."""
+        return self.evaluation(0)
+
+    def evaluation(self, draw: int) -> tf.data.Dataset:
+        """Held-out batches with the `draw`-th of many fixed noise draws.
+
+        Args:
+            draw: 0 gives `test`. Without dequantization all draws are equal.
+
+        Returns:
+            Batches of the held-out examples, in order.
+        """
+        if self.pixel_levels is None:
+            return minibatches(self.x_test, self.batch_size)
+        # Noise is drawn for so many examples at once, whatever the batch size.
+        blocks = minibatches(
+            self.x_test,
+            files.NOISE_ROWS,
+            seed=self.seed,
+            finish=lambda pixels, seed: dequantize(pixels, folded(seed, draw)),
+        )
+        # `rebatch` forgets how many there are, and Keras, told nothing, warns at the
+        # end of the data that it ran out.
+        count = math.ceil(len(self.x_test) / self.batch_size)
+        batches = blocks.rebatch(self.batch_size)
+        return batches.apply(tf.data.experimental.assert_cardinality(count))
+
+    def hold_back(self, fraction: float) -> tuple[Data, Data]:
+        """Splits the training part, in a fixed random way.
+
+        Args:
+            fraction: Which share of it to hold back, for choices made in training.
+
+        Returns:
+            The data without that share, and data that has it in the place of the
+            held-out part.
+        """
+        n = len(self.x_train)
+        rest, back = split_indices(n, min(n - 1, max(1, round(fraction * n))))
+        labels = self.labels_train
+        reduced = dataclasses.replace(
+            self,
+            x_train=self.x_train[rest],
+            labels_train=None if labels is None else labels[rest],
+        )
+        held = dataclasses.replace(
+            reduced,
+            x_test=self.x_train[back],
+            labels_test=None if labels is None else labels[back],
+        )
+        return reduced, held
+
+    def __iter__(self) -> Iterator[tf.data.Dataset]:
+        """Yields `train` and `test`."""
+        yield self.train
+        yield self.test
 
 
 def load(
@@ -33,16 +176,16 @@ def load(
 ) -> Data:
     """Loads a data set by name or path, split into a training and a held-out part.
 
-    Images come out as whole pixel values plus uniform noise, in ``[0, levels)``, so
-    that ``nll / (D log 2)`` of a flow is bits per dimension as it stands. The split
-    never depends on ``seed``: runs with different seeds hold out the same examples.
+    Images come out as whole pixel values plus uniform noise, in `[0, pixel_levels)`, so
+    that `nll / (D log 2)` of a flow is bits per dimension as it stands. The split
+    never depends on `seed`: runs with different seeds hold out the same examples.
 
     Args:
-        name: ``"digits"`` (1,797 images of 8x8 pixels with 17 levels, split
-            1,500/297), a toy set (``"two_moons"``, ``"eight_gaussians"``,
-            ``"pinwheel"``, ``"checkerboard"``, ``"rings"``; 20,000/10,000 fresh
-            points), a ``.npy``, ``.npz``, ``.csv`` or ``.parquet`` file, or an image
-            set by its TFDS name (``"mnist"``, ``"fashion_mnist"``, ``"cifar10"``,
+        name: `"digits"` (1,797 images of 8x8 pixels with 17 levels, split
+            1,500/297), a toy set (`"two_moons"`, `"eight_gaussians"`,
+            `"pinwheel"`, `"checkerboard"`, `"rings"`; 20,000/10,000 fresh
+            points), a `.npy`, `.npz`, `.csv` or `.parquet` file, or an image
+            set by its TFDS name (`"mnist"`, `"fashion_mnist"`, `"cifar10"`,
             ...), which is held in memory.
         batch_size: Examples in a batch.
         test_fraction: Which share to hold out. None means the set's own test split,
@@ -50,40 +193,38 @@ def load(
         seed: Seed of a toy set's points, of the order and of the noise.
         n_bits: Keep this many of the 8 bits of each pixel, as Glow does with 5.
         data_dir: Where TFDS keeps its data. None means the environment variable
-            ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``.
+            `TFDS_DATA_DIR`, or else `~/tensorflow_datasets`.
         image_size: Crop and resize a TFDS set's images to this height and width.
-        key: Which array of an ``.npz`` file to take.
+        key: Which array of an `.npz` file to take.
         to_score: Hold out the whole of a file, which may then be a single row.
 
     Returns:
-        The data: ``train, test = load(...)`` gives the two datasets of batches.
+        The data: `train, test = load(...)` gives the two datasets of batches.
 
     Raises:
         ValueError: If an argument does not fit, or the data cannot be had or used.
     """
-    name = str(name)
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}.")
+    name, batch_size = str(name), checked_integer("batch_size", batch_size)
     if test_fraction is not None and not 0.0 < test_fraction < 1.0:
-        raise ValueError(
-            f"`test_fraction` must be between 0 and 1. Received: {test_fraction}."
-        )
+        raise invalid("test_fraction", "be between 0 and 1", test_fraction)
     if name in toy.TOY_SETS:
         data = _load_toy(name, seed)
     elif name == "digits":
         data = _load_digits()
-    elif _is_path(name):
-        data = _load_file(name, key, to_score)
+    elif is_file(name):
+        loaded = files.read_file(name, key, for_training=not to_score)
+        data = _to_score(name, loaded)
+        if not to_score:
+            data = _resplit(data, DEFAULT_TEST_FRACTION)
     else:
         data = _load_tfds(name, data_dir, image_size)
     if test_fraction is not None:
         data = _resplit(data, test_fraction)
-    if n_bits is not None:
-        data = _with_bits(data, n_bits)
+    data = _with_bits(data, n_bits)
     return dataclasses.replace(data, batch_size=batch_size, seed=seed)
 
 
-def load_pieces(
+def load_shards(
     path: str | Path,
     *,
     batch_size: int = 256,
@@ -91,38 +232,92 @@ def load_pieces(
     n_bits: int | None = None,
     key: str | None = None,
 ) -> Iterator[Data]:
-    """Loads a file to be scored, in pieces that fit into memory however long it is.
+    """Loads a file to be scored, in shards that fit into memory however long it is.
 
     Args:
-        path: A ``.npy``, ``.npz``, ``.csv`` or ``.parquet`` file.
+        path: A `.npy`, `.npz`, `.csv` or `.parquet` file.
         batch_size: Examples in a batch.
         seed: Seed of the dequantization noise.
         n_bits: Keep this many of the 8 bits of each pixel.
-        key: Which array of an ``.npz`` file to take.
+        key: Which array of an `.npz` file to take.
 
     Yields:
-        Data whose held-out part is the next piece.
+        Data whose held-out part is the next shard.
 
     Raises:
         ValueError: If an argument does not fit, or the file cannot be had or used.
     """
-    for index, loaded in enumerate(pieces.read_pieces(path, key)):
-        data = _to_score(str(path), loaded)
-        if n_bits is not None:
-            data = _with_bits(data, n_bits)
-        # Every piece has noise of its own; the first one has that of `load`.
+    for index, loaded in enumerate(files.read_shards(path, key)):
+        data = _with_bits(_to_score(str(path), loaded), n_bits)
+        # Every shard has noise of its own; the first one has that of `load`.
         yield dataclasses.replace(
-            data, batch_size=batch_size, seed=seed + index * PIECE_SEED
+            data, batch_size=batch_size, seed=seed + index * SHARD_SEED
         )
 
 
 def is_file(name: str | Path) -> bool:
     """Whether `load` would take a name for that of a file."""
-    return _is_path(str(name))
-
-
-def _is_path(name: str) -> bool:
     return Path(name).suffix.lower() in files.SUFFIXES or Path(name).exists()
+
+
+def dequantize(pixels: np.ndarray | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Adds uniform noise in `[0, 1)` to whole-number pixel values.
+
+    The density of `v = pixels + u` integrated over a pixel's unit cell bounds the
+    probability of the pixel from below, so `-log2 p(v) / D` of a flow is an upper
+    bound of the bits per dimension of the lossless code (Theis, van den Oord and
+    Bethge, "A note on the evaluation of generative models", 2016).
+
+    Args:
+        pixels: Whole numbers, of any shape and integer or float dtype.
+        seed: Two integers (a stateless seed): the same seed gives the same noise.
+
+    Returns:
+        A float32 tensor of the same shape with `pixels <= v < pixels + 1`.
+    """
+    return dequantized(tf.cast(pixels, tf.float32), seed)
+
+
+def reduce_bits(pixels: np.ndarray, n_bits: int) -> np.ndarray:
+    """Keeps the `n_bits` highest bits of 8-bit pixel values.
+
+    Args:
+        pixels: Whole numbers in 0..255.
+        n_bits: 1 to 8.
+
+    Returns:
+        A uint8 array with values in `0 .. 2**n_bits - 1`.
+
+    Raises:
+        ValueError: If `n_bits` is not in 1..8.
+    """
+    if n_bits not in range(1, 9):
+        raise invalid("n_bits", "be 1 to 8", n_bits)
+    return pixels.astype(np.uint8) >> (8 - n_bits)
+
+
+def split_indices(
+    n: int, test_size: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits `range(n)` at random, and always in the same way.
+
+    Args:
+        n: How many examples there are.
+        test_size: How many of them are held out.
+        seed: The same seed gives the same split.
+
+    Returns:
+        The indices of the training part and those of the held-out part.
+
+    Raises:
+        ValueError: If either part would be empty.
+    """
+    if not 0 < test_size < n:
+        raise invalid(
+            "test_size", f"leave both parts with examples out of {n}", test_size
+        )
+    order = np.random.default_rng(seed).permutation(n)
+    return order[test_size:], order[:test_size]
 
 
 def _load_toy(name: str, seed: int) -> Data:
@@ -136,9 +331,11 @@ def _load_toy(name: str, seed: int) -> Data:
 
 
 def _load_digits() -> Data:
-    digits: Any = sklearn.datasets.load_digits()
+    import sklearn.datasets
+
+    digits = sklearn.datasets.load_digits()
     images = digits.images.astype(np.uint8)[..., None]
-    train, test = preprocessing.split_indices(len(images), DIGITS_TEST)
+    train, test = split_indices(len(images), DIGITS_TEST)
     return Data(
         name="digits",
         kind="image",
@@ -146,14 +343,8 @@ def _load_digits() -> Data:
         x_test=images[test],
         labels_train=digits.target[train],
         labels_test=digits.target[test],
-        levels=DIGITS_LEVELS,
+        pixel_levels=DIGITS_LEVELS,
     )
-
-
-def _load_file(path: str, key: str | None, to_score: bool) -> Data:
-    loaded = files.read_file(path, key, for_training=not to_score)
-    data = _to_score(path, loaded)
-    return data if to_score else _resplit(data, DEFAULT_TEST_FRACTION)
 
 
 def _to_score(path: str, loaded: files.FileData) -> Data:
@@ -163,7 +354,7 @@ def _to_score(path: str, loaded: files.FileData) -> Data:
         kind="image" if loaded.columns is None else "table",
         x_train=loaded.x[:0],
         x_test=loaded.x,
-        levels=256 if loaded.x.dtype == np.uint8 else None,
+        pixel_levels=256 if loaded.x.dtype == np.uint8 else None,
         columns=loaded.columns,
     )
 
@@ -173,7 +364,6 @@ def _load_tfds(
     data_dir: str | Path | None,
     image_size: int | tuple[int, int] | None,
 ) -> Data:
-    # TFDS takes a second to import, which only its own sets should cost.
     from tfp_flows.data import tfds_images
 
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -187,7 +377,7 @@ def _load_tfds(
         x_test=test.images,
         labels_train=train.labels,
         labels_test=test.labels,
-        levels=256,
+        pixel_levels=256,
     )
     return data if "test" in splits else _resplit(data, DEFAULT_TEST_FRACTION)
 
@@ -197,11 +387,12 @@ def _resplit(data: Data, test_fraction: float) -> Data:
     x = np.concatenate([data.x_train, data.x_test])
     held_out = round(test_fraction * len(x))
     if not 0 < held_out < len(x):
-        raise ValueError(
-            f"`test_fraction` must leave examples in both parts of {len(x)}. "
-            f"Received: {test_fraction}."
+        raise invalid(
+            "test_fraction",
+            f"leave examples in both parts of {len(x)}",
+            test_fraction,
         )
-    train, test = preprocessing.split_indices(len(x), held_out)
+    train, test = split_indices(len(x), held_out)
     labels_train = labels_test = None
     if data.labels_train is not None and data.labels_test is not None:
         labels = np.concatenate([data.labels_train, data.labels_test])
@@ -215,15 +406,17 @@ def _resplit(data: Data, test_fraction: float) -> Data:
     )
 
 
-def _with_bits(data: Data, n_bits: int) -> Data:
-    if data.levels != 256:
+def _with_bits(data: Data, n_bits: int | None) -> Data:
+    if n_bits is None:
+        return data
+    if data.pixel_levels != 256:
         raise ValueError(
-            f"`n_bits` must be None for anything but 8-bit images. Received: {n_bits} "
-            f"for {data.name!r}."
+            f"Argument `n_bits` must be None for anything but 8-bit images, which "
+            f"{data.name!r} are not. Received: n_bits={n_bits}"
         )
     return dataclasses.replace(
         data,
-        x_train=preprocessing.reduce_bits(data.x_train, n_bits),
-        x_test=preprocessing.reduce_bits(data.x_test, n_bits),
-        levels=2**n_bits,
+        x_train=reduce_bits(data.x_train, n_bits),
+        x_test=reduce_bits(data.x_test, n_bits),
+        pixel_levels=2**n_bits,
     )

@@ -1,9 +1,10 @@
 """Image sets of TensorFlow Datasets, with a look at the disk before the network."""
 
+from __future__ import annotations
+
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import requests
@@ -11,18 +12,20 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
+from tfp_flows.internal.arguments import invalid
+
 CONNECT_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelledImages:
-    """One split: uint8 images ``[n, height, width, channels]``, and class numbers."""
+    """One split: uint8 images `[n, height, width, channels]`, and class numbers."""
 
     images: np.ndarray
     labels: np.ndarray | None
 
-    def first(self, n: int) -> "LabelledImages":
-        """The first ``n`` images."""
+    def first(self, n: int) -> LabelledImages:
+        """The first `n` images."""
         labels = None if self.labels is None else self.labels[:n]
         return LabelledImages(self.images[:n], labels)
 
@@ -32,16 +35,16 @@ def load_images(
     data_dir: str | Path | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> dict[str, LabelledImages]:
-    """Loads the ``train`` and, where there is one, ``test`` split into memory.
+    """Loads the `train` and, where there is one, `test` split into memory.
 
     TFDS itself tries an unreachable server for minutes. So a prepared copy is looked
-    for first, then the original files in ``data_dir/downloads/manual``, and only then
+    for first, then the original files in `data_dir/downloads/manual`, and only then
     the server, after one short try whether it answers.
 
     Args:
-        name: A TFDS name such as ``"mnist"`` or ``"imagenet_resized/32x32"``.
+        name: A TFDS name such as `"mnist"` or `"imagenet_resized/32x32"`.
         data_dir: Where TFDS keeps its data. None means the environment variable
-            ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``, as in TFDS.
+            `TFDS_DATA_DIR`, or else `~/tensorflow_datasets`, as in TFDS.
         image_size: Height and width to crop (centrally, to a square if the target is
             one) and resize to; needed where images have many sizes.
 
@@ -56,9 +59,8 @@ def load_images(
     image_key, label_key = _keys(builder)
     shape = builder.info.features[image_key].shape
     if image_size is None and None in shape:
-        raise ValueError(
-            f"`image_size` must be given for {name!r}, whose images have many sizes. "
-            f"Received: None."
+        raise invalid(
+            "image_size", f"be given for {name!r}, whose images have many sizes", None
         )
     if not builder.is_prepared():
         _prepare(builder)
@@ -66,34 +68,33 @@ def load_images(
     test = next((s for s in ("test", "validation") if s in splits), None)
     wanted = {"train": "train"} | ({"test": test} if test else {})
     return {
-        part: _in_memory(builder, split, image_key, label_key, image_size)
-        for part, split in wanted.items()
+        name: _in_memory(builder, split, image_key, label_key, image_size)
+        for name, split in wanted.items()
     }
 
 
-def _builder(name: str, data_dir: str | Path | None) -> Any:
+def _builder(name: str, data_dir: str | Path | None) -> tfds.core.DatasetBuilder:
     # TFDS reads its environment variable only once, when it is imported.
     directory = data_dir or os.environ.get("TFDS_DATA_DIR")
     try:
         return tfds.builder(name, data_dir=directory and str(directory), try_gcs=False)
     except DatasetNotFoundError as error:
-        raise ValueError(
-            f"`name` must be a toy set, `digits`, a file or a TFDS image set. "
-            f"Received: {name!r}."
+        raise invalid(
+            "name", "be a toy set, `digits`, a file or a TFDS image set", name
         ) from error
     except ValueError as error:  # an unknown version or configuration
         reason = str(error).splitlines()[0].rstrip(".")
-        raise ValueError(f"TFDS cannot make {name!r}: {reason}.") from error
+        raise ValueError(f"TFDS cannot make {name!r}: {reason}") from error
 
 
-def _keys(builder: Any) -> tuple[str, str | None]:
+def _keys(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None]:
     """Finds which features are the image and its class."""
     features = builder.info.features
     images = [k for k, v in features.items() if isinstance(v, tfds.features.Image)]
     if not images or features[images[0]].np_dtype != np.uint8:
         raise ValueError(
-            f"`name` must be a TFDS set of 8-bit images. Received: {builder.name!r} "
-            f"with the features {', '.join(features)}."
+            f"Argument `name` must be a TFDS set of 8-bit images. Received: "
+            f"name={builder.name!r} with the features {', '.join(features)}"
         )
     classes = [
         k for k, v in features.items() if isinstance(v, tfds.features.ClassLabel)
@@ -104,7 +105,7 @@ def _keys(builder: Any) -> tuple[str, str | None]:
     return image, label
 
 
-def _prepare(builder: Any) -> None:
+def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     """Prepares a set from files on disk or, if its server answers, by download."""
     manual = Path(builder.data_dir_root) / "downloads" / "manual"
     files = {url: info.filename for url, info in builder.url_infos.items()}
@@ -114,7 +115,7 @@ def _prepare(builder: Any) -> None:
         raise ValueError(
             f"{builder.name!r} has no copy in {builder.data_dir_root} and its server "
             f"does not answer: put {wanted} into {manual}, or set `data_dir` or the "
-            f"environment variable TFDS_DATA_DIR to a folder with a prepared copy."
+            f"environment variable TFDS_DATA_DIR to a folder with a prepared copy"
         )
     config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
     try:
@@ -123,7 +124,7 @@ def _prepare(builder: Any) -> None:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ValueError(
             f"TFDS could not prepare {builder.name!r} in {builder.data_dir_root}: "
-            f"{reason}."
+            f"{reason}"
         ) from error
 
 
@@ -137,7 +138,7 @@ def _answers(url: str) -> bool:
 
 
 def _in_memory(
-    builder: Any,
+    builder: tfds.core.DatasetBuilder,
     split: str,
     image_key: str,
     label_key: str | None,
@@ -145,7 +146,7 @@ def _in_memory(
 ) -> LabelledImages:
     """Reads a split, in a fixed order, into one array."""
 
-    def pick(example: dict[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+    def pick(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         image = example[image_key]
         if image_size is not None:
             image = _crop_and_resize(image, image_size)

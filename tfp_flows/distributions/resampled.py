@@ -1,4 +1,4 @@
-"""`Resampled`: a base distribution whose draws are kept with a learned probability."""
+"""`Resampled`: a base whose draws are accepted with a learned probability."""
 
 from __future__ import annotations
 
@@ -10,46 +10,28 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.arguments import checked_integer
-from tfp_flows.nets.conditioner import Conditioner, keras_variables
+from tfp_flows.distributions.base import LayeredDistribution
+from tfp_flows.internal.arguments import (
+    Seed,
+    checked_instance,
+    checked_integer,
+)
+from tfp_flows.internal.seeds import TrainingNoise
+from tfp_flows.nets.conditioner import Conditioner
 
 tfd = tfp.distributions
 
 
-class Draws(keras.Layer):
-    """Says which draws a mean is taken over.
-
-    While Keras trains they are new ones in each call, so that no weight can adapt to
-    them; otherwise always the same, so that a density is a fixed function.
-    """
-
-    def __init__(
-        self, draws: int, training_draws: int, seed: int, **kwargs: Any
-    ) -> None:
-        super().__init__(autocast=False, **kwargs)
-        self.draws = draws
-        self.training_draws = training_draws
-        self.seed = seed
-        self._generator = keras.random.SeedGenerator(seed)
-        self.built = True
-
-    def call(self, like: Any, training: bool | None = None) -> tuple[Any, Any]:
-        """Returns a seed of two integers, and the logarithm of each draw's weight."""
-        n = self.training_draws if training else self.draws
-        state = self._generator.next() if training else [self.seed, 0]
-        return tf.cast(state, tf.int32), tf.fill([n], tf.cast(-math.log(n), like.dtype))
-
-
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class Resampled(tfd.Distribution):
-    """Draws of a proposal `pi`, kept with a learned probability `a(z)`.
+class Resampled(LayeredDistribution):
+    """Draws of a proposal `pi`, accepted with a learned probability `a(z)`.
 
         p(z) = pi(z) ((1 - alpha) a(z) / Z + alpha)
         Z = E_pi[a(z)],  alpha = (1 - Z)^(T - 1)
 
-    A draw that is not kept is drawn again, the T-th one is kept in any case. So the
-    base may have holes and several pieces, which spares a flow, a continuous map,
-    the bridges between the pieces of its data.
+    A draw that is rejected is drawn again, the T-th one is accepted in any case. So
+    the base may have holes and several modes, which spares a flow, a continuous map,
+    the bridges between the modes of its data.
 
     `a` is the sigmoid of a network that starts at zero: `a = 1/2` everywhere, and `p`
     starts as the proposal. `Z` is the mean of `a` over draws of the proposal: fresh
@@ -57,8 +39,7 @@ class Resampled(tfd.Distribution):
     `log_prob` is off by one constant for all points, whose standard deviation is
     about `sqrt((1 - Z) / (Z draws))` nats at most. A call of `log_prob` runs the
     network on so many more rows; XLA and other devices draw others. Train by `fit`,
-    or on `FlowModel(flow)(x, training=True)`: weights could learn fixed draws by
-    heart.
+    or on `FlowModel(flow)(x, training=True)`: weights could overfit to fixed draws.
 
     Shapes: events those of the proposal, `[d]`; no batch of distributions.
 
@@ -98,61 +79,33 @@ class Resampled(tfd.Distribution):
             seed: Integer from which the draws for `Z` follow.
             validate_args: Passed on to `tfd.Distribution`.
             name: Name of the distribution.
-
-        Raises:
-            TypeError: If `acceptance` is not a conditioner.
-            ValueError: If the proposal is not one distribution of vectors, or a
-                number is too small.
         """
         parameters = dict(locals())
-        _check_arguments(proposal, acceptance)
-        self._truncation = checked_integer("truncation", truncation, minimum=2)
-        for key in ("draws", "training_draws"):
-            checked_integer(key, parameters[key])
-        self._proposal = proposal
-        super().__init__(
-            dtype=proposal.dtype,
-            reparameterization_type=tfd.NOT_REPARAMETERIZED,
-            validate_args=validate_args,
-            allow_nan_stats=True,
-            parameters=parameters,
-            name=name,
+        checked_instance(
+            "acceptance",
+            acceptance,
+            Conditioner,
+            "a conditioner, such as `tfpf.nets.MLP((64, 64))`",
         )
+        _check_proposal(proposal)
+        self._truncation = checked_integer("truncation", truncation, minimum=2)
+        self._draws = checked_integer("draws", draws)
+        self._training_draws = checked_integer("training_draws", training_draws)
         acceptance.connect(tuple(proposal.event_shape), (1,))
-        self._acceptance = acceptance
-        self._draws = Draws(draws, training_draws, seed)
-        # For plain TFP loops, which see no weights of Keras layers.
-        self._weights = [
-            variable._value
-            for layer in (self._acceptance, self._draws)
-            for variable in keras_variables(layer)
-        ]
+        self._acceptance, self._noise = acceptance, TrainingNoise(seed)
+        super().__init__(proposal, parameters, layers=(acceptance, self._noise))
 
     @property
     def proposal(self) -> tfd.Distribution:
         """The distribution that is drawn from."""
-        return self._proposal
+        return self._inner
 
     @property
     def acceptance(self) -> Conditioner:
-        """The network whose sigmoid is the probability of keeping a draw."""
+        """The network whose sigmoid is the probability of accepting a draw."""
         return self._acceptance
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        keys = (
-            "proposal",
-            "acceptance",
-            "truncation",
-            "draws",
-            "training_draws",
-            "seed",
-            "validate_args",
-            "name",
-        )
-        return {key: self.parameters[key] for key in keys}
-
-    def log_normalizer(self, training: bool | None = None) -> tuple[Any, Any]:
+    def log_normalizer(self, training: bool | None = None) -> tuple[tf.Tensor, ...]:
         """Estimates `log Z` and `log (1 - Z)`.
 
         Args:
@@ -161,32 +114,37 @@ class Resampled(tfd.Distribution):
         Returns:
             Two scalars.
         """
+
+        def drawn(seed: tf.Tensor, training: bool) -> tf.Tensor:
+            n = self._training_draws if training else self._draws
+            return self.proposal.sample(n, seed=seed)
+
         keywords = {} if training is None else {"training": training}
-        seed, log_weights = self._draws(tf.zeros([], self.dtype), **keywords)
-        z = self._proposal.sample(log_weights.shape[0], seed=seed)
+        z = self._noise(draw=drawn, **keywords)
         logits = self._logits(tf.stop_gradient(z))
         return tuple(
-            tf.reduce_logsumexp(tf.math.log_sigmoid(sign * logits) + log_weights)
+            tf.reduce_logsumexp(tf.math.log_sigmoid(sign * logits))
+            - math.log(logits.shape[0])
             for sign in (1.0, -1.0)
         )
 
     def _log_prob(self, z: tf.Tensor) -> tf.Tensor:
         log_z, log_rest = self.log_normalizer()
-        # Where nothing is ever kept `alpha` is 1 and its complement has no logarithm.
+        # Where nothing is accepted `alpha` is 1 and its complement has no logarithm.
         least = 8.0 * np.finfo(self.dtype.as_numpy_dtype).eps
         log_alpha = tf.minimum((self._truncation - 1.0) * log_rest, -least)
-        log_kept = tf.math.log_sigmoid(self._logits(z)) - log_z
-        log_kept += tfp.math.log1mexp(log_alpha)
-        log_ratio = tfp.math.log_add_exp(log_kept, log_alpha)
-        return self._proposal.log_prob(z) + log_ratio
+        log_accepted = tf.math.log_sigmoid(self._logits(z)) - log_z
+        log_accepted += tfp.math.log1mexp(log_alpha)
+        log_ratio = tfp.math.log_add_exp(log_accepted, log_alpha)
+        return self.proposal.log_prob(z) + log_ratio
 
     def _logits(self, z: tf.Tensor) -> tf.Tensor:
         """The network's value at points of any batch shape."""
-        flat = tf.reshape(z, [-1, *self._proposal.event_shape])
+        flat = tf.reshape(z, [-1, *self.proposal.event_shape])
         logits = tf.cast(self._acceptance(flat), self.dtype)
         return tf.reshape(logits, tf.shape(z)[:-1])
 
-    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+    def _sample_n(self, n: int | tf.Tensor, seed: Seed = None) -> tf.Tensor:
         seed = tfp.random.sanitize_seed(seed)
 
         def draw(t: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -195,45 +153,27 @@ class Resampled(tfd.Distribution):
                     tf.random.experimental.stateless_fold_in(seed, t), n=2
                 )
             )
-            z = self._proposal.sample(n, seed=proposed)
+            z = self.proposal.sample(n, seed=proposed)
             u = tf.random.stateless_uniform(tf.shape(z)[:-1], coin, dtype=self.dtype)
             return z, u < tf.sigmoid(self._logits(z))
 
-        def again(t: tf.Tensor, z: tf.Tensor, kept: tf.Tensor) -> tuple:
-            new, keep = draw(t)
-            return t + 1, tf.where(kept[:, None], z, new), kept | keep
+        def again(t: tf.Tensor, z: tf.Tensor, accepted: tf.Tensor) -> tuple:
+            new, accept = draw(t)
+            return t + 1, tf.where(accepted[:, None], z, new), accepted | accept
 
-        first, kept = draw(tf.constant(0))
+        first, accepted = draw(tf.constant(0))
         _, z, _ = tf.while_loop(
-            lambda t, z, kept: (t < self._truncation) & ~tf.reduce_all(kept),
+            lambda t, z, accepted: (t < self._truncation) & ~tf.reduce_all(accepted),
             again,
-            (tf.constant(1), first, kept),
+            (tf.constant(1), first, accepted),
         )
         return z
 
-    def _event_shape(self) -> tf.TensorShape:
-        return self._proposal.event_shape
-
-    def _event_shape_tensor(self) -> tf.Tensor:
-        return self._proposal.event_shape_tensor()
-
-    def _batch_shape(self) -> tf.TensorShape:
-        return tf.TensorShape([])
-
-    def _batch_shape_tensor(self) -> tf.Tensor:
-        return tf.constant([], tf.int32)
-
     def _default_event_space_bijector(self) -> Any:
-        return self._proposal.experimental_default_event_space_bijector()
+        return self.proposal.experimental_default_event_space_bijector()
 
 
-def _check_arguments(proposal: Any, acceptance: Any) -> None:
-    if not isinstance(acceptance, Conditioner):
-        raise TypeError(
-            "Argument `acceptance` must be a conditioner, such as "
-            f"`tfpf.nets.MLP((64, 64))`. Received: {acceptance!r} of type "
-            f"{type(acceptance).__name__}"
-        )
+def _check_proposal(proposal: tfd.Distribution) -> None:
     shapes = proposal.event_shape, proposal.batch_shape
     if shapes[0].rank != 1 or shapes[1].rank != 0:
         raise ValueError(

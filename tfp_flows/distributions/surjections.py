@@ -1,8 +1,7 @@
-"""Densities over discrete data: `Dequantized` images and `CategoricalFlow`."""
+"""Densities over discrete data: `Surjection`, and its cases of images and sequences."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
@@ -12,30 +11,131 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import chain as paired
 from tfp_flows.bijectors.conditional import EncodedCondition, condition
 from tfp_flows.bijectors.elementwise import ConditionalAffine
+from tfp_flows.distributions.base import LayeredDistribution
 from tfp_flows.distributions.bases import standard_logistic
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import (
+    DType,
+    Seed,
+    checked_integer,
+)
+from tfp_flows.internal.seeds import dequantized
 from tfp_flows.nets.sequence import code_table
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 
+class Surjection(LayeredDistribution):
+    """Discrete data `x` that real values `v` of a flow `p` are read as.
+
+        P(x) = E[w],    w = p(v) P(x | v) / q(v | x),    v ~ q(. | x)
+        log P(x) >= E[ log mean_k w_k ]
+
+    `log_prob` returns an estimate of that lower bound in nats, with fresh draws in
+    each call. `P(x | v)` is 1 where `v` can be read as one `x` only.
+
+    A subclass writes `dequantize` and `quantize`, and takes `name` and `validate_args`.
+    It is a distribution like any other: `FlowModel` trains `p` and `q` together, and
+    `sample` draws whole values.
+
+    Reference:
+        Nielsen, Jaini, Hoogeboom, Winther, Welling: SurVAE Flows, 2020,
+        arXiv:2007.02731. Burda, Grosse, Salakhutdinov: Importance Weighted
+        Autoencoders, 2015, arXiv:1509.00519 (several draws).
+    """
+
+    def __init__(
+        self,
+        flow: tfd.Distribution,
+        parameters: dict[str, Any],
+        *,
+        samples: int = 1,
+        **options: Any,
+    ) -> None:
+        """Takes the flow `p`; see `LayeredDistribution`.
+
+        Args:
+            flow: Distribution of real values.
+            parameters: The subclass's `dict(locals())`.
+            samples: Number k of draws for each value of `log_prob`; more make the bound
+                tighter and cost as many times more.
+            **options: Of `LayeredDistribution`.
+        """
+        self._samples = checked_integer("samples", samples)
+        super().__init__(flow, parameters, **options)
+
+    @property
+    def flow(self) -> tfd.Distribution:
+        """The flow of real values."""
+        return self._inner
+
+    @property
+    def children(self) -> tuple[tfd.Distribution, ...]:
+        """The distributions that this one is made of, `p` first."""
+        return (self.flow,)
+
+    def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draws `v ~ q(. | x)`.
+
+        Args:
+            x: Data `[..., *event]` in the dtype of the flow.
+            seed: A stateless seed.
+
+        Returns:
+            `v`, and `log q(v | x) - log P(x | v)` in nats, a scalar or `[...]`.
+        """
+        raise NotImplementedError
+
+    def quantize(self, v: tf.Tensor) -> tf.Tensor:
+        """Returns the `x` that `v` is read as: the most probable one."""
+        raise NotImplementedError
+
+    def log_weight(self, x: tf.Tensor, seed: Seed = None) -> tf.Tensor:
+        """Returns one draw of `log w` in nats, `[...]`; without a seed a fresh one."""
+        seed = tfp.random.sanitize_seed(seed)
+        v, log_q = self.dequantize(tf.cast(x, self.dtype), seed)
+        return self.flow.log_prob(v) - log_q
+
+    def bound(
+        self, x: tf.Tensor, samples: int | tf.Tensor, seed: Seed = None
+    ) -> tf.Tensor:
+        """Returns `log mean_k w_k` of so many draws in nats, `[...]`."""
+        x = tf.cast(x, self.dtype)
+        several = tf.broadcast_to(x, tf.concat([[samples], tf.shape(x)], axis=0))
+        known = tf.get_static_value(samples)
+        several = tf.ensure_shape(several, [known, *x.shape])
+        total = tf.reduce_logsumexp(self.log_weight(several, seed), axis=0)
+        return total - tf.math.log(tf.cast(samples, total.dtype))
+
+    def adapt(self, x: tf.Tensor) -> None:
+        """Initializes data-dependent weights from data `[n, *event]`."""
+        seed = tfp.random.sanitize_seed(None)
+        v, _ = self.dequantize(tf.cast(x, self.dtype), seed)
+        self._adapt_flow(v)
+
+    def _adapt_flow(self, v: tf.Tensor) -> None:
+        bijector = getattr(self.flow, "bijector", None)
+        if bijector is not None:
+            paired.adapt(bijector, v, len(self.flow.event_shape))
+
+    def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
+        if self._samples == 1:
+            return self.log_weight(x)
+        return self.bound(x, self._samples)
+
+    def _sample_n(self, n: int | tf.Tensor, seed: Seed = None) -> tf.Tensor:
+        return self.quantize(self.flow.sample(n, seed=seed))
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class Dequantized(tfd.Distribution):
-    """Whole values `x` in `0, ..., levels - 1`, modelled by a flow of real values.
+class Dequantized(Surjection):
+    """Whole values `x` in `0, ..., L - 1`, modelled by a flow of real values.
 
-    With `p` the density of the flow, the probability of an image is the integral
-    of `p(x + u)` over noise `u` in `[0, 1)^D`. `log_prob` returns an estimate of a
-    lower bound of its logarithm, with fresh noise in each call:
-
-        log P(x) >= E[ log mean_k  p(x + u_k) / q(u_k | x) ],    u_k ~ q(. | x)
+        v = x + u,    u ~ q(. | x) in [0, 1)^D,    x = floor(v)
 
     `noise=None` is uniform dequantization, `q = 1`. Otherwise `q` is a conditional
     flow, such as `dequantization_noise(event_shape)`, that learns together with
     `p` which noise makes the bound tight: variational dequantization. It is given
-    `x / levels - 1/2` as its condition.
-
-    It is a distribution like any other: `FlowModel(Dequantized(flow, noise))`
-    trains both flows on whole pixel values, and `sample` draws whole values.
+    `x / L - 1/2` as its condition. See `Surjection` for the bound.
 
     Shapes: as the flow's, `[..., *event_shape]`.
 
@@ -44,18 +144,21 @@ class Dequantized(tfd.Distribution):
         evaluation of generative models, 2015, arXiv:1511.01844, section 3.1.
 
     Example:
-        >>> flow = glow((4, 4, 1), levels=1, steps=1, hidden_channels=4)
-        >>> noise = dequantization_noise((4, 4, 1), steps=1, hidden_channels=4)
-        >>> Dequantized(flow, noise, levels=17).event_shape
+        >>> import tfp_flows as tfpf
+        >>> flow = tfpf.glow((4, 4, 1), levels=1, steps=1, hidden_channels=4)
+        >>> noise = tfpf.dequantization_noise((4, 4, 1), steps=1, hidden_channels=4)
+        >>> Dequantized(flow, noise, pixel_levels=17).event_shape
         TensorShape([4, 4, 1])
     """
+
+    renamed = {"levels": "pixel_levels"}
 
     def __init__(
         self,
         flow: tfd.Distribution,
         noise: tfd.Distribution | None = None,
         *,
-        levels: int = 256,
+        pixel_levels: int = 256,
         samples: int = 1,
         validate_args: bool = False,
         name: str = "dequantized",
@@ -63,17 +166,12 @@ class Dequantized(tfd.Distribution):
         """Joins a flow of real values and a flow of noise.
 
         Args:
-            flow: Flow of dequantized values in `[0, levels)`.
+            flow: Flow of dequantized values in `[0, pixel_levels)`.
             noise: Conditional flow of noise in (0, 1), or None for uniform noise.
-            levels: How many values a pixel can take.
-            samples: Number of noise draws for each image; more make the bound
-                tighter and cost as many times more.
+            pixel_levels: How many values L a pixel can take.
+            samples: Number of noise draws for each image; see `Surjection`.
             validate_args: Passed on to `tfd.Distribution`.
             name: Name of the distribution.
-
-        Raises:
-            ValueError: If `noise` has another event shape than `flow`, or `levels`
-                or `samples` is too small.
         """
         parameters = dict(locals())
         if noise is not None and noise.event_shape != flow.event_shape:
@@ -81,272 +179,154 @@ class Dequantized(tfd.Distribution):
                 "Argument `noise` must be a flow of the event shape of `flow`, "
                 f"{flow.event_shape}. Received: {noise.event_shape}"
             )
-        self._levels = checked_integer("levels", levels, minimum=2)
-        self._samples = checked_integer("samples", samples)
-        self._flow = flow
-        self._noise = noise
-        super().__init__(
-            dtype=flow.dtype,
-            reparameterization_type=tfd.NOT_REPARAMETERIZED,
-            validate_args=validate_args,
-            allow_nan_stats=True,
-            parameters=parameters,
-            name=name,
-        )
+        self.pixel_levels = checked_integer("pixel_levels", pixel_levels, minimum=2)
+        self.noise = noise
+        super().__init__(flow, parameters, samples=samples)
 
     @property
-    def flow(self) -> tfd.Distribution:
-        """The flow of real values."""
-        return self._flow
+    def children(self) -> tuple[tfd.Distribution, ...]:
+        """The flow, and the flow of noise if there is one."""
+        return (self.flow,) if self.noise is None else (self.flow, self.noise)
 
-    @property
-    def noise(self) -> tfd.Distribution | None:
-        """The flow of noise, or None."""
-        return self._noise
+    def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
+        """Adds noise; returns the sums and the noise's log-density."""
+        if self.noise is None:
+            return dequantized(x, seed), tf.zeros([], x.dtype)
+        noise = condition(self.noise, self._condition(x))
+        u, log_q = noise.experimental_sample_and_log_prob(seed=seed)
+        return x + u, log_q
 
-    @property
-    def levels(self) -> int:
-        """How many values a pixel can take."""
-        return self._levels
+    def quantize(self, v: tf.Tensor) -> tf.Tensor:
+        """Rounds down, to a value that a pixel can take."""
+        return tf.clip_by_value(tf.floor(v), 0.0, self.pixel_levels - 1.0)
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        keys = ("flow", "noise", "levels", "samples", "validate_args", "name")
-        return {key: self.parameters[key] for key in keys}
-
-    def adapt(self, x: Any) -> None:
+    def adapt(self, x: tf.Tensor) -> None:
         """Initializes data-dependent weights of both flows from whole values `x`."""
         x = tf.cast(x, self.dtype)
-        u = tf.random.uniform(tf.shape(x), dtype=x.dtype)
-        ndims = len(self.event_shape)
-        paired.adapt(self._flow.bijector, x + u, ndims)
-        if self._noise is not None:
-            paired.adapt(self._noise.bijector, u, ndims, self._condition(x))
-
-    def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
-        x = tf.cast(x, self.dtype)
-        u, log_q = self._draw_noise(x)
-        log_weights = self._flow.log_prob(x + u) - log_q
-        if self._samples == 1:
-            return log_weights[0]
-        return tf.reduce_logsumexp(log_weights, axis=0) - math.log(self._samples)
-
-    def _draw_noise(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns noise `[samples, *x.shape]` and its log-density."""
-        seed = tfp.random.sanitize_seed(None)
-        if self._noise is None:
-            shape = tf.concat([[self._samples], tf.shape(x)], axis=0)
-            u = tf.random.stateless_uniform(shape, seed, dtype=x.dtype)
-            return tf.ensure_shape(u, [self._samples, *x.shape]), tf.zeros([], x.dtype)
-        noise = condition(self._noise, self._condition(x))
-        return noise.experimental_sample_and_log_prob(self._samples, seed=seed)
+        of_flow, of_noise = tfp.random.split_seed(tfp.random.sanitize_seed(None))
+        self._adapt_flow(dequantized(x, of_flow))
+        if self.noise is not None:  # noise of 0 would be minus infinity to a sigmoid
+            u = tf.random.stateless_uniform(tf.shape(x), of_noise, 1e-6, dtype=x.dtype)
+            ndims = len(self.event_shape)
+            paired.adapt(self.noise.bijector, u, ndims, self._condition(x))
 
     def _condition(self, x: tf.Tensor) -> tf.Tensor:
-        return x / self._levels - 0.5
-
-    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
-        values = tf.floor(self._flow.sample(n, seed=seed))
-        return tf.clip_by_value(values, 0.0, self._levels - 1.0)
-
-    def _event_shape(self) -> tf.TensorShape:
-        return self._flow.event_shape
-
-    def _event_shape_tensor(self) -> tf.Tensor:
-        return self._flow.event_shape_tensor()
-
-    def _batch_shape(self) -> tf.TensorShape:
-        return self._flow.batch_shape
-
-    def _batch_shape_tensor(self) -> tf.Tensor:
-        return self._flow.batch_shape_tensor()
+        return x / self.pixel_levels - 0.5
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class CategoricalFlow(tfd.Distribution):
-    """Sequences `x` of whole numbers, each stood for by a vector of a flow.
+class CategoricalFlow(Surjection):
+    """Sequences `x` of categories, each embedded as a vector of a flow.
 
-    With `p(v)` the density of the flow over sequences of vectors, `q(v | c)` the
-    learned code of category c, and every vector read as
+    With `p(v)` the density of the flow over sequences of vectors and `q(v | c)` the
+    learned embedding of category c, a vector is read as
 
-        P(x_t = c | v_t) = q(v_t | c) / sum_c' q(v_t | c'),
+        P(x_t = c | v_t) = q(v_t | c) / sum_c' q(v_t | c')
 
-    the probability of a sequence is `P(x) = E[w]` over `v_t ~ q(. | x_t)` with
-
-        w = p(v) prod_t P(x_t | v_t) / q(v_t | x_t) = p(v) / prod_t sum_c q(v_t | c).
-
-    `log_prob` returns an estimate of a lower bound of its logarithm, in nats, with
-    fresh draws in each call; it is tight where codes do not overlap and the flow has
-    the shape of the codes:
-
-        log P(x) >= E[ log mean_k  w_k ]
-
-    It is a distribution like any other: `FlowModel(CategoricalFlow(flow, codes))`
-    trains flow and codes together, and `sample` draws whole numbers.
+    so that `w = p(v) / prod_t sum_c q(v_t | c)` in the bound of `Surjection`. It is
+    tight where embeddings do not overlap and the flow has the shape of them.
 
     Shapes: `[..., length]` for a flow of `[..., length, d]`.
 
     Reference:
         Lippe, Gavves: Categorical Normalizing Flows via Continuous Transformations,
-        2021, arXiv:2006.09790. Hoogeboom et al.: Argmax Flows and Multinomial
-        Diffusion, 2021, arXiv:2102.05379. Burda, Grosse, Salakhutdinov: Importance
-        Weighted Autoencoders, 2015, arXiv:1509.00519 (several draws).
+        2021, arXiv:2006.09790.
 
     Example:
         >>> import tfp_flows as tfpf
         >>> flow = tfpf.text.causal_flow(6, 2, categories=3, units=(8,), features=4)
-        >>> codes = tfpf.text.character_codes(3, 2)
-        >>> CategoricalFlow(flow, codes, categories=3).event_shape
+        >>> embeddings = tfpf.text.character_embeddings(3, 2)
+        >>> CategoricalFlow(flow, embeddings, categories=3).event_shape
         TensorShape([6])
     """
+
+    renamed = {"codes": "embeddings"}
 
     def __init__(
         self,
         flow: tfd.Distribution,
-        codes: tfd.Distribution,
+        embeddings: tfd.Distribution,
         *,
         categories: int,
         samples: int = 1,
         validate_args: bool = False,
         name: str = "categorical_flow",
     ) -> None:
-        """Joins a flow of sequences of vectors and the codes of the categories.
+        """Joins a flow of sequences of vectors and the embeddings of the categories.
 
         Args:
             flow: Flow of sequences `[length, d]`.
-            codes: Flow of vectors `[d]` whose conditions are whole numbers, such as
-                `character_codes(categories, d)`.
-            categories: How many values a number can take.
-            samples: Number of draws for each sequence; more make the bound tighter
-                and cost as many times more.
+            embeddings: Flow of vectors `[d]` whose conditions are categories, such as
+                `character_embeddings(categories, d)`.
+            categories: How many there are; each is a whole number from 0.
+            samples: Number of draws for each sequence; see `Surjection`.
             validate_args: Passed on to `tfd.Distribution`.
             name: Name of the distribution.
-
-        Raises:
-            ValueError: If the shapes of flow and codes do not fit, or a count is not
-                a positive integer.
         """
         parameters = dict(locals())
         shape = tuple(flow.event_shape)
-        if len(shape) != 2 or tuple(codes.event_shape) != shape[1:]:
+        if len(shape) != 2 or tuple(embeddings.event_shape) != shape[1:]:
             raise ValueError(
-                "Argument `codes` must be a flow of vectors as `flow`, one of sequences"
-                f" [length, d], has them. Received: codes of shape {codes.event_shape},"
-                f" a flow of shape {flow.event_shape}"
+                "Argument `embeddings` must be a flow of vectors as `flow`, one of "
+                "sequences [length, d], has them. Received: embeddings of shape "
+                f"{embeddings.event_shape}, a flow of shape {flow.event_shape}"
             )
-        self._categories = checked_integer("categories", categories, minimum=2)
-        self._samples = checked_integer("samples", samples)
-        self._flow, self._codes = flow, codes
+        self.categories = checked_integer("categories", categories, minimum=2)
+        self.embeddings = embeddings
         super().__init__(
-            dtype=flow.dtype,
-            reparameterization_type=tfd.NOT_REPARAMETERIZED,
-            validate_args=validate_args,
-            allow_nan_stats=True,
-            parameters=parameters,
-            name=name,
+            flow, parameters, samples=samples, event_shape=flow.event_shape[:-1]
         )
 
     @property
-    def flow(self) -> tfd.Distribution:
-        """The flow of sequences of vectors."""
-        return self._flow
-
-    @property
-    def codes(self) -> tfd.Distribution:
-        """The codes, given a category."""
-        return self._codes
-
-    @property
-    def categories(self) -> int:
-        """How many values a number can take."""
-        return self._categories
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        keys = ("flow", "codes", "categories", "samples", "validate_args", "name")
-        return {key: self.parameters[key] for key in keys}
-
-    # Between whole numbers and vectors.
-
-    def encode(self, x: Any, seed: Any = None) -> tf.Tensor:
-        """Draws `v ~ q(. | x)`, `[..., length, d]`, for numbers `[..., length]`."""
-        given = condition(self._codes, tf.cast(x, tf.int32))
-        return given.sample(seed=tfp.random.sanitize_seed(seed))
+    def children(self) -> tuple[tfd.Distribution, ...]:
+        """The flow of sequences and the embeddings."""
+        return self.flow, self.embeddings
 
     def log_odds(self, v: tf.Tensor) -> tf.Tensor:
         """Returns `log q(v_t | c)` for every category c, `[..., length, categories]`.
 
         They are the logits of `P(x_t | v_t)`.
         """
-        every = condition(self._codes, tf.range(self._categories))
+        every = condition(self.embeddings, tf.range(self.categories))
         return every.log_prob(v[..., tf.newaxis, :])
 
-    def decode(self, v: tf.Tensor) -> tf.Tensor:
-        """Returns the most probable numbers of vectors, `[..., length]`."""
-        return tf.argmax(self.log_odds(v), axis=-1, output_type=tf.int32)
-
-    def log_weight(self, x: Any, seed: Any = None) -> tf.Tensor:
-        """Returns one draw of `log w`, in nats, `[...]`: its mean is the ELBO.
-
-        Args:
-            x: Whole numbers `[..., length]`.
-            seed: Seed of the draw; None for a fresh one.
-        """
-        v = self.encode(x, seed)
+    def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draws vectors `[..., length, d]`; returns them and `log sum_c q(v_t | c)`."""
+        v = condition(self.embeddings, tf.cast(x, tf.int32)).sample(seed=seed)
         log_sums = tf.reduce_logsumexp(self.log_odds(v), axis=-1)
-        return self._flow.log_prob(v) - tf.reduce_sum(log_sums, axis=-1)
+        return v, tf.reduce_sum(log_sums, axis=-1)
 
-    # TFP's side.
+    def quantize(self, v: tf.Tensor) -> tf.Tensor:
+        """Returns the most probable categories of vectors, `[..., length]`."""
+        return tf.cast(tf.argmax(self.log_odds(v), axis=-1), self.dtype)
 
-    def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
-        if self._samples == 1:
-            return self.log_weight(x)
-        several = tf.broadcast_to(x, tf.concat([[self._samples], tf.shape(x)], 0))
-        several = tf.ensure_shape(several, [self._samples, *x.shape])
-        total = tf.reduce_logsumexp(self.log_weight(several), axis=0)
-        return total - math.log(self._samples)
-
-    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
-        of_flow, of_numbers = tfp.random.split_seed(seed, n=2)
-        logits = self.log_odds(self._flow.sample(n, seed=of_flow))
-        numbers = tfd.Categorical(logits=logits).sample(seed=of_numbers)
-        return tf.cast(numbers, self.dtype)
-
-    def _event_shape(self) -> tf.TensorShape:
-        return self._flow.event_shape[:-1]
-
-    def _event_shape_tensor(self) -> tf.Tensor:
-        return self._flow.event_shape_tensor()[:-1]
-
-    def _batch_shape(self) -> tf.TensorShape:
-        return self._flow.batch_shape
-
-    def _batch_shape_tensor(self) -> tf.Tensor:
-        return self._flow.batch_shape_tensor()
+    def _sample_n(self, n: int | tf.Tensor, seed: Seed = None) -> tf.Tensor:
+        of_flow, of_categories = tfp.random.split_seed(seed, n=2)
+        logits = self.log_odds(self.flow.sample(n, seed=of_flow))
+        categories = tfd.Categorical(logits=logits).sample(seed=of_categories)
+        return tf.cast(categories, self.dtype)
 
 
-def character_codes(
-    categories: int, d: int, *, scale: float = 0.2, dtype: Any = None
+def character_embeddings(
+    categories: int, d: int, *, scale: float = 0.2, dtype: DType = None
 ) -> tfd.TransformedDistribution:
-    """Builds `q(v | x)`: a vector for a character, at a learned place of its own.
+    """Builds `q(v | c)`: a vector for a category, around a learned location.
 
-        v = m_x + s_x e,    e ~ Logistic(0, 1)^d
+        v = m_c + s_c e,    e ~ Logistic(0, 1)^d
 
     Args:
-        categories: Number of characters.
+        categories: Number of categories, such as characters.
         d: Number of values in a vector, at least `log2(categories)`.
-        scale: The scale that all `s_x` start with.
+        scale: The scale that all `s_c` start with.
         dtype: Float type; None for Keras's default.
 
     Returns:
         A conditional flow of vectors `[d]`, its conditions whole numbers.
 
-    Raises:
-        ValueError: If there are more characters than `2^d`.
-
     Example:
         >>> import tfp_flows as tfpf
-        >>> codes = character_codes(27, 5)
-        >>> tfpf.condition(codes, [0, 1, 2]).sample().shape
+        >>> embeddings = character_embeddings(27, 5)
+        >>> tfpf.condition(embeddings, [0, 1, 2]).sample().shape
         TensorShape([3, 5])
     """
     dtype = tf.as_dtype(dtype or keras.config.floatx())
@@ -361,5 +341,5 @@ def character_codes(
     return tfd.TransformedDistribution(
         standard_logistic((d,), dtype),
         EncodedCondition(affine, table, condition_shape=()),
-        name="character_codes",
+        name="character_embeddings",
     )

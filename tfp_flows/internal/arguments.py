@@ -7,14 +7,19 @@ Every check returns the value that it has passed, in the type that the caller ne
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import tensorflow as tf
 
 Shape = tuple[int, ...]
+# None stands for Keras's default, for no activation, and for a fresh draw.
+DType = str | tf.DType | None
+Activation = str | Callable | None
+Seed = int | Sequence[int] | tf.Tensor | None
 Choice = TypeVar("Choice")
 
 
@@ -163,3 +168,29 @@ def check_last_axis(owner: Any, x: tf.Tensor, channels: int) -> None:
             f"{type(owner).__name__} '{owner.name}' expected {channels} channels on "
             f"the last axis. Received: input of shape {x.shape}"
         )
+
+
+def renamed(**names: str) -> Callable[[Callable], Callable]:
+    """Makes a function take keyword arguments under names that they once had, too.
+
+    Args:
+        **names: The name of today for each old one. The function returned knows them
+            as its attribute `renamed`.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            for old in names.keys() & kwargs.keys():
+                if names[old] in kwargs:
+                    raise TypeError(
+                        f"Arguments `{names[old]}` and `{old}` must not both be given: "
+                        f"they are one. Received: {old}={kwargs[old]!r}"
+                    )
+                kwargs[names[old]] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        called.renamed = names  # pyright: ignore[reportFunctionMemberAccess]
+        return called
+
+    return decorate

@@ -144,3 +144,9 @@ def adam_moments(optimizer: keras.optimizers.Adam, variable: Any) -> tuple[Any, 
     """Returns the first and second moment that Adam keeps of a variable."""
     index = optimizer._get_variable_index(variable)
     return optimizer._momentums[index], optimizer._velocities[index]
+
+
+def constructor_arguments(layer: keras.Layer) -> dict[str, Any]:
+    """Returns a layer's constructor's arguments, as far as all are plain values."""
+    known = getattr(layer, "_auto_config", None)
+    return {} if known is None else dict(known.config)

@@ -1,9 +1,11 @@
-"""Seeds: whatever a user gives, as a seed of two integers for stateless samplers."""
+"""Seeds for stateless samplers, and the noise that several rooms draw from them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -45,3 +47,42 @@ def noise_like(mean: tf.Tensor, seed: Any) -> tf.Tensor:
 
     spec = tf.TensorSpec(mean.shape[1:], mean.dtype)
     return tf.map_fn(row, seed, fn_output_signature=spec)
+
+
+def dequantized(x: tf.Tensor, seed: Any) -> tf.Tensor:
+    """Returns `x + u` of whole numbers x, with `u ~ Uniform[0, 1)` for each.
+
+    The sum never rounds up to the next whole number: in float32 255 + 0.9999999 would
+    be 256, which a logit maps to infinity. `floor` gives x back.
+
+    Reference:
+        Theis, van den Oord, Bethge: A note on the evaluation of generative models,
+        2015, arXiv:1511.01844, section 3.1.
+    """
+    noise = tf.random.stateless_uniform(tf.shape(x), seed, dtype=x.dtype)
+    return tf.minimum(x + noise, tf.math.nextafter(x + 1.0, x))
+
+
+class TrainingNoise(keras.Layer):
+    """Draws of a Monte-Carlo estimate inside a distribution or bijector.
+
+    While Keras trains each call has a seed of its own, so that no weight can adapt to
+    the draws; otherwise all have the same, so that a density is a fixed function.
+    """
+
+    def __init__(self, seed: int, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.seed = seed
+        self._generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "seed": self.seed}
+
+    def call(
+        self, draw: Callable[[tf.Tensor, bool], Any], training: bool | None = None
+    ) -> Any:
+        """Returns `draw(seed, training)`; Keras wants `draw` as a keyword argument."""
+        state = self._generator.next() if training else [self.seed, 0]
+        return draw(tf.cast(state, tf.int32), bool(training))

@@ -7,24 +7,23 @@ from typing import Any
 
 import keras
 
+from tfp_flows.internal.arguments import checked_widths, invalid
+
 HIDDEN_UNITS = 256
 
 
 def image_shape(event_shape: Any) -> tuple[int, int, int]:
-    """Returns `(height, width, channels)` if images of that shape can be halved twice.
-
-    Raises:
-        ValueError: If it is no image shape, or height or width is not divisible by 4.
-    """
+    """Returns `(height, width, channels)` if such images can be halved twice."""
     try:
         shape = tuple(int(n) for n in event_shape)
     except (TypeError, ValueError):
         shape = ()
     if len(shape) != 3 or min(shape) < 1 or shape[0] % 4 or shape[1] % 4:
-        raise ValueError(
-            "Argument `event_shape` must be (height, width, channels) with a height "
-            "and a width divisible by 4, since the networks halve images twice. "
-            f"Received: event_shape={event_shape!r}"
+        raise invalid(
+            "event_shape",
+            "be (height, width, channels) with a height and a width divisible by 4, "
+            "since the networks halve images twice",
+            event_shape,
         )
     return shape
 
@@ -45,9 +44,6 @@ def conv_encoder(
 
     Returns:
         A built Keras model from `[n, height, width, channels]` to `[n, outputs]`.
-
-    Raises:
-        ValueError: If height or width is not divisible by 4.
     """
     first, second = _two(channels)
     layers = [
@@ -77,9 +73,6 @@ def conv_decoder(
 
     Returns:
         A built Keras model from `[n, inputs]` to `[n, height, width, channels]`.
-
-    Raises:
-        ValueError: If height or width is not divisible by 4.
     """
     height, width, depth = image_shape(event_shape)
     first, second = _two(channels)
@@ -97,14 +90,8 @@ def conv_decoder(
     return keras.Sequential(layers, name="decoder")
 
 
-def _two(channels: Any) -> tuple[int, int]:
-    try:
-        first, second = (int(n) for n in channels)
-    except (TypeError, ValueError):
-        first = second = 0
-    if min(first, second) < 1:
-        raise ValueError(
-            "Argument `channels` must be two positive integers, such as (32, 64). "
-            f"Received: channels={channels!r}"
-        )
-    return first, second
+def _two(channels: Sequence[int]) -> tuple[int, ...]:
+    checked = checked_widths("channels", channels)
+    if len(checked) != 2:
+        raise invalid("channels", "be two positive integers", channels)
+    return checked

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfp_flows.internal.compat import constructor_arguments
+
 Shape = tuple[int, ...]
+
+_SERIALIZERS = {
+    "activation": keras.activations.serialize,
+    "kernel_initializer": keras.initializers.serialize,
+}
 
 
 class Conditioner(keras.Layer):
-    """Base class of a network that maps kept values to a bijector's parameters.
+    """Base class of a network that maps identity values to a bijector's parameters.
 
     A conditioner is given its width, depth and activation by the user, and its
     input and output shapes by the bijector that holds it, through `connect`.
@@ -20,6 +28,9 @@ class Conditioner(keras.Layer):
     A subclass writes `build_network(input_shape, output_shape, condition_shape)`,
     which makes and builds its layers, and `call(inputs, condition=None)`. By
     custom its last layer starts at zero, so that a flow starts near the identity.
+
+    Other keyword arguments of constructors go to `keras.Layer`: `dtype`, `name`.
+    A configuration is read from attributes that are called as the arguments are.
 
     Shapes: `inputs` is `[batch, *input_shape]`, `condition` is
     `[batch, *condition_shape]`, the result `[batch, *output_shape]`.
@@ -77,6 +88,15 @@ class Conditioner(keras.Layer):
                 f"called. Received: input of shape {tuple(input_shape)}"
             )
         self.build_network(**self._connection)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, from attributes of their names."""
+        own = {
+            name: _SERIALIZERS.get(name, lambda value: value)(getattr(self, name))
+            for name in inspect.signature(type(self).__init__).parameters
+            if hasattr(self, name)
+        }
+        return {**constructor_arguments(self), **own, **super().get_config()}
 
     def get_build_config(self) -> dict[str, Any] | None:
         """Returns the shapes given to `connect`."""
@@ -136,7 +156,7 @@ def apply(
     layer: keras.Layer,
     inputs: tf.Tensor,
     event_ndims: int,
-    condition: Any = None,
+    condition: tf.Tensor | None = None,
     condition_ndims: int = 1,
 ) -> tf.Tensor:
     """Calls a conditioner on any batch rank, none included.

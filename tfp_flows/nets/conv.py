@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfp_flows.internal.arguments import (
+    Activation,
+    checked_integer,
+    checked_number,
+    invalid,
+)
 from tfp_flows.nets.conditioner import Conditioner, Shape
+from tfp_flows.nets.dense import built, dropout_layer
 
 # Above this many output channels TensorFlow's own convolution is as fast.
 WIDEST = 48
@@ -32,7 +40,7 @@ def narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 @tf.custom_gradient
-def _narrow_conv(inputs: Any, kernel: Any) -> tuple[tf.Tensor, Any]:
+def _narrow_conv(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     _, height, width, n = tuple(inputs.shape)
     k, _, _, m = tuple(kernel.shape)
     rows = tf.reshape(inputs, [-1, n])
@@ -77,8 +85,33 @@ def _framed(images: tf.Tensor, k: int) -> tf.Tensor:
     return tf.pad(images, [[0, 0], frame, frame, [0, 0]])
 
 
+class _Convolution(keras.Layer):
+    """A convolution of `[batch, h, w, n]` to `[batch, h, w, filters]`, zero-padded."""
+
+    def __init__(self, filters: int, kernel_size: int = 3, **kwargs: Any) -> None:
+        """Configures the convolution.
+
+        Args:
+            filters: Number of output channels m.
+            kernel_size: Side k of the kernel.
+        """
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = kernel_size
+
+    def build(self, input_shape: Shape, kernel_initializer: str = "zeros") -> None:
+        """Makes the kernel."""
+        shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
+        self.kernel = self.add_weight(shape, kernel_initializer, name="kernel")
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        arguments = {"filters": self.filters, "kernel_size": self.kernel_size}
+        return {**super().get_config(), **arguments}
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class WeightNormConv2D(keras.Layer):
+class WeightNormConv2D(_Convolution):
     """Convolution with weight normalization, to stand before a batch normalization.
 
         output = conv(inputs, g v / |v|)
@@ -93,36 +126,18 @@ class WeightNormConv2D(keras.Layer):
         Salimans, Kingma: Weight normalization, 2016, arXiv:1602.07868.
     """
 
-    def __init__(self, filters: int, kernel_size: int = 3, **kwargs: Any) -> None:
-        """Configures the convolution.
-
-        Args:
-            filters: Number of output channels m.
-            kernel_size: Side k of the kernel.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-        """
-        super().__init__(**kwargs)
-        self.filters = filters
-        self.kernel_size = kernel_size
-
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Makes directions and lengths."""
-        shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
-        self.kernel = self.add_weight(shape, "he_normal", name="kernel")
+        super().build(input_shape, "he_normal")
         # Expected length of a filter drawn as above, so that both start equal.
         length = keras.initializers.Constant(2.0**0.5)
         self.length = self.add_weight((self.filters,), length, name="length")
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[batch, h, w, n]` to `[batch, h, w, filters]`."""
         kernel = tf.convert_to_tensor(self.kernel)
         kernel = tf.math.l2_normalize(kernel, axis=[0, 1, 2]) * self.length
         return tf.nn.conv2d(inputs, kernel, 1, "SAME")
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        arguments = {"filters": self.filters, "kernel_size": self.kernel_size}
-        return {**super().get_config(), **arguments}
 
 
 # The published code's factor: a log-gain learns 3 times as fast as a plain weight.
@@ -130,7 +145,7 @@ _FACTOR = 3.0
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class ZeroConv2D(keras.Layer):
+class ZeroConv2D(_Convolution):
     """Convolution with zero kernel and bias and a learned gain for each channel.
 
         output = (kernel * inputs + bias) exp(3 logs)
@@ -147,26 +162,13 @@ class ZeroConv2D(keras.Layer):
         Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.3.
     """
 
-    def __init__(self, filters: int, kernel_size: int = 3, **kwargs: Any) -> None:
-        """Configures the convolution.
-
-        Args:
-            filters: Number of output channels m.
-            kernel_size: Side k of the kernel.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-        """
-        super().__init__(**kwargs)
-        self.filters = filters
-        self.kernel_size = kernel_size
-
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Makes kernel, bias and log-gain."""
-        kernel = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
-        self.kernel = self.add_weight(kernel, "zeros", name="kernel")
+        super().build(input_shape)
         self.bias = self.add_weight((self.filters,), "zeros", name="bias")
         self.logs = self.add_weight((self.filters,), "zeros", name="logs")
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[batch, h, w, n]` to `[batch, h, w, filters]`."""
         kernel = tf.convert_to_tensor(self.kernel)
         if self.filters <= WIDEST and None not in inputs.shape[1:]:
@@ -175,15 +177,10 @@ class ZeroConv2D(keras.Layer):
             outputs = tf.nn.conv2d(inputs, kernel, 1, "SAME")
         return (outputs + self.bias) * keras.ops.exp(_FACTOR * self.logs)
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        arguments = {"filters": self.filters, "kernel_size": self.kernel_size}
-        return {**super().get_config(), **arguments}
-
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class ConvNet(Conditioner):
-    """Convolutions between an image's kept channels and its parameters.
+    """Convolutions from the channels that a coupling passes on to its parameters.
 
     Plain, as in Glow: 3x3, 1x1 and 3x3 convolutions, `hidden_channels` wide, the
     last one a `ZeroConv2D`. With `residual=True`, as in RealNVP: a 3x3 convolution,
@@ -192,26 +189,21 @@ class ConvNet(Conditioner):
     `f` is behind a batch normalization, as in the paper; Keras's `training` says
     whether that takes the statistics of the batch or the running ones.
 
-    **Weights**, with n input, w hidden and m output channels and B blocks:
+    With n input, w hidden and m output channels, B blocks and P positions an image,
 
-        plain:     (9 n + 1) w + (w + 1) w + (9 w + 2) m
-        residual:  (9 n + 1) w + 2 B (9 w + 1) w + (w + 2) m
-        normalized, in addition:  (2 B + 1) 2 w
+                    weights                                    activations kept
+        plain       (9 n + 1) w + (w + 1) w + (9 w + 2) m      P (n + 2 w + m)
+        residual    (9 n + 1) w + 2 B (9 w + 1) w + (w + 2) m  P (n + (4 B + 1) w + m)
+        normalized  (2 B + 1) 2 w more                         P (2 B + 1) w more
 
-    in float32 4 bytes each; training with Adam keeps four times that (weights,
-    gradients, two moments). **Activations** kept for the backward pass, in float32:
+    of 4 bytes in float32; Adam keeps the weights four times. For w = 512, n = 6, m = 12
+    on 16 x 16 positions a plain network has 346,136 weights (1.4 MB) and activations of
+    1.1 MB an image.
 
-        plain:     4 h w_px (n + 2 w + m) bytes an image of h x w_px positions
-        residual:  4 h w_px (n + (4 B + 1) w + m) bytes
-        normalized, in addition:  4 h w_px (2 B + 1) w bytes
-
-    For w = 512, n = 6, m = 12 on 16 x 16 positions a plain network has 346,136
-    weights (1.4 MB) and keeps 1.1 MB an image.
-
-    A condition that is a vector of d values adds `d w` weights: a dense layer without
-    bias, whose output is added to the first convolution's at every position. A
-    condition that is an image is stacked onto the input channels; if it is larger
-    than the input by a whole factor, its blocks become channels first.
+    A condition that is a vector of d values is added to the first convolution's output
+    at every position, through `d w` weights. A condition that is an image is stacked
+    onto the input channels; if it is larger by a whole factor, its blocks become
+    channels first.
 
     Shapes: `[batch, h, w, n]` to `[batch, h, w, m]`.
 
@@ -229,7 +221,7 @@ class ConvNet(Conditioner):
     def __init__(
         self,
         hidden_channels: int = 128,
-        activation: Any = "relu",
+        activation: Activation = "relu",
         residual: bool = False,
         blocks: int = 2,
         dropout: float = 0.0,
@@ -246,29 +238,16 @@ class ConvNet(Conditioner):
             dropout: Share of hidden values dropped while training, in [0, 1).
             normalized: Whether the residual network has weight and batch
                 normalization.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-
-        Raises:
-            ValueError: If `hidden_channels` or `blocks` is not a positive integer,
-                `dropout` lies outside [0, 1), or `normalized` goes without
-                `residual`.
         """
         super().__init__(**kwargs)
-        self.hidden_channels = _positive("hidden_channels", hidden_channels)
+        self.hidden_channels = checked_integer("hidden_channels", hidden_channels)
         self.activation = keras.activations.get(activation)
         self.residual = bool(residual)
-        self.blocks = _positive("blocks", blocks)
-        self.dropout = float(dropout)
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(
-                f"Argument `dropout` must lie in [0, 1). Received: dropout={dropout}"
-            )
+        self.blocks = checked_integer("blocks", blocks)
+        self.dropout = checked_number("dropout", dropout, minimum=0.0, below=1.0)
         self.normalized = bool(normalized)
         if self.normalized and not self.residual:
-            raise ValueError(
-                "Argument `normalized` must be False without `residual=True`. "
-                f"Received: normalized={normalized!r}"
-            )
+            raise invalid("normalized", "be False without `residual=True`", normalized)
 
     def build_network(
         self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
@@ -277,73 +256,48 @@ class ConvNet(Conditioner):
         self._check_images(input_shape, output_shape)
         width, channels = self.hidden_channels, input_shape[-1]
         self._condition_block = _block_of(condition_shape, input_shape)
+        self._project = None
         if self._condition_block:
             channels += condition_shape[-1] * self._condition_block**2
-        self._project = (
-            self._projection(condition_shape)
-            if condition_shape and not self._condition_block
-            else None
-        )
-        self._first = self._conv(3, channels)
-        self._middle = (
-            [self._conv(3, width) for _ in range(2 * self.blocks)]
-            if self.residual
-            else [self._dense(width)]
-        )
-        self._head = ZeroConv2D(
+        elif condition_shape:
+            project = keras.layers.Dense(width, use_bias=False, dtype=self.dtype_policy)
+            self._project = built(project, *condition_shape)
+        self._first = self._conv(channels)
+        if self.residual:
+            self._middle = [self._conv(width) for _ in range(2 * self.blocks)]
+        else:
+            # A 1x1 convolution is a dense layer at every position.
+            middle = keras.layers.Dense(
+                width, kernel_initializer="he_normal", dtype=self.dtype_policy
+            )
+            self._middle = [built(middle, width)]
+        head = ZeroConv2D(
             output_shape[-1], 1 if self.residual else 3, dtype=self.dtype_policy
         )
-        self._head.build((None, None, None, width))
+        self._head = built(head, None, None, width)
         count = 2 * self.blocks + 1 if self.normalized else 0
-        self._norms = [self._norm() for _ in range(count)]
-        # Random layers keep a seed state; without dropout there is nothing to keep.
-        self._drop = (
-            keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
-            if self.dropout
-            else None
-        )
-        if self._drop is not None:
-            self._drop.build((None, None, None, width))
-
-    def _norm(self) -> keras.layers.BatchNormalization:
-        layer = keras.layers.BatchNormalization(dtype=self.dtype_policy)
-        layer.build((None, None, None, self.hidden_channels))
-        return layer
-
-    def _conv(self, kernel_size: int, channels: int) -> keras.Layer:
-        if self.normalized:
-            layer = WeightNormConv2D(
-                self.hidden_channels, kernel_size, dtype=self.dtype_policy
+        self._norms = [
+            built(
+                keras.layers.BatchNormalization(dtype=self.dtype_policy),
+                *(None, None, width),
             )
-            layer.build((None, None, None, channels))
-            return layer
-        layer = keras.layers.Conv2D(
-            self.hidden_channels,
-            kernel_size,
-            padding="same",
-            data_format="channels_last",
-            kernel_initializer="he_normal",
-            dtype=self.dtype_policy,
-        )
-        layer.build((None, None, None, channels))
-        return layer
+            for _ in range(count)
+        ]
+        self._drop = dropout_layer(self.dropout, self.dtype_policy, None, None, width)
 
-    def _dense(self, channels: int) -> keras.layers.Dense:
-        """Makes a 1x1 convolution, which is a dense layer at every position."""
-        layer = keras.layers.Dense(
-            self.hidden_channels,
-            kernel_initializer="he_normal",
-            dtype=self.dtype_policy,
-        )
-        layer.build((None, channels))
-        return layer
-
-    def _projection(self, condition_shape: Shape) -> keras.layers.Dense:
-        layer = keras.layers.Dense(
-            self.hidden_channels, use_bias=False, dtype=self.dtype_policy
-        )
-        layer.build((None, *condition_shape))
-        return layer
+    def _conv(self, channels: int) -> keras.Layer:
+        if self.normalized:
+            conv = WeightNormConv2D(self.hidden_channels, 3, dtype=self.dtype_policy)
+        else:
+            conv = keras.layers.Conv2D(
+                self.hidden_channels,
+                3,
+                padding="same",
+                data_format="channels_last",
+                kernel_initializer="he_normal",
+                dtype=self.dtype_policy,
+            )
+        return built(conv, None, None, channels)
 
     def _check_images(self, input_shape: Shape, output_shape: Shape) -> None:
         if len(input_shape) != 3 or input_shape[:2] != tuple(output_shape[:2]):
@@ -354,20 +308,23 @@ class ConvNet(Conditioner):
             )
 
     def call(
-        self, inputs: Any, condition: Any = None, training: bool | None = None
-    ) -> Any:
+        self,
+        inputs: tf.Tensor,
+        condition: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
         """Maps `[batch, h, w, n]` to `[batch, h, w, m]`."""
         norms = iter(self._norms)
 
-        def activated(h: Any) -> Any:
+        def activated(h: tf.Tensor) -> tf.Tensor:
             norm = next(norms, None)
             return self.activation(h if norm is None else norm(h, training=training))
 
-        def active(h: Any) -> Any:
+        def active(h: tf.Tensor) -> tf.Tensor:
             h = activated(h)
             return h if self._drop is None else self._drop(h, training=training)
 
-        h = self._first(self._stacked(inputs, condition))
+        h = self._first(_stacked(inputs, condition, self._condition_block))
         if self._project is not None:
             h += self._project(condition)[:, None, None, :]
         if self.residual:
@@ -379,27 +336,6 @@ class ConvNet(Conditioner):
             flat = keras.ops.reshape(active(h), (-1, self.hidden_channels))
             h = keras.ops.reshape(self._middle[0](flat), (-1, *h.shape[1:]))
         return self._head(active(h))
-
-    def _stacked(self, inputs: Any, condition: Any) -> Any:
-        """Stacks a condition that is an image onto the channels."""
-        if not self._condition_block:
-            return inputs
-        condition = keras.ops.cast(condition, inputs.dtype)
-        if self._condition_block > 1:
-            condition = tf.nn.space_to_depth(condition, self._condition_block)
-        return keras.ops.concatenate([inputs, condition], axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden_channels": self.hidden_channels,
-            "activation": keras.activations.serialize(self.activation),
-            "residual": self.residual,
-            "blocks": self.blocks,
-            "dropout": self.dropout,
-            "normalized": self.normalized,
-        }
 
 
 def _block_of(condition_shape: Shape | None, input_shape: Shape) -> int:
@@ -418,12 +354,14 @@ def _block_of(condition_shape: Shape | None, input_shape: Shape) -> int:
     return block
 
 
-def _positive(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(
-            f"Argument `{name}` must be a positive integer. Received: {name}={value!r}"
-        )
-    return value
+def _stacked(inputs: tf.Tensor, condition: tf.Tensor, block: int) -> tf.Tensor:
+    """Stacks a condition that is an image, `block` times larger, onto the channels."""
+    if not block:
+        return inputs
+    condition = keras.ops.cast(condition, inputs.dtype)
+    if block > 1:
+        condition = tf.nn.space_to_depth(condition, block)
+    return keras.ops.concatenate([inputs, condition], axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -452,21 +390,20 @@ class PriorNet(Conditioner):
         if self._block:
             channels += condition_shape[-1] * self._block**2
         elif condition_shape:
-            self._project = keras.layers.Dense(
+            project = keras.layers.Dense(
                 outputs,
                 use_bias=False,
                 kernel_initializer="zeros",
                 dtype=self.dtype_policy,
             )
-            self._project.build((None, *condition_shape))
-        self._conv = ZeroConv2D(outputs, 3, dtype=self.dtype_policy)
-        self._conv.build((None, *input_shape[:-1], channels))
+            self._project = built(project, *condition_shape)
+        conv = ZeroConv2D(outputs, 3, dtype=self.dtype_policy)
+        self._conv = built(conv, *input_shape[:-1], channels)
 
-    def call(self, inputs: Any, condition: Any = None) -> Any:
+    def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[batch, h, w, n]` to `[batch, h, w, m]`."""
-        condition = keras.ops.cast(condition, inputs.dtype)
+        outputs = self._conv(_stacked(inputs, condition, self._block))
         if self._project is not None:
-            return self._conv(inputs) + self._project(condition)[:, None, None, :]
-        if self._block > 1:
-            condition = tf.nn.space_to_depth(condition, self._block)
-        return self._conv(keras.ops.concatenate([inputs, condition], axis=-1))
+            condition = keras.ops.cast(condition, inputs.dtype)
+            outputs += self._project(condition)[:, None, None, :]
+        return outputs

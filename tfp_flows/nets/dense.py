@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal.arguments import (
+    Activation,
+    DType,
+    checked_number,
+    checked_widths,
+)
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
 
 # Networks of so few values start wide.
 _FEW = 4
 
 
-def hidden_initializers(inputs: int, values: int) -> dict[str, Any]:
+def built(layer: keras.Layer, *shape: int | None) -> Any:
+    """Builds a Keras layer for inputs `[n, *shape]` and returns it."""
+    layer.build((None, *shape))
+    return layer
+
+
+def hidden_initializers(
+    inputs: int, values: int, kernel_initializer: Any = None
+) -> dict[str, Any]:
     """Returns the initializers of a hidden dense layer of so many inputs.
 
     With `n` inputs of the layer, biases are uniform on +-1 / sqrt(n) and kernels on
@@ -31,14 +45,17 @@ def hidden_initializers(inputs: int, values: int) -> dict[str, Any]:
     Args:
         inputs: Number of inputs of the layer.
         values: Number of values that the whole network sees, conditions included.
+        kernel_initializer: Keras initializer of kernels instead of that; each call
+            makes one of its own, so that no two layers draw the same.
     """
     bound = max(1, inputs) ** -0.5
     uniform = keras.initializers.RandomUniform
-    wide = values <= _FEW
-    return {
-        "kernel_initializer": "he_uniform" if wide else uniform(-bound, bound),
-        "bias_initializer": uniform(-bound, bound),
-    }
+    if kernel_initializer is not None:
+        described = keras.initializers.serialize(kernel_initializer)
+        kernel = keras.initializers.get(described)
+    else:
+        kernel = "he_uniform" if values <= _FEW else uniform(-bound, bound)
+    return {"kernel_initializer": kernel, "bias_initializer": uniform(-bound, bound)}
 
 
 # Saved under Keras's name of the layer: archives know layers by it.
@@ -54,7 +71,7 @@ class Dense(keras.layers.Dense):
     quantized layers and those with LoRA.
     """
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Maps `[..., n]` to `[..., units]`."""
         if not self._is_narrow(inputs):
             return super().call(inputs, training=training)
@@ -69,7 +86,7 @@ class Dense(keras.layers.Dense):
             outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
         return outputs if self.activation is None else self.activation(outputs)
 
-    def _is_narrow(self, inputs: Any) -> bool:
+    def _is_narrow(self, inputs: tf.Tensor) -> bool:
         """Whether this is a narrow product that Keras does not alter."""
         if len(inputs.shape) != 2 or self.lora_enabled or self.quantization_mode:
             return False
@@ -79,7 +96,7 @@ class Dense(keras.layers.Dense):
 
 
 @tf.custom_gradient
-def _outer(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+def _outer(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     """Multiplies a column with a row; its gradients are sums, left to products."""
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -93,7 +110,7 @@ def _outer(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class MLP(Conditioner):
-    """Dense layers between a bijector's kept values and its parameters.
+    """Dense layers from the values that a bijector passes on to its parameters.
 
     With `n` inputs (condition included), widths `h1, ..., hk` and `m` outputs it
     has `(n + 1) h1 + (h1 + 1) h2 + ... + (hk + 1) m` weights. With
@@ -113,9 +130,10 @@ class MLP(Conditioner):
     def __init__(
         self,
         hidden_units: Sequence[int] = (128, 128),
-        activation: Any = "relu",
+        activation: Activation = "relu",
         residual: bool = False,
         dropout: float = 0.0,
+        kernel_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
         """Configures the network; weights are made when it is connected.
@@ -125,25 +143,19 @@ class MLP(Conditioner):
             activation: Keras activation after each hidden layer.
             residual: Whether to add each block to its input.
             dropout: Share of hidden values dropped while training, in [0, 1).
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-
-        Raises:
-            ValueError: If a width is not a positive integer, residual blocks differ
-                in width, or `dropout` lies outside [0, 1).
+            kernel_initializer: Keras initializer of the hidden layers; None for He's
+                in a network of up to 4 values, else uniform on +-1 / sqrt(inputs).
         """
         super().__init__(**kwargs)
-        self.hidden_units = _positive_widths(hidden_units)
+        self.hidden_units = checked_widths("hidden_units", hidden_units)
         self.activation = keras.activations.get(activation)
         self.residual = bool(residual)
-        self.dropout = float(dropout)
+        self.dropout = checked_number("dropout", dropout, minimum=0.0, below=1.0)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
         if self.residual and len(set(self.hidden_units)) != 1:
             raise ValueError(
                 "Argument `hidden_units` must repeat one width when `residual=True`. "
                 f"Received: hidden_units={self.hidden_units}"
-            )
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(
-                f"Argument `dropout` must lie in [0, 1). Received: dropout={dropout}"
             )
 
     def build_network(
@@ -156,27 +168,21 @@ class MLP(Conditioner):
             widths = [widths[0]] + [w for w in widths for _ in range(2)]
         self._hidden = []
         for units in widths:
-            start = hidden_initializers(width, values)
+            start = hidden_initializers(width, values, self.kernel_initializer)
             self._hidden.append(self._dense(units, width, **start))
             width = units
         self._head = self._dense(size(output_shape), width, kernel_initializer="zeros")
-        # Random layers keep a seed state; without dropout there is nothing to keep.
-        self._drop = (
-            keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
-            if self.dropout
-            else None
-        )
-        if self._drop is not None:
-            self._drop.build((None, width))
+        self._drop = dropout_layer(self.dropout, self.dtype_policy, width)
 
     def _dense(self, units: int, inputs: int, **initializers: Any) -> keras.Layer:
-        layer = Dense(units, dtype=self.dtype_policy, **initializers)
-        layer.build((None, inputs))
-        return layer
+        return built(Dense(units, dtype=self.dtype_policy, **initializers), inputs)
 
     def call(
-        self, inputs: Any, condition: Any = None, training: bool | None = None
-    ) -> Any:
+        self,
+        inputs: tf.Tensor,
+        condition: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
         """Maps `[batch, *input_shape]` to `[batch, *output_shape]`."""
         h = _flat(inputs)
         if condition is not None:
@@ -189,47 +195,31 @@ class MLP(Conditioner):
             return outputs
         return keras.ops.reshape(outputs, (-1, *output_shape))
 
-    def _plain(self, h: Any, training: bool | None) -> Any:
+    def _plain(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
         for layer in self._hidden:
             h = self._dropped(self.activation(layer(h)), training)
         return h
 
-    def _residual(self, h: Any, training: bool | None) -> Any:
+    def _residual(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
         h = self._hidden[0](h)
         for first, second in zip(self._hidden[1::2], self._hidden[2::2], strict=True):
             inner = self._dropped(self.activation(first(self.activation(h))), training)
             h = h + second(inner)
         return self.activation(h)
 
-    def _dropped(self, h: Any, training: bool | None) -> Any:
+    def _dropped(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
         return h if self._drop is None else self._drop(h, training=training)
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden_units": self.hidden_units,
-            "activation": keras.activations.serialize(self.activation),
-            "residual": self.residual,
-            "dropout": self.dropout,
-        }
+
+def dropout_layer(
+    rate: float, dtype: DType, *shape: int | None
+) -> keras.layers.Dropout | None:
+    """Returns a built layer, or None for no dropout: a layer keeps a seed state."""
+    return built(keras.layers.Dropout(rate, dtype=dtype), *shape) if rate else None
 
 
-def _flat(x: Any) -> Any:
+def _flat(x: tf.Tensor) -> tf.Tensor:
     return x if len(x.shape) == 2 else keras.ops.reshape(x, (-1, size(x.shape[1:])))
-
-
-def _positive_widths(widths: Sequence[int]) -> tuple[int, ...]:
-    try:
-        checked = tuple(int(width) for width in widths)
-    except TypeError:
-        checked = ()
-    if not checked or min(checked) < 1:
-        raise ValueError(
-            "Argument `hidden_units` must be a sequence of positive integers, such as "
-            f"(128, 128). Received: hidden_units={widths!r}"
-        )
-    return checked
 
 
 class MaskedDense(keras.Layer):
@@ -247,7 +237,7 @@ class MaskedDense(keras.Layer):
         self._mask = mask.astype("float32")
         self.build((None, mask.shape[0]))
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Makes the kernel and the bias."""
         shape = self._mask.shape
         kernel, bias = self._initializers
@@ -255,7 +245,7 @@ class MaskedDense(keras.Layer):
         self.bias = self.add_weight(shape[1:], bias, name="bias")
         self.built = True
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps `[n, inputs]` to `[n, outputs]`."""
         mask = keras.ops.cast(self._mask, x.dtype)
         return keras.ops.matmul(x, self.kernel * mask) + self.bias
@@ -267,7 +257,7 @@ class MADE(Conditioner):
 
     Each hidden unit has a degree `m`: it sees the first `m` values in the order, and
     the parameters of the k-th value see the units of degrees below `k`. Degrees are
-    dealt out evenly, in cycles, so the masks follow from the shapes alone. Conditions
+    interleaved evenly, so the masks follow from the shapes alone. Conditions
     are seen by all units.
 
     Inputs are vectors `[n, d]` with `d >= 2`, outputs `[n, d * parameters]`, the
@@ -287,8 +277,9 @@ class MADE(Conditioner):
     def __init__(
         self,
         hidden_units: Sequence[int] = (128, 128),
-        activation: Any = "relu",
+        activation: Activation = "relu",
         reverse: bool = False,
+        kernel_initializer: Any = None,
         **kwargs: Any,
     ) -> None:
         """Configures the network; weights are made when it is connected.
@@ -297,12 +288,13 @@ class MADE(Conditioner):
             hidden_units: Widths of the hidden layers.
             activation: Keras activation after each hidden layer.
             reverse: Whether the order of the values runs from the last to the first.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
+            kernel_initializer: As in `MLP`.
         """
         super().__init__(**kwargs)
-        self.hidden_units = _positive_widths(hidden_units)
+        self.hidden_units = checked_widths("hidden_units", hidden_units)
         self.activation = keras.activations.get(activation)
         self.reverse = bool(reverse)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build_network(
         self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
@@ -326,22 +318,24 @@ class MADE(Conditioner):
         self._masked_layers = []
         for before, after in zip(degrees[:-1], degrees[1:], strict=True):
             mask = before[:, np.newaxis] <= after[np.newaxis, :]
-            start = hidden_initializers(len(before), values)
+            start = hidden_initializers(len(before), values, self.kernel_initializer)
             self._masked_layers.append(self._masked(mask, **start))
         last = np.repeat(order, size(output_shape) // d)
         mask = degrees[-1][:, np.newaxis] < last[np.newaxis, :]
         self._masked_layers.append(self._masked(mask, kernel_initializer="zeros"))
         self._from_condition = None
         if condition_shape is not None:
-            self._from_condition = keras.layers.Dense(
-                self.hidden_units[0], use_bias=False, dtype=self.dtype_policy
+            self._from_condition = built(
+                keras.layers.Dense(
+                    self.hidden_units[0], use_bias=False, dtype=self.dtype_policy
+                ),
+                size(condition_shape),
             )
-            self._from_condition.build((None, size(condition_shape)))
 
     def _masked(self, mask: np.ndarray, **initializers: Any) -> MaskedDense:
         return MaskedDense(mask, dtype=self.dtype_policy, **initializers)
 
-    def call(self, inputs: Any, condition: Any = None) -> Any:
+    def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[n, d]` to `[n, *output_shape]`."""
         h = self._masked_layers[0](inputs)
         if self._from_condition is not None:
@@ -353,12 +347,3 @@ class MADE(Conditioner):
         if len(output_shape) == 1:
             return h
         return keras.ops.reshape(h, (-1, *output_shape))
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden_units": self.hidden_units,
-            "activation": keras.activations.serialize(self.activation),
-            "reverse": self.reverse,
-        }

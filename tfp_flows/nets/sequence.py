@@ -8,10 +8,18 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import (
+    Activation,
+    DType,
+    checked_integer,
+    checked_number,
+    checked_widths,
+)
 from tfp_flows.nets.conditioner import Conditioner, Shape
+from tfp_flows.nets.dense import built
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -26,7 +34,7 @@ class WaveNet(Conditioner):
     where `conv` is a convolution of kernel size 3 with dilation `2^i` and `c` the
     local condition of the same position. The output is a dense layer of the sum,
     which starts at zero. It is not causal, and need not be: a coupling may look at
-    the kept values of all times. It reaches `2^depth - 1` positions to both sides.
+    the identity values of all times. It reaches `2^depth - 1` positions to both sides.
 
     Of n input, w hidden, c condition and m output channels and depth d it has
     `(n + 1) w + d (3 w + 1 + c) 2 w + (2 d - 1)(w + 1) w + (w + 1) m` weights.
@@ -51,10 +59,6 @@ class WaveNet(Conditioner):
         Args:
             channels: Number of features of a position.
             depth: Number of layers.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-
-        Raises:
-            ValueError: If one of them is not a positive integer.
         """
         super().__init__(**kwargs)
         self.channels = checked_integer("channels", channels)
@@ -74,7 +78,7 @@ class WaveNet(Conditioner):
         width = self.channels
         self._start = self._dense(width, input_shape[-1])
         self._gates = [self._dilated(width, 2**i) for i in range(self.depth)]
-        # The last layer has nobody to hand its features on to.
+        # Features of the last layer go nowhere but into the sum.
         self._mixes = [
             self._dense(width if last else 2 * width, width)
             for last in (i == self.depth - 1 for i in range(self.depth))
@@ -88,17 +92,15 @@ class WaveNet(Conditioner):
 
     def _dense(self, units: int, inputs: int, **options: Any) -> keras.layers.Dense:
         layer = keras.layers.Dense(units, dtype=self.dtype_policy, **options)
-        layer.build((None, inputs))
-        return layer
+        return built(layer, inputs)
 
     def _dilated(self, width: int, rate: int) -> keras.layers.Conv1D:
         layer = keras.layers.Conv1D(
             2 * width, 3, padding="same", dilation_rate=rate, dtype=self.dtype_policy
         )
-        layer.build((None, None, width))
-        return layer
+        return built(layer, None, width)
 
-    def call(self, inputs: Any, condition: Any = None) -> Any:
+    def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[batch, steps, n]` to `[batch, steps, m]`."""
         h = at_each_step(self._start, inputs)
         local: list[Any] = [0.0] * self.depth
@@ -115,28 +117,20 @@ class WaveNet(Conditioner):
             total = total + mixed
         return at_each_step(self._end, total)
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "depth": self.depth,
-        }
 
-
-def at_each_step(layer: keras.Layer, h: Any) -> Any:
+def at_each_step(layer: keras.Layer, h: tf.Tensor) -> tf.Tensor:
     """Applies a dense layer at every position, as one two-dimensional product."""
     steps = ops.shape(h)[1]
     flat = layer(ops.reshape(h, [-1, h.shape[-1]]))
     return ops.reshape(flat, [-1, steps, flat.shape[-1]])
 
 
-def _split(h: Any, parts: int) -> list[Any]:
+def _split(h: tf.Tensor, parts: int) -> list[tf.Tensor]:
     # Keras's annotations let `split` return None.
     return list(ops.split(h, parts, axis=-1) or ())
 
 
-States = list[list[Any]]
+States = list[list[tf.Tensor]]
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -166,7 +160,7 @@ class CausalLSTM(Conditioner):
         units: Sequence[int] = (256,),
         *,
         features: int = 64,
-        activation: Any = "gelu",
+        activation: Activation = "gelu",
         **kwargs: Any,
     ) -> None:
         """Chooses the sizes.
@@ -175,18 +169,9 @@ class CausalLSTM(Conditioner):
             units: Number of units of each layer of LSTM.
             features: Number of features that a vector becomes before the first one.
             activation: Keras activation of the features.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype`.
-
-        Raises:
-            ValueError: If a size is not a positive integer.
         """
         super().__init__(**kwargs)
-        self.units = tuple(checked_integer("units", each) for each in units)
-        if not self.units:
-            raise ValueError(
-                "Argument `units` must name at least one layer, such as (256,). "
-                f"Received: units={units!r}"
-            )
+        self.units = checked_widths("units", units)
         self.features = checked_integer("features", features)
         self.activation = keras.activations.get(activation)
 
@@ -203,19 +188,18 @@ class CausalLSTM(Conditioner):
                 f"{condition_shape}"
             )
         policy = self.dtype_policy
-        self._dense = keras.layers.Dense(
+        dense = keras.layers.Dense(
             self.features, activation=self.activation, dtype=policy
         )
-        self._dense.build((None, length, d + 1))
+        self._dense = built(dense, length, d + 1)
         self._recurrent = []
         width = self.features
         for units in self.units:
             layer = keras.layers.LSTM(units, return_sequences=True, dtype=policy)
-            layer.build((None, length, width))
-            self._recurrent.append(layer)
+            self._recurrent.append(built(layer, length, width))
             width = units
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[n, length, d]` to `[n, length, units[-1]]`."""
         ops = keras.ops
         late = ops.pad(inputs[:, :-1], [[0, 0], [1, 0], [0, 0]])
@@ -238,7 +222,9 @@ class CausalLSTM(Conditioner):
             for units in self.units
         ]
 
-    def step(self, before: Any, is_first: Any, states: States) -> tuple[Any, States]:
+    def step(
+        self, before: tf.Tensor, is_first: Any, states: States
+    ) -> tuple[tf.Tensor, States]:
         """Goes on by one position.
 
         Args:
@@ -259,15 +245,6 @@ class CausalLSTM(Conditioner):
             following.append(list(state))
         return h, following
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "features": self.features,
-            "activation": keras.activations.serialize(self.activation),
-        }
-
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class BinaryCodes(keras.initializers.Initializer):
@@ -281,7 +258,7 @@ class BinaryCodes(keras.initializers.Initializer):
         """Remembers the scale that all rows start with."""
         self.scale = float(scale)
 
-    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+    def __call__(self, shape: Any, dtype: DType = None) -> Any:
         """Returns the table."""
         rows, width = shape
         digits = (np.arange(rows)[:, np.newaxis] >> np.arange(width // 2)) & 1
@@ -294,7 +271,7 @@ class BinaryCodes(keras.initializers.Initializer):
         return {"scale": self.scale}
 
 
-def code_table(rows: int, d: int, scale: float, dtype: Any = None) -> keras.Layer:
+def code_table(rows: int, d: int, scale: float, dtype: DType = None) -> keras.Layer:
     """Returns a built table of `rows` learned locations and log-scales in `d` values.
 
     Args:
@@ -305,19 +282,14 @@ def code_table(rows: int, d: int, scale: float, dtype: Any = None) -> keras.Laye
 
     Returns:
         A `keras.layers.Embedding` of `2 d` numbers a row, as `BinaryCodes` starts it.
-
-    Raises:
-        ValueError: If `rows` is larger than `2^d` or `scale` is not positive.
     """
     if rows > 2**d:
         raise ValueError(
-            f"Codes of {d} values have {2**d} places to start from; {rows} codes need "
-            f"at least {math.ceil(math.log2(rows))} values. Received: d={d}"
+            f"Argument `d` must be at least {math.ceil(math.log2(rows))} for {rows} "
+            f"embeddings, which start at the corners of a cube. Received: d={d}"
         )
-    if not scale > 0.0:
-        raise ValueError(f"Argument `scale` must be positive. Received: scale={scale}")
+    start = BinaryCodes(checked_number("scale", scale, above=0.0))
     table = keras.layers.Embedding(
-        rows, 2 * d, embeddings_initializer=BinaryCodes(scale), dtype=dtype
+        rows, 2 * d, embeddings_initializer=start, dtype=dtype
     )
-    table.build((None,))
-    return table
+    return built(table)

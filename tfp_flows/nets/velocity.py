@@ -6,9 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
+from tfp_flows.internal.arguments import (
+    Activation,
+    checked_choice,
+    checked_widths,
+)
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
-from tfp_flows.nets.dense import _positive_widths, hidden_initializers
+from tfp_flows.nets.dense import built, hidden_initializers
 
 STYLES = ("concat", "concatsquash")
 
@@ -34,10 +40,9 @@ class TimedLayer(keras.Layer):
 
     def _dense(self, inputs: int, units: int, use_bias: bool) -> keras.layers.Dense:
         dense = keras.layers.Dense(units, use_bias=use_bias, dtype=self.dtype_policy)
-        dense.build((None, inputs))
-        return dense
+        return built(dense, inputs)
 
-    def call(self, x: Any, context: Any) -> Any:
+    def call(self, x: tf.Tensor, context: tf.Tensor) -> tf.Tensor:
         """Maps `x` of `[n, ..., inputs]` and `context` of `[n or 1, context]`."""
         y = self._linear(x)
         if self._gate is not None:
@@ -74,7 +79,7 @@ class VelocityNet(Conditioner):
     def __init__(
         self,
         hidden_units: Sequence[int] = (64, 64),
-        activation: Any = "tanh",
+        activation: Activation = "tanh",
         style: str = "concat",
         kernel_size: int | None = None,
         **kwargs: Any,
@@ -86,20 +91,12 @@ class VelocityNet(Conditioner):
             activation: Smooth Keras activation after each hidden layer.
             style: `"concat"` or `"concatsquash"`; see above.
             kernel_size: Side of the convolutions' kernels; None for dense layers.
-            **kwargs: Passed on to `keras.Layer`, such as `dtype` or `name`.
-
-        Raises:
-            ValueError: If a width is not positive or `style` is not known.
         """
         super().__init__(**kwargs)
-        self.hidden_units = _positive_widths(hidden_units)
+        self.hidden_units = checked_widths("hidden_units", hidden_units)
         self.activation = keras.activations.get(activation)
-        self.style = style
+        self.style = checked_choice("style", style, STYLES)
         self.kernel_size = kernel_size
-        if style not in STYLES:
-            raise ValueError(
-                f"Argument `style` must be one of {STYLES}. Received: style={style!r}"
-            )
 
     def build_network(
         self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
@@ -122,8 +119,8 @@ class VelocityNet(Conditioner):
             start: dict[str, Any] = {"kernel_initializer": "zeros"}
             if not final:
                 start = hidden_initializers(self._seen(width), values)
-            linear = self._linear(units, **start)
-            linear.build((None, width) if dense else (None, *input_shape[:-1], width))
+            shape = () if dense else input_shape[:-1]
+            linear = built(self._linear(units, **start), *shape, width)
             layer = TimedLayer(
                 linear,
                 context,
@@ -146,7 +143,9 @@ class VelocityNet(Conditioner):
             return keras.layers.Dense(units, **arguments)
         return keras.layers.Conv2D(units, self.kernel_size, padding="same", **arguments)
 
-    def call(self, inputs: Any, time: Any, condition: Any = None) -> Any:
+    def call(
+        self, inputs: tf.Tensor, time: tf.Tensor, condition: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Returns the velocities of `[n, *event]` at `time`, a scalar or `[n]`."""
         h = inputs
         if self.kernel_size is None and len(h.shape) != 2:
@@ -161,24 +160,14 @@ class VelocityNet(Conditioner):
             return h
         return keras.ops.reshape(h, (-1, *inputs.shape[1:]))
 
-    def _joined(self, time: Any, condition: Any, n: Any) -> Any:
+    def _joined(self, time: tf.Tensor, condition: tf.Tensor, n: Any) -> tf.Tensor:
         condition = keras.ops.cast(condition, time.dtype)
         condition = keras.ops.reshape(condition, (-1, size(condition.shape[1:])))
         time = keras.ops.broadcast_to(time, (n, 1))
         return keras.ops.concatenate([time, condition], axis=-1)
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden_units": self.hidden_units,
-            "activation": keras.activations.serialize(self.activation),
-            "style": self.style,
-            "kernel_size": self.kernel_size,
-        }
 
-
-def _at_every_pixel(context: Any, y: Any) -> Any:
+def _at_every_pixel(context: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     if len(y.shape) == 2:
         return context
     return keras.ops.expand_dims(context, (1, 2))

@@ -4,11 +4,8 @@ Every function returns a new `matplotlib.figure.Figure` that no global state kno
 so that it works without a screen and in any thread. `save` writes one to disk.
 """
 
-from tfp_flows.plotting.density_map import density_map
+from tfp_flows.plotting.charts import density_map, learning_curve, pair_plot, save
 from tfp_flows.plotting.images import image_grid, real_and_sampled_images
-from tfp_flows.plotting.learning_curve import learning_curve
-from tfp_flows.plotting.pair_plot import pair_plot
-from tfp_flows.plotting.save import save
 
 __all__ = [
     "density_map",

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow_probability as tfp
 
-from tfp_flows.anomaly.rows import distribution_of, evaluate_rows
+from tfp_flows.anomaly.rows import evaluate_rows
 from tfp_flows.bijectors.conditional import EncodedCondition
 from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.internal.compat import Chain
+from tfp_flows.training.sampling import distribution_of
 
 tfb = tfp.bijectors
 
@@ -56,7 +57,7 @@ def features(
         >>> features(flow, np.zeros([3, 4, 4, 1]), level=0).shape
         (3, 8)
     """
-    distribution = distribution_of(flow)
+    distribution = distribution_of(flow, "flow")
     if not hasattr(distribution, "bijector"):
         raise TypeError(
             "Argument `flow` must have a bijector, whose latents are the features. "

@@ -1,35 +1,31 @@
-"""`export_saved_model`: from a flow to a version directory of TF Serving."""
+"""`export_saved_model`: from a model to a version directory of TF Serving."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.framework import node_def_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from tfp_flows.serving import saved_model_file, versions
-from tfp_flows.serving.extra import has_serving_protos
-from tfp_flows.serving.metadata import (
-    describe,
-    describe_scorer,
-    training_results,
-    write_metadata,
-)
-from tfp_flows.serving.precision import check_precision, reduce_weights
-from tfp_flows.serving.served_flow import ServedFlow
-from tfp_flows.serving.served_latent import ServedLatentModel
+from tfp_flows.internal.arguments import checked_choice, checked_integer, invalid
+from tfp_flows.serving import versions
+from tfp_flows.serving.metadata import describe, training_results, write_metadata
+from tfp_flows.serving.precision import PRECISIONS, CheckData, reduce_weights
+from tfp_flows.serving.protos import has_serving_protos, write_warmup
+from tfp_flows.serving.servable import Model, servable
 from tfp_flows.serving.signatures import Scorer, Signature, build_signatures
-from tfp_flows.serving.warmup import example_requests, write_warmup
 
 Functions = dict[str, tf.types.experimental.ConcreteFunction]
 
 
 def export_saved_model(
-    model_or_distribution: Any,
+    model_or_distribution: Model,
     base_path: str | os.PathLike,
     *,
     version: int | None = None,
@@ -38,14 +34,15 @@ def export_saved_model(
     name: str | None = None,
     training: Mapping[str, float] | None = None,
     precision: str = "float32",
-    check_data: Any = None,
+    check_data: CheckData = None,
     max_bits_change: float = 0.01,
     scorer: Scorer | None = None,
 ) -> str:
     """Writes a flow as a SavedModel that TF Serving, C and Python programs can run.
 
-    The version is written beside its place and renamed, so that a server which polls
-    `base_path` sees it whole or not at all, whatever happens to this process.
+    The version is written under a hidden name and renamed (an atomic write), so that a
+    server which polls `base_path` never sees a part of it, whatever happens to this
+    process.
 
     Args:
         model_or_distribution: A `tfpf.FlowModel`, a `tfd.TransformedDistribution`,
@@ -65,7 +62,7 @@ def export_saved_model(
             changes is measured, printed, and kept in the metadata.
         check_data: Rows to measure it on, for a conditional flow `(x, condition)`;
             None for samples of the flow.
-        max_bits_change: Largest change in bits per number; above it nothing is
+        max_bits_change: Largest change in bits per dimension; above it nothing is
             exported.
         scorer: A fitted anomaly scorer for an `anomaly_score` signature: called as
             `scorer(x, log_prob, latent)` on tensors, it returns `[batch]` scores; a
@@ -76,40 +73,55 @@ def export_saved_model(
         The path of the version, `base_path/version`.
 
     Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If `version` exists, `max_samples` is not positive, the flow
+        TypeError: If there is no distribution of one floating point tensor.
+        ValueError: If `version` exists, an argument is out of range, the flow
             cannot be served, or reduced weights change too much. Nothing is left
             behind.
     """
-    _check_max_samples(max_samples)
-    check_precision(precision)
+    checked_integer("max_samples", max_samples)
+    checked_choice("precision", precision, PRECISIONS)
     versions.check_version(base_path, version)
     scorer = scorer or getattr(model_or_distribution, "anomaly_scorer", None)
-    flow = _served(model_or_distribution, precision=precision, scorer=scorer)
+    model = servable(model_or_distribution)
+    if model.elbo_function is not None:
+        for key, value in {"precision": precision, "scorer": scorer}.items():
+            if value not in ("float32", None):
+                raise invalid(key, "be left out for a latent model", value)
     weights: dict[str, Any] = {"precision": precision}
     if precision != "float32":
-        flow, report = reduce_weights(flow, precision, check_data, max_bits_change)
+        model, report = reduce_weights(model, precision, check_data, max_bits_change)
         print(report)
         weights = dataclasses.asdict(report)
-    signatures = build_signatures(flow, max_samples, scorer)
-    functions = _trace(signatures)
-    variables = _variables(functions)
+    signatures = build_signatures(model, max_samples, scorer)
+    functions = {
+        served_as: traced
+        for signature in signatures
+        for traced in [signature.trace()]
+        for served_as in signature.served_as
+    }
     metadata = describe(
-        flow,
+        model,
         signatures,
-        variables,
+        _variables(functions),
         max_samples=max_samples,
         training=training or training_results(model_or_distribution),
+        scorer=scorer,
     )
     metadata["weights"] |= weights
-    metadata["anomaly_scorer"] = describe_scorer(scorer)
     name = name or Path(base_path).resolve().name
     with versions.staging_directory(base_path) as staging:
-        _write_saved_model(functions, variables, str(staging))
-        saved_model_file.declare_input_shapes(staging, signatures)
-        saved_model_file.require_no_xla(staging)
-        if warmup:
-            _write_warmup(staging, name, flow, signatures)
+        write_saved_model(functions, staging)
+        declare_input_shapes(staging, signatures)
+        require_no_xla(staging)
+        if warmup and has_serving_protos():
+            write_warmup(staging, name, model, signatures)
+        elif warmup:
+            warnings.warn(
+                "The export has no warm-up records, because tensorflow-serving-api is "
+                "not installed: pip install 'tfp-flows[serving]', or pass "
+                "`warmup=False`.",
+                stacklevel=2,
+            )
 
         def label(number: int) -> None:
             write_metadata(staging, {"name": name, "version": number, **metadata})
@@ -117,76 +129,67 @@ def export_saved_model(
         return str(versions.publish(staging, base_path, version, label))
 
 
-def _served(model: Any, **options: Any) -> ServedFlow:
-    if not ServedLatentModel.fits(model):
-        return ServedFlow(model)
-    for name, default in {"precision": "float32", "scorer": None}.items():
-        if options[name] != default:
+def write_saved_model(functions: Functions, path: str | os.PathLike) -> None:
+    """Writes traced functions, with all that they read, as signatures."""
+    # Whatever a graph reads must hang on the object that is saved: what hangs on
+    # Keras layers inside bijectors inside distributions TensorFlow would not find.
+    root = tf.Module()
+    root.variables_in_graphs = _variables(functions)
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(root, os.fspath(path), signatures=functions, options=options)
+
+
+def read_saved_model(version_path: Path) -> saved_model_pb2.SavedModel:
+    """Returns the graph and the signatures of a version, without loading it."""
+    saved_model = saved_model_pb2.SavedModel()
+    saved_model.ParseFromString((version_path / "saved_model.pb").read_bytes())
+    return saved_model
+
+
+def declare_input_shapes(version_path: Path, signatures: Iterable[Signature]) -> None:
+    """Writes the shapes that clients should send into the signatures.
+
+    The graph takes inputs of any shape, so that its own checks answer a wrong one;
+    without this, clients who ask for the signatures would read "unknown rank".
+    """
+    saved_model = read_saved_model(version_path)
+    definitions = saved_model.meta_graphs[0].signature_def
+    for signature in signatures:
+        for served_as in signature.served_as:
+            for name, wanted in signature.inputs.items():
+                info = definitions[served_as].inputs[name]
+                info.tensor_shape.CopyFrom(wanted.spec.shape.as_proto())
+    (version_path / "saved_model.pb").write_bytes(saved_model.SerializeToString())
+    # TensorFlow's fingerprint is of the file as it was; loaders do without one.
+    (version_path / "fingerprint.pb").unlink(missing_ok=True)
+
+
+def require_no_xla(version_path: Path) -> None:
+    """Refuses a graph with parts that must be compiled with XLA.
+
+    TF Serving turns XLA off on CPU and would fail at every request.
+    """
+    for node in _nodes(read_saved_model(version_path).meta_graphs[0]):
+        if node.attr["_XlaMustCompile"].b or node.op.startswith("Xla"):
             raise ValueError(
-                f"Argument `{name}` must be {default!r} for a latent model. "
-                f"Received: {name}={options[name]!r}"
+                "Argument `model_or_distribution` must not use XLA "
+                "(`jit_compile=True`) inside `log_prob`, `sample`, `forward` or "
+                "`inverse`, because TF Serving has it off on CPU. "
+                f"Received: a graph with the compiled op {node.name!r}"
             )
-    return ServedLatentModel(model)
 
 
-def _check_max_samples(max_samples: Any) -> None:
-    if isinstance(max_samples, bool) or not isinstance(max_samples, int):
-        raise TypeError(
-            "Argument `max_samples` must be an integer. "
-            f"Received: max_samples={max_samples!r}"
-        )
-    if max_samples < 1:
-        raise ValueError(
-            "Argument `max_samples` must be at least 1. "
-            f"Received: max_samples={max_samples}"
-        )
-
-
-def _trace(signatures: list[Signature]) -> Functions:
-    return {
-        served_as: traced
-        for signature in signatures
-        for traced in [signature.trace()]
-        for served_as in saved_model_file.served_names(signature.name)
-    }
+def _nodes(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[node_def_pb2.NodeDef]:
+    yield from meta_graph.graph_def.node
+    for function in meta_graph.graph_def.library.function:
+        if function.attr["_XlaMustCompile"].b:
+            yield node_def_pb2.NodeDef(
+                name=function.signature.name, attr=dict(function.attr)
+            )
+        yield from function.node_def
 
 
 def _variables(functions: Functions) -> list[tf.Variable]:
     """Everything that the graphs read, each once."""
-    return list(
-        {
-            id(variable): variable
-            for function in functions.values()
-            for variable in function.variables
-        }.values()
-    )
-
-
-def _write_saved_model(
-    functions: Functions, variables: list[tf.Variable], path: str
-) -> None:
-    # Whatever a graph reads must hang on the object that is saved: what hangs on
-    # Keras layers inside bijectors inside distributions TensorFlow would not find.
-    root = tf.Module()
-    root.variables_in_graphs = variables
-    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(root, path, signatures=functions, options=options)
-
-
-def _write_warmup(
-    staging: Path, name: str, flow: ServedFlow, signatures: list[Signature]
-) -> None:
-    if not has_serving_protos():
-        warnings.warn(
-            "The export has no warm-up records, because tensorflow-serving-api is not "
-            "installed: pip install 'tfp-flows[serving]', or pass `warmup=False`.",
-            stacklevel=3,
-        )
-        return
-    examples = example_requests(flow, signatures)
-    requests = {
-        served_as: inputs
-        for signature_name, inputs in examples.items()
-        for served_as in saved_model_file.served_names(signature_name)
-    }
-    write_warmup(staging, name, requests)
+    read = [v for function in functions.values() for v in function.variables]
+    return list({id(variable): variable for variable in read}.values())

@@ -10,41 +10,41 @@ import os
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.serving.served_flow import ServedFlow
-from tfp_flows.serving.signatures import LOG_PROB_FLOOR, Signature
+from tfp_flows.serving.servable import Model, Servable
+from tfp_flows.serving.signatures import LOG_PROB_FLOOR, Scorer, Signature
 from tfp_flows.serving.versions import existing_versions
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 tfb = tfp.bijectors
 
+Metadata = dict[str, Any]
+
 FILE = Path("assets.extra", "metadata.json")
 _PACKAGES = ("tfp-flows", "tensorflow", "tensorflow-probability", "keras")
+_FITTED = ("threshold", "false_alarm_rate")
 _RESULTS = ("nll", "elbo", "reconstruction_nll", "latent_nll")
 _FIXED_SCALINGS = (tfb.Scale, tfb.Shift, tfb.Sigmoid, tfb.Tanh, tfb.Exp, tfb.Softplus)
 
 
 def describe(
-    flow: ServedFlow,
+    model: Servable,
     signatures: Iterable[Signature],
     variables: Iterable[tf.Variable],
     *,
     max_samples: int,
     training: Mapping[str, float] | None,
-) -> dict[str, Any]:
-    """Returns the metadata of an export, all but its name and version.
-
-    Args:
-        flow: The exported flow.
-        signatures: Its signatures.
-        variables: Everything that its graphs read.
-        max_samples: Largest `n` of `sample`.
-        training: What is known from training, such as `nll` in nats.
-    """
-    variables = list(variables)
+    scorer: Scorer | None,
+) -> Metadata:
+    """Returns the metadata of an export, all but its name and version."""
+    weights = [variable.numpy() for variable in variables]
+    fitted = {key: getattr(scorer, key, None) for key in _FITTED}
     return {
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
             "T", "seconds"
@@ -53,54 +53,46 @@ def describe(
             **{package: _installed(package) for package in _PACKAGES},
             "python": platform.python_version(),
         },
-        "event_shape": list(flow.event_shape),
-        "latent_shape": list(flow.latent_shape) if flow.has_latent else None,
-        "condition_shape": flow.condition_shape and list(flow.condition_shape),
-        "dtype": flow.dtype.name,
+        "event_shape": list(model.event_shape),
+        "latent_shape": list(model.latent_shape) if model.has_latent else None,
+        "condition_shape": model.condition_shape and list(model.condition_shape),
+        "dtype": model.dtype.name,
         "weights": {
-            "count": sum(int(variable.shape.num_elements()) for variable in variables),
-            "bytes": sum(variable.numpy().nbytes for variable in variables),
-            "sha256": _digest(variables),
+            "count": sum(weight.size for weight in weights),
+            "bytes": sum(weight.nbytes for weight in weights),
+            "sha256": hashlib.sha256(
+                b"".join(weight.tobytes() for weight in weights)
+            ).hexdigest(),
         },
-        "data_scaling": data_scaling(flow.data_bijector),
+        "data_scaling": data_scaling(model.bijector),
         "training": dict(training or {}),
         "limits": {"max_samples": max_samples, "log_prob_floor": LOG_PROB_FLOOR},
         "signatures": {
             signature.name: {
-                name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
-                for name, spec in signature.inputs.items()
+                name: {
+                    "dtype": wanted.spec.dtype.name,
+                    "shape": wanted.spec.shape.as_list(),
+                }
+                for name, wanted in signature.inputs.items()
             }
             for signature in signatures
         },
+        "anomaly_scorer": scorer and {"scorer": type(scorer).__name__} | fitted,
     }
 
 
-def describe_scorer(scorer: Any) -> dict[str, Any] | None:
-    """Returns what is known of an anomaly scorer, or None without one."""
-    if scorer is None:
-        return None
-    fitted = {
-        name: getattr(scorer, name, None) for name in ("threshold", "false_alarm_rate")
-    }
-    return {"scorer": type(scorer).__name__, **fitted}
-
-
-def write_metadata(version_path: Path, metadata: Mapping[str, Any]) -> None:
+def write_metadata(version_path: Path, metadata: Metadata) -> None:
     """Writes the metadata of a version."""
     path = version_path / FILE
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(metadata, indent=2, allow_nan=False) + "\n")
 
 
-def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
+def read_metadata(path: str | os.PathLike) -> Metadata:
     """Reads what an export says about itself.
 
     Args:
-        path: A version directory, or a model's directory, of which the newest
-            version is taken.
-
-    Returns:
-        The metadata.
+        path: A version directory, or a model's directory (its newest version).
 
     Raises:
         ValueError: If there is none, or it cannot be read.
@@ -118,11 +110,38 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
         ) from error
 
 
-def data_scaling(bijector: tfb.Bijector | None) -> list[dict[str, Any]]:
-    """Describes the fixed scaling on the data's side of a flow.
+def show_export(path: str | os.PathLike, console: Console | None = None) -> None:
+    """Prints the metadata and the signatures of an export.
 
     Args:
-        bijector: The bijector of the flow.
+        path: A version directory, or a model's directory (its newest version).
+        console: Where to print; None for the terminal.
+
+    Raises:
+        ValueError: If `path` is no export of this package.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    metadata = read_metadata(path)
+    signatures = metadata.pop("signatures")
+    title = f"{metadata.pop('name')}, version {metadata.pop('version')}"
+    table = Table(title=title, show_header=False, title_justify="left")
+    for key, value in metadata.items():
+        table.add_row(key.replace("_", " "), _text(value))
+    requests = Table("signature", "input", "dtype", "shape", title_justify="left")
+    for signature, inputs in signatures.items():
+        for index, (name, spec) in enumerate(inputs.items()):
+            shape = ["batch" if size is None else size for size in spec["shape"]]
+            first = signature if index == 0 else ""
+            requests.add_row(first, name, spec["dtype"], _text(shape))
+    console = console or Console()
+    console.print(table)
+    console.print(requests)
+
+
+def data_scaling(bijector: tfb.Bijector | None) -> list[dict[str, Any]]:
+    """Describes the fixed scaling on the data's side of a flow.
 
     Returns:
         The leading bijectors without trained weights, from data to latent, such as
@@ -142,7 +161,7 @@ def data_scaling(bijector: tfb.Bijector | None) -> list[dict[str, Any]]:
     return steps
 
 
-def training_results(model: Any) -> dict[str, float]:
+def training_results(model: Model) -> dict[str, float]:
     """Returns the last results in nats of a Keras model that has been fitted."""
     history = getattr(getattr(model, "history", None), "history", None) or {}
     return {
@@ -166,8 +185,13 @@ def _installed(package: str) -> str | None:
         return None
 
 
-def _digest(variables: Iterable[tf.Variable]) -> str:
-    digest = hashlib.sha256()
-    for variable in variables:
-        digest.update(variable.numpy().tobytes())
-    return digest.hexdigest()
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        lines = [f"{key}: {_text(inner)}" for key, inner in value.items()]
+        return "\n".join(lines) or "-"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "\n".join(", ".join(_text(inner).splitlines()) for inner in value)
+    if isinstance(value, list):
+        # A doubled bracket: rich takes a single one for markup.
+        return "\\[" + ", ".join(map(str, value)) + "]"
+    return "-" if value is None else str(value)

@@ -8,61 +8,23 @@ another one: how far its log-densities are from the trained flow's is measured.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.tree import nested_layers
-from tfp_flows.serving.served_flow import ServedFlow
+from tfp_flows.serving.servable import Condition, Servable
 
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 _SMALLEST_INT8_FAN = 16
 
+Array = np.ndarray | tf.Tensor
+CheckData = Array | tuple[Array, Array | None] | None
 Widen = Callable[[], tf.Tensor]
-
-
-class ReducedFlow(ServedFlow):
-    """A flow whose Keras weights are stored in fewer bits.
-
-    Args:
-        model_or_distribution: As for `ServedFlow`.
-        precision: "float16", "bfloat16", or "int8". The last keeps one scale for each
-            column of a kernel, `w = scale q` with q in -127 to 127, and leaves biases
-            and other small weights as they are.
-    """
-
-    def __init__(self, model_or_distribution: Any, precision: str) -> None:
-        super().__init__(model_or_distribution)
-        store = _store_int8 if precision == "int8" else _store_half(precision)
-        self._stored: list[tuple[keras.Variable, Widen]] = []
-        for layer in nested_layers(self.distribution):
-            for weight in layer.variables:
-                widen = store(weight.numpy())
-                if widen is not None:
-                    self._stored.append((weight, widen))
-
-    @contextlib.contextmanager
-    def _weights(self) -> Iterator[None]:
-        """Lets everything that is traced inside read the stored weights."""
-        mapping = [(weight, widen()) for weight, widen in self._stored]
-        with keras.StatelessScope(state_mapping=mapping):
-            yield
-
-    def trace_inverse(self, x: tf.Tensor, condition: Any = None) -> tuple:
-        """The latents of `x` and its log-density, under the stored weights."""
-        with self._weights():
-            return super().trace_inverse(x, condition)
-
-    def trace_forward(self, latent: tf.Tensor, condition: Any = None) -> tf.Tensor:
-        """The data of `latent`, under the stored weights."""
-        with self._weights():
-            return super().trace_forward(latent, condition)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +34,7 @@ class PrecisionReport:
     Attributes:
         precision: How the weights of the second are stored.
         nll_change: Its mean nll minus that of the first, in nats.
-        bits_per_dim_change: The same in bits per number.
+        bits_per_dim_change: The same in bits per dimension.
         largest_change: Largest change of a single log-density, in nats.
         rows: Number of data points.
     """
@@ -91,38 +53,22 @@ class PrecisionReport:
         )
 
 
-def check_precision(precision: str) -> None:
-    """Refuses a name that is not in `PRECISIONS`."""
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"Argument `precision` must be one of {', '.join(PRECISIONS)}. "
-            f"Received: precision={precision!r}"
-        )
-
-
 def reduce_weights(
-    flow: ServedFlow, precision: str, check_data: Any, max_bits_change: float
-) -> tuple[ReducedFlow, PrecisionReport]:
+    model: Servable, precision: str, check_data: CheckData, max_bits_change: float
+) -> tuple[Servable, PrecisionReport]:
     """Returns a flow with smaller weights, if that changes it little enough.
 
-    Args:
-        flow: The trained flow.
-        precision: How to store its weights.
-        check_data: Rows to compare on, or `(x, condition)`; None for 256 samples.
-        max_bits_change: Largest change of the nll, in bits per number.
-
-    Returns:
-        The flow, and how far it is from the trained one.
+    Without `check_data`, rows or `(x, condition)`, they are compared on 256 samples.
 
     Raises:
         ValueError: If the change is larger, or not a number.
     """
-    reduced = ReducedFlow(flow.distribution, precision)
+    reduced = with_stored_weights(model, precision)
     if check_data is None:
-        check_data = flow.examples(256)
+        check_data = model.examples(256)
     elif not isinstance(check_data, tuple):
         check_data = (check_data, None)
-    report = compare(flow, reduced, precision, *check_data)
+    report = compare(model, reduced, precision, *check_data)
     # `not <=`, so that NaN is refused as well.
     if not abs(report.bits_per_dim_change) <= max_bits_change:
         raise ValueError(
@@ -133,21 +79,45 @@ def reduce_weights(
     return reduced, report
 
 
-def compare(
-    exact: ServedFlow, reduced: ServedFlow, precision: str, data: Any, condition: Any
-) -> PrecisionReport:
-    """Measures what reduced weights change.
+def with_stored_weights(model: Servable, precision: str) -> Servable:
+    """Returns the same flow, reading Keras weights that are stored in fewer bits.
 
     Args:
-        exact: The trained flow.
-        reduced: The same flow with smaller weights.
-        precision: Their name.
-        data: Rows to score.
-        condition: Their conditions, or None.
-
-    Returns:
-        The measurement.
+        model: The trained flow.
+        precision: "float16", "bfloat16", or "int8". The last keeps one scale for each
+            column of a kernel, `w = scale q` with q in -127 to 127, and leaves biases
+            and other small weights as they are.
     """
+    stored: list[tuple[keras.Variable, Widen]] = []
+    for layer in nested_layers(model.distribution):
+        for weight in layer.variables:
+            widen = _store(weight.numpy(), precision)
+            if widen is not None:
+                stored.append((weight, widen))
+
+    def reading_them(function: Callable) -> Callable:
+        def call(*inputs: Condition) -> tf.Tensor | tuple[tf.Tensor, ...]:
+            mapping = [(weight, widen()) for weight, widen in stored]
+            with keras.StatelessScope(state_mapping=mapping):
+                return function(*inputs)
+
+        return call
+
+    return dataclasses.replace(
+        model,
+        inverse_function=reading_them(model.inverse_function),
+        forward_function=reading_them(model.forward_function),
+    )
+
+
+def compare(
+    exact: Servable,
+    reduced: Servable,
+    precision: str,
+    data: Array,
+    condition: Array | None,
+) -> PrecisionReport:
+    """Measures on some data what the weights of `reduced` change."""
     data = tf.cast(data, exact.dtype)
     if condition is not None:
         condition = tf.cast(condition, exact.condition_dtype)
@@ -163,22 +133,14 @@ def compare(
     )
 
 
-def _store_half(precision: str) -> Callable[[np.ndarray], Widen | None]:
-    dtype = tf.as_dtype(precision)
-
-    def store(weight: np.ndarray) -> Widen | None:
-        if weight.dtype.kind != "f":
-            return None
-        stored = tf.Variable(tf.cast(weight, dtype), trainable=False)
-        return lambda: tf.cast(stored, weight.dtype)
-
-    return store
-
-
-def _store_int8(weight: np.ndarray) -> Widen | None:
-    if weight.dtype.kind != "f" or weight.ndim < 2:
+def _store(weight: np.ndarray, precision: str) -> Widen | None:
+    """Stores a weight in fewer bits, and returns what reads it; None if it stays."""
+    if weight.dtype.kind != "f":
         return None
-    if weight.shape[-2] < _SMALLEST_INT8_FAN:
+    if precision != "int8":
+        half = tf.Variable(tf.cast(weight, precision), trainable=False)
+        return lambda: tf.cast(half, weight.dtype)
+    if weight.ndim < 2 or weight.shape[-2] < _SMALLEST_INT8_FAN:
         return None
     scale = np.max(np.abs(weight), axis=-2, keepdims=True) / 127.0
     scale = np.where(scale > 0.0, scale, 1.0).astype(weight.dtype)

@@ -1,4 +1,4 @@
-"""The signatures of an export: what a client may ask of a served flow.
+"""The signatures of an export: what a client may ask, and what is checked of it.
 
 | signature | inputs | outputs |
 |---|---|---|
@@ -20,35 +20,48 @@ A conditional flow takes `condition [batch, *condition]` in each, but in `sample
 single `condition [*condition]`. Every output has the batch as its first axis, and none
 ever holds NaN or infinity, which strict JSON cannot write: where a row is not
 finite, `is_finite` is false, its log-density is `LOG_PROB_FLOOR` and its other
-numbers are zero.
+values are zero.
+
+A server checks neither the width of an input nor its values: a wrong request fails
+inside some op, or worse, succeeds. So the checks travel inside the graph. One that
+fails raises `InvalidArgumentError` whose text is the message for the client, from
+Python, from C and from a server alike.
 """  # noqa: E501
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from tfp_flows.serving.request_checks import (
-    checked_finite,
-    checked_range,
-    checked_rows,
-    checked_same_rows,
-    checked_scalar,
-    required_shape,
-)
-from tfp_flows.serving.served_flow import ServedFlow
-from tfp_flows.serving.served_latent import ServedLatentModel
+from tfp_flows.serving.servable import Condition, Servable
 
 LOG_PROB_FLOOR = -1e38
 """Smallest log-density that leaves a server; stands for `-inf` and NaN as well."""
 
 Outputs = dict[str, tf.Tensor]
 
+Check = Callable[[str, tf.Tensor], tf.Tensor]
+"""Returns an input of this name, to be computed only after its check has passed."""
+
 Scorer = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 """Anomaly scores `[batch]` of `x`, given its log-density and its latents."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """An input of a signature.
+
+    Attributes:
+        spec: Its shape and dtype as a client sees them. A first size of None stands
+            for the batch. The shape is always checked.
+        checks: What is checked of its values, in this order.
+    """
+
+    spec: tf.TensorSpec
+    checks: tuple[Check, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,248 +70,233 @@ class Signature:
 
     Attributes:
         name: What a client puts into `signature_name`.
-        inputs: Shapes and dtypes as a client sees them, by input name. The graph
-            itself takes any shape, so that its own checks can answer.
-        function: From inputs of unknown shape to named outputs.
+        inputs: The inputs by name. The graph itself takes any shape, so that its own
+            checks can answer.
+        output: Name of the main output.
+        function: From checked inputs to the main output, one row for each of them.
+        fallback: What stands for a row that is not finite. If it is not zero, it is
+            also the largest value, up to the sign, that leaves the server.
+        extras: From the main output to further ones.
     """
 
     name: str
-    inputs: dict[str, tf.TensorSpec]
-    function: Callable[..., Outputs]
+    inputs: dict[str, Input]
+    output: str
+    function: Callable[..., tf.Tensor]
+    fallback: float = 0.0
+    extras: Callable[[tf.Tensor], Outputs] = lambda values: {}
+
+    @property
+    def served_as(self) -> list[str]:
+        """Every name by which the signature can be asked for."""
+        default = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+        is_default = self.name in ("log_prob", "latent_log_prob")
+        return [self.name, default] if is_default else [self.name]
 
     def trace(self) -> tf.types.experimental.ConcreteFunction:
         """Returns the graph of this signature, never compiled with XLA."""
         # No `jit_compile`: XLA is off in TF Serving on CPU, where a compiled signature
         # would load and then fail at every request.
-        traced = tf.function(self.function, autograph=False)
+        traced = tf.function(self._answer, autograph=False)
         return traced.get_concrete_function(
             **{
-                name: tf.TensorSpec(None, spec.dtype, name=name)
-                for name, spec in self.inputs.items()
+                name: tf.TensorSpec(None, wanted.spec.dtype, name=name)
+                for name, wanted in self.inputs.items()
             }
         )
 
+    def _answer(self, **inputs: tf.Tensor) -> Outputs:
+        """Checks, computes, and makes every output finite."""
+        checked: dict[str, tf.Tensor] = {}
+        batched = [name for name in self.inputs if _is_batched(self.inputs[name].spec)]
+        for name, wanted in self.inputs.items():
+            value = _with_shape(name, inputs[name], wanted.spec.shape)
+            for check in wanted.checks:
+                value = check(name, value)
+            if name in batched[1:]:
+                value = _with_rows_of(batched[0], checked[batched[0]], name, value)
+            checked[name] = value
+        values = self.function(**checked)
+        flat = tf.reshape(tf.math.is_finite(values), [tf.shape(values)[0], -1])
+        is_finite = tf.reduce_all(flat, axis=1)
+        mask = tf.reshape(is_finite, [-1] + [1] * (values.shape.rank - 1))
+        values = tf.where(mask, values, tf.constant(self.fallback, values.dtype))
+        if self.fallback:
+            limit = tf.constant(abs(self.fallback), values.dtype)
+            values = tf.clip_by_value(values, -limit, limit)
+        return {self.output: values, "is_finite": is_finite, **self.extras(values)}
+
 
 def build_signatures(
-    flow: ServedFlow, max_samples: int, scorer: Scorer | None = None
+    model: Servable, max_samples: int, scorer: Scorer | None = None
 ) -> list[Signature]:
-    """Returns every signature that a flow can answer.
+    """Returns every signature that a model can answer."""
+    event, dtype, floor = [None, *model.event_shape], model.dtype, LOG_PROB_FLOOR
+    condition, one_condition = {}, {}
+    if model.condition_shape is not None:
+        shape, kind = model.condition_shape, model.condition_dtype
+        checks = (finite,) if kind.is_floating else ()
+        if model.labels is not None:
+            checks = (in_range(0, model.labels - 1),)
+        condition["condition"] = Input(tf.TensorSpec([None, *shape], kind), checks)
+        one_condition["condition"] = Input(tf.TensorSpec(shape, kind), checks)
+    x = {"x": Input(tf.TensorSpec(event, dtype), (finite,))}
+    image = {"image": Input(tf.TensorSpec(event, tf.uint8))}
+    latent_spec = tf.TensorSpec([None, *model.latent_shape], dtype)
+    latent = {"latent": Input(latent_spec, (finite,))}
+    n = {"n": Input(tf.TensorSpec([], tf.int32), (in_range(1, max_samples),))}
+    seed = {"seed": Input(tf.TensorSpec([2], tf.int32))}
+    seeds = {"seed": Input(tf.TensorSpec([None, 2], tf.int32))}
+    checks = (finite, in_range(0, None) if model.has_temperature else in_range(1, 1))
+    draw = seed | {"temperature": Input(tf.TensorSpec([], tf.float32), checks)}
+    draws = seeds | {"temperature": Input(tf.TensorSpec([None], tf.float32), checks)}
 
-    Args:
-        flow: The flow.
-        max_samples: Largest `n` of `sample`.
-        scorer: A fitted anomaly scorer; None for no `anomaly_score`.
-
-    Returns:
-        The signatures, that of a log-density first.
-    """
-    if isinstance(flow, ServedLatentModel):
-        signatures = [_latent_log_prob(flow), _elbo(flow), _encode(flow), _decode(flow)]
-        return [*signatures, _sample(flow, max_samples), _sample_batch(flow)]
-    signatures = [_log_prob(flow)]
-    if len(flow.event_shape) == 3:
-        signatures.append(_log_prob_uint8(flow))
-    if flow.has_latent:
-        signatures += [_encode(flow), _decode(flow)]
-    if scorer is not None:
-        signatures.append(_anomaly_score(flow, scorer))
-    return [*signatures, _sample(flow, max_samples), _sample_batch(flow)]
-
-
-def _log_prob(flow: ServedFlow) -> Signature:
-    def log_prob(x: tf.Tensor, condition: tf.Tensor | None = None) -> Outputs:
-        x = checked_finite("x", checked_rows("x", x, flow.event_shape))
-        condition = _checked_condition(flow, condition, "x", x)
-        return _densities(flow, flow.log_prob(x, condition))
-
-    return Signature("log_prob", _row_inputs(flow, "x", flow.event_shape), log_prob)
-
-
-def _log_prob_uint8(flow: ServedFlow) -> Signature:
-    def log_prob(image: tf.Tensor, condition: tf.Tensor | None = None) -> Outputs:
-        image = checked_rows("image", image, flow.event_shape)
-        condition = _checked_condition(flow, condition, "image", image)
+    def of_pixels(image: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         # A pixel value v stands for the cell [v, v + 1): take the middle of it.
-        x = tf.cast(image, flow.dtype) + 0.5
-        return _densities(flow, flow.log_prob(x, condition))
+        return model.log_prob(tf.cast(image, dtype) + 0.5, condition)
 
-    inputs = _row_inputs(flow, "image", flow.event_shape, tf.uint8)
-    return Signature("log_prob_uint8", inputs, log_prob)
+    def bits(log_prob: tf.Tensor) -> Outputs:
+        return {"bits_per_dim": -log_prob / (model.event_size * math.log(2.0))}
 
-
-def _latent_log_prob(flow: ServedLatentModel) -> Signature:
-    def latent_log_prob(x: tf.Tensor) -> Outputs:
-        x = checked_finite("x", checked_rows("x", x, flow.event_shape))
-        return _floored("latent_log_prob", flow.log_prob(x))
-
-    inputs = _row_inputs(flow, "x", flow.event_shape)
-    return Signature("latent_log_prob", inputs, latent_log_prob)
-
-
-def _elbo(flow: ServedLatentModel) -> Signature:
-    def elbo(x: tf.Tensor, seed: tf.Tensor) -> Outputs:
-        x = checked_finite("x", checked_rows("x", x, flow.event_shape))
-        seed = checked_same_rows("seed", checked_rows("seed", seed, [2]), "x", x)
-        return _floored("elbo", flow.elbo(x, seed))
-
-    inputs = _row_inputs(flow, "x", flow.event_shape)
-    inputs["seed"] = tf.TensorSpec([None, 2], tf.int32)
-    return Signature("elbo", inputs, elbo)
-
-
-def _encode(flow: ServedFlow) -> Signature:
-    def encode(x: tf.Tensor, condition: tf.Tensor | None = None) -> Outputs:
-        x = checked_finite("x", checked_rows("x", x, flow.event_shape))
-        condition = _checked_condition(flow, condition, "x", x)
-        return _rows("latent", flow.encode(x, condition))
-
-    return Signature("encode", _row_inputs(flow, "x", flow.event_shape), encode)
+    rows, pixels = x | condition, image | condition
+    optional = []
+    if model.elbo_function is not None:
+        bound = Signature("elbo", x | seeds, "elbo", model.elbo_function, floor)
+        optional.append(bound)
+    if scorer is not None:
+        optional.append(_anomaly_score(model, rows, scorer))
+    table = [
+        Signature("log_prob", rows, "log_prob", model.log_prob, floor, bits),
+        Signature("log_prob_uint8", pixels, "log_prob", of_pixels, floor, bits),
+        Signature("latent_log_prob", x, "latent_log_prob", model.log_prob, floor),
+        Signature("encode", rows, "latent", model.encode),
+        Signature("decode", latent | condition, "samples", model.decode),
+        *optional,
+        Signature("sample", n | draw | one_condition, "samples", model.sample),
+        Signature("sample_batch", draws | condition, "samples", model.sample_rows),
+    ]
+    has_density = model.elbo_function is None
+    served = {
+        "log_prob": has_density,
+        "log_prob_uint8": has_density and len(model.event_shape) == 3,
+        "latent_log_prob": not has_density,
+        "encode": model.has_latent,
+        "decode": model.has_latent,
+    }
+    return [signature for signature in table if served.get(signature.name, True)]
 
 
-def _decode(flow: ServedFlow) -> Signature:
-    shape = flow.latent_shape
-
-    def decode(latent: tf.Tensor, condition: tf.Tensor | None = None) -> Outputs:
-        latent = checked_finite("latent", checked_rows("latent", latent, shape))
-        condition = _checked_condition(flow, condition, "latent", latent)
-        return _rows("samples", flow.decode(latent, condition))
-
-    return Signature("decode", _row_inputs(flow, "latent", shape), decode)
-
-
-def _anomaly_score(flow: ServedFlow, scorer: Scorer) -> Signature:
+def _anomaly_score(
+    model: Servable, inputs: dict[str, Input], scorer: Scorer
+) -> Signature:
     threshold = getattr(scorer, "threshold", None)
 
-    def anomaly_score(x: tf.Tensor, condition: tf.Tensor | None = None) -> Outputs:
-        x = checked_finite("x", checked_rows("x", x, flow.event_shape))
-        condition = _checked_condition(flow, condition, "x", x)
-        log_prob, latent = flow.log_prob(x, condition), flow.encode(x, condition)
-        score = tf.cast(scorer(x, log_prob, latent), flow.dtype)
-        # What has no density is as anomalous as can be.
-        is_finite = tf.math.is_finite(score)
-        ceiling = tf.constant(-LOG_PROB_FLOOR, flow.dtype)
-        score = tf.minimum(tf.where(is_finite, score, ceiling), ceiling)
-        outputs = {"anomaly_score": score, "is_finite": is_finite}
-        if threshold is not None:
-            outputs["is_anomaly"] = score > tf.cast(threshold, flow.dtype)
-        return outputs
+    def score(x: tf.Tensor, condition: Condition = None) -> tf.Tensor:
+        latent, log_prob = model.inverse(x, condition)
+        scores = tf.ensure_shape(scorer(x, log_prob, latent), [None])
+        return tf.cast(scores, model.dtype)
 
-    inputs = _row_inputs(flow, "x", flow.event_shape)
-    return Signature("anomaly_score", inputs, anomaly_score)
+    def is_anomaly(scores: tf.Tensor) -> Outputs:
+        if threshold is None:
+            return {}
+        return {"is_anomaly": scores > tf.cast(threshold, scores.dtype)}
+
+    # What has no density is as anomalous as can be.
+    name, ceiling = "anomaly_score", -LOG_PROB_FLOOR
+    return Signature(name, inputs, name, score, ceiling, is_anomaly)
 
 
-def _sample(flow: ServedFlow, max_samples: int) -> Signature:
-    def sample(
-        n: tf.Tensor,
-        seed: tf.Tensor,
-        temperature: tf.Tensor,
-        condition: tf.Tensor | None = None,
-    ) -> Outputs:
-        n = checked_range("n", checked_scalar("n", n), 1, max_samples)
-        seed = required_shape("seed", seed, [2])
-        temperature = checked_scalar("temperature", temperature)
-        temperature = _checked_temperature(flow, temperature)
-        condition = _checked_condition(flow, condition)
-        return _rows("samples", flow.sample(n, seed, temperature, condition))
-
-    inputs = {
-        "n": tf.TensorSpec([], tf.int32),
-        "seed": tf.TensorSpec([2], tf.int32),
-        "temperature": tf.TensorSpec([], tf.float32),
-    }
-    inputs |= _condition_input(flow, batch=False)
-    return Signature("sample", inputs, sample)
+def finite(name: str, x: tf.Tensor) -> tf.Tensor:
+    """Requires values without NaN and infinity."""
+    wrong = tf.reduce_sum(tf.cast(tf.logical_not(tf.math.is_finite(x)), tf.int32))
+    count = tf.strings.as_string(wrong)
+    expected = ": expected finite numbers, received "
+    return _after(
+        tf.equal(wrong, 0), [name, expected, count, " that are NaN or infinite."], x
+    )
 
 
-def _sample_batch(flow: ServedFlow) -> Signature:
-    def sample_batch(
-        seed: tf.Tensor,
-        temperature: tf.Tensor,
-        condition: tf.Tensor | None = None,
-    ) -> Outputs:
-        seed = checked_rows("seed", seed, [2])
-        temperature = checked_rows("temperature", temperature, [])
-        temperature = checked_same_rows("temperature", temperature, "seed", seed)
-        temperature = _checked_temperature(flow, temperature)
-        condition = _checked_condition(flow, condition, "seed", seed)
-        return _rows("samples", flow.sample_rows(seed, temperature, condition))
+def in_range(low: int, high: int | None) -> Check:
+    """Requires every value to lie in `[low, high]`; NaN lies nowhere."""
+    bounds = f"at least {low}" if high is None else f"a number from {low} to {high}"
+    if low == high:
+        bounds = f"{low}, the only value this model takes"
 
-    inputs = {
-        "seed": tf.TensorSpec([None, 2], tf.int32),
-        "temperature": tf.TensorSpec([None], tf.float32),
-    }
-    return Signature("sample_batch", inputs | _condition_input(flow), sample_batch)
+    def check(name: str, x: tf.Tensor) -> tf.Tensor:
+        inside = x >= tf.cast(low, x.dtype)
+        if high is not None:
+            inside = tf.logical_and(inside, x <= tf.cast(high, x.dtype))
+        outside = tf.reshape(tf.logical_not(inside), [-1])
+        offending = tf.boolean_mask(tf.reshape(x, [-1]), outside)
+        # One value more keeps the first element defined when nothing offends.
+        first = tf.concat([offending, tf.zeros([1], x.dtype)], axis=0)[0]
+        received = tf.strings.as_string(first, shortest=x.dtype.is_floating)
+        message = [name, f": expected {bounds}, received ", received, "."]
+        return _after(tf.reduce_all(inside), message, x)
 
-
-def _row_inputs(
-    flow: ServedFlow,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: tf.DType | None = None,
-) -> dict[str, tf.TensorSpec]:
-    rows = {name: tf.TensorSpec([None, *shape], dtype or flow.dtype)}
-    return rows | _condition_input(flow)
+    return check
 
 
-def _condition_input(flow: ServedFlow, batch: bool = True) -> dict[str, tf.TensorSpec]:
-    if flow.condition_shape is None:
-        return {}
-    shape = [None, *flow.condition_shape] if batch else flow.condition_shape
-    return {"condition": tf.TensorSpec(shape, flow.condition_dtype)}
+def _is_batched(spec: tf.TensorSpec) -> bool:
+    return spec.shape.rank > 0 and spec.shape[0] is None
 
 
-def _checked_condition(
-    flow: ServedFlow,
-    condition: tf.Tensor | None,
-    rows_name: str = "",
-    rows: tf.Tensor | None = None,
-) -> tf.Tensor | None:
-    """Checks one condition, or one for each row of another input."""
-    if condition is None or flow.condition_shape is None:
-        return None
-    if rows is None:
-        condition = required_shape("condition", condition, flow.condition_shape)
-        return _checked_values(flow, condition)
-    condition = checked_rows("condition", condition, flow.condition_shape)
-    condition = _checked_values(flow, condition)
-    return checked_same_rows("condition", condition, rows_name, rows)
+def _with_shape(name: str, x: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
+    """Requires a shape; a first size of None is a batch of at least one row."""
+    sizes = shape.as_list()
+    named = [size is None for size in sizes]
+    static = [-1 if size is None else size for size in sizes]
+    # A fixed number of entries, so that comparing never fails whatever the rank.
+    # The entry after the last is -1 exactly if the rank is not larger than wanted.
+    filler = tf.fill([len(sizes) + 1], tf.constant(-1, tf.int64))
+    received = tf.concat([_shape(x), filler], axis=0)[: len(sizes) + 1]
+    same = tf.where(
+        tf.constant([*named, False]),
+        received >= 0,
+        tf.equal(received, tf.constant([*static, -1], tf.int64)),
+    )
+    words = ", ".join("batch" if size is None else str(size) for size in sizes)
+    expected = f"shape [{words}]" if sizes else "a single number"
+    text = tf.strings.reduce_join(tf.strings.as_string(_shape(x)), separator=", ")
+    message = [name, f": expected {expected}, received shape [", text, "]."]
+    # TensorFlow's graph optimizer takes a graph to be right: from an op that needs a
+    # width it concludes that the input has it, and folds the check away. It does not
+    # look through a reshape, which costs nothing at run time.
+    x = tf.reshape(_after(tf.reduce_all(same), message, x), static)
+    if not any(named):
+        return x
+    message = [name, ": expected at least one row, received shape [", text, "]."]
+    return _after(_shape(x)[0] >= 1, message, x)
 
 
-def _checked_values(flow: ServedFlow, condition: tf.Tensor) -> tf.Tensor:
-    if flow.labels is not None:
-        return checked_range("condition", condition, 0, flow.labels - 1)
-    if flow.condition_dtype.is_floating:
-        return checked_finite("condition", condition)
-    return condition
+def _with_rows_of(
+    other_name: str, other: tf.Tensor, name: str, x: tf.Tensor
+) -> tf.Tensor:
+    """Requires `x` to have as many rows as another input has."""
+    received, wanted = _shape(x)[0], _shape(other)[0]
+    counts = tf.strings.as_string([wanted, received])
+    expected = f": expected as many rows as `{other_name}` has, "
+    message = [name, expected, counts[0], ", received ", counts[1], "."]
+    x = _after(tf.equal(received, wanted), message, x)
+    # As in `_with_shape`: keeps what follows from being held against the check.
+    row_shape = tf.constant(x.shape[1:].as_list(), tf.int64)
+    return tf.reshape(x, tf.concat([[received], row_shape], axis=0))
 
 
-def _checked_temperature(flow: ServedFlow, temperature: tf.Tensor) -> tf.Tensor:
-    temperature = checked_finite("temperature", temperature)
-    low, high = (0, None) if flow.has_temperature else (1, 1)
-    return tf.cast(checked_range("temperature", temperature, low, high), flow.dtype)
+def _after(
+    condition: tf.Tensor, message: Sequence[str | tf.Tensor], x: tf.Tensor
+) -> tf.Tensor:
+    """Returns `x`, to be computed only after `condition` has been found true.
+
+    Without the control dependency an op further on could fail first, or take
+    memory first.
+    """
+    text = tf.strings.join(message)
+    check = tf.raw_ops.Assert(condition=condition, data=[text], summarize=1)
+    with tf.control_dependencies([check]):
+        return tf.identity(x)
 
 
-def _densities(flow: ServedFlow, log_prob: tf.Tensor) -> Outputs:
-    """Log-densities that strict JSON can write, in nats and in bits per number."""
-    outputs = _floored("log_prob", log_prob)
-    bits_per_dim = -outputs["log_prob"] / (flow.event_size * math.log(2.0))
-    return {**outputs, "bits_per_dim": bits_per_dim}
-
-
-def _floored(name: str, log_prob: tf.Tensor) -> Outputs:
-    """Log-densities in nats that strict JSON can write."""
-    floor = tf.constant(LOG_PROB_FLOOR, log_prob.dtype)
-    is_finite = tf.math.is_finite(log_prob)
-    log_prob = tf.maximum(tf.where(is_finite, log_prob, floor), floor)
-    return {name: log_prob, "is_finite": is_finite}
-
-
-def _rows(name: str, values: tf.Tensor) -> Outputs:
-    """Rows that strict JSON can write: one that is not finite becomes zero."""
-    flat = tf.reshape(tf.math.is_finite(values), [tf.shape(values)[0], -1])
-    is_finite = tf.reduce_all(flat, axis=1)
-    mask = tf.reshape(is_finite, [-1] + [1] * (values.shape.rank - 1))
-    return {
-        name: tf.where(mask, values, tf.zeros([], values.dtype)),
-        "is_finite": is_finite,
-    }
+def _shape(x: tf.Tensor) -> tf.Tensor:
+    """The shape in 64 bits: an empty tensor may claim axes of any length."""
+    return tf.shape(x, out_type=tf.int64)

@@ -6,19 +6,22 @@ import os
 import re
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.serving.served_flow import ServedFlow
+from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.files import atomic_write
+from tfp_flows.serving.export import Functions, write_saved_model
+from tfp_flows.serving.servable import Model, Servable, servable
 
 Arrays = dict[str, np.ndarray]
 
 
 def export_tflite(
-    model_or_distribution: Any,
+    model_or_distribution: Model,
     path: str | os.PathLike,
     *,
     rows: int = 1,
@@ -28,42 +31,35 @@ def export_tflite(
 
     Only ops that LiteRT has built in are allowed, so the file runs on its plain
     runtime. There are no checks of requests inside: LiteRT has none of the ops for
-    their sentences. Before it is written, the file is run on samples of the flow.
+    their messages. Before it is written, the file is run on samples of the flow.
 
     Args:
         model_or_distribution: As for `export_saved_model`.
         path: The file to write; an existing one is replaced.
         rows: Rows in a call. It is fixed, as LiteRT computes some log-determinants
             wrongly where the number of rows is left open.
-        tolerance: Largest difference from the flow's own numbers, relative to 1 or to
+        tolerance: Largest difference from the flow's own values, relative to 1 or to
             their size.
-
-    Returns:
-        The path.
 
     Raises:
         ValueError: If the flow uses ops that LiteRT does not have, or its answers
             there differ. Nothing is written then.
     """
-    flow = ServedFlow(model_or_distribution)
-    content = _convert(flow, rows)
-    _check_equal(flow, content, rows, tolerance)
+    checked_integer("rows", rows)
+    model = servable(model_or_distribution)
+    content = _convert(model, rows)
+    _check_equal(model, content, rows, tolerance)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    os.replace(beside, target)
+    with atomic_write(target) as written:
+        written.write_bytes(content)
     return str(target)
 
 
-def _convert(flow: ServedFlow, rows: int) -> bytes:
-    functions = _functions(flow, rows)
-    root = tf.Module()
-    root.variables_in_graphs = list(
-        {id(v): v for traced in functions.values() for v in traced.variables}.values()
-    )
+def _convert(model: Servable, rows: int) -> bytes:
+    functions = _functions(model, rows)
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(root, folder, signatures=functions)
+        write_saved_model(functions, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=list(functions)
         )
@@ -73,65 +69,54 @@ def _convert(flow: ServedFlow, rows: int) -> bytes:
             lacking = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", str(error))))
             raise ValueError(
                 "Argument `model_or_distribution` must use only ops that LiteRT has "
-                f"built in for {flow.dtype.name}. Received: {flow.distribution.name!r} "
-                f"with {', '.join(lacking) or 'others'}"
+                f"built in for {model.dtype.name}. Received: "
+                f"{model.distribution.name!r} with {', '.join(lacking) or 'others'}"
             ) from error
 
 
-def _functions(flow: ServedFlow, rows: int) -> dict[str, Any]:
+def _functions(model: Servable, rows: int) -> Functions:
     condition: list[tf.TensorSpec] = []
-    if flow.condition_shape is not None:
-        shape = [rows, *flow.condition_shape]
-        condition = [tf.TensorSpec(shape, flow.condition_dtype, name="condition")]
+    if model.condition_shape is not None:
+        shape = [rows, *model.condition_shape]
+        condition = [tf.TensorSpec(shape, model.condition_dtype, name="condition")]
 
-    def log_prob(x: tf.Tensor, condition: Any = None) -> dict[str, tf.Tensor]:
-        return {"log_prob": flow.trace_inverse(x, condition)[1]}
+    def log_prob(x: tf.Tensor, *condition: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"log_prob": model.inverse_function(x, *condition)[1]}
 
-    def decode(latent: tf.Tensor, condition: Any = None) -> dict[str, tf.Tensor]:
-        return {"samples": flow.trace_forward(latent, condition)}
+    def decode(latent: tf.Tensor, *condition: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"samples": model.forward_function(latent, *condition)}
 
-    x = tf.TensorSpec([rows, *flow.event_shape], flow.dtype, name="x")
-    functions = {"log_prob": _traced(log_prob, [x, *condition])}
-    if flow.has_latent:
-        latent = tf.TensorSpec([rows, *flow.latent_shape], flow.dtype, name="latent")
-        functions["decode"] = _traced(decode, [latent, *condition])
+    def traced(function: Callable, name: str, shape: tuple[int, ...]) -> Callable:
+        inputs = [tf.TensorSpec([rows, *shape], model.dtype, name=name), *condition]
+        function = tf.function(function, input_signature=inputs, autograph=False)
+        return function.get_concrete_function()
+
+    functions = {"log_prob": traced(log_prob, "x", model.event_shape)}
+    if model.has_latent:
+        functions["decode"] = traced(decode, "latent", model.latent_shape)
     return functions
 
 
-def _traced(function: Any, inputs: list[tf.TensorSpec]) -> Any:
-    traced = tf.function(function, input_signature=inputs, autograph=False)
-    return traced.get_concrete_function()
-
-
-def _check_equal(flow: ServedFlow, content: bytes, rows: int, tolerance: float) -> None:
+def _check_equal(model: Servable, content: bytes, rows: int, tolerance: float) -> None:
     """Runs the file on samples of the flow and compares, 16 calls at most."""
-    calls = max(1, 16 // rows)
-    x, condition = flow.examples(calls * rows)
-    log_prob = flow.log_prob(x, condition)
-    latent = flow.encode(x, condition)
-    samples = flow.decode(latent, condition)
-    for first in range(0, calls * rows, rows):
-        part = slice(first, first + rows)
-        given = {} if condition is None else {"condition": condition[part].numpy()}
-        answer = run_tflite(content, "log_prob", {"x": x[part].numpy(), **given})
+    count = max(1, 16 // rows) * rows
+    x, condition = model.examples(count)
+    latent, log_prob = model.inverse(x, condition)
+    samples = model.decode(latent, condition)
+    for start in range(0, count, rows):
+        part = slice(start, start + rows)
+        keywords = {} if condition is None else {"condition": condition[part].numpy()}
+        inputs = {"x": x[part].numpy(), **keywords}
+        answer = run_tflite(content, "log_prob", inputs)
         _require_close("log_prob", answer["log_prob"], log_prob[part], tolerance)
-        if flow.has_latent:
-            inputs = {"latent": latent[part].numpy(), **given}
+        if model.has_latent:
+            inputs = {"latent": latent[part].numpy(), **keywords}
             answer = run_tflite(content, "decode", inputs)
             _require_close("decode", answer["samples"], samples[part], tolerance)
 
 
 def run_tflite(content: bytes, signature: str, inputs: Arrays) -> Arrays:
-    """Runs a signature of a LiteRT file.
-
-    Args:
-        content: The file's bytes.
-        signature: "log_prob" or "decode".
-        inputs: Arrays by input name.
-
-    Returns:
-        Arrays by output name.
-    """
+    """Runs the signature "log_prob" or "decode" of a LiteRT file's bytes."""
     with warnings.catch_warnings():
         # TensorFlow says that its interpreter will move to a package of its own.
         warnings.simplefilter("ignore")

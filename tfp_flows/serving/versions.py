@@ -1,9 +1,8 @@
-"""Version directories that appear whole or not at all.
+"""Version directories, written atomically.
 
 TF Serving takes every child of a model's directory whose name is an integer for a
 version, each second, without asking whether it is complete. So a version is written
-beside its place under a name that is no integer, brought to disk, and renamed: the
-rename is one step for everybody who looks.
+under a hidden name that is no integer, brought to disk, and renamed in one step.
 """
 
 from __future__ import annotations
@@ -14,6 +13,9 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from tfp_flows.internal.arguments import checked_integer, invalid
+from tfp_flows.internal.files import synchronize
 
 try:
     import fcntl
@@ -34,41 +36,17 @@ def existing_versions(base_path: str | os.PathLike) -> list[int]:
 
 
 def check_version(base_path: str | os.PathLike, version: int | None) -> None:
-    """Refuses a version that cannot be published under a model's directory.
-
-    Args:
-        base_path: The model's directory; need not exist yet.
-        version: The wanted number; None is always fine.
-
-    Raises:
-        TypeError: If `version` is no integer.
-        ValueError: If `version` is not positive, or exists, or if `base_path` is a
-            file.
-    """
+    """Refuses a version that is no positive 64-bit integer, or exists."""
     base = Path(base_path)
     if base.exists() and not base.is_dir():
-        raise ValueError(
-            "Argument `base_path` must be a directory, or not exist yet. "
-            f"Received: base_path={str(base)!r}, which is a file"
-        )
+        raise invalid("base_path", "be a directory, or not exist yet", str(base))
     if version is None:
         return
-    if isinstance(version, bool) or not isinstance(version, int):
-        raise TypeError(
-            "Argument `version` must be an integer or None. "
-            f"Received: version={version!r} of type {type(version).__name__}"
-        )
-    if not 1 <= version <= _LARGEST_VERSION:
-        raise ValueError(
-            "Argument `version` must be a positive 64-bit integer. "
-            f"Received: version={version}"
-        )
+    if checked_integer("version", version) > _LARGEST_VERSION:
+        raise invalid("version", "be a 64-bit integer", version)
     if version in existing_versions(base):
-        raise ValueError(
-            "Argument `version` must not exist yet, because a server may have it "
-            f"loaded. Received: version={version}, and {str(base / str(version))!r} "
-            "exists"
-        )
+        must = "not exist yet, because a server may have it loaded"
+        raise invalid("version", must, version)
 
 
 @contextlib.contextmanager
@@ -78,12 +56,6 @@ def staging_directory(base_path: str | os.PathLike) -> Iterator[Path]:
     Whatever of it is not published by the end of the block is removed. What a killed
     process leaves behind has a name that no server looks at; the next export under
     the same base removes it.
-
-    Args:
-        base_path: The model's directory, made if there is none.
-
-    Yields:
-        An empty directory on the same filesystem as the versions.
     """
     base = Path(base_path)
     base.mkdir(parents=True, exist_ok=True)
@@ -115,11 +87,8 @@ def publish(
         version: The number to take; None for one more than the largest.
         before: Called with the number, to write what depends on it.
 
-    Returns:
-        The path of the version.
-
     Raises:
-        ValueError: If somebody else has published `version` in the meantime.
+        ValueError: If another export has published `version` in the meantime.
     """
     base = Path(base_path)
     with _lock(base):
@@ -127,11 +96,11 @@ def publish(
         number = version or max(existing_versions(base), default=0) + 1
         before(number)
         for path in staging.rglob("*"):
-            _sync(path)
-        _sync(staging)
+            synchronize(path)
+        synchronize(staging)
         # Without locks a rename onto another's version fails: it is never empty.
         os.rename(staging, base / str(number))
-        _sync(base)
+        synchronize(base)
     return base / str(number)
 
 
@@ -146,7 +115,7 @@ def _remove_abandoned(base: Path) -> None:
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Locks an open file or directory if nobody else has; False also without locks."""
+    """Locks an open file or directory if it is free; False also without locks."""
     if fcntl is None:
         return False
     try:
@@ -165,14 +134,5 @@ def _lock(base: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _sync(path: Path) -> None:
-    """Brings a file, or the names in a directory, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.architectures.waveglow import noise
 from tfp_flows.bijectors.conditional import LocalCondition
 from tfp_flows.bijectors.reshape import Grouped
 from tfp_flows.bijectors.tree import nested_bijectors
+from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.internal.arguments import checked_integer
 from tfp_flows.speech.spectrogram import mel_spectrogram
 from tfp_flows.training import sampling
@@ -41,7 +41,7 @@ def at_length(flow: Any, length: int) -> tfd.TransformedDistribution:
             f"Argument `length` must be a multiple of {hop} samples. "
             f"Received: length={length}"
         )
-    base = noise(length // group.group, group.group, flow.dtype)
+    base = standard_normal((length // group.group, group.group), flow.dtype)
     return tfd.TransformedDistribution(base, flow.bijector, name=flow.name)
 
 

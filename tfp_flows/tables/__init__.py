@@ -19,9 +19,9 @@ than what is inferred. Missing values are refused, unless incomplete rows are le
 
 from tfp_flows.bijectors.quantile import Quantile
 from tfp_flows.distributions.tables import (
-    ArgmaxLift,
-    IntegerLift,
-    RealLift,
+    ArgmaxDequantizer,
+    IntegerDequantizer,
+    RealDequantizer,
     TableDistribution,
 )
 from tfp_flows.tables.arrow import complete_rows
@@ -33,13 +33,13 @@ from tfp_flows.tables.pictures import marginals_figure, pairs_figure
 from tfp_flows.tables.schema import Schema
 
 __all__ = [
-    "ArgmaxLift",
+    "ArgmaxDequantizer",
     "Categorical",
     "Continuous",
     "Integer",
-    "IntegerLift",
+    "IntegerDequantizer",
     "Quantile",
-    "RealLift",
+    "RealDequantizer",
     "Schema",
     "TableDistribution",
     "TableFlow",

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow_probability as tfp
 
-from tfp_flows.distributions.tables import ArgmaxLift, Lift
+from tfp_flows.distributions.tables import ArgmaxDequantizer, Dequantizer
 from tfp_flows.tables.arrow import is_numeric, refuse_missing
 from tfp_flows.tables.columns import DTYPE, Column
 
@@ -24,13 +24,13 @@ _REMEDY = ", or make a missing value a category by `Categorical(missing=True)`"
 class Categorical(Column):
     """A few values without an order, by an argmax flow.
 
-    `log_prob` is a lower bound of their log-probability; see `ArgmaxLift`.
+    `log_prob` is a lower bound of their log-probability; see `ArgmaxDequantizer`.
 
     Attributes:
         categories: All values there can be; None for those of the data.
         missing: Whether a missing value is a category of its own. Samples then have
             missing values too; otherwise they are refused.
-        learned: Whether the distribution `q(v | x)` of the lift is learned.
+        learned: Whether the distribution `q(v | x)` of the dequantizer is learned.
     """
 
     categories: tuple | None = None
@@ -94,12 +94,12 @@ class Categorical(Column):
         codes = codes.cast(kind.index_type)
         return pa.DictionaryArray.from_arrays(codes, known, ordered=kind.ordered)
 
-    def lift(self) -> Lift:
-        """Returns the lift of an argmax flow."""
-        return ArgmaxLift(self.size, self.learned, dtype=DTYPE)
+    def dequantizer(self) -> Dequantizer:
+        """Returns the dequantizer of an argmax flow."""
+        return ArgmaxDequantizer(self.size, self.learned, dtype=DTYPE)
 
     def bijector(self) -> tfb.Bijector:
-        """Returns the identity: the lift sees to the scale of its coordinates."""
+        """Returns the identity: the dequantizer sets the scale of its coordinates."""
         return tfb.Identity()
 
     def __str__(self) -> str:

@@ -10,7 +10,11 @@ import numpy as np
 import pyarrow as pa
 import tensorflow_probability as tfp
 
-from tfp_flows.distributions.tables import IntegerLift, Lift, RealLift
+from tfp_flows.distributions.tables import (
+    Dequantizer,
+    IntegerDequantizer,
+    RealDequantizer,
+)
 from tfp_flows.tables import transforms
 from tfp_flows.tables.arrow import from_numbers, to_numbers
 
@@ -24,7 +28,7 @@ class Column:
     """Base class of the kinds of columns.
 
     `fitted` fills in what only data can say. After that a column turns values into
-    numbers and back, and has a lift and a bijector for its coordinates.
+    numbers and back, and has a dequantizer and a bijector for its coordinates.
     """
 
     def fitted(self, name: str, column: pa.ChunkedArray) -> Column:
@@ -43,7 +47,7 @@ class Column:
         """Returns which encoded values can come out of a sample, `[n]`."""
         return np.ones(len(values), bool)
 
-    def lift(self) -> Lift:
+    def dequantizer(self) -> Dequantizer:
         """Returns the column's way into a flow and out of it."""
         raise NotImplementedError
 
@@ -114,9 +118,9 @@ class Continuous(Column):
             return super().supports(values)
         return values > self.low
 
-    def lift(self) -> Lift:
-        """Returns the lift of real numbers."""
-        return RealLift(dtype=DTYPE)
+    def dequantizer(self) -> Dequantizer:
+        """Returns the dequantizer of real numbers."""
+        return RealDequantizer(dtype=DTYPE)
 
     def bijector(self) -> tfb.Bijector:
         """Returns the transform."""
@@ -132,7 +136,7 @@ class Integer(Column):
     """Whole numbers in an order, such as counts, years or dates.
 
     Uniform noise in `[0, 1)` makes them real, and samples are rounded down, so
-    `log_prob` is a lower bound of the log-probability of a value; see `IntegerLift`.
+    `log_prob` is a lower bound of a value's log-probability; see `IntegerDequantizer`.
 
     Attributes:
         transform: As for `Continuous`, fitted to the values with noise.
@@ -186,9 +190,9 @@ class Integer(Column):
         high = np.inf if self.high is None else self.high
         return (values >= low) & (values <= high)
 
-    def lift(self) -> Lift:
-        """Returns the lift by uniform noise."""
-        return IntegerLift(self.low, self.high, dtype=DTYPE)
+    def dequantizer(self) -> Dequantizer:
+        """Returns the dequantizer by uniform noise."""
+        return IntegerDequantizer(self.low, self.high, dtype=DTYPE)
 
     def bijector(self) -> tfb.Bijector:
         """Returns the transform."""

@@ -88,7 +88,7 @@ class TableFlow(FlowModel):
         words = "a `tfpf.tables.Schema`, such as `Schema.infer(table)`"
         checked_instance("schema", schema, Schema, words)
         if not isinstance(flow, TableDistribution):
-            flow = TableDistribution(_flow(schema, flow), schema.lifts())
+            flow = TableDistribution(_flow(schema, flow), schema.dequantizers())
         super().__init__(flow, **kwargs)
         self._schema = schema
         self._bound = tf.function(
@@ -151,7 +151,7 @@ class TableFlow(FlowModel):
             A table with the columns of the data, in their order and of their types.
         """
         v = sample(self._distribution.flow, n, seed, temperature)
-        return self._schema.decode(self._distribution.lower(v).numpy())
+        return self._schema.decode(self._distribution.quantize(v).numpy())
 
     def encoded(self, x: Any) -> Any:
         """Returns a table as rows of numbers; what has no columns stays as it is."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow_probability as tfp
 
-from tfp_flows.distributions.tables import Lift
+from tfp_flows.distributions.tables import Dequantizer
 from tfp_flows.tables.arrow import as_table, is_numeric, is_whole
 from tfp_flows.tables.categorical import Categorical
 from tfp_flows.tables.columns import Column, Continuous, Integer
@@ -108,17 +108,17 @@ class Schema:
     @property
     def width(self) -> int:
         """Number of real coordinates of a row."""
-        return sum(lift.width for lift in self.lifts())
+        return sum(each.width for each in self.dequantizers())
 
-    def lifts(self) -> list[Lift]:
-        """Returns a new lift for each column."""
-        return [column.lift() for column in self.columns.values()]
+    def dequantizers(self) -> list[Dequantizer]:
+        """Returns a new dequantizer for each column."""
+        return [column.dequantizer() for column in self.columns.values()]
 
     def bijector(self) -> tfb.Bijector:
         """Returns the transforms of all coordinates as one bijector, latent to data."""
         return tfb.Blockwise(
             [column.bijector() for column in self.columns.values()],
-            block_sizes=[lift.width for lift in self.lifts()],
+            block_sizes=[each.width for each in self.dequantizers()],
             maybe_changes_size=False,
             name="columns",
         )

@@ -19,7 +19,7 @@ flow has the density of the sequence of vectors (`CategoricalFlow`).
 from tfp_flows.architectures.autoregressive import causal_flow
 from tfp_flows.bijectors.autoregressive import Causal
 from tfp_flows.bijectors.mixture import ConditionalMixture
-from tfp_flows.distributions.surjections import CategoricalFlow, character_codes
+from tfp_flows.distributions.surjections import CategoricalFlow, character_embeddings
 from tfp_flows.nets.sequence import CausalLSTM
 from tfp_flows.text import baselines
 from tfp_flows.text.alphabet import LETTERS
@@ -36,7 +36,7 @@ __all__ = [
     "TextFlow",
     "baselines",
     "causal_flow",
-    "character_codes",
+    "character_embeddings",
     "clean",
     "example_text",
     "load",

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.architectures.autoregressive import causal_flow
-from tfp_flows.distributions.surjections import CategoricalFlow, character_codes
+from tfp_flows.distributions.surjections import CategoricalFlow, character_embeddings
 from tfp_flows.internal.arguments import checked_integer
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.seeds import stateless_seed
@@ -104,7 +104,7 @@ class TextFlow(FlowModel):
             hidden_units=hidden_units,
             scale=scale,
         )
-        codes = character_codes(categories, dimensions, scale=scale)
+        codes = character_embeddings(categories, dimensions, scale=scale)
         super().__init__(
             CategoricalFlow(flow, codes, categories=categories, samples=samples),
             **kwargs,
@@ -129,10 +129,13 @@ class TextFlow(FlowModel):
         latents = tf.TensorSpec([None, *distribution.flow.event_shape], rows.dtype)
 
         def to_latents(rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-            return distribution.flow.bijector.inverse(distribution.encode(rows, seed))
+            return distribution.flow.bijector.inverse(
+                distribution.dequantize(rows, seed)[0]
+            )
 
         def from_latents(z: tf.Tensor) -> tf.Tensor:
-            return distribution.decode(distribution.flow.bijector.forward(z))
+            v = distribution.flow.bijector.forward(z)
+            return tf.cast(distribution.quantize(v), tf.int32)
 
         traced = functools.partial(tf.function, autograph=False)
         self._log_weight = traced(distribution.log_weight, [rows, seed])

@@ -1,4 +1,4 @@
-"""Sampling with a seed, a temperature and a condition."""
+"""What every use of a flow asks: its distribution, latents, densities, samples."""
 
 from __future__ import annotations
 
@@ -7,12 +7,58 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors.chain import condition_arguments
 from tfp_flows.bijectors.conditional import condition as conditioned
 from tfp_flows.internal.arguments import invalid
 from tfp_flows.internal.compat import broadcast_base
 from tfp_flows.internal.seeds import stateless_seed
 
 tfd = tfp.distributions
+
+
+def distribution_of(
+    model_or_distribution: Any, name: str = "model_or_distribution"
+) -> tfd.Distribution:
+    """Returns the distribution of a model, or the distribution itself.
+
+    Args:
+        model_or_distribution: A distribution, or what has one as its `distribution`,
+            such as a `tfpf.FlowModel`.
+        name: Name of the argument, for the error.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    # First the distribution: a transformed one has a `distribution` too, its base.
+    if isinstance(model_or_distribution, tfd.Distribution):
+        return model_or_distribution
+    found = getattr(model_or_distribution, "distribution", None)
+    if not isinstance(found, tfd.Distribution):
+        must = "be a `tfpf.FlowModel` or a `tfd.Distribution`"
+        raise invalid(name, must, model_or_distribution, TypeError)
+    return found
+
+
+def latents_and_log_prob(
+    distribution: tfd.Distribution, x: tf.Tensor, condition: Any = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns latents and log-density of data, with one inverse.
+
+    Args:
+        distribution: Any distribution; without a bijector `x` is its own latent.
+        x: Data `[*batch, *event]`.
+        condition: For a conditional flow, conditions `[*batch, *condition_shape]`.
+
+    Returns:
+        `(latent, log_prob)`.
+    """
+    # TFP's transformed distributions have no common public base class.
+    if not hasattr(distribution, "bijector"):
+        return x, distribution.log_prob(x)
+    keywords = condition_arguments(distribution.bijector, condition)
+    # First the latents: the log-density then finds them in TFP's cache.
+    latent = distribution.bijector.inverse(x, **keywords)
+    return latent, distribution.log_prob(x, bijector_kwargs=keywords)
 
 
 def sample(

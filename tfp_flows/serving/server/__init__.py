@@ -1,10 +1,71 @@
 """A local server for development and tests, with TF Serving's interfaces."""
 
-from tfp_flows.serving.extra import optional_module
+from __future__ import annotations
 
-for _module in ("grpc", "starlette", "uvicorn", "tensorflow_serving.apis.predict_pb2"):
-    optional_module(_module, "The local server")
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from tfp_flows.serving.server.local_server import LocalServer  # noqa: E402
+from tfp_flows.serving.protos import optional_module
 
-__all__ = ["LocalServer"]
+if TYPE_CHECKING:
+    from tfp_flows.serving.server.local_server import LocalServer
+
+__all__ = ["LocalServer", "serve"]
+
+_EXTRA = ("grpc", "starlette", "uvicorn", "tensorflow_serving.apis.predict_pb2")
+
+
+def __getattr__(name: str) -> type:
+    # Loaded when it is used: `serving` itself does without the packages of the extra.
+    if name != "LocalServer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for module in (*_EXTRA, f"{__name__}.local_server"):
+        loaded = optional_module(module, "The local server")
+    return loaded.LocalServer
+
+
+def serve(
+    base_path: str | os.PathLike,
+    *,
+    name: str | None = None,
+    host: str = "127.0.0.1",
+    grpc_port: int = 8500,
+    rest_port: int = 8501,
+    poll_seconds: float = 1.0,
+    say: Callable[[str], object] = print,
+) -> None:
+    """Serves a model's directory until interrupted, for development and tests.
+
+    The REST paths and gRPC services are those of TF Serving, which is what to use in
+    production.
+
+    Args:
+        base_path: The model's directory, with version directories in it.
+        name: Name under which it is served; None for that of the directory.
+        host: Address to listen on. By default only this machine can connect.
+        grpc_port: Port of gRPC; 0 for a free one.
+        rest_port: Port of REST; 0 for a free one.
+        poll_seconds: Time between two polls for a new version.
+        say: Called with a line of text about where the server listens.
+
+    Raises:
+        ImportError: If the `serving` extra is not installed.
+        ValueError: If `base_path` is no directory, or a port is taken.
+    """
+    with __getattr__("LocalServer")(
+        base_path,
+        name=name,
+        host=host,
+        grpc_port=grpc_port,
+        rest_port=rest_port,
+        poll_seconds=poll_seconds,
+    ) as running:
+        model = running.model.name
+        say(f"REST  {running.rest_address}/v1/models/{model}")
+        say(f"gRPC  {running.grpc_address}, model {model!r}")
+        say("For development; use TF Serving in production. Ctrl+C stops.")
+        try:
+            running.wait()
+        except KeyboardInterrupt:
+            say("Stopping.")

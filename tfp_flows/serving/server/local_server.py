@@ -12,7 +12,7 @@ import uvicorn
 
 from tfp_flows.serving.server.rest import rest_application
 from tfp_flows.serving.server.rpc import add_services
-from tfp_flows.serving.server.served_model import ServedModel
+from tfp_flows.serving.server.watched_model import WatchedModel
 
 _THREADS = 8
 
@@ -21,21 +21,10 @@ class LocalServer:
     """Serves the newest version under a model's directory, over gRPC and REST.
 
     For development and tests: production is TF Serving, which batches, runs many
-    models, and does not share its process with Python.
+    models, and does not share its process with Python. Use it as a context manager.
 
-    Use it as a context manager. Ports are free ones unless they are given.
-
-    Args:
-        base_path: The model's directory.
-        name: Name under which it is served; None for that of the directory.
-        host: Address to listen on. By default nobody but this machine can connect.
-        grpc_port: Port of gRPC; 0 for a free one.
-        rest_port: Port of REST; 0 for a free one.
-        poll_seconds: Time between two looks for a new version.
-        max_bytes: Largest request.
-
-    Raises:
-        ValueError: If `base_path` is no directory, or a port is taken.
+    The arguments are those of `serving.serve`, and `max_bytes`, the largest request.
+    `rest_address` is the URL of REST without a path, `grpc_address` that of gRPC.
 
     Example:
         with LocalServer("models/flow") as server:
@@ -53,8 +42,7 @@ class LocalServer:
         poll_seconds: float = 1.0,
         max_bytes: int = 64 * 2**20,
     ) -> None:
-        self.model = ServedModel(base_path, name)
-        self.host = host
+        self.model = WatchedModel(base_path, name)
         self._poll_seconds = poll_seconds
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -70,7 +58,7 @@ class LocalServer:
         )
         # One pool for a port: two calls must not wait for each other's threads.
         pool = concurrent.futures.ThreadPoolExecutor(_THREADS, "grpc")
-        # gRPC drops what is larger than its own limit without a sentence of ours.
+        # gRPC drops what is larger than its own limit without a message of ours.
         limits = [("grpc.max_receive_message_length", 4 * max_bytes)]
         limits += [("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
         self._grpc = grpc.server(pool, options=limits)
@@ -80,16 +68,8 @@ class LocalServer:
         except RuntimeError as error:
             self._socket.close()
             raise ValueError(_port_taken(host, grpc_port)) from error
-
-    @property
-    def rest_address(self) -> str:
-        """URL of the REST interface, without a path."""
-        return f"http://{self.host}:{self.rest_port}"
-
-    @property
-    def grpc_address(self) -> str:
-        """Address of the gRPC interface."""
-        return f"{self.host}:{self.grpc_port}"
+        self.rest_address = f"http://{host}:{self.rest_port}"
+        self.grpc_address = f"{host}:{self.grpc_port}"
 
     def start(self) -> LocalServer:
         """Loads the newest version if there is one, and answers from then on."""

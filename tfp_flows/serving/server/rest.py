@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -12,12 +11,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tfp_flows.serving.server import answers, json_tensors
-from tfp_flows.serving.server.errors import Code, RequestError
-from tfp_flows.serving.server.served_model import ServedModel
+from tfp_flows.serving.server.messages import (
+    Code,
+    RequestError,
+    answer_with,
+    inputs_from,
+    metadata_response,
+    parse_body,
+    status_response,
+)
+from tfp_flows.serving.server.watched_model import WatchedModel
 
 
-def rest_application(model: ServedModel, max_body_bytes: int) -> Starlette:
+def rest_application(model: WatchedModel, max_body_bytes: int) -> Starlette:
     """Returns an application that answers for one model.
 
     * `GET /v1/models/NAME[/versions/N]`: status of the versions.
@@ -31,16 +37,19 @@ def rest_application(model: ServedModel, max_body_bytes: int) -> Starlette:
 
     async def predict(request: Request) -> Response:
         body = await _read_body(request, max_body_bytes)
-        answer = await run_in_threadpool(_predict, model, request.path_params, body)
+        answer = await run_in_threadpool(_predict, model, *_wanted(request), body)
         return Response(answer, media_type="application/json")
 
     async def status(request: Request) -> Response:
-        _check_name(model, request.path_params)
-        return _proto(answers.status(model, request.path_params.get("version")))
+        name, number = _wanted(request)
+        model.check_name(name)
+        return _proto(status_response(model.status(number)))
 
     async def metadata(request: Request) -> Response:
-        _check_name(model, request.path_params)
-        return _proto(answers.metadata(model, request.path_params.get("version")))
+        name, number = _wanted(request)
+        model.check_name(name)
+        with model.version(number) as loaded:
+            return _proto(metadata_response(name, loaded.number, loaded.signatures))
 
     name, version = "/v1/models/{name}", "/versions/{version:int}"
     routes = []
@@ -50,22 +59,18 @@ def rest_application(model: ServedModel, max_body_bytes: int) -> Starlette:
             Route(f"{path}/metadata", metadata, methods=["GET"]),
             Route(path, status, methods=["GET"]),
         ]
-    handlers: dict[Any, Any] = {
-        RequestError: _refuse,
-        HTTPException: _refuse_path,
-        Exception: _fail,
-    }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    kinds = (RequestError, HTTPException, Exception)
+    return Starlette(routes=routes, exception_handlers=dict.fromkeys(kinds, _refuse))
 
 
-def _predict(model: ServedModel, path: dict[str, Any], body: bytes) -> bytes:
-    _check_name(model, path)
-    document = json_tensors.parse_body(body)
+def _predict(model: WatchedModel, name: str, number: int | None, body: bytes) -> bytes:
+    model.check_name(name)
+    document = parse_body(body)
     signature_name = document.get("signature_name", "")
-    with model.version(path.get("version")) as loaded:
+    with model.version(number) as loaded:
         infos = loaded.signature(signature_name).inputs
-        inputs = json_tensors.inputs_from(document, infos)
-        return json_tensors.answer_with(document, loaded.run(signature_name, inputs))
+        inputs = inputs_from(document, infos)
+        return answer_with(document, loaded.run(signature_name, inputs))
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
@@ -80,11 +85,7 @@ async def _read_body(request: Request, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def _check_name(model: ServedModel, path: dict[str, Any]) -> None:
-    answers.check_name(model, path["name"])
-
-
-def _proto(message: Any) -> Response:
+def _proto(message: Message) -> Response:
     text = json_format.MessageToJson(
         message,
         preserving_proto_field_name=True,
@@ -94,15 +95,14 @@ def _proto(message: Any) -> Response:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    code = error.code if isinstance(error, RequestError) else Code.INTERNAL
-    return JSONResponse({"error": str(error)}, code.http_status)
+    status, message = 500, f"{type(error).__name__}: {error}"
+    if isinstance(error, RequestError):
+        status, message = error.code.http_status, str(error)
+    elif isinstance(error, HTTPException):
+        status = error.status_code
+        message = f"Malformed request: {request.method} {request.url.path}"
+    return JSONResponse({"error": message}, status)
 
 
-async def _refuse_path(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    sentence = f"Malformed request: {request.method} {request.url.path}"
-    return JSONResponse({"error": sentence}, status)
-
-
-async def _fail(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 500)
+def _wanted(request: Request) -> tuple[str, int | None]:
+    return request.path_params["name"], request.path_params.get("version")

@@ -1,4 +1,4 @@
-"""Lifts: values survive, densities of coordinates are right, bounds are bounds."""
+"""Dequantizers: values survive, densities are right, bounds are bounds."""
 
 import numpy as np
 import pytest
@@ -6,20 +6,25 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from scipy import integrate, stats
 
-from tfp_flows.tables import ArgmaxLift, IntegerLift, RealLift, TableDistribution
+from tfp_flows.tables import (
+    ArgmaxDequantizer,
+    IntegerDequantizer,
+    RealDequantizer,
+    TableDistribution,
+)
 
 tfd = tfp.distributions
 
 MEANS, SCALE = np.array([0.3, -0.5, 1.0]), 1.3
 
 
-def argmax_lift(categories=3):
-    """An argmax lift with weights that differ from those at the start."""
-    lift = ArgmaxLift(categories, dtype="float64").made()
+def argmax_dequantizer(categories=3):
+    """An argmax dequantizer with weights that differ from those at the start."""
+    each = ArgmaxDequantizer(categories, dtype="float64")
     rng = np.random.default_rng(0)
-    lift.mean.assign(rng.normal(size=lift.mean.shape))
-    lift.log_width.assign(0.3 * rng.normal(size=lift.mean.shape))
-    return lift
+    each.mean.assign(rng.normal(size=each.mean.shape))
+    each.log_width.assign(0.3 * rng.normal(size=each.mean.shape))
+    return each
 
 
 def normals(means, scale):
@@ -28,40 +33,42 @@ def normals(means, scale):
 
 
 @pytest.mark.parametrize(
-    ("lift", "x"),
+    ("each", "x"),
     [
-        (RealLift(dtype="float64"), [-1.5, 0.0, 1e9]),
-        (IntegerLift(dtype="float64"), [-3.0, 0.0, 2.0**40]),
-        (argmax_lift(), [0.0, 1.0, 2.0]),
+        (RealDequantizer(dtype="float64"), [-1.5, 0.0, 1e9]),
+        (IntegerDequantizer(dtype="float64"), [-3.0, 0.0, 2.0**40]),
+        (argmax_dequantizer(), [0.0, 1.0, 2.0]),
     ],
 )
-def test_values_survive(lift, x):
+def test_values_survive(each, x):
     x = tf.repeat(tf.constant(x, tf.float64), 1000)
-    v, log_q = lift.lift(x, seed=(0, 1))
-    assert v.shape == (3000, lift.width)
+    v, log_q = each.dequantized(x, seed=(0, 1))
+    assert v.shape == (3000, each.width)
     assert log_q.shape == (3000,)
-    np.testing.assert_array_equal(lift.lower(v), x)
+    np.testing.assert_array_equal(each.quantized(v), x)
 
 
 def test_noise_never_rounds_up_to_the_next_whole_number():
     x = tf.constant([255.0, 2.0**22] * 100_000, tf.float32)
-    lift = IntegerLift()
-    np.testing.assert_array_equal(lift.lower(lift.lift(x, seed=(0, 1))[0]), x)
+    each = IntegerDequantizer()
+    np.testing.assert_array_equal(
+        each.quantized(each.dequantized(x, seed=(0, 1))[0]), x
+    )
 
 
 def test_samples_of_integers_keep_to_their_bounds():
     v = tf.constant([[-4.2], [0.9], [8.0]], tf.float64)
-    assert IntegerLift(0.0, 5.0).lower(v).numpy().tolist() == [0.0, 0.0, 5.0]
-    assert IntegerLift().lower(v).numpy().tolist() == [-5.0, 0.0, 8.0]
+    assert IntegerDequantizer(0.0, 5.0).quantized(v).numpy().tolist() == [0.0, 0.0, 5.0]
+    assert IntegerDequantizer().quantized(v).numpy().tolist() == [-5.0, 0.0, 8.0]
 
 
 @pytest.mark.parametrize("category", [0, 1])
 def test_density_of_argmax_coordinates(category):
     # The mean of 1 / q over draws in a box is the box's share of the category's
     # region: here half of a square, which the diagonal cuts.
-    lift = argmax_lift(2)
+    each = argmax_dequantizer(2)
     x = tf.fill([400_000], np.float64(category))
-    v, log_q = (t.numpy() for t in lift.lift(x, seed=(0, category)))
+    v, log_q = (t.numpy() for t in each.dequantized(x, seed=(0, category)))
     inside = np.all(np.abs(v) < 0.7, axis=1)
     weights = np.where(inside, np.exp(-log_q), 0.0)
     error = weights.std() / np.sqrt(len(weights))
@@ -88,7 +95,7 @@ def exact_integers(x):
 def test_bound_of_categories_is_below_the_exact_value_and_reaches_it(draws):
     exact = np.log(exact_argmax())
     np.testing.assert_allclose(np.exp(exact).sum(), 1.0, atol=1e-8)
-    table = TableDistribution(normals(MEANS, SCALE), [argmax_lift()])
+    table = TableDistribution(normals(MEANS, SCALE), [argmax_dequantizer()])
     x = tf.constant([[0.0], [1.0], [2.0]], tf.float64)
     many = table.bound(tf.repeat(x, 4_000, axis=0), draws, seed=(0, 1))
     many = many.numpy().reshape(3, 4_000)
@@ -100,8 +107,8 @@ def test_bound_of_categories_is_below_the_exact_value_and_reaches_it(draws):
 def test_bound_of_integers_is_below_the_exact_value_and_reaches_it():
     x = np.array([0.0, 1.0, 3.0])
     exact = np.log(exact_integers(x))
-    lift = IntegerLift(dtype="float64")
-    table = TableDistribution(normals([1.3], 0.6), [lift])
+    each = IntegerDequantizer(dtype="float64")
+    table = TableDistribution(normals([1.3], 0.6), [each])
     rows = tf.constant(x[:, None])
     many = table.bound(tf.repeat(rows, 4_000, axis=0), 1, seed=(0, 1))
     many = many.numpy().reshape(3, 4_000)
@@ -114,8 +121,10 @@ def test_bound_of_integers_is_below_the_exact_value_and_reaches_it():
     np.testing.assert_allclose(shares, np.exp(exact), atol=0.01)
 
 
-def test_training_the_lift_makes_the_bound_tight():
-    table = TableDistribution(normals(MEANS, SCALE), [ArgmaxLift(3, dtype="float64")])
+def test_training_the_dequantizer_makes_the_bound_tight():
+    table = TableDistribution(
+        normals(MEANS, SCALE), [ArgmaxDequantizer(3, dtype="float64")]
+    )
     x = tf.constant([[0.0], [1.0], [2.0]] * 100, tf.float64)
     variables = table.trainable_variables
     assert len(variables) == 2
@@ -138,14 +147,14 @@ def test_training_the_lift_makes_the_bound_tight():
     assert 0.0 <= gap() < 0.7 * before
 
 
-def test_a_lift_that_is_not_learned_has_no_trainable_weights():
-    assert ArgmaxLift(3, learned=False).made().trainable_weights == []
+def test_a_dequantizer_that_is_not_learned_has_no_trainable_weights():
+    assert ArgmaxDequantizer(3, learned=False).trainable_weights == []
 
 
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="`categories` must be an integer of at least"):
-        ArgmaxLift(1)
+        ArgmaxDequantizer(1)
     with pytest.raises(
         ValueError, match="`flow` must be a distribution of vectors of 3"
     ):
-        TableDistribution(normals([0.0, 0.0], 1.0), [ArgmaxLift(3)])
+        TableDistribution(normals([0.0, 0.0], 1.0), [ArgmaxDequantizer(3)])

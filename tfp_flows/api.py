@@ -1,0 +1,139 @@
+"""The public names of the package, which `import tfp_flows as tfpf` gives."""
+
+from tfp_flows import (
+    anomaly,
+    data,
+    images,
+    inference,
+    latent,
+    nets,
+    plotting,
+    representation,
+    serving,
+    speech,
+    tables,
+    testing,
+    text,
+    training,
+)
+from tfp_flows.architectures.autoregressive import maf
+from tfp_flows.architectures.continuous import ffjord
+from tfp_flows.architectures.coupling import nice, real_nvp, spline_flow
+from tfp_flows.architectures.glow import dequantization_noise, glow
+from tfp_flows.architectures.preprocessing import center, logit
+from tfp_flows.bijectors import masks
+from tfp_flows.bijectors.autoregressive import MaskedAutoregressive
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.conditional import EncodedCondition, condition
+from tfp_flows.bijectors.continuous import ContinuousFlow
+from tfp_flows.bijectors.coupling import (
+    AdditiveCoupling,
+    AffineCoupling,
+    Coupling,
+    SplineCoupling,
+)
+from tfp_flows.bijectors.elementwise import ConditionalAffine, LeakyReLU, SinhArcsinh
+from tfp_flows.bijectors.linear import InvertibleConv1x1, Linear
+from tfp_flows.bijectors.multiscale import MultiScale
+from tfp_flows.bijectors.normalization import ActNorm, BatchNorm
+from tfp_flows.bijectors.ode import Adaptive, FixedStep
+from tfp_flows.bijectors.planar import Planar, Radial
+from tfp_flows.bijectors.repeat import Repeat
+from tfp_flows.bijectors.reshape import Squeeze
+from tfp_flows.distributions import bases
+from tfp_flows.distributions.surjections import Dequantized
+from tfp_flows.inference import calibration
+from tfp_flows.inference.surrogate import flat_target, surrogate_posterior
+from tfp_flows.internal.batching import map_batches
+from tfp_flows.interop import from_tfp
+from tfp_flows.saving.files import (
+    load_bijector,
+    load_distribution,
+    save_bijector,
+    save_distribution,
+)
+from tfp_flows.serving.export import export_saved_model
+from tfp_flows.testing.check_bijector import check_bijector
+from tfp_flows.training.callbacks import (
+    AveragedWeights,
+    Backup,
+    SampleGrid,
+    averaged_weights,
+)
+from tfp_flows.training.distributed import fit_distributed
+from tfp_flows.training.flow_matching import FlowMatchingModel
+from tfp_flows.training.model import FlowModel
+from tfp_flows.training.optimizers import optimizer
+from tfp_flows.training.precision import network_precision
+
+__all__ = [
+    "ActNorm",
+    "Adaptive",
+    "AdditiveCoupling",
+    "AffineCoupling",
+    "AveragedWeights",
+    "Backup",
+    "BatchNorm",
+    "ConditionalAffine",
+    "ContinuousFlow",
+    "Coupling",
+    "Dequantized",
+    "EncodedCondition",
+    "FixedStep",
+    "FlowBijector",
+    "FlowMatchingModel",
+    "FlowModel",
+    "InvertibleConv1x1",
+    "LeakyReLU",
+    "Linear",
+    "MaskedAutoregressive",
+    "MultiScale",
+    "Planar",
+    "Radial",
+    "Repeat",
+    "SampleGrid",
+    "SinhArcsinh",
+    "SplineCoupling",
+    "Squeeze",
+    "anomaly",
+    "averaged_weights",
+    "bases",
+    "calibration",
+    "center",
+    "check_bijector",
+    "condition",
+    "data",
+    "dequantization_noise",
+    "export_saved_model",
+    "ffjord",
+    "fit_distributed",
+    "flat_target",
+    "from_tfp",
+    "glow",
+    "images",
+    "inference",
+    "latent",
+    "load_bijector",
+    "load_distribution",
+    "logit",
+    "maf",
+    "map_batches",
+    "masks",
+    "nets",
+    "network_precision",
+    "nice",
+    "optimizer",
+    "plotting",
+    "real_nvp",
+    "representation",
+    "save_bijector",
+    "save_distribution",
+    "serving",
+    "speech",
+    "spline_flow",
+    "surrogate_posterior",
+    "tables",
+    "testing",
+    "text",
+    "training",
+]

@@ -1,0 +1,150 @@
+"""Files of the verbs: trained models, reports, and rows written as they come."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfp_flows.internal.files import atomic_write
+from tfp_flows.training.model import FlowModel, load_model
+
+MODEL_FILE, REPORT_FILE = "flow.keras", "report.json"
+Append = Callable[[np.ndarray], Any]
+
+
+def load(path: Path, *, conditional: bool = False) -> tuple[FlowModel, dict[str, Any]]:
+    """Loads a model and the data part of the report beside it, empty without one.
+
+    Args:
+        path: A `.keras` file, or the folder that `tfp-flows train` wrote.
+        conditional: Whether a flow that needs conditions will do.
+
+    Returns:
+        The model, and `{"name": ..., "levels": ..., "columns": ...}` if known.
+
+    Raises:
+        ValueError: If there is no such model, or it is damaged, or conditional where
+            that will not do.
+    """
+    if path.is_dir():
+        if not (path / MODEL_FILE).is_file():
+            raise ValueError(
+                f"Argument `MODEL` must be a .keras file or the folder of a finished "
+                f"run with {MODEL_FILE} in it. Received: {path}"
+            )
+        path = path / MODEL_FILE
+    model = load_model(path)
+    if model.condition_shape is not None and not conditional:
+        raise ValueError(
+            f"Argument `MODEL` must be a flow without conditions; use it from Python "
+            f"with `tfpf.condition`. Received: {path}, whose conditions have the shape "
+            f"{model.condition_shape}"
+        )
+    report = path.parent / REPORT_FILE
+    if not report.is_file():
+        return model, {}
+    return model, json.loads(report.read_text(encoding="utf-8")).get("data", {})
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes strict JSON: numbers that are not finite raise a `ValueError`."""
+    _write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, names: Sequence[str], rows: Iterable[Iterable]) -> None:
+    """Writes a header line and one line a row."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(rows)
+    _write_text(path, text.getvalue())
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as file:
+        file.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def rows(
+    path: Path, n: int | None, row_shape: Sequence[int], names: Sequence[str]
+) -> Iterator[Append]:
+    """Opens a file for rows of float32 values; memory does not grow with their count.
+
+    Args:
+        path: A `.npy`, `.csv` or `.parquet` file, written atomically.
+        n: How many rows there will be; None if that is not known yet.
+        row_shape: The shape of one row; tables get it flattened.
+        names: The columns of a table.
+
+    Yields:
+        A function that takes the next rows, `[k, *row_shape]`.
+    """
+    with atomic_write(path) as written:
+        if path.suffix.lower() == ".npy":
+            opened = _npy(written, n, tuple(row_shape))
+        elif path.suffix.lower() == ".csv":
+            opened = _csv(written, list(names))
+        else:
+            opened = _parquet(written, list(names))
+        with opened as append:
+            yield append
+
+
+@contextlib.contextmanager
+def _npy(path: Path, n: int | None, row_shape: tuple[int, ...]) -> Iterator[Append]:
+    """Writes the values behind a header, which is written anew with their count."""
+    count = 0
+
+    def header(count: int) -> dict[str, Any]:
+        shape = (count, *row_shape)
+        return {"descr": "<f4", "fortran_order": False, "shape": shape}
+
+    with path.open("w+b") as file:
+        # The format leaves room in a header for a larger count.
+        np.lib.format.write_array_header_1_0(file, header(n or 0))
+        start = file.tell()
+
+        def append(x: np.ndarray) -> None:
+            nonlocal count
+            count += len(x)
+            np.ascontiguousarray(x, "<f4").tofile(file)
+
+        yield append
+        file.flush()
+        if count != (n or 0):
+            file.seek(0)
+            np.lib.format.write_array_header_1_0(file, header(count))
+            if file.tell() != start:
+                raise OSError(f"{path.name} has more rows than its header has room for")
+
+
+@contextlib.contextmanager
+def _csv(path: Path, names: list[str]) -> Iterator[Append]:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        yield lambda x: writer.writerows(x.reshape(len(x), -1).tolist())
+
+
+@contextlib.contextmanager
+def _parquet(path: Path, names: list[str]) -> Iterator[Append]:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    schema = pa.schema([(name, pa.float32()) for name in names])
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+
+        def append(x: np.ndarray) -> None:
+            columns = x.reshape(len(x), -1).astype(np.float32).T
+            arrays = [pa.array(np.ascontiguousarray(column)) for column in columns]
+            writer.write_table(pa.table(arrays, schema=schema))
+
+        yield append

@@ -1,0 +1,76 @@
+"""`LayeredDistribution`: a distribution made of another one and of Keras layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.internal.compat import tf_variables
+
+tfd = tfp.distributions
+
+
+class LayeredDistribution(tfd.Distribution):
+    """Base class: shapes, dtype and configuration of a distribution around another.
+
+    Attributes:
+        renamed: Old names of the constructor's arguments, for files that have them.
+    """
+
+    renamed: Mapping[str, str] = {}
+
+    def __init__(
+        self,
+        inner: tfd.Distribution,
+        parameters: dict[str, Any],
+        *,
+        layers: Iterable[keras.Layer] = (),
+        event_shape: tf.TensorShape | None = None,
+    ) -> None:
+        """Takes over what all such distributions have.
+
+        Args:
+            inner: The distribution around which this is one; it gives dtype and batch.
+            parameters: The subclass's `dict(locals())`, `name` and `validate_args` in
+                it.
+            layers: Keras layers whose weights plain TFP loops are to see too.
+            event_shape: Shape of events, if it is not that of `inner`.
+        """
+        super().__init__(
+            dtype=inner.dtype,
+            reparameterization_type=tfd.NOT_REPARAMETERIZED,
+            validate_args=parameters["validate_args"],
+            allow_nan_stats=True,
+            parameters=parameters,
+            name=parameters["name"],
+        )
+        self._inner = inner
+        self._weights = tf_variables(layers)
+        self._shape = inner.event_shape if event_shape is None else event_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return dict(self.parameters)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> LayeredDistribution:
+        """Builds the distribution that `get_config` described."""
+        return cls(
+            **{cls.renamed.get(key, key): value for key, value in config.items()}
+        )
+
+    def _event_shape(self) -> tf.TensorShape:
+        return self._shape
+
+    def _event_shape_tensor(self) -> tf.Tensor:
+        return tf.constant(self._shape.as_list(), tf.int32)
+
+    def _batch_shape(self) -> tf.TensorShape:
+        return self._inner.batch_shape
+
+    def _batch_shape_tensor(self) -> tf.Tensor:
+        return self._inner.batch_shape_tensor()

@@ -1,0 +1,273 @@
+"""Figures of curves, densities and columns, and how they come to a file."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tfp_flows.internal.arguments import checked_choice, invalid
+from tfp_flows.internal.files import atomic_write
+from tfp_flows.internal.pictures import REAL, SAMPLED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DENSITY_MAP = "viridis"
+MAX_POINTS, MAX_PAIR_COLUMNS = 2_000, 6
+
+
+def density_map(
+    log_prob: Callable[[np.ndarray], ArrayLike],
+    data: ArrayLike,
+    sampled: ArrayLike | None = None,
+    grid_points: int = 200,
+    labels: Sequence[str] = ("$x_1$", "$x_2$"),
+    title: str = "data",
+) -> Figure:
+    """Draws 2-D data, samples of a flow if given, and the flow's density.
+
+    Args:
+        log_prob: Log-density in nats of points `[n, 2]` in float32, `[n]`.
+        data: Points `[n, 2]`; a few thousand of them are shown, and they set the
+            frame of all panels.
+        sampled: Samples `[n, 2]` of the flow.
+        grid_points: Resolution of the map in each direction.
+        labels: Names of the two axes.
+        title: What to write above `data`.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If `data` or `sampled` are no 2-D points.
+    """
+    from matplotlib.figure import Figure
+
+    data = _points("data", data)
+    frame = [_frame_of(data[:, i]) for i in range(2)]
+    points = {title: (data, REAL)}
+    if sampled is not None:
+        points["sampled"] = (_points("sampled", sampled), SAMPLED)
+    (left, right), (bottom, top) = frame
+    # Panels as tall as the equal scales of both axes make them.
+    height = 3.6 * min(2.0, max(0.4, (top - bottom) / (right - left)))
+    panels = len(points) + 1
+    figure = Figure(figsize=(4.1 * panels + 0.8, height + 1.1), layout="constrained")
+    all_axes = figure.subplots(1, panels, sharex=True, sharey=True)
+    for axes, (title, (x, colour)) in zip(all_axes, points.items(), strict=False):
+        _scatter(axes, x, colour, title)
+    _draw_density(all_axes[-1], log_prob, frame, grid_points)
+    for axes in all_axes:
+        axes.set(xlim=frame[0], ylim=frame[1], xlabel=labels[0], aspect="equal")
+    all_axes[0].set_ylabel(labels[1])
+    return figure
+
+
+def _draw_density(
+    axes: Axes,
+    log_prob: Callable[[np.ndarray], ArrayLike],
+    frame: Sequence[tuple[float, float]],
+    grid_points: int,
+) -> None:
+    """Colours a panel by the density at the middle of each cell of a grid."""
+    edges = [np.linspace(*limits, grid_points + 1) for limits in frame]
+    middles = [0.5 * (edge[1:] + edge[:-1]) for edge in edges]
+    grid = np.stack(np.meshgrid(*middles), axis=-1).reshape(-1, 2)
+    p = np.exp(np.asarray(log_prob(grid.astype(np.float32)), np.float64))
+    p = p.reshape(grid_points, grid_points)
+    mesh = axes.pcolormesh(*edges, p, cmap=DENSITY_MAP, rasterized=True)
+    bar = axes.inset_axes((1.03, 0.0, 0.04, 1.0))
+    axes.figure.colorbar(mesh, cax=bar, label="density")
+    axes.set_title("density of the flow")
+
+
+def _points(name: str, x: ArrayLike) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    if x.ndim != 2 or x.shape[1] != 2 or len(x) == 0:
+        raise invalid(name, "have the shape [n, 2] with n > 0", x.shape)
+    return x
+
+
+def pair_plot(
+    real: ArrayLike, sampled: ArrayLike, columns: Sequence[str] | None = None
+) -> Figure:
+    """Draws histograms of each column and scatters of each pair, real and sampled.
+
+    Args:
+        real: Rows `[n, columns]`.
+        sampled: Samples of as many columns.
+        columns: Column names. Of more than six columns the first six are drawn.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If the tables do not have equally many columns.
+    """
+    from matplotlib.figure import Figure
+
+    real, sampled = (np.asarray(table, np.float64) for table in (real, sampled))
+    if real.ndim != 2 or real.shape[1:] != sampled.shape[1:]:
+        raise ValueError(
+            "Arguments `real` and `sampled` must have the shapes [n, columns] and "
+            f"[m, columns]. Received: {real.shape} and {sampled.shape}"
+        )
+    d = min(real.shape[1], MAX_PAIR_COLUMNS)
+    names = list(columns or (f"x{i}" for i in range(d)))
+    frames = [_frame_of(real[:, i]) for i in range(d)]
+    size = max(4.2, 1.9 * d)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    grid = figure.subplots(d, d, squeeze=False)
+    for i in range(d):
+        for j in range(d):
+            if i == j:
+                _histograms(grid[i, i], real[:, i], sampled[:, i], frames[i])
+            else:
+                # Real below the diagonal, sampled above: the two mirror each other.
+                table, colour = (real, REAL) if i > j else (sampled, SAMPLED)
+                _scatter(grid[i, j], table[:, [j, i]], colour, "")
+                grid[i, j].set(xlim=frames[j], ylim=frames[i])
+            _label_outside(grid[i, j], i, j, d, names)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def _histograms(
+    axes: Axes, real: np.ndarray, sampled: np.ndarray, frame: tuple[float, float]
+) -> None:
+    count = int(np.clip(math.sqrt(min(len(real), len(sampled))), 8, 40))
+    bins = list(np.linspace(*frame, count + 1))
+    for values, colour, label in ((real, REAL, "real"), (sampled, SAMPLED, "sampled")):
+        axes.hist(
+            values,
+            bins,
+            density=True,
+            histtype="step",
+            color=colour,
+            label=label,
+            lw=1.4,
+        )
+    axes.set(xlim=frame, yticks=[])
+
+
+def _label_outside(axes: Axes, i: int, j: int, d: int, names: Sequence[str]) -> None:
+    """Puts names on the left and lower rim only, and ticks nowhere else."""
+    if i == d - 1:
+        axes.set_xlabel(names[j])
+    else:
+        axes.tick_params(labelbottom=False)
+    if j == 0:
+        axes.set_ylabel(names[i])
+    if j != 0 or i == 0:
+        axes.tick_params(labelleft=False)
+
+
+def learning_curve(
+    history: Mapping[str, Sequence[float]],
+    metric: str = "nll",
+    unit: str = "nats",
+    lines: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draws a metric over the epochs, for training and, if there, held-out data.
+
+    Args:
+        history: Values by name, as in Keras's `History.history`: `metric` and, if
+            there was validation, `"val_" + metric`.
+        metric: Which metric to draw.
+        unit: Unit of the metric, for the axis label.
+        lines: Named horizontal lines, such as baselines or the true entropy.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If `history` does not hold the metric.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    checked_choice("metric", metric, history)
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    curves = {"training": (metric, REAL), "held out": (f"val_{metric}", SAMPLED)}
+    shown: list[float] = []
+    for label, (name, colour) in curves.items():
+        if name in history:
+            values = np.asarray(history[name], float)
+            epochs = np.arange(1, len(values) + 1)
+            marker = "o" if len(values) < 30 else None
+            axes.plot(epochs, values, color=colour, marker=marker, ms=4, label=label)
+            shown.extend(values[np.isfinite(values)])
+    for style, (label, value) in zip(
+        ("--", ":", "-.", (0, (1, 3))), (lines or {}).items(), strict=False
+    ):
+        named = f"{label} ({value:.2f})"
+        axes.axhline(value, color="0.35", linestyle=style, lw=1.2, label=named)
+        shown.append(value)
+    _limit_to_the_settled_part(axes, shown, list((lines or {}).values()))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"{metric.replace('_', ' ')} [{unit}]")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _limit_to_the_settled_part(
+    axes: Axes, values: Sequence[float], lines: Sequence[float]
+) -> None:
+    """Cuts the first epochs off the top where they would flatten all the rest.
+
+    The lowest of the lines stays in sight: it is what a curve has to beat.
+    """
+    if not values:
+        return
+    low, middle, high = np.min(values), np.median(values), np.max(values)
+    if high - low > 8 * (middle - low) > 0:
+        span = max(4 * (middle - low), 1.1 * (min(lines, default=low) - low))
+        axes.set_ylim(low - 0.08 * span, low + span)
+
+
+def save(figure: Figure, path: str | os.PathLike, dpi: int = 150) -> None:
+    """Writes a figure to a file, atomically.
+
+    Args:
+        figure: The figure.
+        path: Where to; the ending (`.png`, `.pdf`, `.svg`) names the format.
+        dpi: Dots per inch of a pixel format.
+
+    Raises:
+        ValueError: If the ending names no picture format or the folder is missing.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    kind = Path(path).suffix.lower().lstrip(".")
+    if kind not in FigureCanvasAgg.get_supported_filetypes():
+        raise invalid("path", "end in a picture format such as .png", str(path))
+    with atomic_write(path) as written:
+        figure.savefig(written, dpi=dpi, format=kind)
+
+
+def _frame_of(values: np.ndarray) -> tuple[float, float]:
+    """Limits that hold nearly all values, with a margin."""
+    low, high = np.percentile(values, [0.2, 99.8])
+    margin = 0.12 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _scatter(axes: Axes, points: np.ndarray, colour: str, title: str) -> None:
+    """Draws points, or the first of very many."""
+    shown = points[:MAX_POINTS]
+    area = 3.0 if len(shown) > 500 else 10.0
+    axes.scatter(
+        *shown.T, s=area, color=colour, alpha=0.5, linewidths=0, rasterized=True
+    )
+    axes.set_title(title)
