@@ -211,7 +211,7 @@ class LatentFlow(LatentModel):
     def _fit_in_two_stages(
         self, x: Any, flow_epochs: int | None, arguments: dict[str, Any]
     ) -> keras.callbacks.History:
-        first = _Reconstruction(self)
+        first = Reconstruction(self)
         first.compile(optimizer=self._fresh_optimizer())
         before = first.fit(**arguments)
         self._standardize(x)
@@ -276,7 +276,7 @@ class LatentFlow(LatentModel):
         }
 
 
-class _Reconstruction(LikelihoodModel):
+class Reconstruction(LikelihoodModel):
     """Trains the autoencoder inside a latent flow on `-log p(x | d(z))` alone.
 
     It owns no weights: they are those of the latent flow's encoder, decoder and

@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors.tree import layers_in
+from tfp_flows.internal.arguments import checked_instance, invalid
 from tfp_flows.internal.compat import share_storage, tf_variables
 from tfp_flows.internal.files import atomic_write
 
@@ -23,14 +24,14 @@ def checked_path(path: str | os.PathLike) -> Path:
     """Returns `path` if it names a `.keras` file; raises `ValueError` otherwise."""
     checked = Path(path)
     if checked.suffix != ".keras":
-        raise ValueError(f"Argument `path` must end in '.keras'. Received: {path}")
+        raise invalid("path", "end in '.keras'", str(path))
     return checked
 
 
 def check_archive(path: Path) -> None:
-    """Refuses a missing or damaged `.keras` archive with one sentence."""
+    """Refuses a missing or damaged `.keras` archive."""
     if not path.is_file():
-        raise ValueError(f"Argument `path` must name a file. Received: {path}")
+        raise invalid("path", "name a file", str(path))
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -82,7 +83,7 @@ def written_by() -> dict[str, str]:
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class SavedObject(keras.Model):
-    """A Keras model that holds a distribution or bijector, and only keeps it.
+    """A Keras model that holds a distribution or bijector, and does nothing else.
 
     `FlowModel` trains distributions of one tensor of known shape. This holds the
     rest on its way to a file and back: joint distributions, distributions whose
@@ -132,8 +133,8 @@ class _Untracked:
 def save_distribution(distribution: tfd.Distribution, path: str | os.PathLike) -> None:
     """Writes a distribution with all its weights to a `.keras` archive.
 
-    The file is written beside its place and renamed, so that it is whole or absent.
-    Which of TFP's classes can be saved is listed in `docs/serialization.md`.
+    The file is written atomically. Which of TFP's classes can be saved is listed in
+    `docs/serialization.md`.
 
     Args:
         distribution: A flow, or any TFP distribution, joint ones too.
@@ -144,8 +145,9 @@ def save_distribution(distribution: tfd.Distribution, path: str | os.PathLike) -
             names it.
         ValueError: If `path` does not end in `.keras`.
     """
-    if not isinstance(distribution, tfd.Distribution):
-        raise _wrong_type("distribution", distribution)
+    checked_instance(
+        "distribution", distribution, tfd.Distribution, "a TFP distribution"
+    )
     save_model(SavedObject(distribution), path)
 
 
@@ -184,8 +186,7 @@ def save_bijector(bijector: tfb.Bijector, path: str | os.PathLike) -> None:
         >>> tfpf.load_bijector(path).name
         'act_norm'
     """
-    if not isinstance(bijector, tfb.Bijector):
-        raise _wrong_type("bijector", bijector)
+    checked_instance("bijector", bijector, tfb.Bijector, "a TFP bijector")
     save_model(SavedObject(bijector), path)
 
 
@@ -236,10 +237,3 @@ def _content(path: str | os.PathLike, cls: type, name: str) -> Any:
             f"Received: a {type(content).__name__}"
         )
     return content
-
-
-def _wrong_type(name: str, value: Any) -> TypeError:
-    return TypeError(
-        f"Argument `{name}` must be a TFP {name}. "
-        f"Received: {value!r} of type {type(value).__name__}"
-    )

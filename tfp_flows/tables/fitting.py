@@ -43,7 +43,7 @@ def fit(
         columns: Kinds of columns that should not be inferred; see `Schema.infer`.
         flow: Makes the flow; see `TableFlow`.
         validation_fraction: Share of the rows to hold back.
-        epochs: Most passes over the other rows.
+        epochs: Most epochs over the other rows.
         patience: Epochs without a better likelihood after which training stops.
         batch_size: Rows in a step.
         learning_rate: Of Adam.

@@ -165,7 +165,7 @@ def _forget(model: keras.Model) -> None:
 
 
 _NAME = re.compile(r"epoch-(\d+)\.npz")
-_FACTS = "facts"
+_METADATA = "facts"  # the name in files
 
 
 class Backup(keras.callbacks.Callback):
@@ -228,9 +228,9 @@ class Backup(keras.callbacks.Callback):
         arrays = {
             f"{i}": _as_written(values[id(v)], v) for i, v in enumerate(variables)
         }
-        facts = json.dumps({"variables": _described(variables)})
+        metadata = json.dumps({"variables": _described(variables)})
         with atomic_write(self.folder / f"epoch-{epochs:08d}.npz") as written:
-            np.savez(written, **arrays, **{_FACTS: np.array(facts)})
+            np.savez(written, **arrays, **{_METADATA: np.array(metadata)})
         for number, other in self._files():
             if number != epochs:
                 other.unlink()
@@ -254,7 +254,7 @@ class Backup(keras.callbacks.Callback):
         epochs, path = files[-1]
         variables = _variables(model)
         with np.load(path, allow_pickle=False) as arrays:
-            described = json.loads(str(arrays[_FACTS]))["variables"]
+            described = json.loads(str(arrays[_METADATA]))["variables"]
             _check_equal(path, described, _described(variables))
             for i, variable in enumerate(variables):
                 variable.assign(_as_stored(arrays[f"{i}"], variable))
@@ -398,9 +398,9 @@ def _log_image(
     """Writes a picture for TensorBoard, which need not be installed here."""
     # What its image plugin reads: width, height, then the encoded pictures.
     height, width = picture.shape[:2]
-    parts = [str(width).encode(), str(height).encode(), tf.io.encode_png(picture)]
+    values = [str(width).encode(), str(height).encode(), tf.io.encode_png(picture)]
     plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="images")
     metadata = tf.compat.v1.SummaryMetadata(plugin_data=plugin)
     with writer.as_default():
-        tf.summary.write(tag, tf.stack(parts), step=step, metadata=metadata)
+        tf.summary.write(tag, tf.stack(values), step=step, metadata=metadata)
     writer.flush()

@@ -47,7 +47,7 @@ def fit_distributed(
         epochs: Number of the last epoch.
         initial_epoch: Number of epochs that are finished already.
         steps_per_epoch: Batches an epoch, for endless data; the data then goes on
-            from one epoch to the next. None for one pass.
+            from one epoch to the next. None for all of the data.
         validation_data: Batches to evaluate after each epoch, or None.
         callbacks: Keras callbacks, called on every worker. `tfpf.Backup` writes on
             the chief alone; others that write should be given to the chief alone

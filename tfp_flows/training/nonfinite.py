@@ -114,7 +114,7 @@ def non_finite_rows(x: tf.Tensor) -> str:
 
 
 def first_non_finite_weight(model: keras.Model) -> str:
-    """Says in a sentence which weight is not finite."""
+    """Says which weight is not finite."""
     for weight in model.weights:
         if not np.all(np.isfinite(keras.ops.convert_to_numpy(weight))):
             return f"the first weight that is not finite is '{weight.path}'."

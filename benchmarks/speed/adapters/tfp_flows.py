@@ -31,15 +31,16 @@ def flow(w, mode="auto"):
     return tfpf.real_nvp(w.event_shape, **units, actnorm=False, mode=mode)
 
 
-def build(w, jit=False, mode="auto", lanes=1):
+def build(w, jit=False, mode="auto", shards=1):
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(w.train_batch, *w.event_shape)).astype("float32")
     many = rng.normal(size=(w.batch, *w.event_shape)).astype("float32")
-    model = tfpf.FlowModel(flow(w, mode), lanes=lanes)
+    model = tfpf.FlowModel(flow(w, mode))
     model.compile(
         optimizer=tfpf.optimizer(LEARNING_RATE),
         jit_compile=jit,
+        shards=shards,
         # Of `fit`; the bare step is one.
         steps_per_execution=1 if w.kind == "glow" else 10,
     )
