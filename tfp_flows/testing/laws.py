@@ -40,9 +40,9 @@ _AUTOREGRESSIVE = (Autoregressive, tfb.MaskedAutoregressiveFlow)
 Law = Callable[[Subject, "float | None"], CheckResult]
 
 
-def difference(a: tf.Tensor, b: tf.Tensor) -> float:
+def difference(found: tf.Tensor, expected: tf.Tensor) -> float:
     """Returns the largest `|a - b| / (1 + |b|)`; infinite where one is not finite."""
-    a, b = np.asarray(a, "float64"), np.asarray(b, "float64")
+    a, b = np.asarray(found, "float64"), np.asarray(expected, "float64")
     if a.shape != b.shape:
         raise ValueError(f"Expected an output of shape {b.shape}. Received: {a.shape}")
     with np.errstate(invalid="ignore"):
