@@ -50,7 +50,7 @@ def latent_figure(
     figure = Figure(figsize=(0.6 * columns + 0.4, inches), layout="constrained")
     all_axes = figure.subplots(3, 1, height_ratios=heights)
     for axes, (title, tiles) in zip(all_axes, panels.items(), strict=True):
-        picture = picture_grid(tiles, model.likelihood.levels, columns)
+        picture = picture_grid(tiles, model.likelihood.pixel_levels, columns)
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_title(title, loc="left")
         axes.set_axis_off()

@@ -1,5 +1,7 @@
 """`Repeat`: many copies are what as many separate steps would be."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from tfp_flows.testing.subject import perturb
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -27,11 +30,7 @@ def make_step(dropout=0.0, condition_shape=None):
     )
 
 
-def perturbed(repeat, seed=0):
-    rng = np.random.default_rng(seed)
-    for variable in repeat.trainable_variables:
-        variable.assign_add(0.2 * rng.normal(size=variable.shape))
-    return repeat
+perturbed = functools.partial(perturb, spread=0.2)
 
 
 @pytest.fixture(params=["unrolled", "loop", "reversible"])

@@ -11,7 +11,7 @@ from tfp_flows import latent
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 SHAPE, D, LEVELS = (8, 8, 1), 4, 17
-SMALL = {"latent_dim": D, "levels": LEVELS, "channels": (4, 4)}
+SMALL = {"latent_dim": D, "pixel_levels": LEVELS, "channels": (4, 4)}
 
 
 def small_flow():

@@ -76,7 +76,7 @@ def test_width_finds_the_error_it_has_to_explain(kind):
 
 
 def test_picture_stays_in_range():
-    likelihood = PixelLikelihood(levels=256)
+    likelihood = PixelLikelihood(pixel_levels=256)
     picture = likelihood.picture(tf.constant([[-9.0, 0.0, 0.25, 0.5, 9.0]])).numpy()
     np.testing.assert_array_equal(picture[0, 1:3], [128.0, 192.0])
     assert picture.min() == 0.0
@@ -91,7 +91,7 @@ def test_config_and_fixed_width():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"kind": "beta"}, {"levels": 0}, {"scale": -1.0}]
+    "arguments", [{"kind": "beta"}, {"pixel_levels": 0}, {"scale": -1.0}]
 )
 def test_wrong_arguments_are_named(arguments):
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must be"):

@@ -43,7 +43,7 @@ def test_density_of_the_posterior_is_exact(images):
         (4,), layers=2, hidden_units=(8,), inverse=True, condition_shape=[3]
     )
     model = latent.LatentVAE(
-        (8, 8, 1), latent_dim=4, levels=17, channels=(4, 4), posterior=flow
+        (8, 8, 1), latent_dim=4, pixel_levels=17, channels=(4, 4), posterior=flow
     )
     for weight in model.posterior_model.trainable_weights:
         weight.assign_add(0.3 * tf.random.stateless_normal(weight.shape, [1, 2]))
@@ -221,8 +221,7 @@ def test_weighted_images_count_as_often(build, images):
     [
         ({"latent_dim": 1}, "`latent_dim` must be an integer of at least 2"),
         ({"training": "both"}, "`training` must be one of"),
-        ({"noise": 0.0}, "`noise` must be positive"),
-        ({"noise": math.nan}, "`noise` must be positive"),
+        ({"noise": math.nan}, "`noise` must be a finite number above 0"),
         ({"channels": (4,)}, "`channels` must be two positive integers"),
         ({"likelihood": "bernoulli"}, "`kind` must be one of"),
         ({"flow": tfd.Normal(0.0, 1.0)}, "`flow` must be a TFP distribution of vec"),

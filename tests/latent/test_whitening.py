@@ -97,7 +97,7 @@ def test_a_latent_flow_measures_all_its_latents(images, tmp_path):
         latent_dim=4,
         flow=flow,
         training="two-stage",
-        levels=17,
+        pixel_levels=17,
         channels=(4, 4),
     )
     model.compile(optimizer="adam")

@@ -22,7 +22,7 @@ SIGNATURES = {
 
 def small_vae(**options):
     return tfpf.latent.LatentVAE(
-        (4, 4, 1), latent_dim=3, levels=17, channels=(4, 4), **options
+        (4, 4, 1), latent_dim=3, pixel_levels=17, channels=(4, 4), **options
     )
 
 

@@ -236,7 +236,7 @@ def test_wrong_arguments_are_named(table, model):
         TableFlow(table)
     with pytest.raises(TypeError, match="`flow` must be called as"):
         TableFlow(model.schema, lambda *_, **__: None)
-    with pytest.raises(ValueError, match="`validation_fraction` must lie between"):
+    with pytest.raises(ValueError, match="`validation_fraction` must be a finite"):
         tables.fit(table, validation_fraction=1.0)
     with pytest.raises(ValueError, match="`draws` must be an integer of at least 1"):
         model.log_prob(table, draws=0)

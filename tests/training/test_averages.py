@@ -39,9 +39,10 @@ class Watch(keras.callbacks.Callback):
         m = self.momentum
         self.average = [m * a + (1 - m) * b for a, b in zip(old, self.raw, strict=True)]
 
-    def on_epoch_end(self, epoch, logs=None):
-        for now, raw in zip(values(self.model), self.raw, strict=True):
-            np.testing.assert_array_equal(now, raw)
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.raw is not None:  # training goes on from the weights as they were
+            for now, raw in zip(values(self.model), self.raw, strict=True):
+                np.testing.assert_array_equal(now, raw)
 
 
 def test_validation_and_the_end_of_fit_use_the_averages():
@@ -54,6 +55,33 @@ def test_validation_and_the_end_of_fit_use_the_averages():
     for weight, average in zip(values(model), watch.average, strict=True):
         np.testing.assert_allclose(weight, average, rtol=1e-4, atol=1e-6)
     assert history["val_nll"][-1] == pytest.approx(nll(model), rel=1e-6)
+
+
+def test_what_is_kept_is_what_was_reported(tmp_path):
+    """Best weights, files and backups, whatever the order of the callbacks."""
+    model = model_with(tfpf.optimizer(0.05, ema=0.9))
+    path = tmp_path / "best.keras"
+    raw = Watch(0.9)
+    history = model.fit(
+        X, validation_data=X[:128] ** 2, batch_size=64, epochs=6, verbose=0,
+        callbacks=[
+            keras.callbacks.EarlyStopping(
+                "val_nll", patience=2, restore_best_weights=True
+            ),
+            tfpf.Backup(tmp_path / "backup"),
+            tfpf.AveragedWeights(),
+            raw,
+            keras.callbacks.ModelCheckpoint(path, "val_nll", save_best_only=True),
+        ],
+    ).history  # fmt: skip
+    best = min(history["val_nll"])
+    for kept in (model, keras.models.load_model(path)):
+        figures = kept.evaluate(X[:128] ** 2, verbose=0, return_dict=True)
+        assert figures["nll"] == pytest.approx(best, rel=1e-6)
+    # The state from which training goes on has the weights of the last step.
+    tfpf.Backup(tmp_path / "backup").restore(model)
+    for weight, last in zip(values(model), raw.raw, strict=True):
+        np.testing.assert_array_equal(weight, last)
 
 
 def test_a_block_puts_the_averages_in_and_the_weights_back(tmp_path):

@@ -56,15 +56,15 @@ def test_clipping_bounds_a_step():
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ({"learning_rate": 0.0}, "`learning_rate` must be positive"),
-        ({"warmup_steps": -1}, "`warmup_steps` must not be negative"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be a finite number above 0"),
+        ({"warmup_steps": -1}, "`warmup_steps` must be an integer of at least 0"),
         ({"warmup_steps": 1.5}, "`warmup_steps` must be an integer"),
-        ({"decay": "linear"}, "`decay` must be one of constant, cosine"),
-        ({"decay": "cosine"}, "`steps` must be the number of training steps"),
-        ({"weight_decay": -0.1}, "`weight_decay` must not be negative"),
+        ({"decay": "linear"}, "`decay` must be one of 'constant', 'cosine'"),
+        ({"decay": "cosine"}, "`steps` must be an integer of at least 1"),
+        ({"weight_decay": -0.1}, "`weight_decay` must be a finite number at least 0"),
         ({"clip_norm": "strict"}, "`clip_norm` must be a positive number or one of"),
         ({"clip_norm": 0.0}, "`clip_norm` must be a positive number"),
-        ({"ema": 1.0}, "`ema` must lie between 0 and 1"),
+        ({"ema": 1.0}, "`ema` must be a finite number above 0 and below 1"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, word):

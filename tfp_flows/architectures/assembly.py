@@ -14,11 +14,7 @@ from tfp_flows.bijectors.conditional import condition_shape as condition_shape_o
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.distributions.bases import standard_normal
-from tfp_flows.internal.arguments import (
-    DType,
-    Shape,
-    checked_choice,
-)
+from tfp_flows.internal.arguments import DType, Shape, checked_choice
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

@@ -12,12 +12,7 @@ from tfp_flows.architectures.assembly import assemble
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.coupling import AffineCoupling
 from tfp_flows.bijectors.multiscale import MultiScale
-from tfp_flows.internal.arguments import (
-    DType,
-    Shape,
-    checked_choice,
-    checked_integer,
-)
+from tfp_flows.internal.arguments import DType, Shape, checked_choice, checked_integer
 from tfp_flows.nets.conv import PriorNet, ZeroConv2D
 
 tfb, tfd = tfp.bijectors, tfp.distributions

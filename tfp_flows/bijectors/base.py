@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import Shape, words
 
@@ -368,7 +369,7 @@ class FlowBijector(tfb.Bijector):
         copied = super().copy(**override_parameters_kwargs)
         if set(override_parameters_kwargs) <= {"name", "validate_args"}:
             for name, value in list(vars(self).items()):
-                if isinstance(value, keras.Layer | keras.Variable):
+                if isinstance(value, keras.Layer | keras.Variable | Transform):
                     setattr(copied, name, value)
         return copied
 

@@ -270,7 +270,7 @@ def adapt_distribution(
     own = getattr(distribution, "adapt", None)
     if own is not None:  # ours, such as `tfpf.Dequantized`
         own(x)
-    elif isinstance(distribution, tfd.TransformedDistribution):
+    elif isinstance(distribution, compat.TransformedDistribution):
         ndims = len(distribution.event_shape)
         z = adapt(distribution.bijector, x, ndims, condition)
         adapt_distribution(distribution.distribution, z, condition)

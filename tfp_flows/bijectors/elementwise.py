@@ -88,7 +88,7 @@ class Elementwise(FlowBijector):
         self._own = own = event[-1:] if shared_positions else event
         each = transform.parameters_per_value
         if condition_shape is None:
-            self._parameters = self.add_weight((*own, each), name="parameters")
+            self._own_parameters = self.add_weight((*own, each), name="parameters")
         else:
             conditioner = (
                 MLP(dtype=self.dtype.name) if conditioner is None else conditioner
@@ -118,7 +118,7 @@ class Elementwise(FlowBijector):
         check_event(x, self._event, f"{type(self).__name__} '{self.name}'", "value")
         ndims = len(self._event)
         if condition is None:
-            parameters = tf.convert_to_tensor(self._parameters)
+            parameters = tf.convert_to_tensor(self._own_parameters)
         else:
             condition = tf.cast(tf.convert_to_tensor(condition), x.dtype)
             outputs = conditioners.apply(

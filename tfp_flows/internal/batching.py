@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.internal.seeds import folded
+from tfp_flows.internal.seeds import folded, stateless_seed
 
 # What an epoch's seed is folded with for its order; its batches count from 0.
 _ORDER = 2**31 - 1
@@ -122,7 +122,7 @@ def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def map_rows(
-    function: Callable[..., Any], *arrays: Any, rows: int = 1024
+    function: Callable[..., Any], *arrays: Any, rows: int = 1024, seed: Any = None
 ) -> np.ndarray | Any:
     """Computes a function of many rows, some at a time, eagerly.
 
@@ -131,15 +131,18 @@ def map_rows(
             by itself.
         *arrays: Arrays of equally many rows; None is handed on.
         rows: The most rows at a time.
+        seed: If it is not None, `function` gets a seed after the arrays, a pair of
+            integers of its own for each block of rows.
 
     Returns:
         The results as NumPy arrays, in the structure that `function` returns.
     """
     n = next(len(a) for a in arrays if a is not None)
-    results = [
-        function(*(None if a is None else a[start : start + rows] for a in arrays))
-        for start in range(0, max(n, 1), rows)
-    ]
+    results = []
+    for start in range(0, max(n, 1), rows):
+        block = [None if a is None else a[start : start + rows] for a in arrays]
+        own = [] if seed is None else [folded(stateless_seed(seed), start)]
+        results.append(function(*block, *own))
     return tf.nest.map_structure(
         lambda *blocks: np.concatenate([np.asarray(b) for b in blocks], axis=0),
         *results,

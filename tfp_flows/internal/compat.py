@@ -5,7 +5,9 @@ An upgrade of one of them that breaks something breaks it here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -18,6 +20,7 @@ from tensorflow_probability.python.bijectors import (
     invert,
     joint_map,
 )
+from tensorflow_probability.python.distributions import transformed_distribution
 from tensorflow_probability.python.internal import cache_util
 
 # TFP makes `tfb.Chain(...)` and `tfb.Invert(...)` of these classes wherever a part
@@ -26,6 +29,7 @@ Chain = chain._Chain
 Invert = invert._Invert
 Blockwise = blockwise._Blockwise
 JointMap = joint_map._JointMap
+TransformedDistribution = transformed_distribution._TransformedDistribution
 Composition = composition.Composition
 
 
@@ -156,9 +160,31 @@ def constructor_arguments(layer: keras.Layer) -> dict[str, Any]:
     return {} if known is None else dict(known.config)
 
 
-def layer_losses(model: keras.Model) -> list[tf.Tensor]:
-    """Returns the losses that layers have added, scaled for each replica."""
-    return [model._aggregate_additional_loss(loss) for loss in model.losses]
+@contextlib.contextmanager
+def counted_calls(layers: Iterable[keras.Layer]) -> Iterator[dict[int, int]]:
+    """Counts for a while how often layers are called, by `id(layer)`.
+
+    The counting function stands in the layer's own dictionary, before the `call` of
+    its class, where Keras's tracking of attributes does not see it.
+    """
+    layers = list(layers)
+    calls = {id(layer): 0 for layer in layers}
+
+    def counting(key: int, call: Callable) -> Callable:
+        @functools.wraps(call)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            calls[key] += 1
+            return call(*args, **kwargs)
+
+        return counted
+
+    try:
+        for layer in layers:
+            vars(layer)["call"] = counting(id(layer), layer.call)
+        yield calls
+    finally:
+        for layer in layers:
+            vars(layer).pop("call", None)
 
 
 # TFP's own flows and their networks, which `from_tfp` reads.

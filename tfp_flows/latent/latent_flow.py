@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,12 +13,18 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.architectures.coupling import real_nvp
+from tfp_flows.internal.arguments import (
+    checked_choice,
+    checked_integer,
+    checked_number,
+    invalid,
+)
+from tfp_flows.internal.batching import minibatches
 from tfp_flows.internal.seeds import noise_like
-from tfp_flows.latent.arguments import checked_prior
-from tfp_flows.latent.chunks import in_chunks
-from tfp_flows.latent.first_stage import Reconstruction
 from tfp_flows.latent.likelihood import PixelLikelihood
-from tfp_flows.latent.model import LatentModel, with_stop
+from tfp_flows.latent.model import LatentModel, check_rows, checked_prior
+from tfp_flows.training.data import named_arguments
+from tfp_flows.training.model import LikelihoodModel
 
 tfd = tfp.distributions
 
@@ -54,7 +60,7 @@ class LatentFlow(LatentModel):
 
     Samples run from the flow through the decoder.
 
-    Shapes: images `[n, height, width, channels]` with values in `[0, levels)`,
+    Shapes: images `[n, height, width, channels]` with values in `[0, pixel_levels)`,
     latents `[n, latent_dim]`.
 
     Reference:
@@ -62,7 +68,8 @@ class LatentFlow(LatentModel):
 
     Example:
         >>> import numpy as np
-        >>> model = LatentFlow((8, 8, 1), latent_dim=4, levels=17, channels=(4, 4))
+        >>> sizes = {"latent_dim": 4, "pixel_levels": 17, "channels": (4, 4)}
+        >>> model = LatentFlow((8, 8, 1), **sizes)
         >>> model.compile(optimizer="adam")
         >>> x = np.random.default_rng(0).uniform(0, 17, (32, 8, 8, 1))
         >>> history = model.fit(x.astype("float32"), verbose=0)
@@ -78,7 +85,7 @@ class LatentFlow(LatentModel):
         flow: tfd.Distribution | None = None,
         training: str = "joint",
         noise: float = 0.1,
-        levels: float = 256,
+        pixel_levels: float = 256,
         likelihood: str | PixelLikelihood = "gaussian",
         channels: Sequence[int] = (32, 64),
         encoder: keras.Layer | None = None,
@@ -95,7 +102,7 @@ class LatentFlow(LatentModel):
                 vectors of D values; None for four affine couplings with flips.
             training: `"joint"` or `"two-stage"`.
             noise: Size sigma of the noise on the latents, positive.
-            levels: How many values a pixel can take, such as 256.
+            pixel_levels: How many values a pixel can take, such as 256.
             likelihood: `"gaussian"`, `"logistic"` or a `PixelLikelihood`.
             channels: Channels of the networks after one halving and after two.
             encoder: Keras layer from images to D values, in the place of the default.
@@ -105,25 +112,12 @@ class LatentFlow(LatentModel):
         Raises:
             ValueError: If an argument is out of range or does not fit the others.
         """
-        if not isinstance(latent_dim, int) or latent_dim < 2:
-            raise ValueError(
-                "Argument `latent_dim` must be an integer of at least 2. "
-                f"Received: latent_dim={latent_dim!r}"
-            )
-        if training not in TRAININGS:
-            raise ValueError(
-                f"Argument `training` must be one of {TRAININGS}. "
-                f"Received: training={training!r}"
-            )
-        if not noise > 0:
-            raise ValueError(
-                "Argument `noise` must be positive, or the density of the latents has "
-                f"no bound. Received: noise={noise}"
-            )
+        checked_integer("latent_dim", latent_dim, minimum=2)
+        checked_choice("training", training, TRAININGS)
+        # Without noise the density of the latents has no bound.
+        checked_number("noise", noise, above=0.0)
         if flow is None:
             flow = real_nvp((latent_dim,), couplings=4, hidden_units=(256, 256))
-        if isinstance(likelihood, str):
-            likelihood = PixelLikelihood(likelihood, levels)
         super().__init__(
             event_shape,
             latent_dim,
@@ -133,6 +127,7 @@ class LatentFlow(LatentModel):
             encoder=encoder,
             decoder=decoder,
             likelihood=likelihood,
+            pixel_levels=pixel_levels,
             **kwargs,
         )
         self.training_mode, self.noise = training, noise
@@ -171,22 +166,22 @@ class LatentFlow(LatentModel):
         self,
         x: Any = None,
         y: Any = None,
-        *,
+        *args: Any,
         flow_epochs: int | None = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
         """Trains autoencoder and flow, together or one after the other.
 
         Args:
-            x: Images `[n, *event_shape]` with values in `[0, levels)`, or a dataset of
-                them, which in two stages must be finite.
+            x: Images `[n, *event_shape]` with values in `[0, pixel_levels)`, or a
+                dataset of them, which in two stages must be finite.
             y: Ignored, such as labels that come with a dataset.
+            *args: Further arguments of `keras.Model.fit`. In two stages the second
+                takes `batch_size`, `callbacks`, `verbose` and `validation_data` of
+                them, and those in `ONE_STAGE_ONLY` are refused. With `epochs=0` the
+                autoencoder stays as it is, with `flow_epochs=0` the flow does.
             flow_epochs: In two stages, epochs of the second; None for `epochs`.
-            **kwargs: All other arguments of `keras.Model.fit`. In two stages the
-                second takes `batch_size`, `callbacks`, `verbose` and
-                `validation_data` of them, and those in `ONE_STAGE_ONLY` are refused.
-                With `epochs=0` the autoencoder stays as it is, with `flow_epochs=0`
-                the flow does.
+            **kwargs: See `*args`.
 
         Returns:
             Keras's history. In two stages it holds `reconstruction_nll` of the first
@@ -197,53 +192,47 @@ class LatentFlow(LatentModel):
             ValueError: If `flow_epochs` is given for joint training, or in two stages
                 an argument that only one of them could take.
         """
-        if self.training_mode == "two-stage":
-            return self._fit_in_two_stages(x, flow_epochs, kwargs)
-        if flow_epochs is not None:
-            raise ValueError(
-                "Argument `flow_epochs` must be None unless `training='two-stage'`. "
-                f"Received: flow_epochs={flow_epochs}"
-            )
-        return super().fit(x, y, **kwargs)
+        if self.training_mode == "joint":
+            if flow_epochs is not None:
+                must = "be None unless `training='two-stage'`"
+                raise invalid("flow_epochs", must, flow_epochs)
+            return super().fit(x, y, *args, **kwargs)
+        arguments = named_arguments(keras.Model.fit, x, y, *args, **kwargs)
+        for name in ONE_STAGE_ONLY:
+            if arguments.get(name) is not None:
+                must = "not be given for two-stage training"
+                raise invalid(name, must, arguments[name])
+        if isinstance(x, tf.data.Dataset) and (
+            int(x.cardinality()) == tf.data.INFINITE_CARDINALITY
+        ):
+            raise invalid("x", "be a finite dataset for two-stage training", x)
+        return self._fit_in_two_stages(x, flow_epochs, arguments)
 
     def _fit_in_two_stages(
-        self, x: Any, flow_epochs: int | None, kwargs: dict[str, Any]
+        self, x: Any, flow_epochs: int | None, arguments: dict[str, Any]
     ) -> keras.callbacks.History:
-        if refused := [k for k in ONE_STAGE_ONLY if kwargs.get(k) is not None]:
-            raise ValueError(
-                f"Argument `{refused[0]}` must not be given for two-stage training."
-                f" Received: {refused[0]}={kwargs[refused[0]]!r}"
-            )
-        if isinstance(x, tf.data.Dataset):
-            if int(x.cardinality()) == tf.data.INFINITE_CARDINALITY:
-                raise ValueError(
-                    "Argument `x` must be a finite dataset for two-stage training. "
-                    "Received: a dataset that repeats for ever"
-                )
-            kwargs.setdefault("shuffle", False)
         first = Reconstruction(self)
         first.compile(optimizer=self._fresh_optimizer())
-        callbacks = kwargs.pop("callbacks", None)
-        before = first.fit(x, callbacks=with_stop(callbacks), **kwargs)
+        before = first.fit(**arguments)
         self._standardize(x)
-        passed = {"callbacks": callbacks, "verbose": kwargs.get("verbose", "auto")}
-        rows = kwargs.get("batch_size") or _DATASET_BATCH
-        if kwargs.get("validation_data") is not None:
-            held_out = self._frozen(kwargs["validation_data"])
-            passed["validation_data"] = self._noisy(held_out, rows, fresh=False)
-        z = self._frozen(x)
-        self._adapt_flow(z)
+        passed = {n: arguments[n] for n in ("callbacks", "verbose") if n in arguments}
+        rows = arguments.get("batch_size") or _DATASET_BATCH
+        if arguments.get("validation_data") is not None:
+            latents = self._all(self.latents, arguments["validation_data"])
+            passed["validation_data"] = self._noisy(latents, rows, fresh=False)
+        z = self._all(self.latents, x)
+        if not self.prior_model.is_adapted:  # from many: a batch would be too little
+            chosen = np.linspace(0, len(z) - 1, min(len(z), _ADAPTED_TO)).astype(int)
+            some = tf.constant(z[chosen])
+            self.prior_model.adapt(some + self.noise * noise_like(some, 0))
         # Each stage has its own; that of the model is saved with it.
         self.optimizer.build(self.trainable_variables)
         self.prior_model.compile(optimizer=self._fresh_optimizer())
-        after = self.prior_model.fit(
-            self._noisy(z, rows),
-            epochs=kwargs.get("epochs", 1) if flow_epochs is None else flow_epochs,
-            **passed,
-        )
-        after.history = _renamed(before, "loss", "reconstruction_nll") | _renamed(
-            after, "nll", "latent_nll"
-        )
+        epochs = arguments.get("epochs", 1) if flow_epochs is None else flow_epochs
+        after = self.prior_model.fit(self._noisy(z, rows), epochs=epochs, **passed)
+        found = {f"{v}latent_nll": after.history.get(f"{v}nll") for v in ("", "val_")}
+        found |= {n: v for n, v in before.history.items() if not n.endswith("loss")}
+        after.history = {name: v for name, v in found.items() if v is not None}
         self.history = after
         return after
 
@@ -255,38 +244,27 @@ class LatentFlow(LatentModel):
     def _standardize(self, x: Any) -> None:
         """Sets the normalizer to the moments of all training images' latents."""
 
-        def encoded(part: tf.Tensor) -> tf.Tensor:
-            return tf.cast(self.encoder(part, training=False), tf.float32)
+        def encoded(images: tf.Tensor) -> tf.Tensor:
+            return tf.cast(self.encoder(images, training=False), tf.float32)
 
-        z = np.concatenate([in_chunks(encoded, part) for part in _parts(x)])
+        z = self._all(encoded, x)
         self.normalizer.moving_mean.assign(z.mean(axis=0))
         self.normalizer.moving_variance.assign(z.var(axis=0))
 
-    def _frozen(self, x: Any) -> np.ndarray:
-        """Returns the latents of all images, without noise."""
-        return np.concatenate([in_chunks(self.latents, part) for part in _parts(x)])
-
-    def _adapt_flow(self, z: np.ndarray) -> None:
-        """Initializes what the flow draws from data; a batch would be too little."""
-        if not self.prior_model.is_adapted:
-            chosen = np.linspace(0, len(z) - 1, min(len(z), _ADAPTED_TO)).astype(int)
-            part = tf.constant(z[chosen])
-            self.prior_model.adapt(part + self.noise * noise_like(part, 0))
+    def _all(self, function: Callable[[tf.Tensor], tf.Tensor], x: Any) -> np.ndarray:
+        """Returns a function of all images of an array or dataset."""
+        batches = x if isinstance(x, tf.data.Dataset) else [x]
+        images = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in batches)
+        return np.concatenate([self._mapped(function, some) for some in images])
 
     def _noisy(self, z: np.ndarray, rows: int, fresh: bool = True) -> tf.data.Dataset:
         """Frozen latents with noise; new noise and a new order in every epoch."""
+
+        def noisy(batch: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+            return batch + self.noise * noise_like(batch, tf.cast(seed, tf.int32))
+
         seed = int(self._seeds.next()[0]) if fresh else 0
-        dataset = tf.data.Dataset.from_tensor_slices(z)
-        if fresh:
-            dataset = dataset.shuffle(len(z), seed=seed)
-        seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=fresh)
-
-        def noisy(batch: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-            pair = tf.cast(tf.stack([number, 0]), tf.int32)
-            return batch + self.noise * noise_like(batch, pair)
-
-        batches = tf.data.Dataset.zip(dataset.batch(rows), seeds)
-        return batches.map(noisy, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return minibatches(z, rows, shuffle=fresh, seed=seed, finish=noisy)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, without weights."""
@@ -298,22 +276,25 @@ class LatentFlow(LatentModel):
         }
 
 
-def _parts(x: Any) -> Any:
-    """Yields the images of an array, or of each batch of a dataset."""
-    if isinstance(x, tuple | list):
-        x = x[0]
-    if not isinstance(x, tf.data.Dataset):
-        yield x
-        return
-    for batch in x:
-        yield keras.utils.unpack_x_y_sample_weight(batch)[0]
+class Reconstruction(LikelihoodModel):
+    """Trains the autoencoder inside a latent flow on `-log p(x | d(z))` alone.
 
+    It owns no weights: they are those of the latent flow's encoder, decoder and
+    likelihood. Its prediction is `log p(x | d(z))` for each image, in nats.
+    """
 
-def _renamed(
-    history: keras.callbacks.History, old: str, new: str
-) -> dict[str, list[float]]:
-    return {
-        prefix + new: history.history[prefix + old]
-        for prefix in ("", "val_")
-        if prefix + old in history.history
-    }
+    def __init__(self, whole: LatentFlow) -> None:
+        """Takes the networks of a latent flow, whose flow stays out of it."""
+        super().__init__(["reconstruction_nll"], "float32")
+        self.event_shape = whole.event_shape
+        self.encoder, self.decoder = whole.encoder, whole.decoder
+        self.likelihood, self.normalizer = whole.likelihood, whole.normalizer
+        self._noise = keras.layers.GaussianNoise(whole.noise, dtype="float32")
+
+    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+        """Returns `log p(x | d(z))` in nats, one value for each image."""
+        check_rows("x", inputs, self.event_shape)
+        x = tf.cast(inputs, tf.float32)
+        z = tf.cast(self.encoder(x, training=training), tf.float32)
+        z = self._noise(self.normalizer(z, training=training), training=training)
+        return self.likelihood.log_prob(x, self.decoder(z, training=training))

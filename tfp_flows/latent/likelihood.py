@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal.arguments import checked_choice, checked_number
+
 tfd = tfp.distributions
 
 KINDS = ("gaussian", "logistic")
@@ -38,7 +40,7 @@ class PixelLikelihood(keras.Layer):
     def __init__(
         self,
         kind: str = "gaussian",
-        levels: float = 256,
+        pixel_levels: float = 256,
         scale: float = 0.1,
         learned: bool = True,
         **kwargs: Any,
@@ -47,25 +49,18 @@ class PixelLikelihood(keras.Layer):
 
         Args:
             kind: `"gaussian"` or `"logistic"`.
-            levels: How many values a pixel can take, such as 256.
-            scale: Width s to start from, as a share of `levels`.
+            pixel_levels: How many values a pixel can take, such as 256.
+            scale: Width s to start from, as a share of `pixel_levels`.
             learned: Whether the width is trained.
             **kwargs: Passed on to `keras.Layer`.
 
         Raises:
-            ValueError: If `kind` is unknown, or `levels` or `scale` not positive.
+            ValueError: If `kind` is unknown, or `pixel_levels` or `scale` not positive.
         """
         super().__init__(autocast=False, **kwargs)
-        if kind not in KINDS:
-            raise ValueError(
-                f"Argument `kind` must be one of {KINDS}. Received: kind={kind!r}"
-            )
-        for name, value in {"levels": levels, "scale": scale}.items():
-            if not value > 0:
-                raise ValueError(
-                    f"Argument `{name}` must be positive. Received: {name}={value}"
-                )
-        self.kind, self.levels, self.scale, self.learned = kind, levels, scale, learned
+        self.kind, self.learned = checked_choice("kind", kind, KINDS), learned
+        self.pixel_levels = checked_number("pixel_levels", pixel_levels, above=0.0)
+        self.scale = checked_number("scale", scale, above=0.0)
         start = keras.initializers.Constant(math.log(scale))
         self.log_scale = self.add_weight(
             (), start, name="log_scale", trainable=learned, autocast=False
@@ -74,24 +69,32 @@ class PixelLikelihood(keras.Layer):
 
     def log_prob(self, x: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         """Returns `log p(x | output)` in nats, one value for each image."""
-        scale = self.levels * tf.exp(tf.convert_to_tensor(self.log_scale))
-        center = self.levels * (tf.cast(output, scale.dtype) + 0.5)
+        scale = self.pixel_levels * tf.exp(tf.convert_to_tensor(self.log_scale))
+        center = self.pixel_levels * (tf.cast(output, scale.dtype) + 0.5)
         if self.kind == "gaussian":
             log_prob = tfd.Normal(center, scale).log_prob(x)
         else:
             # TFP rounds up; one to the left, the cell [v, v + 1) has the value v.
             cells = tfd.Logistic(center - 1.0, scale)
-            pixels = tfd.QuantizedDistribution(cells, low=0, high=self.levels - 1)
+            pixels = tfd.QuantizedDistribution(cells, low=0, high=self.pixel_levels - 1)
             log_prob = pixels.log_prob(tf.floor(x))
         return tf.reduce_sum(log_prob, axis=list(range(1, log_prob.shape.rank)))
 
     def picture(self, output: tf.Tensor) -> tf.Tensor:
         """Returns the mean image in `[0, levels)`."""
-        highest = self.levels * (1.0 - 2.0**-20)
-        pixels = self.levels * (tf.cast(output, tf.float32) + 0.5)
+        highest = self.pixel_levels * (1.0 - 2.0**-20)
+        pixels = self.pixel_levels * (tf.cast(output, tf.float32) + 0.5)
         return tf.clip_by_value(pixels, 0.0, highest)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        own = {name: getattr(self, name) for name in ("kind", "levels", "scale")}
-        return {"name": self.name, **own, "learned": self.learned}
+        names = ("name", "kind", "pixel_levels", "scale", "learned")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PixelLikelihood:
+        """Builds the likelihood; files of the first version say `levels`."""
+        return cls(**{_OLD.get(name, name): config[name] for name in config})
+
+
+_OLD = {"levels": "pixel_levels"}

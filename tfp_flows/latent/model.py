@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,23 +12,29 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
-from tfp_flows.internal.arguments import checked_shape
-from tfp_flows.latent.arguments import check_network, check_shape
-from tfp_flows.latent.chunks import in_chunks
+from tfp_flows.bijectors.conditional import condition_shape
+from tfp_flows.internal.arguments import (
+    checked_instance,
+    checked_integer,
+    checked_shape,
+    invalid,
+    words,
+)
+from tfp_flows.internal.batching import map_rows
 from tfp_flows.latent.likelihood import PixelLikelihood
 from tfp_flows.nets.autoencoder import conv_decoder, conv_encoder
 from tfp_flows.training.data import first_batch
-from tfp_flows.training.model import FlowModel, NegativeLogLikelihood
-from tfp_flows.training.nonfinite import StopAtNonFinite
+from tfp_flows.training.model import FlowModel, LikelihoodModel
 from tfp_flows.training.sampling import sample
 
 tfd = tfp.distributions
 
-# Evaluation draws the same noise in each batch, so that it gives equal figures twice.
+# Evaluation draws the same noise in each batch, so that it gives equal metrics twice.
 _EVALUATION_SEED = 0
+_ROWS = 500  # that go through the networks at once
 
 
-class LatentModel(keras.Model):
+class LatentModel(LikelihoodModel):
     """Images explained by latent vectors: prior, decoder, approximate posterior.
 
     For an image x, one draw z of the posterior q gives
@@ -41,6 +48,8 @@ class LatentModel(keras.Model):
     A subclass says what q is, in `posterior`, and what `encode` returns.
     """
 
+    rising = ("elbo",)
+
     def __init__(
         self,
         event_shape: Sequence[int],
@@ -51,26 +60,26 @@ class LatentModel(keras.Model):
         channels: Sequence[int],
         encoder: keras.Layer | None,
         decoder: keras.Layer | None,
-        likelihood: PixelLikelihood,
+        likelihood: str | PixelLikelihood,
+        pixel_levels: float,
         **kwargs: Any,
     ) -> None:
         """Builds or takes the networks and adopts every weight of the prior."""
-        super().__init__(autocast=False, **kwargs)
+        names = ("elbo", "reconstruction_nll", "latent_nll")
+        super().__init__(names, "float32", **kwargs)
         self.event_shape = checked_shape("event_shape", event_shape, minimum=1)
         self.latent_dim = latent_dim
         self.prior_model = FlowModel(prior)
+        if isinstance(likelihood, str):
+            likelihood = PixelLikelihood(likelihood, pixel_levels)
         if encoder is None:
             encoder = conv_encoder(event_shape, encoder_outputs, channels)
         if decoder is None:
             decoder = conv_decoder(event_shape, latent_dim, channels)
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        check_network("encoder", encoder, self.event_shape, (encoder_outputs,))
-        check_network("decoder", decoder, (latent_dim,), self.event_shape)
+        _check_network("encoder", encoder, self.event_shape, (encoder_outputs,))
+        _check_network("decoder", decoder, (latent_dim,), self.event_shape)
         self._seeds = keras.random.SeedGenerator()
-        self._loss = NegativeLogLikelihood()
-        names = ("elbo", "reconstruction_nll", "latent_nll")
-        self._means = {name: keras.metrics.Mean(name=name) for name in names}
-        self.built = True
 
     # What a subclass fills in.
 
@@ -93,26 +102,22 @@ class LatentModel(keras.Model):
 
     def encode(self, x: Any) -> tf.Tensor:
         """Returns the latents `[n, latent_dim]` of images, without noise."""
-        self._check_images(x)
-        return in_chunks(self.latents, x)
+        return self._mapped(self.latents, x)
 
     def decode(self, z: Any) -> tf.Tensor:
-        """Returns the mean images of latents: pixel values in `[0, levels)`."""
-        check_shape("z", z, (self.latent_dim,))
-        return in_chunks(self._picture, z)
+        """Returns the mean images of latents: pixel values in `[0, pixel_levels)`."""
+        return _by_rows(self._picture, "z", z, (self.latent_dim,))
 
     def reconstruct(self, x: Any) -> tf.Tensor:
         """Returns what is left of images on their way through the latents."""
-        self._check_images(x)
-        return in_chunks(lambda part: self._picture(self.latents(part)), x)
+        return self._mapped(lambda rows: self._picture(self.latents(rows)), x)
 
     def latent_log_prob(self, x: Any) -> tf.Tensor:
         """Returns `log p(z)` in nats of the latents of images: exact, `[n]`.
 
         It is a density of latents, not of images; for those see `elbo`.
         """
-        self._check_images(x)
-        return in_chunks(lambda part: self.prior.log_prob(self.latents(part)), x)
+        return self._mapped(lambda rows: self.prior.log_prob(self.latents(rows)), x)
 
     def sample(self, n: Any, seed: Any = None, temperature: Any = 1.0) -> tf.Tensor:
         """Draws images: prior, then decoder.
@@ -123,7 +128,7 @@ class LatentModel(keras.Model):
             temperature: Factor on the spread of the prior's base distribution.
 
         Returns:
-            Mean images `[n, *event_shape]`, pixel values in `[0, levels)`.
+            Mean images `[n, *event_shape]`, pixel values in `[0, pixel_levels)`.
         """
         return self.decode(sample(self.prior, n, seed, temperature))
 
@@ -138,8 +143,7 @@ class LatentModel(keras.Model):
         Returns:
             The bounds `[n]`; see `importance_weighted_bound` for tighter ones.
         """
-        self._check_images(x)
-        return in_chunks(lambda part: self.terms(part, seed)["elbo"], x)
+        return self._mapped(lambda rows: self.terms(rows, seed)["elbo"], x)
 
     def terms(
         self, x: tf.Tensor, seed: Any, training: bool | None = None
@@ -168,77 +172,50 @@ class LatentModel(keras.Model):
     def _picture(self, z: tf.Tensor) -> tf.Tensor:
         return self.likelihood.picture(self.decoder(z, training=False))
 
-    def _check_images(self, x: Any) -> None:
-        check_shape("x", x, self.event_shape)
+    def _mapped(self, function: Callable[[tf.Tensor], tf.Tensor], x: Any) -> tf.Tensor:
+        return _by_rows(function, "x", x, self.event_shape)
 
     # Training, as Keras asks for it.
 
     def call(self, inputs: Any, training: bool | None = None) -> dict[str, tf.Tensor]:
         """Returns `terms` of a batch, with fresh noise in training only."""
-        self._check_images(inputs)
+        check_rows("x", inputs, self.event_shape)
         seed = tf.cast(self._seeds.next(), tf.int32) if training else _EVALUATION_SEED
         return self.terms(tf.cast(inputs, tf.float32), seed, training)
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> tf.Tensor:
-        """Returns the mean of `-elbo` plus the layers' losses, in nats."""
-        elbo = y_pred["elbo"]
-        loss = self._loss(elbo, elbo, sample_weight=sample_weight)
-        return loss + sum(self._aggregate_additional_loss(e) for e in self.losses)
+    def example_losses(self, y_pred: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Returns `-elbo`."""
+        return -y_pred["elbo"]
 
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, tf.Tensor]:
-        """Updates and returns the means of `terms`."""
-        for name, metric in self._means.items():
-            metric.update_state(y_pred[name], sample_weight=sample_weight)
-        return self.get_metrics_result()
+    def example_metrics(self, y_pred: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns `terms`."""
+        return y_pred
 
-    def fit(
-        self, x: Any = None, y: Any = None, **kwargs: Any
-    ) -> keras.callbacks.History:
-        """Trains everything on `-elbo`; see `keras.Model.fit`.
+    @property
+    def distributions(self) -> list[tfd.Distribution]:
+        """The distributions that are trained."""
+        return [self.prior]
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether nothing in the prior waits for data."""
+        return self.prior_model.is_adapted
+
+    def adapt(self, data: Any, condition: None = None) -> None:
+        """Initializes what the prior draws from data, such as `ActNorm`.
 
         Args:
-            x: Images `[n, *event_shape]` with values in `[0, levels)`, or a dataset.
-            y: Ignored, such as labels that come with a dataset.
-            **kwargs: All other arguments of `keras.Model.fit`.
-
-        Returns:
-            Keras's history.
-
-        Raises:
-            FloatingPointError: If the loss of an epoch is not finite.
+            data: Images, or a dataset, whose first batch is taken.
+            condition: None: images have no conditions.
         """
-        self.adapt(x)
-        if kwargs.get("sample_weight") is not None and y is None:
-            # Keras forgets weights where there is no target.
-            y = np.zeros(len(kwargs["sample_weight"]), "float32")
-        kwargs.setdefault("shuffle", not isinstance(x, tf.data.Dataset))
-        callbacks = with_stop(kwargs.pop("callbacks", None))
-        return super().fit(x, y, callbacks=callbacks, **kwargs)
+        images = tf.cast(first_batch(data, None, False)[0], tf.float32)
+        check_rows("x", images, self.event_shape)
+        self.prior_model.adapt(self.posterior(images, _EVALUATION_SEED, True)[0])
 
-    def adapt(self, x: Any) -> None:
-        """Initializes what the prior draws from data, such as `ActNorm`, once.
-
-        Args:
-            x: Images, or a dataset, whose first batch is taken.
-        """
-        if not self.prior_model.is_adapted:
-            images = tf.cast(first_batch(x, None, None)[0], tf.float32)
-            self._check_images(images)
-            self.prior_model.adapt(self.posterior(images, _EVALUATION_SEED, True)[0])
-
-    def summary(self, **kwargs: Any) -> None:
+    def summary(self, *args: Any, **kwargs: Any) -> None:
         """Prints the networks and the prior; see `keras.Model.summary`."""
         for part in (self.encoder, self.decoder, self.prior_model):
-            part.summary(**kwargs)
+            part.summary(*args, **kwargs)
 
     # Saving.
 
@@ -250,29 +227,110 @@ class LatentModel(keras.Model):
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "decoder": keras.saving.serialize_keras_object(self.decoder),
             "likelihood": keras.saving.serialize_keras_object(self.likelihood),
-            "name": self.name,
+            **super().get_config(),
         }
 
     @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> LatentModel:
-        """Builds the model that `get_config` described, with fresh weights."""
-        config = dict(config)
-        with keras.saving.custom_object_scope(custom_objects or {}):
-            for name in ("encoder", "decoder", "likelihood"):
-                part = config[name]
-                config[name] = keras.saving.deserialize_keras_object(part)
-            for name in {"flow", "prior", "posterior"} & set(config):
-                config[name] = serialization.deserialize(config[name])
-        return cls(**config)
+    def constructor_arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Builds the networks and distributions that `get_config` described."""
+        readers = dict.fromkeys(
+            ("encoder", "decoder", "likelihood"), keras.saving.deserialize_keras_object
+        ) | dict.fromkeys(("flow", "prior", "posterior"), serialization.deserialize)
+        return {k: readers[k](v) if k in readers else v for k, v in config.items()}
 
 
-def with_stop(callbacks: Any) -> Any:
-    """Returns callbacks of `fit`, and one that stops at a loss that is not finite."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        return callbacks
-    if callbacks is None:
-        callbacks = []
-    listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
-    return [*listed, StopAtNonFinite()]
+def importance_weighted_bound(
+    model: LatentModel, x: Any, k: int = 64, seed: Any = 0
+) -> np.ndarray:
+    """Estimates `log p(x)` from below, in nats for each image.
+
+        bound_k = log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x),   z_i ~ q(z | x)
+
+    Its mean over draws is at most log p(x), rises with k, and reaches log p(x) as k
+    grows; k = 1 is the elbo.
+
+    Args:
+        model: A `LatentFlow` or `LatentVAE`.
+        x: Images `[n, *event_shape]`.
+        k: Number of draws for each image.
+        seed: An integer or a pair of integers.
+
+    Returns:
+        The bounds `[n]`.
+
+    Raises:
+        ValueError: If `k` is not a positive integer, or `x` has the wrong shape.
+
+    Reference:
+        Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders, 2015,
+        arXiv:1509.00519.
+    """
+    checked_integer("k", k)
+    check_rows("x", x, model.event_shape)
+
+    @tf.function(autograph=False)
+    def log_weights(images: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
+        return model.terms(images, draw, training=False)["elbo"]
+
+    def bound(images: Any, own: tf.Tensor) -> tf.Tensor:
+        images = tf.cast(images, tf.float32)
+        draws = tfp.random.split_seed(own, n=k)
+        weights = tf.stack([log_weights(images, draws[i]) for i in range(k)])
+        return tf.reduce_logsumexp(weights, axis=0) - math.log(k)
+
+    return map_rows(bound, x, rows=_ROWS, seed=seed)
+
+
+def _by_rows(
+    function: Callable[[tf.Tensor], tf.Tensor], name: str, x: Any, event: tuple
+) -> tf.Tensor:
+    """Returns a function of rows `[n, *event]`, computed a few hundred at a time."""
+    check_rows(name, x, event)
+    if not tf.executing_eagerly():
+        return function(tf.cast(x, tf.float32))
+    return tf.constant(
+        map_rows(lambda rows: function(tf.cast(rows, tf.float32)), x, rows=_ROWS)
+    )
+
+
+def check_rows(name: str, x: Any, event: tuple[int, ...]) -> None:
+    """Refuses what does not have the shape `[n, *event]`."""
+    shape = tf.TensorShape(x.shape if tf.is_tensor(x) else np.shape(x))
+    if not shape.is_compatible_with((None, *event)):
+        raise invalid(name, f"have shape [{words(('n', *event))}]", x)
+
+
+def checked_prior(name: str, prior: Any, latent_dim: int) -> tfd.Distribution:
+    """Returns `prior` if it is one of latents that takes no condition."""
+    checked_latent_distribution(name, prior, latent_dim)
+    bijector = getattr(prior, "bijector", None)
+    if bijector is not None and condition_shape(bijector) is not None:
+        raise invalid(name, "be a distribution that takes no condition", prior)
+    return prior
+
+
+def checked_latent_distribution(
+    name: str, distribution: Any, latent_dim: int
+) -> tfd.Distribution:
+    """Returns `distribution` if it is one of vectors of `latent_dim` values."""
+    if not isinstance(distribution, tfd.Distribution) or (
+        tuple(distribution.event_shape) != (latent_dim,)
+    ):
+        must = f"be a TFP distribution of vectors of `latent_dim={latent_dim}` values"
+        raise invalid(name, must, distribution)
+    return distribution
+
+
+def _check_network(
+    name: str, network: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]
+) -> None:
+    """Raises unless `network` turns `[n, *inputs]` into `[n, *outputs]`; builds it."""
+    checked_instance(name, network, keras.Layer, "a Keras layer or model")
+    if not network.built:
+        network.build((None, *inputs))
+    shape = network.compute_output_shape((None, *inputs))
+    if tuple(shape) != (None, *outputs):
+        raise ValueError(
+            f"Argument `{name}` must turn [n, {words(inputs)}] into "
+            f"[n, {words(outputs)}]. Received: outputs of shape {shape}"
+        )

@@ -13,10 +13,14 @@ from tfp_flows import saving as serialization
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.distributions.bases import standard_normal
+from tfp_flows.internal.arguments import invalid
 from tfp_flows.internal.seeds import noise_like
-from tfp_flows.latent.arguments import checked_latent_distribution, checked_prior
 from tfp_flows.latent.likelihood import PixelLikelihood
-from tfp_flows.latent.model import LatentModel
+from tfp_flows.latent.model import (
+    LatentModel,
+    checked_latent_distribution,
+    checked_prior,
+)
 from tfp_flows.training.model import FlowModel
 
 tfd = tfp.distributions
@@ -40,7 +44,7 @@ class LatentVAE(LatentModel):
     data, such as `tfpf.maf((d,), inverse=True, condition_shape=(h,))` or
     `tfpf.real_nvp((d,), condition_shape=(h,))`.
 
-    Shapes: images `[n, height, width, channels]` with values in `[0, levels)`,
+    Shapes: images `[n, height, width, channels]` with values in `[0, pixel_levels)`,
     latents `[n, latent_dim]`.
 
     Reference:
@@ -53,7 +57,7 @@ class LatentVAE(LatentModel):
         >>> import tfp_flows as tfpf
         >>> posterior = tfpf.maf((4,), layers=2, inverse=True, condition_shape=(8,))
         >>> model = LatentVAE(
-        ...     (8, 8, 1), latent_dim=4, levels=17, channels=(4, 4),
+        ...     (8, 8, 1), latent_dim=4, pixel_levels=17, channels=(4, 4),
         ...     prior=tfpf.real_nvp((4,), couplings=2), posterior=posterior)
         >>> model.sample(3, seed=1).shape
         TensorShape([3, 8, 8, 1])
@@ -66,7 +70,7 @@ class LatentVAE(LatentModel):
         latent_dim: int = 128,
         prior: tfd.Distribution | None = None,
         posterior: tfd.Distribution | None = None,
-        levels: float = 256,
+        pixel_levels: float = 256,
         likelihood: str | PixelLikelihood = "gaussian",
         channels: Sequence[int] = (32, 64),
         encoder: keras.Layer | None = None,
@@ -83,7 +87,7 @@ class LatentVAE(LatentModel):
             posterior: Flow of D values whose bijector follows on `Normal(m, s)`, with
                 `condition_shape=(h,)` to see features of the image, or without; its
                 own base is not used. None for no flow.
-            levels: How many values a pixel can take, such as 256.
+            pixel_levels: How many values a pixel can take, such as 256.
             likelihood: `"gaussian"`, `"logistic"` or a `PixelLikelihood`.
             channels: Channels of the networks after one halving and after two.
             encoder: Keras layer from images to `2 D + h` values, in the place of the
@@ -95,8 +99,6 @@ class LatentVAE(LatentModel):
             ValueError: If an argument is out of range or does not fit the others.
         """
         prior = standard_normal(latent_dim) if prior is None else prior
-        if isinstance(likelihood, str):
-            likelihood = PixelLikelihood(likelihood, levels)
         features = 0 if posterior is None else _features(posterior, latent_dim)
         super().__init__(
             event_shape,
@@ -107,6 +109,7 @@ class LatentVAE(LatentModel):
             encoder=encoder,
             decoder=decoder,
             likelihood=likelihood,
+            pixel_levels=pixel_levels,
             **kwargs,
         )
         self.posterior_model = None if posterior is None else FlowModel(posterior)
@@ -143,13 +146,17 @@ class LatentVAE(LatentModel):
         condition = features if self._sizes[-1] else None
         return chain.forward_and_log_det(bijector, u, 1, condition)
 
+    @property
+    def distributions(self) -> list[tfd.Distribution]:
+        """The distributions that are trained."""
+        flow = self.posterior_model
+        return [self.prior, *(() if flow is None else flow.distributions)]
+
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, without weights."""
-        config = {**super().get_config(), "prior": serialization.serialize(self.prior)}
-        if self.posterior_model is not None:
-            flow = self.posterior_model.distribution
-            config["posterior"] = serialization.serialize(flow)
-        return config
+        names = ("prior", "posterior")
+        flows = map(serialization.serialize, self.distributions)
+        return {**super().get_config(), **dict(zip(names, flows, strict=False))}
 
 
 def _features(posterior: Any, latent_dim: int) -> int:
@@ -158,9 +165,6 @@ def _features(posterior: Any, latent_dim: int) -> int:
     bijector = getattr(posterior, "bijector", None)
     shape = () if bijector is None else condition_shape(bijector) or (0,)
     if len(shape) != 1 or posterior.distribution.trainable_variables:
-        raise ValueError(
-            "Argument `posterior` must be a transformed distribution of a base without "
-            "weights, whose condition, if it takes one, is a vector. "
-            f"Received: {posterior}"
-        )
+        must = "be a transformed distribution of a base without weights, whose"
+        raise invalid("posterior", f"{must} condition, if any, is a vector", posterior)
     return shape[0]

@@ -14,7 +14,7 @@ from tfp_flows.internal.arguments import (
     invalid,
 )
 from tfp_flows.nets.conditioner import Conditioner, Shape
-from tfp_flows.nets.dense import built, dropout_layer
+from tfp_flows.nets.dense import built, cast, dropout_layer
 
 
 class _Convolution(keras.Layer):
@@ -287,7 +287,7 @@ def _stacked(inputs: tf.Tensor, condition: tf.Tensor, block: int) -> tf.Tensor:
     """Stacks a condition that is an image, `block` times larger, onto the channels."""
     if not block:
         return inputs
-    condition = keras.ops.cast(condition, inputs.dtype)
+    condition = cast(condition, inputs.dtype)
     if block > 1:
         condition = tf.nn.space_to_depth(condition, block)
     return keras.ops.concatenate([inputs, condition], axis=-1)
@@ -333,6 +333,6 @@ class PriorNet(Conditioner):
         """Maps `[batch, h, w, n]` to `[batch, h, w, m]`."""
         outputs = self._conv(_stacked(inputs, condition, self._block))
         if self._project is not None:
-            condition = keras.ops.cast(condition, inputs.dtype)
+            condition = cast(condition, inputs.dtype)
             outputs += self._project(condition)[:, None, None, :]
         return outputs

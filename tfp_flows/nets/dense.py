@@ -27,6 +27,11 @@ def built(layer: keras.Layer, *shape: int | None) -> Any:
     return layer
 
 
+def cast(x: tf.Tensor, dtype: DType) -> tf.Tensor:
+    """Is `keras.ops.cast`, annotated as a tensor of this backend."""
+    return keras.ops.cast(x, dtype)
+
+
 def hidden_initializers(
     inputs: int, values: int, kernel_initializer: Any = None
 ) -> dict[str, Any]:
@@ -137,7 +142,7 @@ class MLP(Conditioner):
         """Maps `[batch, *input_shape]` to `[batch, *output_shape]`."""
         h = _flat(inputs)
         if condition is not None:
-            condition = keras.ops.cast(_flat(condition), h.dtype)
+            condition = cast(_flat(condition), h.dtype)
             h = keras.ops.concatenate([h, condition], axis=-1)
         h = self._residual(h, training) if self.residual else self._plain(h, training)
         outputs = self._head(h)

@@ -5,7 +5,6 @@ is learned also stands in the weights that Keras saves; a Keras layer is describ
 by its configuration alone. Parts that are shared stay shared.
 """
 
-from tfp_flows.saving.reader import deserialize
-from tfp_flows.saving.writer import serialize
+from tfp_flows.saving.description import deserialize, serialize
 
 __all__ = ["deserialize", "serialize"]

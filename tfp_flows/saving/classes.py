@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal.compat import nested, tf_variables
+
 KIND = "kind"
 
 
@@ -40,19 +42,6 @@ def read_array(description: dict[str, Any]) -> np.ndarray:
     dtype = tf.as_dtype(description["dtype"]).as_numpy_dtype
     data = np.frombuffer(base64.b64decode(description["data"]), dtype)
     return data.reshape(description["shape"]).copy()
-
-
-def read_variable(description: dict[str, Any]) -> tf.Variable:
-    """Returns a variable that starts at the described value.
-
-    The file's weights replace the value. It must be there before them, for the
-    constructors that compute with it, as that of a full-covariance normal does.
-    """
-    return tf.Variable(
-        read_array(description["value"]),
-        trainable=description["trainable"],
-        name=description["name"],
-    )
 
 
 # Where public classes are looked up by name; nothing else is ever imported.
@@ -88,8 +77,8 @@ def public_name(value: Any) -> tuple[str, str] | None:
     """Returns module and name under which TFP or TensorFlow publish a class.
 
     TFP makes a private sibling such as `_Chain` of some classes where a part is no
-    composite tensor; it goes by the public name. A class that somebody derived from
-    a public one does not, whatever it is called.
+    composite tensor; it goes by the public name. A class derived from a public one
+    elsewhere does not, whatever it is called.
     """
     cls = type(value)
     name = cls.__name__.lstrip("_")
@@ -124,9 +113,9 @@ def _lambert_w_tail(value: Any) -> dict[str, Any]:
 
 def _zero_inflated(value: Any) -> dict[str, Any]:
     """TFP keeps all local names of its constructor as its parameters."""
-    kept = value.parameters
+    stored = value.parameters
     names = ("inflated_loc_logits", "inflated_loc_probs", "name")
-    arguments = {**kept.get("kwargs", {}), **{name: kept[name] for name in names}}
+    arguments = {**stored.get("kwargs", {}), **{name: stored[name] for name in names}}
     # The class says this one itself.
     arguments.pop("require_integer_total_count", None)
     return arguments
@@ -149,7 +138,7 @@ def obstacle(value: Any) -> str | None:
     name = type(value).__name__
     if name in _ABSTRACT:
         return "is of an abstract class, which only others derive from"
-    if isinstance(value, tf.Module) and any(value._flatten(predicate=_is_tf_keras)):
+    if isinstance(value, tf.Module) and any(map(_is_tf_keras, nested(value, object))):
         return "holds a layer of tf_keras, which Keras 3 does not save" + instead(name)
     unknown = _unknown_arguments(value)
     if unknown:
@@ -202,6 +191,6 @@ def _variables(argument: Any) -> Iterator[tf.Variable]:
     elif isinstance(argument, tf.Variable):
         yield argument
     elif isinstance(argument, keras.Layer):
-        yield from (variable._value for variable in argument.variables)
+        yield from tf_variables([argument])
     elif isinstance(argument, tf.Module):
         yield from argument.variables

@@ -13,6 +13,8 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors.tree import layers_in
+from tfp_flows.internal.arguments import checked_instance, invalid
+from tfp_flows.internal.compat import share_storage, tf_variables
 from tfp_flows.internal.files import atomic_write
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -22,14 +24,14 @@ def checked_path(path: str | os.PathLike) -> Path:
     """Returns `path` if it names a `.keras` file; raises `ValueError` otherwise."""
     checked = Path(path)
     if checked.suffix != ".keras":
-        raise ValueError(f"Argument `path` must end in '.keras'. Received: {path}")
+        raise invalid("path", "end in '.keras'", str(path))
     return checked
 
 
 def check_archive(path: Path) -> None:
-    """Refuses a missing or damaged `.keras` archive with one sentence."""
+    """Refuses a missing or damaged `.keras` archive."""
     if not path.is_file():
-        raise ValueError(f"Argument `path` must name a file. Received: {path}")
+        raise invalid("path", "name a file", str(path))
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -49,6 +51,12 @@ class AdoptedVariables(keras.Layer):
     loading change the variable that the distribution reads.
     """
 
+    @classmethod
+    def of(cls, content: tf.Module) -> AdoptedVariables:
+        """Adopts the variables of a distribution or bijector that no layer owns."""
+        owned = {id(v) for v in tf_variables(layers_in(content))}
+        return cls([v for v in content.variables if id(v) not in owned], name="adopted")
+
     def __init__(self, variables: list[tf.Variable], **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         for index, variable in enumerate(variables):
@@ -59,19 +67,23 @@ class AdoptedVariables(keras.Layer):
                 trainable=variable.trainable,
                 name=f"variable_{index}",
             )
-            weight._value = variable
+            share_storage(weight, variable)
         self.built = True
 
 
-def raw_variables(content: tf.Module, layers: list[keras.Layer]) -> list[tf.Variable]:
-    """Returns the variables of a distribution or bijector that no layer owns."""
-    known = {id(v._value) for layer in layers for v in layer.variables}
-    return [v for v in content.variables if id(v) not in known]
+WRITTEN_BY = "written_by"
+
+
+def written_by() -> dict[str, str]:
+    """Returns the version of this package, for a model's configuration."""
+    from tfp_flows import __version__  # not there yet while the package loads
+
+    return {WRITTEN_BY: f"tfp_flows {__version__}"}
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class SavedObject(keras.Model):
-    """A Keras model that holds a distribution or bijector, and only keeps it.
+    """A Keras model that holds a distribution or bijector, and does nothing else.
 
     `FlowModel` trains distributions of one tensor of known shape. This holds the
     rest on its way to a file and back: joint distributions, distributions whose
@@ -86,10 +98,9 @@ class SavedObject(keras.Model):
             **kwargs: Passed on to `keras.Model`, such as `name`.
         """
         super().__init__(autocast=False, **kwargs)
-        self._content = _Kept(content)
-        layers = layers_in(content)
-        self._content_layers = layers
-        self._adopted = AdoptedVariables(raw_variables(content, layers), name="adopted")
+        self._content = _Untracked(content)
+        self._content_layers = layers_in(content)
+        self._adopted = AdoptedVariables.of(content)
         self.built = True
 
     @property
@@ -99,7 +110,8 @@ class SavedObject(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Describes the content."""
-        return {"content": serialization.serialize(self.content), "name": self.name}
+        content = serialization.serialize(self.content)
+        return {"content": content, "name": self.name, **written_by()}
 
     @classmethod
     def from_config(
@@ -111,7 +123,7 @@ class SavedObject(keras.Model):
         return cls(content, name=config["name"])
 
 
-class _Kept:
+class _Untracked:
     """Keeps Keras from wrapping the content's own lists and dictionaries."""
 
     def __init__(self, value: Any) -> None:
@@ -121,8 +133,8 @@ class _Kept:
 def save_distribution(distribution: tfd.Distribution, path: str | os.PathLike) -> None:
     """Writes a distribution with all its weights to a `.keras` archive.
 
-    The file is written beside its place and renamed, so that it is whole or absent.
-    Which of TFP's classes can be saved is listed in `docs/serialization.md`.
+    The file is written atomically. Which of TFP's classes can be saved is listed in
+    `docs/serialization.md`.
 
     Args:
         distribution: A flow, or any TFP distribution, joint ones too.
@@ -133,8 +145,9 @@ def save_distribution(distribution: tfd.Distribution, path: str | os.PathLike) -
             names it.
         ValueError: If `path` does not end in `.keras`.
     """
-    if not isinstance(distribution, tfd.Distribution):
-        raise _wrong_type("distribution", distribution)
+    checked_instance(
+        "distribution", distribution, tfd.Distribution, "a TFP distribution"
+    )
     save_model(SavedObject(distribution), path)
 
 
@@ -173,8 +186,7 @@ def save_bijector(bijector: tfb.Bijector, path: str | os.PathLike) -> None:
         >>> tfpf.load_bijector(path).name
         'act_norm'
     """
-    if not isinstance(bijector, tfb.Bijector):
-        raise _wrong_type("bijector", bijector)
+    checked_instance("bijector", bijector, tfb.Bijector, "a TFP bijector")
     save_model(SavedObject(bijector), path)
 
 
@@ -225,10 +237,3 @@ def _content(path: str | os.PathLike, cls: type, name: str) -> Any:
             f"Received: a {type(content).__name__}"
         )
     return content
-
-
-def _wrong_type(name: str, value: Any) -> TypeError:
-    return TypeError(
-        f"Argument `{name}` must be a TFP {name}. "
-        f"Received: {value!r} of type {type(value).__name__}"
-    )

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfp_flows.internal.arguments import checked_number
 from tfp_flows.tables.arrow import as_table
 from tfp_flows.tables.columns import Column
 from tfp_flows.tables.model import TableFlow
@@ -42,7 +43,7 @@ def fit(
         columns: Kinds of columns that should not be inferred; see `Schema.infer`.
         flow: Makes the flow; see `TableFlow`.
         validation_fraction: Share of the rows to hold back.
-        epochs: Most passes over the other rows.
+        epochs: Most epochs over the other rows.
         patience: Epochs without a better likelihood after which training stops.
         batch_size: Rows in a step.
         learning_rate: Of Adam.
@@ -64,11 +65,7 @@ def fit(
         array([-inf])
     """
     table = as_table(table)
-    if not 0.0 < validation_fraction < 1.0:
-        raise ValueError(
-            "Argument `validation_fraction` must lie between 0 and 1. "
-            f"Received: validation_fraction={validation_fraction}"
-        )
+    checked_number("validation_fraction", validation_fraction, above=0.0, below=1.0)
     model = TableFlow(Schema.infer(table, columns), flow)
     order = np.random.default_rng(seed).permutation(table.num_rows)
     held_out = min(max(1, round(validation_fraction * len(order))), len(order) - 1)

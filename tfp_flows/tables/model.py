@@ -16,8 +16,8 @@ from tfp_flows.architectures.coupling import spline_flow
 from tfp_flows.bijectors.elementwise import SinhArcsinh
 from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.distributions.tables import TableDistribution
-from tfp_flows.internal.arguments import checked_integer
-from tfp_flows.internal.seeds import stateless_seed
+from tfp_flows.internal.arguments import checked_instance, checked_integer
+from tfp_flows.internal.batching import map_rows
 from tfp_flows.tables.columns import DTYPE
 from tfp_flows.tables.schema import Schema
 from tfp_flows.training.model import FlowModel
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 tfd = tfp.distributions
 
 # Coordinates of so many draws go through the flow at a time.
-_CHUNK = 16_384
+_DRAWS = 16_384
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -48,8 +48,9 @@ class TableFlow(FlowModel):
     property `is_exact` says which. `fit` minimizes the mean of minus the bound of one
     draw; `evaluate` and `predict` return that too, with fresh noise.
 
-    All of `FlowModel` is there: callbacks, `save`, `keras.models.load_model`. What
-    takes data takes tables: a `pyarrow.Table`, a dictionary of columns, a data frame.
+    All of `FlowModel` is there: callbacks, `save`, `keras.models.load_model`. Data,
+    also to validate on, are tables: a `pyarrow.Table`, a dictionary of columns, a data
+    frame.
     `distribution` is a `TableDistribution` of encoded rows, `distribution.flow` the
     flow of coordinates.
 
@@ -86,11 +87,8 @@ class TableFlow(FlowModel):
         Raises:
             TypeError: If `schema` or `flow` is something else.
         """
-        if not isinstance(schema, Schema):
-            raise TypeError(
-                "Argument `schema` must be a `tfpf.tables.Schema`, such as "
-                f"`Schema.infer(table)`. Received: {type(schema).__name__}"
-            )
+        words = "a `tfpf.tables.Schema`, such as `Schema.infer(table)`"
+        checked_instance("schema", schema, Schema, words)
         if not isinstance(flow, TableDistribution):
             flow = TableDistribution(_flow(schema, flow), schema.dequantizers())
         super().__init__(flow, **kwargs)
@@ -129,16 +127,16 @@ class TableFlow(FlowModel):
             value lies outside a column's support, such as a negative count.
         """
         draws = 1 if self.is_exact else checked_integer("draws", draws)
-        rows = self._schema.encode(table)
+        dtype = self._distribution.dtype.as_numpy_dtype
+        rows = self._schema.encode(table).astype(dtype)
         inside = self._schema.supports(rows)
         result = np.full(len(rows), -np.inf)
-        found = [np.zeros(0)]
-        rows, step = rows[inside], max(1, _CHUNK // draws)
-        for start in range(0, len(rows), step):
-            own = tf.random.experimental.stateless_fold_in(stateless_seed(seed), start)
-            part = tf.constant(rows[start : start + step], self._distribution.dtype)
-            found.append(self._bound(part, draws, own).numpy())
-        result[inside] = np.concatenate(found)
+        result[inside] = map_rows(
+            lambda some, own: self._bound(some, draws, own),
+            rows[inside],
+            rows=max(1, _DRAWS // draws),
+            seed=seed,
+        )
         return result
 
     def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -157,90 +155,33 @@ class TableFlow(FlowModel):
         v = sample(self._distribution.flow, n, seed, temperature)
         return self._schema.decode(self._distribution.quantize(v).numpy())
 
-    # What takes data takes tables.
+    def encoded(self, x: Any) -> Any:
+        """Returns a table as rows of numbers; what has no columns stays as it is."""
+        has_columns = hasattr(x, "__arrow_c_stream__") or isinstance(x, Mapping)
+        return self._schema.encode(x) if has_columns else x
 
-    def fit(
-        self, x: Any = None, y: Any = None, **kwargs: Any
-    ) -> keras.callbacks.History:
-        """Trains flow and dequantizers; see `FlowModel.fit`.
-
-        Args:
-            x: A table, or a dataset of batches of encoded rows.
-            y: None.
-            **kwargs: All other arguments of `keras.Model.fit`; `validation_data` may
-                be a table, and rows are `batch_size` (32) in a step.
-
-        Returns:
-            Keras's history.
-        """
-        rows = kwargs.pop("batch_size", None)
-        if kwargs.get("validation_data") is not None:
-            held_out = kwargs["validation_data"]
-            kwargs["validation_data"] = self._batches(held_out, rows)
-        if not _is_batches(x) and not self.is_adapted:
-            self.adapt(x)
-        shuffled = kwargs.pop("shuffle", True)
-        return super().fit(self._batches(x, rows, shuffled), y, **kwargs)
-
-    def adapt(self, data: Any, condition: Any = None) -> None:
-        """Initializes data-dependent weights from a table; see `FlowModel.adapt`."""
-        data = data if _is_batches(data) else self._schema.encode(data)
-        super().adapt(data, condition)
-
-    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Returns the means of one draw for each row of a table."""
-        rows = kwargs.pop("batch_size", None)
-        return super().evaluate(self._batches(x, rows), y, **kwargs)
-
-    def predict(self, x: Any, batch_size: int | None = None, **kwargs: Any) -> Any:
-        """Returns one draw of `log_prob` for each row of a table, in nats."""
-        return super().predict(self._batches(x, batch_size), **kwargs)
-
-    def _batches(
-        self, table: Any, rows: int | None = None, shuffled: bool = False
-    ) -> Any:
-        """Returns a dataset of encoded rows; Keras would round an array to float32."""
-        if _is_batches(table):
-            return table
-        encoded = self._schema.encode(table)
-        dataset = tf.data.Dataset.from_tensor_slices(encoded)
-        if shuffled:
-            dataset = dataset.shuffle(len(encoded))
-        return dataset.batch(rows or 32).prefetch(tf.data.AUTOTUNE)
-
-    def summary(self, print_fn: Any = None, **_: Any) -> None:
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Any = None,
+        print_fn: Any = None,
+        **options: Any,
+    ) -> None:
         """Prints the columns, and the bijectors of their coordinates."""
         (print_fn or print)(str(self._schema))
-        summary_table(self._distribution.flow, self.name, print_fn)
+        summary_table(self._distribution.flow, self.name, print_fn, line_length)
 
-    def get_config(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
         """Describes the schema and the distribution, without weights."""
-        config = super().get_config()
         # Together, so that transforms are written once and stay shared.
         both = {"schema": self._schema, "flow": self._distribution}
-        del config["distribution"]
-        return {**config, "table": serialization.serialize(both)}
+        return {"table": serialization.serialize(both)}
 
     @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> TableFlow:
-        """Builds the model that `get_config` described, with fresh weights."""
+    def constructor_arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Builds the schema and the distribution that `described` described."""
         config = dict(config)
-        trainable = config.pop("trainable", True)
-        scorer = config.pop("anomaly_scorer", None)
-        with keras.saving.custom_object_scope(custom_objects or {}):
-            model = cls(**serialization.deserialize(config.pop("table")), **config)
-            model.restore_scorer(scorer)
-        model.trainable = trainable
-        return model
-
-
-def _is_batches(data: Any) -> bool:
-    """Whether data is nothing that has columns, but what `FlowModel` takes."""
-    return data is None or (
-        not hasattr(data, "__arrow_c_stream__") and not isinstance(data, Mapping)
-    )
+        return {**serialization.deserialize(config.pop("table")), **config}
 
 
 def _flow(schema: Schema, make: Any) -> tfd.Distribution:

@@ -15,6 +15,7 @@ import tensorflow_probability as tfp
 from tfp_flows.architectures.autoregressive import causal_flow
 from tfp_flows.distributions.surjections import CategoricalFlow, character_embeddings
 from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.seeds import stateless_seed
 from tfp_flows.text.corpus import (
     LETTERS,
@@ -23,6 +24,7 @@ from tfp_flows.text.corpus import (
     numbers,
     strings,
 )
+from tfp_flows.training.data import is_stream
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.optimizers import optimizer
 
@@ -33,14 +35,14 @@ _ROWS = 500  # that are evaluated at once
 class TextFlow(FlowModel):
     """A flow of windows of text, a Keras model like any `FlowModel`.
 
-    Each character is drawn as a vector from its learned code; an autoregressive flow
-    has the density of the sequence of vectors. See `CategoricalFlow` for the bound on
+    Each character is drawn as a vector about its embedding; an autoregressive flow has
+    the density of the sequence of vectors. See `CategoricalFlow` for the bound on
     `log P(text)` that is trained, and `causal_flow` for the flow.
 
-    With `step="mixture"` and codes that have moved apart, the weights of the mixture
-    at each position are the probabilities of the next character: the flow does what a
-    recurrent language model does, in a continuous and invertible way. `"spline"`
-    knows of no categories and has to bend one cloud into all of them.
+    With `step="mixture"` and embeddings that have moved apart, the weights of the
+    mixture at each position are the probabilities of the next character: the flow does
+    what a recurrent language model does, in a continuous and invertible way.
+    `"spline"` knows of no categories and has to bend one component into all of them.
 
     Windows are strings of `length` characters of the alphabet, or their numbers,
     `[n, length]`. The metric `bits_per_dim` of `fit` and `evaluate` is bits a
@@ -68,7 +70,7 @@ class TextFlow(FlowModel):
         samples: int = 1,
         **kwargs: Any,
     ) -> None:
-        """Builds codes and flow.
+        """Builds embeddings and flow.
 
         Args:
             alphabet: The characters, each once.
@@ -80,7 +82,7 @@ class TextFlow(FlowModel):
             step: What transforms one vector: `"mixture"` or `"spline"`.
             bins: Number of bins of each spline.
             hidden_units: Widths of the masked network in front of the splines.
-            scale: The scale that codes, and the clouds of a mixture, start with.
+            scale: Scale that embeddings, and the components of a mixture, start with.
             samples: Number of draws of the bound in training.
             **kwargs: Passed on to `keras.Model`, such as `name`.
 
@@ -142,43 +144,26 @@ class TextFlow(FlowModel):
 
     # Training.
 
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Trains flow and codes; see `FlowModel.fit`.
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains flow and embeddings; see `FlowModel.fit`.
 
-        Args:
-            x: Windows, as strings or numbers, or a `tf.data.Dataset` of numbers.
-            y: Not used.
-            **kwargs: All other arguments of `keras.Model.fit`; `validation_data` are
-                windows too. A model that was not compiled is, with Adam.
-
-        Returns:
-            Keras's history.
+        Windows are strings or numbers, those to validate on too. A model that was not
+        compiled is, with Adam.
         """
         if not self.compiled:
             # The loss is a sum over characters, and so is its gradient.
             self.compile(optimizer=optimizer(2e-3, clip_norm=float(self.length)))
-        validation = kwargs.get("validation_data")
-        if validation is not None:
-            kwargs["validation_data"] = self._taken(validation)
-        return super().fit(self._taken(x), y, **kwargs)
+        return super().fit(x, y, *args, **kwargs)
 
-    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Returns `loss`, `nll` and `bits_per_dim` of windows; see `bits_per_char`."""
-        return super().evaluate(self._taken(x), y, **kwargs)
-
-    def _taken(self, x: Any) -> Any:
-        """Returns what Keras can take: numbers in the place of strings."""
-        if isinstance(x, tf.data.Dataset | keras.utils.PyDataset):
-            return x
-        if isinstance(x, tuple):  # as Keras hands validation data on
-            return (self._numbers(x[0]), *x[1:])
-        return self._numbers(x)
+    def encoded(self, x: Any) -> Any:
+        """Returns numbers in the place of strings; a dataset stays as it is."""
+        return x if is_stream(x) else self._numbers(x)
 
     def _numbers(self, windows: Any) -> np.ndarray:
         rows = checked_windows(windows, self.length, self.alphabet)
         return rows.astype(self._distribution.dtype.as_numpy_dtype)
 
-    # Figures.
+    # Metrics.
 
     def window_bits(self, windows: Any, samples: int = 1, seed: Any = 0) -> np.ndarray:
         """Returns an upper bound on `-log2 P` of each window, in bits a character.
@@ -197,16 +182,14 @@ class TextFlow(FlowModel):
                 of this model's length and alphabet.
         """
         checked_integer("samples", samples)
-        rows = self._numbers(windows)
-        parts = []
-        for start in range(0, len(rows), _ROWS):
-            own = tf.random.experimental.stateless_fold_in(stateless_seed(seed), start)
-            chunk = rows[start : start + _ROWS]
+
+        def bits(rows: np.ndarray, own: tf.Tensor) -> tf.Tensor:
             seeds = tfp.random.split_seed(own, samples)
-            draws = tf.stack([self._log_weight(chunk, each) for each in seeds])
+            draws = tf.stack([self._log_weight(rows, each) for each in seeds])
             bound = tf.reduce_logsumexp(draws, axis=0) - math.log(samples)
-            parts.append(-bound.numpy() / (self.length * math.log(2.0)))
-        return np.concatenate(parts)
+            return -bound / (self.length * math.log(2.0))
+
+        return map_rows(bits, self._numbers(windows), rows=_ROWS, seed=seed)
 
     def bits_per_char(self, windows: Any, samples: int = 1, seed: Any = 0) -> float:
         """Returns the mean of `window_bits`: bits a character, at most this many."""
@@ -240,22 +223,22 @@ class TextFlow(FlowModel):
                     f"Argument `prompt` must have at most {self.length} characters. "
                     f"Received: {prompt!r} of {len(prompt)}"
                 )
-            given = prompt + self.alphabet[0] * (self.length - len(prompt))
-            rows = np.tile(numbers(given, self.alphabet), [n, 1])
+            padded = prompt + self.alphabet[0] * (self.length - len(prompt))
+            rows = np.tile(numbers(padded, self.alphabet), [n, 1])
             start = self.to_latents(rows, prompt_seed)
             noise = tf.concat(
                 [start[:, : len(prompt)], noise[:, len(prompt) :]], axis=1
             )
-        # A vector far from its own code is read as another character; the prompt's
-        # characters are given.
+        # A vector far from its own embedding is read as another character; the prompt's
+        # characters are known.
         texts = self.from_latents(noise)
         return [prompt + text[len(prompt) :] for text in texts]
 
     def to_latents(self, windows: Any, seed: Any = 0) -> tf.Tensor:
         """Returns latents of windows, `[n, length, dimensions]`.
 
-        Characters are drawn as vectors of their codes, and these made noise by the
-        flow: under the model, standard logistic noise.
+        Characters are drawn as vectors about their embeddings, and these made noise by
+        the flow: under the model, standard logistic noise.
 
         Args:
             windows: Windows, as strings or numbers.
@@ -269,31 +252,23 @@ class TextFlow(FlowModel):
     def from_latents(self, z: Any) -> list[str]:
         """Returns the texts of latents `[n, length, dimensions]`.
 
-        Each vector is read as the character whose code is most probable there.
+        Each vector is read as the character whose embedding is most probable there.
         """
         z = tf.convert_to_tensor(z, self._distribution.dtype)
         return strings(self._from_latents(z), self.alphabet)
 
     # Saving.
 
-    def get_config(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             "alphabet": self.alphabet,
             "length": self.length,
             "dimensions": self.dimensions,
             **self._options,
-            "name": self.name,
-            "trainable": self.trainable,
         }
 
     @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> TextFlow:
-        """Builds the model that `get_config` described, with fresh weights."""
-        config = dict(config)
-        trainable = config.pop("trainable", True)
-        model = cls(**config)
-        model.trainable = trainable
-        return model
+    def constructor_arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return config

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.tree import clear_caches
+from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.files import atomic_write
 from tfp_flows.internal.pictures import picture_grid, write_png
 
 
@@ -46,30 +48,45 @@ def averaged_weights(model: keras.Model) -> Iterator[keras.Model]:
         >>> with averaged_weights(model):
         ...     model.save_weights("ema.weights.h5")  # doctest: +SKIP
     """
-    optimizer = model.optimizer
-    _check_keeps_averages(optimizer)
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    if not int(keras.ops.convert_to_numpy(inner.iterations)):
-        yield model  # no step was taken: there is nothing to average yet
-        return
-    weights = model.trainable_weights
-    kept = [np.array(keras.ops.convert_to_numpy(weight)) for weight in weights]
-    optimizer.finalize_variable_values(weights)
-    _forget(model)
+    _check_keeps_averages(model.optimizer)
+    before = _put_averages(model)
     try:
         yield model
     finally:
-        for weight, value in zip(weights, kept, strict=True):
-            weight.assign(value)
+        _put(model, before)
+
+
+def _put_averages(model: keras.Model) -> list[np.ndarray]:
+    """Gives a model the averages, and returns the weights that it had."""
+    weights, optimizer = model.trainable_weights, model.optimizer
+    before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in weights]
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if int(keras.ops.convert_to_numpy(inner.iterations)):  # else there is no average
+        optimizer.finalize_variable_values(weights)
         _forget(model)
+    return before
+
+
+def _put(model: keras.Model, values: list[np.ndarray]) -> None:
+    for weight, value in zip(model.trainable_weights, values, strict=True):
+        weight.assign(value)
+    _forget(model)
+
+
+# The weights of models in which `AveragedWeights` has put the averages.
+_RAW: weakref.WeakKeyDictionary[keras.Model, list[np.ndarray]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class AveragedWeights(keras.callbacks.Callback):
-    """A callback with which `fit` evaluates the averaged weights (EMA).
+    """A callback with which `fit` evaluates and keeps the averaged weights (EMA).
 
-    The validation figures of every epoch are then those of the weights that the
-    model has when training ends. Training itself goes on from the weights as they
-    were, bit for bit (Keras's own `SwapEMAWeights` swaps by additions that round).
+    The averages stand in the model from the validation of an epoch until the next one
+    begins: what `EarlyStopping` and `ModelCheckpoint` keep is what they have been told
+    the metrics of, and so is what other callbacks draw or save. `tfpf.Backup` writes
+    the weights that training goes on from. Training itself goes on from these, bit for
+    bit (Keras's own `SwapEMAWeights` swaps by additions that round).
 
     Example:
         >>> import numpy as np, tfp_flows as tfpf
@@ -83,19 +100,30 @@ class AveragedWeights(keras.callbacks.Callback):
     def __init__(self) -> None:
         """Starts with the weights in their place."""
         super().__init__()
-        self._block: contextlib.ExitStack | None = None
+        self._in_fit = False
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Refuses an optimizer that keeps no averages before any time is spent."""
         _check_keeps_averages(self.model.optimizer)
+        self._in_fit = True
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Puts the weights back."""
+        self._leave()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Leaves in place what `fit` ends with: averages, or the best of them."""
+        _RAW.pop(self.model, None)
+        self._in_fit = False
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Puts the averages into the model."""
         self._enter()
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:
-        """Puts the weights back."""
-        self._leave()
+        """Puts the weights back, unless other callbacks are to see the averages."""
+        if not self._in_fit:
+            self._leave()
 
     def on_predict_begin(self, logs: dict[str, float] | None = None) -> None:
         """Puts the averages into the model."""
@@ -107,13 +135,11 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def _enter(self) -> None:
         self._leave()  # an evaluation that broke off left them there
-        self._block = contextlib.ExitStack()
-        self._block.enter_context(averaged_weights(self.model))
+        _RAW[self.model] = _put_averages(self.model)
 
     def _leave(self) -> None:
-        if self._block is not None:
-            self._block.close()
-            self._block = None
+        if self.model in _RAW:
+            _put(self.model, _RAW.pop(self.model))
 
 
 def keeps_averages(optimizer: Any) -> bool:
@@ -139,7 +165,7 @@ def _forget(model: keras.Model) -> None:
 
 
 _NAME = re.compile(r"epoch-(\d+)\.npz")
-_FACTS = "facts"
+_METADATA = "facts"  # the name in files
 
 
 class Backup(keras.callbacks.Callback):
@@ -148,13 +174,12 @@ class Backup(keras.callbacks.Callback):
     After each epoch it writes one file with every variable of the model and of the
     optimizer: weights, averages, moments, step and loss scale, and the states of all
     seed generators (dropout, probes, noise), which Keras's weight files leave out.
-    The file is written beside its place, synced and renamed, and only then is the one
-    before it removed: a process killed at any moment leaves the state of a whole
-    epoch, never half of one or one epoch's weights with another's number.
+    The file is written atomically, and only then is the one before it removed: a
+    process killed at any moment leaves the state of a whole epoch.
 
     A run that goes on equals the uninterrupted one bit for bit on a CPU if the order
     and noise of its data depend on the number of the epoch and not on what was drawn
-    before, as those of `tfpf.data.Data.epochs` do, and if its other callbacks keep no
+    before, as those of `tfpf.data.Data.passes` do, and if its other callbacks keep no
     count of their own, as `EarlyStopping` does.
 
     Under `tf.distribute` with several workers only the chief writes.
@@ -167,7 +192,7 @@ class Backup(keras.callbacks.Callback):
         >>> backup = tfpf.Backup(tempfile.mkdtemp())
         >>> done = backup.restore(model)  # 0, or the number of finished epochs
         >>> history = model.fit(
-        ...     data.epochs(done),
+        ...     data.passes(done),
         ...     steps_per_epoch=data.steps,
         ...     initial_epoch=done,
         ...     epochs=2,
@@ -185,7 +210,7 @@ class Backup(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Writes the state after `epoch + 1` epochs."""
-        if _is_chief(self.model):
+        if is_chief(self.model.distribute_strategy):
             self.save(self.model, epoch + 1)
 
     def save(self, model: keras.Model, epochs: int) -> None:
@@ -197,16 +222,15 @@ class Backup(keras.callbacks.Callback):
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         variables = _variables(model)
-        arrays = {f"{i}": _value(variable) for i, variable in enumerate(variables)}
-        facts = json.dumps({"variables": _described(variables)})
-        path = self.folder / f"epoch-{epochs:08d}.npz"
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".writing-") as beside:
-            written = Path(beside) / path.name
-            with written.open("wb") as file:
-                np.savez(file, **arrays, **{_FACTS: np.array(facts)})
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(written, path)
+        values = {id(v): keras.ops.convert_to_numpy(v) for v in variables}
+        if model in _RAW:
+            values |= zip(map(id, model.trainable_weights), _RAW[model], strict=True)
+        arrays = {
+            f"{i}": _as_written(values[id(v)], v) for i, v in enumerate(variables)
+        }
+        metadata = json.dumps({"variables": _described(variables)})
+        with atomic_write(self.folder / f"epoch-{epochs:08d}.npz") as written:
+            np.savez(written, **arrays, **{_METADATA: np.array(metadata)})
         for number, other in self._files():
             if number != epochs:
                 other.unlink()
@@ -230,7 +254,7 @@ class Backup(keras.callbacks.Callback):
         epochs, path = files[-1]
         variables = _variables(model)
         with np.load(path, allow_pickle=False) as arrays:
-            described = json.loads(str(arrays[_FACTS]))["variables"]
+            described = json.loads(str(arrays[_METADATA]))["variables"]
             _check_equal(path, described, _described(variables))
             for i, variable in enumerate(variables):
                 variable.assign(_as_stored(arrays[f"{i}"], variable))
@@ -251,8 +275,7 @@ def _variables(model: keras.Model) -> list[keras.Variable]:
     return [*model.variables, *optimizer.variables]
 
 
-def _value(variable: keras.Variable) -> np.ndarray:
-    value = np.asarray(keras.ops.convert_to_numpy(variable))
+def _as_written(value: np.ndarray, variable: keras.Variable) -> np.ndarray:
     # NumPy's files know no bfloat16: its bits are kept.
     return value.view(np.uint16) if variable.dtype == "bfloat16" else value
 
@@ -284,8 +307,16 @@ def _check_equal(path: Path, before: list[Any], now: list[Any]) -> None:
     )
 
 
-def _is_chief(model: keras.Model) -> bool:
-    return bool(model.distribute_strategy.extended.should_checkpoint)
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files.
+
+    Args:
+        strategy: The strategy of the model.
+
+    Returns:
+        True on the chief, and wherever there is one process only.
+    """
+    return bool(strategy.extended.should_checkpoint)
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -296,14 +327,14 @@ class SampleGrid(keras.callbacks.Callback):
     Example:
         >>> import keras, tfp_flows as tfpf
         >>> flow = tfpf.glow((8, 8, 1), levels=1, steps=1, hidden_channels=4)
-        >>> grids = SampleGrid("samples", levels=17, every=5)
+        >>> grids = SampleGrid("samples", pixel_levels=17, every=5)
         >>> # tfpf.FlowModel(flow).fit(data, callbacks=[grids])
     """
 
     def __init__(
         self,
         directory: str | os.PathLike,
-        levels: float,
+        pixel_levels: float,
         *,
         every: int = 1,
         n: int = 64,
@@ -316,7 +347,7 @@ class SampleGrid(keras.callbacks.Callback):
 
         Args:
             directory: Folder for the files `samples-0001.png`, ..., by epoch.
-            levels: How many values a pixel can take, such as 256.
+            pixel_levels: How many values a pixel can take, such as 256.
             every: Epochs from one grid to the next.
             n: Number of samples, for each condition where there are any.
             temperature: Spread of the latents; see `FlowModel.sample`.
@@ -329,15 +360,10 @@ class SampleGrid(keras.callbacks.Callback):
             ValueError: If `every` or `n` is not a positive integer.
         """
         super().__init__()
-        for name, value in {"every": every, "n": n}.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"Argument `{name}` must be a positive integer. "
-                    f"Received: {name}={value!r}"
-                )
+        checked_integer("n", n)
         self._directory = Path(directory)
-        self._levels = levels
-        self._every = every
+        self._pixel_levels = pixel_levels
+        self._every = checked_integer("every", every)
         self._arguments = {"n": n, "seed": seed, "temperature": temperature}
         self._condition = condition
         self._writer = (
@@ -360,7 +386,7 @@ class SampleGrid(keras.callbacks.Callback):
         samples = self._draw().numpy()
         columns = None if self._condition is None else samples.shape[1]
         images = samples.reshape(-1, *samples.shape[-3:])
-        picture = picture_grid(images, self._levels, columns)
+        picture = picture_grid(images, self._pixel_levels, columns)
         write_png(self._directory / f"samples-{epoch + 1:04d}.png", picture)
         if self._writer is not None:
             _log_image(self._writer, "samples", picture, epoch + 1)
@@ -372,9 +398,9 @@ def _log_image(
     """Writes a picture for TensorBoard, which need not be installed here."""
     # What its image plugin reads: width, height, then the encoded pictures.
     height, width = picture.shape[:2]
-    parts = [str(width).encode(), str(height).encode(), tf.io.encode_png(picture)]
+    values = [str(width).encode(), str(height).encode(), tf.io.encode_png(picture)]
     plugin = tf.compat.v1.SummaryMetadata.PluginData(plugin_name="images")
     metadata = tf.compat.v1.SummaryMetadata(plugin_data=plugin)
     with writer.as_default():
-        tf.summary.write(tag, tf.stack(parts), step=step, metadata=metadata)
+        tf.summary.write(tag, tf.stack(values), step=step, metadata=metadata)
     writer.flush()

@@ -13,8 +13,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.tree import clear_caches
+from tfp_flows.internal.arguments import invalid
+from tfp_flows.training.callbacks import is_chief
 from tfp_flows.training.model import FlowModel
+
+__all__ = ["adapt_once", "fit_distributed", "is_chief", "send_weights"]
 
 
 def fit_distributed(
@@ -44,7 +47,7 @@ def fit_distributed(
         epochs: Number of the last epoch.
         initial_epoch: Number of epochs that are finished already.
         steps_per_epoch: Batches an epoch, for endless data; the data then goes on
-            from one epoch to the next. None for one pass.
+            from one epoch to the next. None for all of the data.
         validation_data: Batches to evaluate after each epoch, or None.
         callbacks: Keras callbacks, called on every worker. `tfpf.Backup` writes on
             the chief alone; others that write should be given to the chief alone
@@ -64,10 +67,10 @@ def fit_distributed(
     with strategy.scope():
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-    train = _Passes(model, model.train_step, data, steps_per_epoch)
+    train = _Epochs(model, model.train_step, data, steps_per_epoch)
     test = None
     if validation_data is not None:
-        test = _Passes(model, model.test_step, validation_data, None)
+        test = _Epochs(model, model.test_step, validation_data, None)
     listed = keras.callbacks.CallbackList(
         list(callbacks),
         add_history=True,
@@ -80,19 +83,19 @@ def fit_distributed(
     model.stop_training = False
     listed.on_train_begin()
     logs: dict[str, float] = {}
-    for epoch in range(initial_epoch, epochs):
-        listed.on_epoch_begin(epoch)
-        logs = train.run(listed.on_train_batch_begin, listed.on_train_batch_end)
-        if test is not None:
-            listed.on_test_begin()
-            values = test.run(listed.on_test_batch_begin, listed.on_test_batch_end)
-            listed.on_test_end(values)
-            logs |= {f"val_{name}": value for name, value in values.items()}
-        listed.on_epoch_end(epoch, logs)
-        if model.stop_training:
-            break
-    model.optimizer.finalize_variable_values(model.trainable_weights)
-    clear_caches(model.distribution)
+    with model.guarded():
+        for epoch in range(initial_epoch, epochs):
+            listed.on_epoch_begin(epoch)
+            logs = train.run(listed.on_train_batch_begin, listed.on_train_batch_end)
+            if test is not None:
+                listed.on_test_begin()
+                values = test.run(listed.on_test_batch_begin, listed.on_test_batch_end)
+                listed.on_test_end(values)
+                logs |= {f"val_{name}": value for name, value in values.items()}
+            listed.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+        model.optimizer.finalize_variable_values(model.trainable_weights)
     listed.on_train_end(logs)
     return model.history
 
@@ -145,24 +148,12 @@ def send_weights(model: keras.Model) -> None:
         variable.assign(tf.cast(chiefs, variable.dtype))
 
 
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes files.
-
-    Args:
-        strategy: The strategy of the model.
-
-    Returns:
-        True on the chief, and wherever there is one process only.
-    """
-    return bool(strategy.extended.should_checkpoint)
-
-
 def _summable(value: tf.Tensor) -> tf.Tensor:
     """Whole numbers and truth values as int64, which every strategy can sum."""
     return value if value.dtype.is_floating else tf.cast(value, tf.int64)
 
 
-class _Passes:
+class _Epochs:
     """Runs a Keras step on all replicas, over the batches of an epoch."""
 
     def __init__(
@@ -193,14 +184,10 @@ class _Passes:
         """Runs one epoch and returns the metrics of all workers."""
         model = self._model
         model.reset_metrics()
-        try:
-            for step, batch in enumerate(self._batches()):
-                begin(step)
-                self._on_all(batch)
-                end(step, {})
-        except tf.errors.OpError as error:
-            model._guard.reraise(error)
-            raise
+        for step, batch in enumerate(self._batches()):
+            begin(step)
+            self._on_all(batch)
+            end(step, {})
         return {name: float(v) for name, v in model.get_metrics_result().items()}
 
     def _batches(self) -> Any:
@@ -213,12 +200,7 @@ class _Passes:
 
 def _check(model: Any, data: Any) -> None:
     if not isinstance(model, FlowModel) or not model.compiled:
-        raise ValueError(
-            "Argument `model` must be a compiled `tfpf.FlowModel`. "
-            f"Received: model={model!r}"
-        )
+        raise invalid("model", "be a compiled `tfpf.FlowModel`", model)
     if not isinstance(data, tf.data.Dataset):
-        raise ValueError(
-            "Argument `data` must be a `tf.data.Dataset` of batches, which can be "
-            f"shared out among workers. Received: data of type {type(data).__name__}"
-        )
+        must = "be a `tf.data.Dataset` of batches, to be shared out among workers"
+        raise invalid("data", must, data)

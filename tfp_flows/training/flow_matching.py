@@ -12,8 +12,13 @@ from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import EncodedCondition
 from tfp_flows.bijectors.continuous import ContinuousFlow
 from tfp_flows.bijectors.tree import bijectors_in
+from tfp_flows.internal.arguments import (
+    checked_choice,
+    checked_integer,
+    checked_number,
+)
 from tfp_flows.internal.compat import Chain
-from tfp_flows.training.data import split_inputs
+from tfp_flows.training.data import in_shards, split_inputs
 from tfp_flows.training.model import FlowModel
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -87,29 +92,17 @@ class FlowMatchingModel(FlowModel):
             seed: Integer from which the training noise follows; None for any.
             draws: Times and latents for each example in a step.
             times: `"uniform"` or `"late"`; see above.
-            **kwargs: Passed on to `FlowModel`, such as `lanes` or `name`.
+            **kwargs: Passed on to `FlowModel`, such as `name`.
 
         Raises:
             ValueError: If an argument is out of range, or there is not exactly one
                 `ContinuousFlow`.
         """
-        if not 0.0 <= sigma_min < 1.0:
-            raise ValueError(
-                "Argument `sigma_min` must lie in [0, 1). "
-                f"Received: sigma_min={sigma_min}"
-            )
-        if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
-            raise ValueError(
-                "Argument `draws` must be a positive integer. "
-                f"Received: draws={draws!r}"
-            )
-        if times not in TIMES:
-            raise ValueError(
-                f"Argument `times` must be one of {TIMES}. Received: times={times!r}"
-            )
+        checked_number("sigma_min", sigma_min, minimum=0.0, below=1.0)
         super().__init__(distribution, **kwargs)
         self._sigma_min = float(sigma_min)
-        self._draws, self._times = int(draws), times
+        self._draws = checked_integer("draws", draws)
+        self._times = checked_choice("times", times, TIMES)
         self._data_side, self._flow, self._latent_side = _around_the_flow(distribution)
         self._encoding = _encoding(distribution)
         self._noise = keras.random.SeedGenerator(seed)
@@ -120,9 +113,8 @@ class FlowMatchingModel(FlowModel):
         """Returns `log_prob`; in training, a dictionary with each example's loss."""
         if not training:
             return super().call(inputs)
-        x, condition = split_inputs(inputs)
-        self._check_event(x)
-        return {_NAME: self._in_lanes(self.matching_loss, x, condition)}
+        x, condition = self._checked(*split_inputs(inputs))
+        return {_NAME: in_shards(self.matching_loss, self._shards)(x, condition)}
 
     def matching_loss(self, x: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Draws a time and a latent for each example and returns its loss.
@@ -144,9 +136,9 @@ class FlowMatchingModel(FlowModel):
         x_0 = self._latents(n, seeds[0], condition)
         t = tf.cast(self._times_of(n, seeds[1]), x_1.dtype)
         column = tf.reshape(t, [-1] + [1] * (x_1.shape.rank - 1))
-        kept = 1.0 - self._sigma_min
-        x_t = (1.0 - kept * column) * x_0 + column * x_1
-        error = self._flow.velocity_at(t, x_t, condition) - (x_1 - kept * x_0)
+        speed = 1.0 - self._sigma_min
+        x_t = (1.0 - speed * column) * x_0 + column * x_1
+        error = self._flow.velocity_at(t, x_t, condition) - (x_1 - speed * x_0)
         square = tf.reduce_sum(tf.square(error), axis=list(range(1, error.shape.rank)))
         return tf.reduce_mean(tf.reshape(square, [-1, self._draws]), axis=1)
 
@@ -172,18 +164,9 @@ class FlowMatchingModel(FlowModel):
             x_0, _ = chain.forward_and_log_det(part, x_0, event_ndims, condition)
         return x_0
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> tf.Tensor:
-        """Returns the mean matching loss in training, else the mean nll."""
-        if isinstance(y_pred, dict):
-            y_pred = -y_pred[_NAME]
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
+    def example_losses(self, y_pred: Any) -> tf.Tensor:
+        """Returns the matching losses in training, else minus the likelihoods."""
+        return y_pred[_NAME] if isinstance(y_pred, dict) else -y_pred
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
@@ -197,15 +180,15 @@ class FlowMatchingModel(FlowModel):
         results.pop(_NAME)
         return results
 
-    def get_config(self) -> dict[str, Any]:
-        """Describes the distribution, without its weights."""
-        config = {
+    def described(self) -> dict[str, Any]:
+        """Describes the constructor's arguments, without weights."""
+        return {
+            **super().described(),
             "sigma_min": self._sigma_min,
             "draws": self._draws,
             "times": self._times,
             "seed": self._seed,
         }
-        return {**super().get_config(), **config}
 
 
 def _around_the_flow(distribution: tfd.Distribution) -> tuple:

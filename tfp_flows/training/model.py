@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -13,25 +15,30 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.chain import condition_kwargs
 from tfp_flows.bijectors.conditional import condition_shape
-from tfp_flows.bijectors.tree import bijectors_in, clear_caches, layers_in
+from tfp_flows.bijectors.tree import clear_caches, is_adapted, layers_in
+from tfp_flows.internal.arguments import (
+    check_event,
+    checked_instance,
+    checked_integer,
+    invalid,
+)
+from tfp_flows.internal.compat import forget_layer
 from tfp_flows.saving.files import (
+    WRITTEN_BY,
     AdoptedVariables,
     SavedObject,
     load_archive,
-    raw_variables,
+    written_by,
 )
 from tfp_flows.training import sampling
 from tfp_flows.training.data import (
-    check_event,
-    check_lanes,
+    checked_batch_size,
     first_batch,
-    for_fit,
-    for_one_pass,
-    in_lanes,
+    in_shards,
+    named_arguments,
     split_inputs,
-    with_weights,
+    with_batches,
 )
 from tfp_flows.training.nonfinite import (
     NonFiniteGuard,
@@ -44,27 +51,278 @@ from tfp_flows.training.summary import summary_table
 tfd = tfp.distributions
 
 
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class NegativeLogLikelihood(keras.losses.Loss):
-    """Mean of `-log p(x)` in nats, with Keras's sample weights and replicas."""
+class LikelihoodModel(keras.Model):
+    """Keras's training for models that give each example a log-likelihood.
 
-    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """Returns `-y_pred`: the model's prediction is the log-likelihood itself."""
+        loss = mean(weight * example_losses) + layer losses          [nats]
+
+    A subclass defines `call`; where that returns more than log-likelihoods `[n]`, also
+    `example_losses` and `example_metrics`. Data of another form than arrays, such as
+    tables, becomes arrays in `encoded`. `fit`, `evaluate` and `predict` take their
+    arguments in Keras's order and keep real numbers in the model's dtype.
+    """
+
+    # Metrics of which more is better.
+    rising: Sequence[str] = ()
+
+    def __init__(
+        self, metrics: Sequence[str], data_dtype: tf.DType | str, **kwargs: Any
+    ) -> None:
+        """Makes the metrics.
+
+        Args:
+            metrics: Names of means over the examples of an epoch.
+            data_dtype: What real numbers in the data become.
+            **kwargs: Passed on to `keras.Model`, such as `name`.
+        """
+        # Without autocasting, which would round the data under a mixed precision
+        # policy before the flow sees it; the networks inside cast for themselves.
+        super().__init__(autocast=False, **kwargs)
+        self._data_dtype = tf.as_dtype(data_dtype)
+        dtype = "float64" if self._data_dtype == tf.float64 else None
+        self._means = {n: keras.metrics.Mean(name=n, dtype=dtype) for n in metrics}
+        self._shards = 1
+        self._guard = NonFiniteGuard()
+        # Keras traces the call of an unbuilt model in a scratch graph, whose tensors
+        # TFP's caches would then hand to the real graph.
+        self.built = True
+
+    # What a subclass may say.
+
+    def encoded(self, x: Any) -> Any:
+        """Returns data as arrays; what is an array or a dataset stays."""
+        return x
+
+    def example_losses(self, y_pred: Any) -> tf.Tensor:
+        """Returns the losses `[n]` of what `call` returned."""
         return -y_pred
 
+    def example_metrics(self, y_pred: Any) -> dict[str, tf.Tensor]:
+        """Returns values `[n]` whose means are reported, by name."""
+        return dict.fromkeys(self._means, -y_pred)
 
-class MeanNll(keras.metrics.Mean):
-    """Mean negative log-likelihood of an epoch, in nats."""
+    @property
+    def condition_shape(self) -> tuple[int, ...] | None:
+        """Shape of one condition, or None; with a shape, targets are conditions."""
+        return None
 
-    def __init__(self) -> None:
-        """Starts empty, under the name `nll`."""
-        super().__init__(name="nll")
+    @property
+    def distributions(self) -> list[tfd.Distribution]:
+        """The distributions that are trained."""
+        return []
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether no data-dependent weight waits for `adapt`."""
+        return True
+
+    def adapt(self, data: Any, condition: Any = None) -> None:
+        """Initializes data-dependent weights; here there are none."""
+
+    # Keras's methods.
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: None = None,
+        *args: Any,
+        shards: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        """Configures training; see `keras.Model.compile`.
+
+        Args:
+            optimizer: A Keras optimizer or the name of one.
+            loss: None: the model's own loss is minimized.
+            *args: Further arguments of `keras.Model.compile`. `metrics` are functions
+                of the targets, which may be None, and of what the model returns.
+            shards: Into how many shards a batch is divided, which run side by side.
+                On a CPU that runs each operation on one thread, one shard a core trains
+                fastest (docs/precision_and_speed.md); otherwise leave it at 1.
+                Likelihoods are the same but for rounding; parts that look at the whole
+                batch, such as `BatchNorm`, look at a shard. It is not saved.
+            **kwargs: See `*args`.
+
+        Raises:
+            ValueError: If a loss is given, or `shards` is not a positive integer.
+        """
+        if loss is not None:
+            raise invalid(
+                "loss", "be None: the model minimizes its negative log-likelihood", loss
+            )
+        self._shards = checked_integer("shards", shards)
+        super().compile(optimizer, loss, *args, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a loaded model as it was when saved."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """Trains the model; see `keras.Model.fit`.
+
+        Before the first step, data-dependent weights that are still waiting are
+        initialized from the first batch. A loss that is not finite stops training.
+
+        Args:
+            x: Arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`; data and
+                conditions together are `(x, condition)` or `{"x": x, "condition": c}`.
+            y: The conditions of a conditional flow, if they are not in `x`; otherwise
+                targets, which only metrics given to `compile` look at.
+            *args: Further arguments of `keras.Model.fit`, in its order.
+            **kwargs: The same by name.
+
+        Returns:
+            Keras's history.
+
+        Raises:
+            FloatingPointError: If the loss is not finite; the message names the
+                step and the first bijector whose output is not finite.
+        """
+        arguments = self._arguments("fit", x, y, *args, **kwargs)
+        arguments.setdefault("shuffle", not isinstance(x, tf.data.Dataset))
+        if not self.is_adapted:
+            self.adapt(arguments.get("x"), y)
+        shuffle = bool(arguments["shuffle"])
+        arguments = with_batches(arguments, self._data_dtype, shuffle)
+        arguments["callbacks"] = self._callbacks(arguments.get("callbacks"))
+        with self.guarded():
+            return super().fit(**arguments)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Returns the loss and the metrics; see `keras.Model.evaluate`."""
+        arguments = self._arguments("evaluate", x, y, *args, **kwargs)
+        return super().evaluate(**with_batches(arguments, self._data_dtype))
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Returns what `call` does for each example; see `keras.Model.predict`."""
+        arguments = self._arguments("predict", x, *args, **kwargs)
+        checked_batch_size(arguments.get("batch_size"))
+        return super().predict(**with_batches(arguments, self._data_dtype))
+
+    def _arguments(self, method: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Returns the arguments of a method by name, with encoded data."""
+        given = named_arguments(getattr(keras.Model, method), *args, **kwargs)
+        given["x"] = self.encoded(given.get("x"))
+        if given.get("validation_data") is not None:
+            held_out = given["validation_data"]
+            held_out = held_out if isinstance(held_out, tuple) else (held_out,)
+            given["validation_data"] = (self.encoded(held_out[0]), *held_out[1:])
+        return given
+
+    def _callbacks(self, callbacks: Any) -> Any:
+        """Lists callbacks, told whether the metrics that they watch should fall.
+
+        Keras works this out only for metrics that were given to `compile`.
+        """
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            return callbacks
+        listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+        listed = [callback for callback in listed if callback is not None]
+        for callback in listed:
+            watched = str(getattr(callback, "monitor", "")).removeprefix("val_")
+            automatic = getattr(callback, "mode", None) == "auto"
+            if automatic and any(watched == metric.name for metric in self.metrics):
+                callback.mode = "max" if watched in self.rising else "min"
+        return [*listed, StopAtNonFinite()]
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Around training: errors that name what is not finite, no stale results."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            self._guard.reraise(error)
+            raise
+        finally:
+            for distribution in self.distributions:
+                clear_caches(distribution)
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Takes one optimizer step on a batch."""
+        return super().train_step(self._paired(data))
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Evaluates a batch."""
+        return super().test_step(self._paired(data))
+
+    def predict_step(self, data: Any) -> Any:
+        """Returns what `call` does of a batch."""
+        return super().predict_step(self._paired(data))
+
+    def _paired(self, data: Any) -> Any:
+        """Gives a conditional flow its conditions where they came as targets."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        y = None if y is not None and 0 in y.shape[1:] else y  # see `with_batches`
+        if y is not None and self.condition_shape is not None:
+            x, condition = split_inputs(x)
+            x = (x, y if condition is None else condition)
+        return x, y, weight
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> tf.Tensor:
+        """Returns the mean of the examples' losses plus the layers' losses, in nats."""
+        losses = self.example_losses(y_pred)
+        n = tf.cast(tf.size(losses), losses.dtype)
+        if sample_weight is not None:
+            weight = tf.cast(sample_weight, losses.dtype)
+            losses *= tf.reshape(weight, tf.shape(losses))
+        # A replica may have no example of the last batch.
+        loss = tf.math.divide_no_nan(tf.reduce_sum(losses), n)
+        for extra in self.losses:
+            loss += tf.reduce_sum(tf.cast(extra, loss.dtype))
+        if training and not self.jit_compile:
+            loss = self._guard.checked(self, loss, *split_inputs(x))
+        return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, tf.Tensor]:
+        """Updates and returns the metrics."""
+        for name, values in self.example_metrics(y_pred).items():
+            self._means[name].update_state(values, sample_weight=sample_weight)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    # Saving.
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns name and state of the model, and the version that wrote them."""
+        return {"name": self.name, "trainable": self.trainable, **written_by()}
+
+    @classmethod
+    def constructor_arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Turns descriptions in a configuration into the objects they describe."""
+        return config
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> LikelihoodModel:
+        """Builds the model that `get_config` described, with fresh weights."""
+        # `lanes` stands in files from before `compile(shards=...)`.
+        config = {k: v for k, v in config.items() if k not in (WRITTEN_BY, "lanes")}
+        trainable = config.pop("trainable", True)
+        scorer = config.pop("anomaly_scorer", None)
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            model = cls(**cls.constructor_arguments(config))
+            if scorer is not None:
+                model.anomaly_scorer = keras.saving.deserialize_keras_object(scorer)
+        model.trainable = trainable
+        return model
 
 
 class BitsPerDim(keras.metrics.Metric):
-    """`nll / (D ln 2)`: the same figure in bits for each of an event's D values."""
+    """`nll / (D ln 2)`: the mean nll in bits for each of an event's D values."""
 
-    def __init__(self, nll: MeanNll, values: int) -> None:
+    def __init__(self, nll: keras.metrics.Mean, values: int) -> None:
         """Reports `nll` for events of `values` values."""
         super().__init__(name="bits_per_dim")
         self._nll = nll
@@ -78,106 +336,8 @@ class BitsPerDim(keras.metrics.Metric):
         return self._nll.result() / self._nats
 
 
-def is_adapted(distribution: tfd.Distribution) -> bool:
-    """Returns whether no data-dependent weight waits for a batch."""
-    parts = bijectors_in(distribution)
-    return all(getattr(part, "is_adapted", True) for part in parts)
-
-
-def adapt(distribution: tfd.Distribution, x: Any, condition: Any = None) -> None:
-    """Initializes every data-dependent weight inside `distribution`.
-
-    Args:
-        distribution: Any distribution; one without bijectors has nothing to adapt.
-        x: A batch of data `[n, *event]`.
-        condition: The conditions of that batch, for a conditional flow.
-
-    Raises:
-        ValueError: If the batch has another event shape or is not finite.
-    """
-    bijector = getattr(distribution, "bijector", None)
-    # A distribution around flows, such as `tfpf.Dequantized`, adapts its own.
-    adapts_itself = getattr(distribution, "adapt", None)
-    if bijector is None and adapts_itself is None:
-        return
-    x = tf.convert_to_tensor(x, dtype_hint=distribution.dtype)
-    x = tf.cast(x, distribution.dtype)
-    event_shape = tuple(distribution.event_shape)
-    check_event(x, event_shape, distribution.name)
-    if not bool(tf.reduce_all(tf.math.is_finite(x))):
-        raise ValueError(
-            "Argument `data` must be finite to initialize weights from it. "
-            f"Received: {non_finite_rows(x)}"
-        )
-    if adapts_itself is not None:
-        adapts_itself(x)
-    else:
-        chain.adapt(bijector, x, len(event_shape), condition)
-    clear_caches(distribution)
-
-
-_FALLING = ("nll", "bits_per_dim")
-
-
-def less_is_better(callbacks: Any) -> list[keras.callbacks.Callback]:
-    """Lists the callbacks, told that our figures should fall.
-
-    Keras works this out only for metrics that were given to `compile`.
-    """
-    if callbacks is None:
-        return []
-    listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
-    for callback in listed:
-        monitored = str(getattr(callback, "monitor", "")).removeprefix("val_")
-        automatic = getattr(callback, "mode", None) == "auto"
-        if automatic and monitored in _FALLING:
-            callback.mode = "min"
-    return list(listed)
-
-
-class CarriesScorer:
-    """The attribute `anomaly_scorer` of a model, kept in its configuration.
-
-    Here a scorer is any registered Keras layer; those that know what to do are in
-    `tfp_flows.anomaly`. Weights that it has are saved with the model's.
-    """
-
-    _anomaly_scorer: keras.layers.Layer | None = None
-
-    @property
-    def anomaly_scorer(self) -> keras.layers.Layer | None:
-        """The fitted scorer that is saved and exported with the model, or None."""
-        return self._anomaly_scorer
-
-    @anomaly_scorer.setter
-    def anomaly_scorer(self, scorer: keras.layers.Layer | None) -> None:
-        if scorer is not None and not isinstance(scorer, keras.layers.Layer):
-            raise TypeError(
-                "Argument `anomaly_scorer` must be a Keras layer, such as "
-                "`tfpf.anomaly.TypicalityScorer()`, or None. "
-                f"Received: {scorer!r} of type {type(scorer).__name__}"
-            )
-        if self._anomaly_scorer is not None:
-            # Keras forgets a replaced attribute, but not the layer that it was.
-            self._tracker.untrack(self._anomaly_scorer)
-        self._anomaly_scorer = scorer
-
-    def scorer_config(self) -> dict[str, Any]:
-        """Describes the scorer for the model's configuration; empty without one."""
-        if self._anomaly_scorer is None:
-            return {}
-        return {
-            "anomaly_scorer": keras.saving.serialize_keras_object(self._anomaly_scorer)
-        }
-
-    def restore_scorer(self, description: dict[str, Any] | None) -> None:
-        """Takes up the scorer that `scorer_config` described."""
-        if description is not None:
-            self.anomaly_scorer = keras.saving.deserialize_keras_object(description)
-
-
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class FlowModel(CarriesScorer, keras.Model):
+class FlowModel(LikelihoodModel):
     """A Keras model whose prediction is the log-likelihood of a distribution.
 
     Keras sees every weight of the distribution: those of the Keras layers inside
@@ -191,8 +351,8 @@ class FlowModel(CarriesScorer, keras.Model):
     `predict`, which returns `log_prob` with one value for each example.
 
     Data is `x` with shape `[batch, *event]`. A conditional flow takes `(x, c)`
-    pairs: as `fit(x, c)`, as a dataset of pairs, or as a dictionary with the keys
-    `"x"` and `"condition"`.
+    pairs: as `fit(x, c)`, `fit((x, c))`, as a dataset of pairs, or as a dictionary
+    with the keys `"x"` and `"condition"`.
 
     Example:
         >>> import numpy as np, tfp_flows as tfpf
@@ -204,30 +364,25 @@ class FlowModel(CarriesScorer, keras.Model):
         (64,)
     """
 
-    def __init__(
-        self, distribution: tfd.Distribution, *, lanes: int = 1, **kwargs: Any
-    ) -> None:
+    _anomaly_scorer: keras.layers.Layer | None = None
+
+    def __init__(self, distribution: tfd.Distribution, **kwargs: Any) -> None:
         """Adopts every weight of `distribution`.
 
         Args:
             distribution: A flow, or any TFP distribution with a static event shape.
-            lanes: How many parts of a batch go through the distribution side by side.
-                On a CPU that runs each operation on one thread, one lane a core
-                trains fastest (docs/precision_and_speed.md); otherwise leave it at 1.
-                The likelihoods are the same but for rounding; parts that look at
-                the whole batch, such as `BatchNorm`, look at a lane.
             **kwargs: Passed on to `keras.Model`, such as `name`.
 
         Raises:
             TypeError: If `distribution` is not a TFP distribution.
-            ValueError: If its event shape is not known, or `lanes` is not positive.
+            ValueError: If its event shape is not known.
         """
-        if not isinstance(distribution, tfd.Distribution):
-            raise TypeError(
-                "Argument `distribution` must be a TFP distribution, such as "
-                "`tfpf.glow((2,))` or `tfd.TransformedDistribution(...)`. "
-                f"Received: {distribution!r} of type {type(distribution).__name__}"
-            )
+        checked_instance(
+            "distribution",
+            distribution,
+            tfd.Distribution,
+            "a TFP distribution, such as `tfpf.glow((2,))`",
+        )
         event_shape = distribution.event_shape
         if not isinstance(event_shape, tf.TensorShape) or (
             not event_shape.is_fully_defined()
@@ -236,30 +391,24 @@ class FlowModel(CarriesScorer, keras.Model):
                 "Argument `distribution` must have a static event shape of one tensor. "
                 f"Received: event shape {event_shape}"
             )
-        self._lanes = check_lanes(lanes)
-        layers = layers_in(distribution)
         # `compile` scales the loss if the model's policy is `mixed_float16`.
         kwargs.setdefault("dtype", policy_of(distribution))
-        # Without autocasting, which would round the data under a mixed precision
-        # policy before the flow sees it; the networks inside cast for themselves.
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(["nll"], distribution.dtype, **kwargs)
         self._distribution = distribution
-        self._flow_layers = layers
-        self._adopted = AdoptedVariables(
-            raw_variables(distribution, layers), name="adopted"
-        )
-        self._likelihood = NegativeLogLikelihood()
-        self._nll = MeanNll()
-        self._bits_per_dim = BitsPerDim(self._nll, math.prod(self.event_shape))
-        self._guard = NonFiniteGuard()
-        # Keras traces the call of an unbuilt model in a scratch graph, whose tensors
-        # TFP's caches would then hand to the real graph.
-        self.built = True
+        self._flow_layers = layers_in(distribution)
+        self._adopted = AdoptedVariables.of(distribution)
+        values = math.prod(self.event_shape)
+        self._bits_per_dim = BitsPerDim(self._means["nll"], values)
 
     @property
     def distribution(self) -> tfd.Distribution:
         """The distribution that is trained."""
         return self._distribution
+
+    @property
+    def distributions(self) -> list[tfd.Distribution]:
+        """The distribution, in a list."""
+        return [self._distribution]
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -272,130 +421,32 @@ class FlowModel(CarriesScorer, keras.Model):
         bijector = getattr(self._distribution, "bijector", None)
         return None if bijector is None else condition_shape(bijector)
 
-    # The likelihood, as Keras asks for it.
-
-    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns `log_prob` in nats, one value for each example.
 
         Keras hands `training` on to the layers inside the distribution.
         """
-        x, condition = split_inputs(inputs)
-        self._check_event(x)
-        x = tf.cast(x, self._distribution.dtype)
-        return self._in_lanes(self._log_prob, x, condition)
-
-    def _log_prob(self, x: tf.Tensor, condition: Any = None) -> tf.Tensor:
-        if condition is None:
-            return self._distribution.log_prob(x)
-        arguments = condition_kwargs(self._distribution.bijector, condition)
-        return self._distribution.log_prob(x, bijector_kwargs=arguments)
-
-    def _in_lanes(self, function: Callable, x: tf.Tensor, condition: Any) -> tf.Tensor:
+        x, condition = self._checked(*split_inputs(inputs))
         given = (x,) if condition is None else (x, condition)
-        return in_lanes(function, self._lanes)(*given)
+        log_prob = functools.partial(sampling.log_prob, self._distribution)
+        return in_shards(log_prob, self._shards)(*given)
 
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Takes one optimizer step on a batch."""
-        return super().train_step(self._paired(data))
-
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Evaluates a batch."""
-        return super().test_step(self._paired(data))
-
-    def predict_step(self, data: Any) -> tf.Tensor:
-        """Returns the log-likelihoods of a batch."""
-        return super().predict_step(self._paired(data))
-
-    def _paired(self, data: Any) -> Any:
-        """Moves what Keras calls the target of a conditional flow to its inputs."""
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        if self.condition_shape is not None and y is not None:
-            x = x if isinstance(x, dict | tuple | list) else (x, y)
-        # Keras's own packing forgets the weights where there is no target.
-        return (x, y, weight)
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> tf.Tensor:
-        """Returns the mean negative log-likelihood plus the layers' losses, in nats."""
-        loss = self._likelihood(y_pred, y_pred, sample_weight=sample_weight)
-        for extra in self.losses:
-            loss += tf.cast(self._aggregate_additional_loss(extra), loss.dtype)
-        if training and not self.jit_compile:
-            inputs, condition = split_inputs(x)
-            loss = self._guard.checked(self, loss, inputs, condition)
-        return loss
-
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, tf.Tensor]:
-        """Updates and returns `loss`, `nll` and `bits_per_dim`."""
-        self._nll.update_state(-y_pred, sample_weight=sample_weight)
-        return self.get_metrics_result()
-
-    def fit(
-        self, x: Any = None, y: Any = None, **kwargs: Any
-    ) -> keras.callbacks.History:
-        """Trains the distribution; see `keras.Model.fit`.
-
-        Before the first step, data-dependent weights that are still waiting are
-        initialized from the first batch. A loss that is not finite stops training.
-        Arrays, and datasets whose options do not ask for it, go without `tf.data`'s
-        tuner (docs/precision_and_speed.md).
-
-        Args:
-            x: Arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`.
-            y: The conditions of a conditional flow, if they are not in `x`.
-            **kwargs: All other arguments of `keras.Model.fit`.
-
-        Returns:
-            Keras's history.
-
-        Raises:
-            FloatingPointError: If the loss is not finite; the message names the
-                step and the first bijector whose output is not finite.
-        """
-        if not self.is_adapted:
-            batch, conditions = first_batch(x, y, kwargs.get("batch_size"))
-            self.adapt(batch, conditions)
-        callbacks = kwargs.pop("callbacks", None)
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*less_is_better(callbacks), StopAtNonFinite()]
-        y = with_weights(y, kwargs.get("sample_weight"))
-        # Keras warns of its own default where a dataset brings its own order.
-        kwargs.setdefault("shuffle", not isinstance(x, tf.data.Dataset))
-        x, y, kwargs = for_fit(x, y, kwargs)
-        try:
-            return super().fit(x, y, callbacks=callbacks, **kwargs)
-        except tf.errors.OpError as error:
-            self._guard.reraise(error)
-            raise
-        finally:
-            clear_caches(self._distribution)
-
-    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """Returns `loss`, `nll` and `bits_per_dim`; see `keras.Model.evaluate`."""
-        y = with_weights(y, kwargs.get("sample_weight"))
-        x, y, kwargs = for_one_pass(x, y, kwargs)
-        return super().evaluate(x, y, **kwargs)
-
-    def predict(
-        self,
-        x: Any,
-        batch_size: int | None = None,
-        verbose: Any = "auto",
-        steps: int | None = None,
-        callbacks: Any = None,
-    ) -> Any:
-        """Returns the log-likelihood of each example; see `keras.Model.predict`."""
-        rest = {"batch_size": batch_size, "steps": steps}
-        x, _, rest = for_one_pass(x, None, rest)
-        return super().predict(x, verbose=verbose, callbacks=callbacks, **rest)
+    def _checked(self, x: Any, condition: Any) -> tuple[tf.Tensor, Any]:
+        """Returns data in the distribution's dtype, and conditions, of right shape."""
+        owner, shape = f"'{self._distribution.name}'", self.condition_shape
+        check_event(x, self.event_shape, owner)
+        if (condition is None) != (shape is None):
+            must = "go without a condition: the distribution takes none"
+            if condition is None:
+                must = f"come with conditions of shape {shape}, as in `fit(x, c)`"
+                must += " or `predict((x, c))`"
+            raise ValueError(
+                f"Argument `x` must {must}. Received: x of shape {tuple(x.shape)} "
+                f"{'without' if condition is None else 'with'} conditions"
+            )
+        if condition is not None:
+            check_event(condition, shape, owner, "condition")
+        return tf.cast(x, self._distribution.dtype), condition
 
     # Around training.
 
@@ -410,9 +461,20 @@ class FlowModel(CarriesScorer, keras.Model):
         Args:
             data: A batch `[n, *event]`, or a dataset, whose first batch is taken.
             condition: The conditions of that batch, for a conditional flow.
+
+        Raises:
+            ValueError: If the batch has another event shape or is not finite.
         """
-        x, condition = first_batch(data, condition, None)
-        adapt(self._distribution, x, condition)
+        takes_condition = self.condition_shape is not None
+        x, condition = first_batch(self.encoded(data), condition, takes_condition)
+        x, condition = self._checked(x, condition)
+        if not bool(tf.reduce_all(tf.math.is_finite(x))):
+            raise ValueError(
+                "Argument `data` must be finite to initialize weights from it. "
+                f"Received: {non_finite_rows(x)}"
+            )
+        chain.adapt_distribution(self._distribution, x, condition)
+        clear_caches(self._distribution)
 
     def sample(
         self,
@@ -435,42 +497,64 @@ class FlowModel(CarriesScorer, keras.Model):
         """
         return sampling.sample(self._distribution, n, seed, temperature, condition)
 
-    def summary(self, print_fn: Any = None, **_: Any) -> None:
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Any = None,
+        print_fn: Any = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Any = None,
+    ) -> None:
         """Prints the bijectors, from the data to the latents, and their weights.
 
         Args:
+            line_length: Characters of a line; None for those of the terminal.
+            positions: Of Keras's table of layers, which this is not: no effect.
             print_fn: Called with the table's text; None prints to the terminal.
-            **_: Other arguments of `keras.Model.summary` are accepted and ignored.
+            expand_nested: See `positions`.
+            show_trainable: See `positions`.
+            layer_range: See `positions`.
         """
-        summary_table(self._distribution, self.name, print_fn)
+        summary_table(self._distribution, self.name, print_fn, line_length)
 
-    def _check_event(self, x: Any) -> None:
-        check_event(x, self.event_shape, self._distribution.name)
+    # A scorer is any registered Keras layer; `tfp_flows.anomaly` has some. Its weights
+    # are saved with the model's.
+
+    @property
+    def anomaly_scorer(self) -> keras.layers.Layer | None:
+        """The fitted scorer that is saved and exported with the model, or None."""
+        return self._anomaly_scorer
+
+    @anomaly_scorer.setter
+    def anomaly_scorer(self, scorer: keras.layers.Layer | None) -> None:
+        checked_instance(
+            "anomaly_scorer",
+            scorer,
+            (keras.layers.Layer, type(None)),
+            "a Keras layer, such as `tfpf.anomaly.TypicalityScorer()`, or None",
+        )
+        if self._anomaly_scorer is not None:
+            forget_layer(self, self._anomaly_scorer)
+        self._anomaly_scorer = scorer
+
+    def described(self) -> dict[str, Any]:
+        """Describes the constructor's arguments, without weights."""
+        return {"distribution": serialization.serialize(self._distribution)}
 
     def get_config(self) -> dict[str, Any]:
-        """Describes the distribution, without its weights."""
-        return {
-            "distribution": serialization.serialize(self._distribution),
-            "name": self.name,
-            "trainable": self.trainable,
-            "lanes": self._lanes,
-            **self.scorer_config(),
-        }
+        """Describes the model, without weights; a subclass extends `described`."""
+        config = {**self.described(), **super().get_config()}
+        if self._anomaly_scorer is not None:
+            scorer = keras.saving.serialize_keras_object(self._anomaly_scorer)
+            config["anomaly_scorer"] = scorer
+        return config
 
     @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> FlowModel:
-        """Builds the model that `get_config` described, with fresh weights."""
-        config = dict(config)
-        trainable = config.pop("trainable", True)
-        scorer = config.pop("anomaly_scorer", None)
-        with keras.saving.custom_object_scope(custom_objects or {}):
-            config["distribution"] = serialization.deserialize(config["distribution"])
-            model = cls(**config)
-            model.restore_scorer(scorer)
-        model.trainable = trainable
-        return model
+    def constructor_arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Builds the distribution that `described` described."""
+        distribution = serialization.deserialize(config["distribution"])
+        return {**config, "distribution": distribution}
 
 
 def load_model(path: str | os.PathLike) -> FlowModel:

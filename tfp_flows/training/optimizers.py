@@ -2,81 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
-import tensorflow as tf
 
+from tfp_flows.internal.arguments import (
+    checked_choice,
+    checked_integer,
+    checked_number,
+    invalid,
+)
 
-class _FusedUpdate(keras.optimizers.Adam):
-    """Adam's update of one weight by TensorFlow's own kernel for it."""
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Moves one weight and its two moments."""
-        if self.amsgrad or isinstance(gradient, tf.IndexedSlices):
-            super().update_step(gradient, variable, learning_rate)
-            return
-        dtype = variable.dtype
-        step = tf.cast(tf.convert_to_tensor(self.iterations) + 1, dtype)
-        beta_1 = tf.constant(self.beta_1, dtype)
-        beta_2 = tf.constant(self.beta_2, dtype)
-        index = self._get_variable_index(variable)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=_handle(self._momentums[index]),
-            v=_handle(self._velocities[index]),
-            beta1_power=tf.pow(beta_1, step),
-            beta2_power=tf.pow(beta_2, step),
-            lr=tf.cast(learning_rate, dtype),
-            beta1=beta_1,
-            beta2=beta_2,
-            epsilon=tf.constant(self.epsilon, dtype),
-            grad=tf.cast(gradient, dtype),
-        )
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class FusedAdam(_FusedUpdate):
-    """Keras's Adam by TensorFlow's one kernel for each weight.
-
-        m <- m + (1 - beta_1) (g - m)
-        v <- v + (1 - beta_2) (g^2 - v)
-        w <- w - rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)
-
-    The formula, the arguments and the state are those of `keras.optimizers.Adam`,
-    of which every argument works here; the numbers differ by rounding only. A flow
-    has many small weights, and Keras traces and runs two dozen operations more for
-    each of them. What the kernel cannot do (`amsgrad`, sparse gradients) is left to
-    Keras.
-
-    Reference:
-        Kingma, Ba: Adam, 2014, arXiv:1412.6980.
-
-    Example:
-        >>> FusedAdam(1e-3, global_clipnorm=1.0).global_clipnorm
-        1.0
-    """
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class FusedAdamW(_FusedUpdate, keras.optimizers.AdamW):
-    """Keras's AdamW in the same way; its decay of the weights stays Keras's.
-
-    Reference:
-        Loshchilov, Hutter: Decoupled Weight Decay Regularization, 2017,
-        arXiv:1711.05101.
-
-    Example:
-        >>> FusedAdamW(1e-3, weight_decay=0.01).weight_decay
-        0.01
-    """
-
-
-def _handle(variable: Any) -> Any:
-    """Returns where a moment is kept, on the device that is being updated."""
-    return getattr(variable, "value", variable).handle
-
+# Optimizers by which files of version 0.1 may have been compiled.
+for _kind in (keras.optimizers.Adam, keras.optimizers.AdamW):
+    _name = f"Fused{_kind.__name__}"
+    keras.saving.register_keras_serializable(package="tfp_flows", name=_name)(
+        type(_name, (_kind,), {"__doc__": _kind.__doc__})
+    )
 
 # Largest global norms of a step's gradient. Normalizing flows blow up by single
 # steps, not slowly: the looser ones only catch those.
@@ -130,8 +72,8 @@ def optimizer(
 ) -> keras.optimizers.Optimizer:
     """Makes Adam with a warm-up, a decay, clipped gradients and averaged weights.
 
-    It is Keras's Adam by fewer operations, see `tfpf.FusedAdam`; everything else here
-    is Keras's own and may be put together by hand instead. Under
+    It is Keras's Adam by fewer operations; everything else here is Keras's own and may
+    be put together by hand instead. Under
     `mixed_float16`, `FlowModel.compile` wraps the optimizer in Keras's
     `LossScaleOptimizer`, as `auto_scale_loss=True` says by default.
 
@@ -159,7 +101,13 @@ def optimizer(
         >>> adam.global_clipnorm, adam.ema_momentum
         (100.0, 0.999)
     """
-    _check(learning_rate, warmup_steps, decay, steps, weight_decay, ema)
+    checked_number("learning_rate", learning_rate, above=0.0)
+    checked_integer("warmup_steps", warmup_steps, minimum=0)
+    if checked_choice("decay", decay, DECAYS) == "cosine":
+        checked_integer("steps", steps)
+    checked_number("weight_decay", weight_decay, minimum=0.0)
+    if ema is not None:
+        checked_number("ema", ema, above=0.0, below=1.0)
     arguments = {
         "learning_rate": _schedule(learning_rate, warmup_steps, decay, steps),
         "global_clipnorm": checked_clip_norm(clip_norm),
@@ -167,11 +115,11 @@ def optimizer(
         "ema_momentum": 0.99 if ema is None else ema,
     }
     if not weight_decay:  # AdamW would subtract a product with zero in every step
-        return FusedAdam(**arguments)
-    return FusedAdamW(weight_decay=weight_decay, **arguments)
+        return keras.optimizers.Adam(**arguments)
+    return keras.optimizers.AdamW(weight_decay=weight_decay, **arguments)
 
 
-def checked_clip_norm(clip_norm: Any) -> float | None:
+def checked_clip_norm(clip_norm: float | str | None) -> float | None:
     """Returns the norm that a number or the name of a preset stands for.
 
     Args:
@@ -188,15 +136,10 @@ def checked_clip_norm(clip_norm: Any) -> float | None:
     if isinstance(clip_norm, str) and clip_norm in CLIP_NORMS:
         return CLIP_NORMS[clip_norm]
     try:
-        norm = float(clip_norm)
+        return checked_number("clip_norm", float(clip_norm), above=0.0)
     except (TypeError, ValueError):
-        norm = math.nan
-    if not 0.0 < norm < math.inf:
-        raise ValueError(
-            f"Argument `clip_norm` must be a positive number or one of "
-            f"{', '.join(CLIP_NORMS)}. Received: clip_norm={clip_norm!r}"
-        )
-    return norm
+        must = f"be a positive number or one of {', '.join(CLIP_NORMS)}"
+        raise invalid("clip_norm", must, clip_norm) from None
 
 
 def _schedule(
@@ -212,47 +155,3 @@ def _schedule(
         warmup_target=learning_rate,
         warmup_steps=warmup_steps,
     )
-
-
-def _check(
-    learning_rate: Any,
-    warmup_steps: Any,
-    decay: Any,
-    steps: Any,
-    weight_decay: Any,
-    ema: Any,
-) -> None:
-    if not learning_rate > 0:
-        raise ValueError(
-            "Argument `learning_rate` must be positive. "
-            f"Received: learning_rate={learning_rate}"
-        )
-    if isinstance(warmup_steps, bool) or int(warmup_steps) != warmup_steps:
-        raise ValueError(
-            "Argument `warmup_steps` must be an integer. "
-            f"Received: warmup_steps={warmup_steps!r}"
-        )
-    if warmup_steps < 0:
-        raise ValueError(
-            "Argument `warmup_steps` must not be negative. "
-            f"Received: warmup_steps={warmup_steps}"
-        )
-    if decay not in DECAYS:
-        raise ValueError(
-            f"Argument `decay` must be one of {', '.join(DECAYS)}. "
-            f"Received: decay={decay!r}"
-        )
-    if decay == "cosine" and (steps is None or steps < 1):
-        raise ValueError(
-            "Argument `steps` must be the number of training steps for "
-            f"`decay='cosine'`. Received: steps={steps}"
-        )
-    if not weight_decay >= 0:
-        raise ValueError(
-            "Argument `weight_decay` must not be negative. "
-            f"Received: weight_decay={weight_decay}"
-        )
-    if ema is not None and not 0.0 < ema < 1.0:
-        raise ValueError(
-            f"Argument `ema` must lie between 0 and 1, or be None. Received: ema={ema}"
-        )

@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.tree import bijectors_in, layers_in
+from tfp_flows.internal.compat import layers_inside
 
 tfd = tfp.distributions
 
@@ -59,7 +60,7 @@ def policy_of(distribution: tfd.Distribution) -> keras.DTypePolicy | None:
     policies = {
         layer.dtype_policy.name: layer.dtype_policy
         for top in _all_layers(distribution)
-        for layer in [top, *top._flatten_layers(include_self=False)]
+        for layer in layers_inside(top)
     }
     return next((policies[name] for name in MIXED if name in policies), None)
 

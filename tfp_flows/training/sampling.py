@@ -7,12 +7,12 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.chain import condition_kwargs
 from tfp_flows.bijectors.conditional import condition as conditioned
 from tfp_flows.internal.arguments import invalid
+from tfp_flows.internal.compat import broadcast_base
 from tfp_flows.internal.seeds import stateless_seed
 
-tfb, tfd = tfp.bijectors, tfp.distributions
+tfd = tfp.distributions
 
 
 def distribution_of(
@@ -51,13 +51,23 @@ def latents_and_log_prob(
     Returns:
         `(latent, log_prob)`.
     """
+    if condition is not None:
+        distribution = conditioned(distribution, condition)
     # TFP's transformed distributions have no common public base class.
     if not hasattr(distribution, "bijector"):
         return x, distribution.log_prob(x)
-    keywords = condition_kwargs(distribution.bijector, condition)
     # First the latents: the log-density then finds them in TFP's cache.
-    latent = distribution.bijector.inverse(x, **keywords)
-    return latent, distribution.log_prob(x, bijector_kwargs=keywords)
+    latent = distribution.bijector.inverse(x)
+    return latent, distribution.log_prob(x)
+
+
+def log_prob(
+    distribution: tfd.Distribution, x: tf.Tensor, condition: Any = None
+) -> tf.Tensor:
+    """Returns the log-density of data, given conditions where the flow takes them."""
+    if condition is not None:
+        distribution = conditioned(distribution, condition)
+    return distribution.log_prob(x)
 
 
 def sample(
@@ -89,19 +99,16 @@ def sample(
             mean, or a static argument is out of range.
     """
     if isinstance(n, int) and n < 0:
-        raise ValueError(f"Argument `n` must not be negative. Received: n={n}")
+        raise invalid("n", "not be negative", n)
     if isinstance(temperature, int | float) and not temperature >= 0:
-        raise ValueError(
-            "Argument `temperature` must not be negative. "
-            f"Received: temperature={temperature}"
-        )
+        raise invalid("temperature", "not be negative", temperature)
     if condition is not None:
         distribution = conditioned(distribution, condition)
     bijector = getattr(distribution, "bijector", None)
     if bijector is None:
         return _tempered(distribution, n, seed, temperature)
-    base = distribution._maybe_broadcast_distribution_batch_shape()
-    return bijector.forward(_tempered(base, n, seed, temperature))
+    z = _tempered(broadcast_base(distribution), n, seed, temperature)
+    return bijector.forward(z)
 
 
 def _tempered(base: tfd.Distribution, n: Any, seed: Any, temperature: Any) -> tf.Tensor:
@@ -111,8 +118,6 @@ def _tempered(base: tfd.Distribution, n: Any, seed: Any, temperature: Any) -> tf
     except NotImplementedError:
         if isinstance(temperature, int | float) and temperature == 1:
             return z
-        raise ValueError(
-            "Argument `temperature` must be 1, since the base distribution "
-            f"'{base.name}' has no mean. Received: temperature={temperature}"
-        ) from None
+        must = f"be 1, since the base distribution '{base.name}' has no mean"
+        raise invalid("temperature", must, temperature) from None
     return mean + tf.cast(temperature, z.dtype) * (z - mean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -18,7 +19,10 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def summary_table(
-    distribution: tfd.Distribution, title: str, print_fn: Callable | None = None
+    distribution: tfd.Distribution,
+    title: str,
+    print_fn: Callable | None = None,
+    width: int | None = None,
 ) -> None:
     """Prints the bijectors from the data to the latents with their weight counts.
 
@@ -26,6 +30,7 @@ def summary_table(
         distribution: Any TFP distribution.
         title: Title of the table.
         print_fn: Called once with the text; None prints to the terminal.
+        width: Characters of a line; None for those of the terminal.
     """
     table = Table(title=f'Model: "{title}"', title_justify="left")
     table.add_column("Bijector (data to latent)")
@@ -41,9 +46,9 @@ def summary_table(
     table.add_section()
     table.add_row("Total", *_cells(distribution, distribution.event_shape))
     if print_fn is None:
-        Console().print(table)
+        Console(width=width).print(table)
         return
-    console = Console(width=100, record=True, file=_Nowhere())
+    console = Console(width=width or 100, record=True, file=io.StringIO())
     console.print(table)
     print_fn(console.export_text())
 
@@ -77,13 +82,3 @@ def _cells(part: tfb.Bijector | tfd.Distribution, shape: tf.TensorShape) -> list
     groups = (part.variables, part.trainable_variables)
     counts = (sum(int(np.prod(v.shape)) for v in group) for group in groups)
     return [str(tuple(shape)), *(f"{count:,}" for count in counts)]
-
-
-class _Nowhere:
-    """A file that forgets what is written to it."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        pass

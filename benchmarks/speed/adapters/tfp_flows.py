@@ -31,15 +31,16 @@ def flow(w, mode="auto"):
     return tfpf.real_nvp(w.event_shape, **units, actnorm=False, mode=mode)
 
 
-def build(w, jit=False, mode="auto", lanes=1):
+def build(w, jit=False, mode="auto", shards=1):
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(w.train_batch, *w.event_shape)).astype("float32")
     many = rng.normal(size=(w.batch, *w.event_shape)).astype("float32")
-    model = tfpf.FlowModel(flow(w, mode), lanes=lanes)
+    model = tfpf.FlowModel(flow(w, mode))
     model.compile(
         optimizer=tfpf.optimizer(LEARNING_RATE),
         jit_compile=jit,
+        shards=shards,
         # Of `fit`; the bare step is one.
         steps_per_execution=1 if w.kind == "glow" else 10,
     )
@@ -52,11 +53,11 @@ def build(w, jit=False, mode="auto", lanes=1):
         return tf.function(body, jit_compile=jit, autograph=False)
 
     train = function(lambda: model.train_step((batch,)))
-    score = tfpf.in_parts(model.distribution.log_prob)
+    score = tfpf.map_batches(model.distribution.log_prob)
     log_prob = function(lambda: score(scored))
     seed = tf.Variable([0, 0])
 
-    decode = function(tfpf.in_parts(model.distribution.bijector.forward))
+    decode = function(tfpf.map_batches(model.distribution.bijector.forward))
 
     # On a CPU XLA takes ten times as long as TensorFlow's own kernel to draw normal
     # numbers, so that only the bijector is compiled.

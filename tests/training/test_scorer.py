@@ -37,6 +37,26 @@ def test_is_saved_with_its_weights(model, tmp_path):
     np.testing.assert_array_equal(loaded.anomaly_scorer.factor, [1.0, 1.0, 1.0])
 
 
+SUBCLASSES = {
+    "text": lambda: tfpf.text.TextFlow("ab ", 4, units=(4,), features=4),
+    "table": lambda: tfpf.tables.TableFlow(
+        tfpf.tables.Schema.infer({"x": np.arange(12.5), "kind": ["a", "b"] * 6 + ["a"]})
+    ),
+    "matching": lambda: tfpf.FlowMatchingModel(tfpf.ffjord((2,), hidden_units=(4,))),
+}
+
+
+@pytest.mark.parametrize("kind", SUBCLASSES)
+def test_every_kind_of_model_keeps_it(kind, tmp_path):
+    made = SUBCLASSES[kind]()
+    made.anomaly_scorer = Weighted()
+    made.anomaly_scorer.factor.assign([2.0, 3.0, 4.0])
+    made.save(tmp_path / "flow.keras")
+    loaded = keras.models.load_model(tmp_path / "flow.keras")
+    assert type(loaded) is type(made)
+    np.testing.assert_array_equal(loaded.anomaly_scorer.factor, [2.0, 3.0, 4.0])
+
+
 def test_a_model_without_one_says_nothing_of_it(model):
     assert model.anomaly_scorer is None
     assert "anomaly_scorer" not in model.get_config()

@@ -1,0 +1,333 @@
+"""A distribution or bijector as JSON, and back."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import inspect
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.saving import classes
+from tfp_flows.saving.classes import KIND, plain, read_array
+
+# What `k1 + k2` and `k1 * k2` of TFP's kernels are, which have no public names.
+_COMBINED_KERNELS = {"_SumKernel": "sum", "_ProductKernel": "product"}
+_REGISTER = "`@keras.saving.register_keras_serializable(package=...)`"
+
+
+def serialize(value: Any) -> Any:
+    """Describes a distribution, bijector or anything inside one.
+
+    Args:
+        value: A TFP distribution or bijector, or an argument of one.
+
+    Returns:
+        Lists, dictionaries, strings and numbers, ready for JSON.
+
+    Raises:
+        TypeError: If a part has an unregistered class, is a lambda or makes weights
+            that are not among its arguments; the message names it and says where it
+            was found.
+    """
+    return _Writer().write(value, type(value).__name__)
+
+
+def deserialize(description: Any) -> Any:
+    """Builds the object that `serialize` described, with fresh weights.
+
+    Args:
+        description: What `serialize` returned.
+
+    Returns:
+        The object.
+
+    Raises:
+        ValueError: If a class is not registered here, a part is unknown or lacks
+            something, or a class does not take its arguments; the message names it.
+    """
+    try:
+        return _Reader().read(description)
+    except KeyError as error:
+        raise ValueError(
+            "The description of a distribution is damaged: "
+            f"one of its parts lacks {error}."
+        ) from error
+
+
+class _Writer:
+    """Writes objects, and a reference for one that was written already."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+        # Objects must live until the end, or Python would reuse their ids.
+        self._alive: list[Any] = []
+
+    def write(self, value: Any, where: str) -> Any:
+        if value is None or isinstance(value, bool | int | str):
+            return value
+        # A NumPy float64 is a Python float too, but has a dtype to keep.
+        if isinstance(value, float) and not isinstance(value, np.generic):
+            return value if math.isfinite(value) else {KIND: "float", "is": str(value)}
+        if isinstance(value, list | tuple):
+            items = [self.write(item, f"{where}[{i}]") for i, item in enumerate(value)]
+            if hasattr(value, "_fields"):
+                raise _not_covered(value, where, "is a named tuple")
+            return items if isinstance(value, list) else {KIND: "tuple", "items": items}
+        if isinstance(value, dict):
+            items = [
+                [self.write(k, where), self.write(v, f"{where}[{k!r}]")]
+                for k, v in value.items()
+            ]
+            ordered = isinstance(value, collections.OrderedDict)
+            return {KIND: "ordered_dict" if ordered else "dict", "items": items}
+        described = plain(value)
+        if described is not None:
+            return described
+        if id(value) in self._numbers:
+            return {KIND: "same", "id": self._numbers[id(value)]}
+        description = self._object(value, where)
+        self._numbers[id(value)] = len(self._numbers)
+        self._alive.append(value)
+        return {**description, "id": self._numbers[id(value)]}
+
+    def _object(self, value: Any, where: str) -> dict[str, Any]:
+        if isinstance(value, tfp.util.TransformedVariable):
+            return {
+                KIND: "transformed_variable",
+                "variable": self.write(value.pretransformed_input, where),
+                "bijector": self.write(value.bijector, f"{where}.bijector"),
+            }
+        if isinstance(value, tf.Variable):
+            if value.constraint is not None:
+                raise _not_covered(value, where, "has a constraint")
+            return {
+                KIND: "variable",
+                "value": _array(value, where),
+                "trainable": value.trainable,
+                "name": value.name.split(":")[0].rsplit("/", maxsplit=1)[-1],
+            }
+        if tf.is_tensor(value) and not isinstance(value, tf.Module):
+            return {**_array(value, where), KIND: "tensor"}
+        if isinstance(value, keras.layers.Layer):
+            return _layer(value, where)
+        if inspect.isroutine(value):
+            return _function(value, where)
+        if inspect.isclass(value):
+            raise _not_covered(value, where, "is called to make parts of its own")
+        if type(value).__name__ in _COMBINED_KERNELS:
+            how = _COMBINED_KERNELS[type(value).__name__]
+            kernels = self.write(list(value.kernels), f"{where}.kernels")
+            return {KIND: "kernels", "how": how, "kernels": kernels}
+        return self._class(value, where)
+
+    def _class(self, value: Any, where: str) -> dict[str, Any]:
+        cls = type(value)
+        if _is_registered(cls):
+            config = self._arguments(cls, _registered_config(value, where), where)
+            name = keras.saving.get_registered_name(cls)
+            return {KIND: "registered", "class": name, "config": config}
+        public = classes.public_name(value)
+        if public is None:
+            raise _not_registered(value, where)
+        obstacle = classes.obstacle(value)
+        if obstacle is not None:
+            raise _not_covered(value, where, obstacle)
+        module, name = public
+        constructor = getattr(classes.MODULES[module], name)
+        try:
+            config = self._arguments(constructor, classes.arguments(value), where)
+        except TypeError as error:
+            advice = classes.instead(name)
+            if not advice:
+                raise
+            raise TypeError(f"{error} In place of '{name}'{advice}.") from error
+        return {KIND: "public", "module": module, "class": name, "config": config}
+
+    def _arguments(
+        self, constructor: type, arguments: dict[str, Any], where: str
+    ) -> dict[str, Any]:
+        defaults = classes.defaults(constructor)
+        return {
+            key: self.write(value, f"{where}.{key}")
+            for key, value in arguments.items()
+            if not (key in defaults and value is defaults[key]) and key != "parameters"
+        }
+
+
+def _array(value: Any, where: str) -> dict[str, Any]:
+    if not hasattr(value, "numpy") or not tf.executing_eagerly():
+        raise _not_covered(value, where, "is a tensor of a graph under construction")
+    described = plain(value.numpy())
+    if described is None:
+        raise _not_covered(value, where, f"has dtype {value.dtype.name}")
+    return described
+
+
+def _layer(value: keras.Layer, where: str) -> dict[str, Any]:
+    try:
+        config = keras.saving.serialize_keras_object(value)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise _not_covered(value, where, f"cannot be saved ({error})") from error
+    if _is_lambda_config(config):
+        raise _not_covered(value, where, "holds a lambda")
+    of_keras = type(value).__module__.partition(".")[0] == "keras"
+    if not of_keras and not _is_registered(type(value)):
+        raise _not_registered(value, where)
+    return {KIND: "layer", "config": config}
+
+
+def _is_lambda_config(config: Any) -> bool:
+    if isinstance(config, dict):
+        if config.get("class_name") == "__lambda__":
+            return True
+        return any(_is_lambda_config(value) for value in config.values())
+    return isinstance(config, list) and any(map(_is_lambda_config, config))
+
+
+def _function(value: Any, where: str) -> dict[str, Any]:
+    if _is_registered(value):
+        return {KIND: "function", "name": keras.saving.get_registered_name(value)}
+    name = getattr(value, "__name__", type(value).__name__)
+    what = "a lambda" if name == "<lambda>" else f"'{name}'"
+    raise TypeError(
+        f"A distribution can be saved only without unregistered functions: {where} "
+        f"is {what}. Write it as a bijector or a Keras layer, or as a named "
+        f"function with {_REGISTER}."
+    )
+
+
+def _is_registered(value: Any) -> bool:
+    """Whether Keras finds a class or function under the name that it has there."""
+    name = keras.saving.get_registered_name(value)
+    return keras.saving.get_registered_object(name) is value
+
+
+def _registered_config(value: Any, where: str) -> dict[str, Any]:
+    if hasattr(value, "get_config"):
+        return value.get_config()
+    if isinstance(getattr(value, "parameters", None), dict):
+        return value.parameters
+    raise _not_covered(value, where, "has neither `get_config` nor `parameters`")
+
+
+def _not_registered(value: Any, where: str) -> TypeError:
+    return TypeError(
+        f"A distribution can be saved only if Keras knows its parts: {where} is of the "
+        f"unregistered class '{type(value).__name__}'. Put {_REGISTER} on the class "
+        "and define `get_config`."
+    )
+
+
+def _not_covered(value: Any, where: str, why: str) -> TypeError:
+    what = f"the class '{value.__name__}'" if inspect.isclass(value) else ""
+    what = what or f"a '{type(value).__name__}'"
+    return TypeError(f"A distribution cannot be saved: {where}, {what}, {why}.")
+
+
+class _Reader:
+    """Reads what `_Writer` wrote."""
+
+    def __init__(self) -> None:
+        self._objects: dict[int, Any] = {}
+        self._readers: dict[Any, Callable[[dict[str, Any]], Any]] = {
+            "same": lambda d: self._objects[d["id"]],
+            "float": lambda d: float(d["is"]),
+            "tuple": lambda d: tuple(self.read(d["items"])),
+            "dict": lambda d: dict(self.read(d["items"])),
+            "ordered_dict": lambda d: collections.OrderedDict(self.read(d["items"])),
+            "array": read_array,
+            "tensor": lambda d: tf.constant(read_array(d)),
+            "dtype": lambda d: tf.as_dtype(d["name"]),
+            "shape": lambda d: tf.TensorShape(d["dims"]),
+            "variable": _read_variable,
+            "transformed_variable": self._transformed_variable,
+            "kernels": self._kernels,
+            "layer": lambda d: keras.saving.deserialize_keras_object(d["config"]),
+            "function": _read_function,
+            "registered": self._registered,
+            "public": self._public,
+        }
+
+    def read(self, description: Any) -> Any:
+        if isinstance(description, list):
+            return [self.read(item) for item in description]
+        if not isinstance(description, dict):
+            return description
+        kind = description.get(KIND)
+        if kind not in self._readers:
+            raise ValueError(
+                "The description of a distribution holds a part of unknown kind, "
+                f"perhaps from a newer version of tfp_flows. Received: kind={kind!r}"
+            )
+        value = self._readers[kind](description)
+        if "id" in description:
+            self._objects[description["id"]] = value
+        return value
+
+    def _transformed_variable(self, description: dict[str, Any]) -> Any:
+        variable = self.read(description["variable"])
+        bijector = self.read(description["bijector"])
+        made = tfp.util.TransformedVariable(bijector.forward(variable), bijector)
+        # Forward and back again, a value loses its last bits.
+        made.pretransformed_input.assign(variable)
+        return made
+
+    def _kernels(self, description: dict[str, Any]) -> Any:
+        how = {"sum": operator.add, "product": operator.mul}[description["how"]]
+        return functools.reduce(how, self.read(description["kernels"]))
+
+    def _registered(self, description: dict[str, Any]) -> Any:
+        cls = keras.saving.get_registered_object(description["class"])
+        if cls is None:
+            raise ValueError(
+                f"The saved distribution holds a '{description['class']}', which is "
+                f"not registered here: import the module that defines it, with "
+                f"{_REGISTER} on the class, before loading."
+            )
+        config = {key: self.read(v) for key, v in description["config"].items()}
+        return cls.from_config(config) if hasattr(cls, "from_config") else cls(**config)
+
+    def _public(self, description: dict[str, Any]) -> Any:
+        name = f"{description['module']}.{description['class']}"
+        cls = classes.public_class(description["module"], description["class"])
+        if cls is None:
+            raise ValueError(
+                f"The saved distribution holds a '{name}', which the installed version "
+                "of TensorFlow Probability does not have."
+            )
+        arguments = {k: self.read(v) for k, v in description["config"].items()}
+        try:
+            return cls(**arguments)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The saved distribution holds a '{name}', which the installed version "
+                f"of TensorFlow Probability cannot build from its description: {error}"
+            ) from error
+
+
+def _read_variable(description: dict[str, Any]) -> tf.Variable:
+    # The file's weights replace the value. It must be there before them, for the
+    # constructors that compute with it, as that of a full-covariance normal does.
+    return tf.Variable(
+        read_array(description["value"]),
+        trainable=description["trainable"],
+        name=description["name"],
+    )
+
+
+def _read_function(description: dict[str, Any]) -> Callable:
+    function = keras.saving.get_registered_object(description["name"])
+    if function is None:
+        raise ValueError(
+            f"The saved distribution uses the function '{description['name']}', which "
+            "is not registered here: import the module that defines it before loading."
+        )
+    return function
