@@ -241,6 +241,8 @@ class Causal(FlowBijector):
         TensorShape([3, 5, 2])
     """
 
+    fills_conditions = True  # of the bijector inside, from the network
+
     def __init__(
         self,
         event_shape: Sequence[int],
