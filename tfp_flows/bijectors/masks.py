@@ -202,5 +202,5 @@ def checkerboard(event_shape: Sequence[int], flip: bool = False) -> Mask:
 
 
 def indices(d: int, identity: Sequence[int]) -> Mask:
-    """Lets chosen positions of a vector of `d` values pass, such as `range(0, d, 2)`."""
+    """Lets chosen positions of `d` values pass, such as `range(0, d, 2)`."""
     return IndexMask(d, identity)

@@ -248,8 +248,8 @@ class Whitening(Adaptable):
     fitted to the data, and learns only what that misses. The latents of an
     autoencoder need this: most of them are copies of a few directions, and couplings
     that take turns in the given order first have to find those. The axes are
-    interleaved, the largest, third, fifth, ... in the first half, so that both halves of
-    `tfpf.masks.half` have large ones.
+    interleaved, the largest, third, fifth, ... in the first half, so that both halves
+    of `tfpf.masks.half` have large ones.
 
     Shapes: vectors `[..., d]`; the log-det is a scalar.
 
