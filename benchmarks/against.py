@@ -3,7 +3,7 @@
     git worktree add ../before COMMIT
     python -m benchmarks.against ../before --workloads W1 W3 --rounds 8
 
-Each checkout has a process of its own for each way (plain, XLA, one thread an operation)
+Each checkout has a process of its own for each way (plain, XLA, one thread, reversible)
 and workload; they take turns. A ratio is the time here by the time there in one round;
 memory is the peak of a process above what it had once the flow was built.
 """
