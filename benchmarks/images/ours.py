@@ -40,7 +40,7 @@ def build(options):
             preprocess=preprocess,
         )
     return tfpf.nice(
-        shape, couplings=4, hidden_units=(1000,) * 3, preprocess=preprocess
+        shape, steps=4, hidden_units=(1000,) * 3, preprocess=preprocess
     )
 
 
