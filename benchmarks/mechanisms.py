@@ -6,7 +6,7 @@
 
 | group | with | without |
 |---|---|---|
-| `map_batches` | scores and samples through `tfpf.map_batches` | the whole batch at once |
+| `map_batches` | scores and samples by `tfpf.map_batches` | the whole batch at once |
 | `fit` | an epoch of `FlowModel.fit` on arrays | the same on a `tf.data` pipeline |
 | `shards` | `fit` with `compile(shards=2)`, one thread an operation | one shard |
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import tfp_flows as tfpf
-from tfp_flows import images
-from tfp_flows import plotting
+from tfp_flows import images, plotting
 
 TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 STRENGTHS = (0.0, 0.4, 0.8, 1.2, 1.6, 2.0)
