@@ -23,6 +23,7 @@ from tfp_flows.internal.arguments import (
     checked_choice,
     checked_instance,
     checked_shape,
+    invalid,
 )
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.dense import MADE
@@ -91,6 +92,9 @@ class Autoregressive(FlowBijector):
         checked_instance("conditioner", conditioner, MADE, words)
         transform = Affine() if transform is None else transform
         checked_instance("transform", transform, Transform, "one of `tfpf.transforms`")
+        if getattr(transform, "order", "interleaved") != "interleaved":
+            # Of a vector's outputs the k-th ones must belong to the k-th value.
+            raise invalid("transform", "have order='interleaved'", transform)
         super().__init__(event_ndims=1, condition_shape=condition_shape, **kwargs)
         self._transform = transform.with_weights(self.add_weight)
         # In a tuple, since it may not be built yet.
@@ -240,6 +244,8 @@ class Causal(FlowBijector):
         >>> b.inverse(tf.zeros([3, 5, 2])).shape
         TensorShape([3, 5, 2])
     """
+
+    fills_conditions = True  # of the bijector inside, from the network
 
     def __init__(
         self,

@@ -42,7 +42,8 @@ def perturb(module: T, spread: float = 0.3, seed: int = 0) -> T:
     layer of zeros no gradient gets through. A list of variables will do, too.
     """
     generator = np.random.default_rng(seed)
-    for variable in getattr(module, "trainable_variables", module):
+    variables: Any = getattr(module, "trainable_variables", module)
+    for variable in variables:
         noise = spread * generator.standard_normal(variable.shape)
         variable.assign_add(tf.cast(noise, variable.dtype))
     return module
