@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import tfp_flows as tfpf
-from tfp_flows import images as image_tools
-from tfp_flows import plotting
+from tfp_flows import images, plotting
 
 TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 STRENGTHS = (0.0, 0.4, 0.8, 1.2, 1.6, 2.0)
@@ -48,7 +47,7 @@ def samples(flow, held_out):
 def temperature(flow, held_out):
     """The same latents at several temperatures."""
     return plotting.image_grid(
-        image_tools.temperature_series(flow, 6, TEMPERATURES, seed=5),
+        images.temperature_series(flow, 6, TEMPERATURES, seed=5),
         title="one latent a row, at several temperatures",
         column_titles=[f"{t:g}" for t in TEMPERATURES],
     )
@@ -59,7 +58,7 @@ def interpolation(flow, held_out):
     start = held_out.each(TSHIRT, SNEAKER, TROUSER, PULLOVER, BAG, COAT)
     end = held_out.each(COAT, BOOT, DRESS, TSHIRT, SANDAL, BAG, start=3)
     return plotting.image_grid(
-        image_tools.interpolate(flow, start, end, steps=10),
+        images.interpolate(flow, start, end, steps=10),
         title="test images at both ends, the model's between",
     )
 
@@ -70,9 +69,9 @@ def attributes(flow, held_out):
     for without, having in ((TSHIRT, PULLOVER), (SNEAKER, BOOT)):
         examples = [held_out.of(k, 0, FOR_A_VECTOR) for k in (without, having)]
         has = np.arange(2 * FOR_A_VECTOR) >= FOR_A_VECTOR
-        vector = image_tools.attribute_vector(flow, np.concatenate(examples), has)
+        vector = images.attribute_vector(flow, np.concatenate(examples), has)
         new = held_out.of(without, FOR_A_VECTOR, 3)
-        rows.append(image_tools.add_attribute(flow, new, vector, STRENGTHS))
+        rows.append(images.add_attribute(flow, new, vector, STRENGTHS))
     return plotting.image_grid(
         np.concatenate(rows),
         title="more sleeve (above), more shaft (below)",
@@ -86,7 +85,7 @@ def inpainting(flow, held_out):
     known[:, :14] = True
     shown = held_out.each(TSHIRT, PULLOVER, DRESS, BOOT, BAG, start=7)
     return plotting.image_grid(
-        image_tools.inpainting_series(flow, shown, known, 2),
+        images.inpainting_series(flow, shown, known, 2),
         title="the right half is missing",
         column_titles=["known", "likely", "drawn", "drawn", "original"],
     )
@@ -96,7 +95,7 @@ def super_resolution(flow, held_out):
     """Enlarges from 7 x 7 pixels."""
     shown = held_out.each(TSHIRT, PULLOVER, DRESS, BOOT, BAG, start=7)
     return plotting.image_grid(
-        image_tools.super_resolution_series(flow, shown, 4, 2),
+        images.super_resolution_series(flow, shown, 4, 2),
         title="from 7 x 7 to 28 x 28 pixels",
         column_titles=["7 x 7", "likely", "drawn", "drawn", "original"],
     )

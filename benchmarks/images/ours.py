@@ -39,9 +39,7 @@ def build(options):
             log_scale=options.log_scale,
             preprocess=preprocess,
         )
-    return tfpf.nice(
-        shape, couplings=4, hidden_units=(1000,) * 3, preprocess=preprocess
-    )
+    return tfpf.nice(shape, steps=4, hidden_units=(1000,) * 3, preprocess=preprocess)
 
 
 def write_data(folder):

@@ -10,11 +10,11 @@ import tensorflow_probability as tfp
 import tfp_flows as tfpf
 
 
-def iaf(problem, *, layers=4, width=32):
+def iaf(problem, *, steps=4, width=32):
     """An inverse autoregressive flow of a problem's unconstrained values."""
     return tfpf.maf(
         (problem.size,),
-        layers=layers,
+        steps=steps,
         hidden_units=(width, width),
         activation="elu",
         inverse=True,

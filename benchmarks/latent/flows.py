@@ -21,7 +21,7 @@ def gaussian():
 
 def affine(**options):
     """Four affine couplings that keep the halves in turn."""
-    return tfpf.real_nvp((LATENTS,), couplings=4, hidden_units=HIDDEN, **options)
+    return tfpf.real_nvp((LATENTS,), steps=4, hidden_units=HIDDEN, **options)
 
 
 def whitened_affine():

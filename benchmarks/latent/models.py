@@ -63,7 +63,7 @@ def vae_flow_prior_posterior():
     """The same with an inverse autoregressive flow behind the encoder."""
     posterior = tfpf.maf(
         (LATENTS,),
-        layers=2,
+        steps=2,
         hidden_units=(256,),
         inverse=True,
         condition_shape=(FEATURES,),

@@ -18,16 +18,16 @@ def bound(features):
 
 def maf(features):
     """Without an actnorm, as zuko's."""
-    return tfpf.maf((features,), layers=6, actnorm=False, **HIDDEN)
+    return tfpf.maf((features,), steps=6, actnorm=False, **HIDDEN)
 
 
 def spline(features):
-    return tfpf.spline_flow((features,), couplings=6, bound=bound(features), **HIDDEN)
+    return tfpf.spline_flow((features,), steps=6, bound=bound(features), **HIDDEN)
 
 
 def maf_spline(features):
     kind = {"transform": "spline", "bound": bound(features)}
-    return tfpf.maf((features,), layers=3, **kind, **HIDDEN)
+    return tfpf.maf((features,), steps=3, **kind, **HIDDEN)
 
 
 def continuous(features, activation="elu", trace=None, solver_steps=4):
@@ -41,8 +41,8 @@ def matched(features, **kind):
 
 
 MODELS = {
-    "nice": lambda d: tfpf.nice((d,), couplings=8, **HIDDEN),
-    "real_nvp": lambda d: tfpf.real_nvp((d,), couplings=8, **HIDDEN),
+    "nice": lambda d: tfpf.nice((d,), steps=8, **HIDDEN),
+    "real_nvp": lambda d: tfpf.real_nvp((d,), steps=8, **HIDDEN),
     "glow": lambda d: tfpf.glow((d,), steps=8, **HIDDEN),
     "spline": spline,
     "maf": maf,

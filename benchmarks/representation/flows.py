@@ -46,7 +46,7 @@ def trained(name, data, folder, minutes, seed):
     start = time.monotonic()
     callbacks = [OutOfTime(minutes, 1e-3)]
     if len(images) < 10_000:
-        # Few images are soon known by heart.
+        # A flow soon overfits so few images.
         callbacks.append(
             keras.callbacks.EarlyStopping(
                 "val_nll", patience=20, restore_best_weights=True

@@ -33,7 +33,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "serving_throughput.json"
 # W1: 2-D RealNVP; W3: Glow on colour images of 32 x 32. Rows in a request.
 WORKLOADS = {
     "W1": (
-        lambda: tfpf.real_nvp((2,), couplings=8, hidden_units=(128, 128)),
+        lambda: tfpf.real_nvp((2,), steps=8, hidden_units=(128, 128)),
         (1, 256),
     ),
     "W3": (

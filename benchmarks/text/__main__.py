@@ -150,10 +150,10 @@ def measure(text, options):
         samples[name] = {"texts": model.sample(options.texts, options.length, seed=1)}
     generator = np.random.default_rng(options.seed)
     needed = options.steps * options.batch_size
-    passes = [
+    epochs = [
         generator.permutation(len(train)) for _ in range(needed // len(train) + 1)
     ]
-    order = np.concatenate(passes)[:needed]
+    order = np.concatenate(epochs)[:needed]
     batches = train[order].reshape(options.steps, options.batch_size, options.length)
     for name in (n for n, step in FLOWS.items() if step in options.flows):
         print(name, flush=True)

@@ -17,7 +17,7 @@ def flow(w, mode="auto"):
             hidden_channels=w.width,
             mode=mode,
         )
-    units = {"couplings": w.layers, "hidden_units": (w.width, w.width)}
+    units = {"steps": w.layers, "hidden_units": (w.width, w.width)}
     if w.kind == "spline":
         return tfpf.spline_flow(
             w.event_shape,
