@@ -141,7 +141,7 @@ def test_it_is_served_as_any_distribution(fresh, small_text, tmp_path):
         (lambda flow: flow.fit(np.full([2, 12], 9)), "whole numbers from 0 to 8"),
         (lambda _: tfpf.text.TextFlow("aa"), "each of them once"),
         (lambda _: tfpf.text.TextFlow("ab", 1), "`length` must be an integer"),
-        (lambda _: tfpf.text.TextFlow("abcde", 4, dimensions=2), "at least 3 values"),
+        (lambda _: tfpf.text.TextFlow("abcde", 4, dimensions=2), "at least 3 for 5"),
     ],
 )
 def test_wrong_arguments_are_named(call, words, fresh):
