@@ -1,7 +1,11 @@
-"""What every test has: fixed seeds, the CPU, quiet logs, a conditioner that counts."""
+"""What every test has: fixed seeds, the CPU, quiet logs."""
 
 import os
+import sys
+from pathlib import Path
 
+# Makes `benchmarks` importable, behind whatever is installed.
+sys.path.append(str(Path(__file__).parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -9,8 +13,6 @@ import hypothesis
 import keras
 import pytest
 import tensorflow as tf
-
-from tfp_flows.nets.conditioner import Conditioner
 
 # The same examples in every run, on fast and slow machines.
 hypothesis.settings.register_profile(
@@ -38,39 +40,3 @@ def _same_start():
     keras.config.set_floatx(floatx)
     # Keras remembers a policy from the first time somebody asks for it.
     keras.config.set_dtype_policy(floatx)
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows_tests")
-class CountingConditioner(Conditioner):
-    """A conditioner around another that counts its calls.
-
-    Eagerly `calls` grows with each execution; in a `tf.function` it grows while
-    the graph is traced, so it counts the networks that stand in the graph.
-    """
-
-    def __init__(self, conditioner, **kwargs):
-        super().__init__(dtype=conditioner.dtype_policy, **kwargs)
-        self.conditioner = conditioner
-        self.calls = 0
-
-    def build_network(self, input_shape, output_shape, condition_shape):
-        self.conditioner.connect(input_shape, output_shape, condition_shape)
-
-    def call(self, inputs, condition=None, training=None):
-        self.calls += 1
-        return self.conditioner(inputs, condition=condition, training=training)
-
-    def get_config(self):
-        inner = keras.saving.serialize_keras_object(self.conditioner)
-        return {"name": self.name, "conditioner": inner}
-
-    @classmethod
-    def from_config(cls, config):
-        inner = keras.saving.deserialize_keras_object(config["conditioner"])
-        return cls(inner, name=config["name"])
-
-
-@pytest.fixture(scope="session")
-def counting():
-    """The class `CountingConditioner`: `net = counting(tfpf.nets.MLP((8,)))`."""
-    return CountingConditioner

@@ -21,8 +21,8 @@ from tfp_flows.architectures.continuous import ffjord
 from tfp_flows.architectures.coupling import nice, real_nvp, spline_flow
 from tfp_flows.architectures.glow import dequantization_noise, glow
 from tfp_flows.architectures.preprocessing import center, logit
-from tfp_flows.bijectors import masks
-from tfp_flows.bijectors.autoregressive import MaskedAutoregressive
+from tfp_flows.bijectors import masks, transforms
+from tfp_flows.bijectors.autoregressive import Autoregressive, MaskedAutoregressive
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.conditional import EncodedCondition, condition
 from tfp_flows.bijectors.continuous import ContinuousFlow
@@ -32,7 +32,12 @@ from tfp_flows.bijectors.coupling import (
     Coupling,
     SplineCoupling,
 )
-from tfp_flows.bijectors.elementwise import ConditionalAffine, LeakyReLU, SinhArcsinh
+from tfp_flows.bijectors.elementwise import (
+    ConditionalAffine,
+    Elementwise,
+    LeakyReLU,
+    SinhArcsinh,
+)
 from tfp_flows.bijectors.linear import InvertibleConv1x1, Linear
 from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.bijectors.normalization import ActNorm, BatchNorm
@@ -71,6 +76,7 @@ __all__ = [
     "Adaptive",
     "AdditiveCoupling",
     "AffineCoupling",
+    "Autoregressive",
     "AveragedWeights",
     "Backup",
     "BatchNorm",
@@ -78,6 +84,7 @@ __all__ = [
     "ContinuousFlow",
     "Coupling",
     "Dequantized",
+    "Elementwise",
     "EncodedCondition",
     "FixedStep",
     "FlowBijector",
@@ -136,4 +143,5 @@ __all__ = [
     "testing",
     "text",
     "training",
+    "transforms",
 ]

@@ -22,6 +22,7 @@ import tfp_flows as tfpf
 from benchmarks.anomaly import picture
 from benchmarks.anomaly.flows import dequantized, trained_glow
 from benchmarks.anomaly.images import digits
+from benchmarks.anomaly.simple_images import simple_anomalies
 from benchmarks.default_runs import machine
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -60,7 +61,7 @@ def measure(model, background, options) -> tuple:
     half = options.rows
     calibration, normal = images[:half], images[half : 2 * half]
     sets = {"normal": normal}
-    sets |= tfpf.anomaly.simple_anomalies(normal, seed=options.seed)
+    sets |= simple_anomalies(normal, seed=options.seed)
     sets["digits"] = digits()
     rows = {
         name: tfpf.anomaly.evaluate_rows(

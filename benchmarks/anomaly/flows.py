@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfp_flows as tfpf
+from benchmarks.anomaly.simple_images import mutated
 
 
 def dequantized(pixels: np.ndarray, seed: int) -> np.ndarray:
@@ -38,7 +39,7 @@ def trained_glow(options, path, name, mutation, minutes):
     keras.utils.set_random_seed(options.seed)
     images = tfpf.data.load("fashion_mnist", data_dir=options.data).x_train
     if mutation:
-        images = tfpf.anomaly.mutated(images, rate=mutation, seed=options.seed)
+        images = mutated(images, rate=mutation, seed=options.seed)
     flow = tfpf.glow(
         (28, 28, 1),
         levels=2,

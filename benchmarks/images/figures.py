@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import tfp_flows as tfpf
+from tfp_flows import images as image_tools
 from tfp_flows import plotting
-from tfp_flows.images import latents as image_tools
-from tfp_flows.images import restoration as restoration_series
 
 TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 STRENGTHS = (0.0, 0.4, 0.8, 1.2, 1.6, 2.0)
@@ -87,7 +86,7 @@ def inpainting(flow, held_out):
     known[:, :14] = True
     shown = held_out.each(TSHIRT, PULLOVER, DRESS, BOOT, BAG, start=7)
     return plotting.image_grid(
-        restoration_series.inpainting_series(flow, shown, known, 2),
+        image_tools.inpainting_series(flow, shown, known, 2),
         title="the right half is missing",
         column_titles=["known", "likely", "drawn", "drawn", "original"],
     )
@@ -97,7 +96,7 @@ def super_resolution(flow, held_out):
     """Enlarges from 7 x 7 pixels."""
     shown = held_out.each(TSHIRT, PULLOVER, DRESS, BOOT, BAG, start=7)
     return plotting.image_grid(
-        restoration_series.super_resolution_series(flow, shown, 4, 2),
+        image_tools.super_resolution_series(flow, shown, 4, 2),
         title="from 7 x 7 to 28 x 28 pixels",
         column_titles=["7 x 7", "likely", "drawn", "drawn", "original"],
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 import tfp_flows as tfpf
 from benchmarks.latent import flows
+from benchmarks.latent.classifier import train_classifier
 from benchmarks.latent.flows import LATENTS
 from benchmarks.latent.schedule import HalfCosine
 from tfp_flows import latent
@@ -111,7 +112,7 @@ def classifier(images, labels, folder, *, epochs, seed):
     path = _path(folder, "classifier")
     if path.exists():
         return keras.models.load_model(path)
-    judge = latent.train_classifier(images, labels, epochs=epochs, seed=seed, verbose=2)
+    judge = train_classifier(images, labels, epochs=epochs, seed=seed, verbose=2)
     judge.save(path)
     return judge
 

@@ -25,8 +25,9 @@ import tfp_flows as tfpf
 from benchmarks.default_runs import machine
 from benchmarks.latent import models
 from benchmarks.latent.flows import BEST, FLOWS
+from benchmarks.latent.frechet import fitted_gaussian
+from benchmarks.latent.picture import latent_figure
 from benchmarks.latent.score import Score, bound_row, samples
-from tfp_flows import latent
 
 RESULTS = Path(__file__).parents[1] / "results"
 HELD_OUT = 10_000
@@ -113,7 +114,7 @@ def _latent_flows(report, score, train, test, options):
         batch_size=64,
     )
     distances["reconstructions"] = score.distance(autoencoder.reconstruct(test))
-    fitted = latent.fitted_gaussian(autoencoder.encode(train))
+    fitted = fitted_gaussian(autoencoder.encode(train))
     z = fitted.sample(score.n, seed=(0, 1))
     distances[FITTED] = score.distance(autoencoder.decode(z))
     for name in options.flows:
@@ -132,7 +133,7 @@ def _latent_flows(report, score, train, test, options):
         print(name, distances[f"AE + {name}"], report["bounds"][f"AE + {name}"])
         if name == BEST and not options.choose:
             RESULTS.mkdir(exist_ok=True)
-            figure = latent.latent_figure(model, test, seed=2)
+            figure = latent_figure(model, test, seed=2)
             figure.savefig(RESULTS / "latent_flow.png", dpi=120)
 
 

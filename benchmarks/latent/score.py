@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 import tfp_flows as tfpf
+from benchmarks.latent.frechet import frechet_distance
 from tfp_flows import latent
 
 CHUNK = 500
@@ -23,7 +24,7 @@ class Score:
     def distance(self, pictures):
         """Returns the Fréchet distance of pictures from the held-out images."""
         whole = np.clip(np.floor(np.asarray(pictures)), 0, 255)
-        return latent.frechet_distance(self._judge.features(whole), self._features)
+        return frechet_distance(self._judge.features(whole), self._features)
 
     def accuracy(self, images, labels):
         """Returns the share of images that the classifier is right about."""

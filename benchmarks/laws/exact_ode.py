@@ -9,7 +9,7 @@ from sklearn.datasets import make_moons
 
 import tfp_flows as tfpf
 from tfp_flows.distributions.bases import standard_normal
-from tfp_flows.testing.catalogue import move
+from tfp_flows.testing.subject import perturb
 
 TOLERANCES = (1e-3, 1e-5, 1e-7, 1e-9)
 STEPS = (5, 10, 20, 40)
@@ -21,9 +21,7 @@ def bent(features=3):
     """A flow whose weights are large enough to bend its paths."""
     keras.utils.set_random_seed(1)
     net = tfpf.nets.VelocityNet((16, 16), dtype="float64")
-    bijector = tfpf.ContinuousFlow(net, (features,), dtype="float64")
-    move(bijector, 0.3)
-    return bijector
+    return perturb(tfpf.ContinuousFlow(net, (features,), dtype="float64"), seed=2)
 
 
 def trained(epochs=6):
@@ -33,7 +31,7 @@ def trained(epochs=6):
     rows = (rows - rows.mean(0)) / rows.std(0)
     net = tfpf.nets.VelocityNet((32, 32), dtype="float64")
     bijector = tfpf.ContinuousFlow(net, (2,), dtype="float64")
-    base = standard_normal([2])
+    base = standard_normal(2)
     model = tfpf.FlowModel(tfp.distributions.TransformedDistribution(base, bijector))
     model.compile(optimizer=tfpf.optimizer(5e-3))
     model.fit(rows, batch_size=256, epochs=epochs, verbose=0)

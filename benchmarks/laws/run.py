@@ -11,34 +11,32 @@ with an error if a law does not hold.
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
 
-import keras
-import numpy as np
 import tensorflow as tf
 from rich.progress import track
 
 import tfp_flows as tfpf
 from benchmarks.default_runs import machine
 from benchmarks.laws import exact_ode
-from tfp_flows.bijectors.chain import condition_arguments
-from tfp_flows.testing.catalogue import TABLE, Row, built
+from tfp_flows.testing import laws
+from tfp_flows.testing.catalogue import TABLE, Row
+from tfp_flows.testing.subject import float_type
 
 RESULTS = Path(__file__).parents[1] / "results" / "laws.json"
 # Enough that a rare bad input would show.
-BATCH = (64,)
+BATCH = 64
 # An adaptive solver may come back to within this many of its tolerances.
 ROUND_TRIP_FACTOR = 10
-CONTINUOUS = {
-    "continuous_rk4": Row(
-        lambda net: tfpf.ContinuousFlow(
-            tfpf.nets.VelocityNet((8,)), (4,), solver=tfpf.FixedStep("rk4", 40)
-        )
-    ),
-}
-ROWS = TABLE | CONTINUOUS
+CONTINUOUS = Row(
+    lambda: tfpf.ContinuousFlow(
+        tfpf.nets.VelocityNet((8,)), (4,), solver=tfpf.FixedStep("rk4", 40)
+    )
+)
+ROWS = TABLE | {"continuous_rk4": CONTINUOUS}
 LOG_DETS = ("forward log-det", "inverse log-det")
 GRADIENTS = ("forward gradients", "inverse gradients")
 CALLS = ("forward network calls", "inverse network calls")
@@ -46,52 +44,23 @@ MODES = ("graph", "XLA", "unknown batch size")
 FILES = ("save and load", "export and load")
 
 
-def net():
-    """A small smooth conditioner."""
-    return tfpf.nets.MLP((8,), activation="tanh")
-
-
-def in_float(floatx):
-    """Makes a float type Keras's own."""
-    keras.config.set_floatx(floatx)
-    keras.config.set_dtype_policy(floatx)
-
-
 def float32_round_trip(row):
     """Returns the largest `|f^-1(f(x)) - x| / (1 + |x|)` in float32."""
-    in_float("float32")
-    bijector = built(row, net)
-    x, *condition = row.inputs(BATCH)
-    keywords = condition_arguments(bijector, *condition) if condition else {}
-
-    @tf.function(autograph=False)
-    def there_and_back(x):
-        y = bijector.forward(x, **keywords)
-        return bijector.inverse(tf.identity(y), **keywords)
-
-    x = x.numpy()
-    return float(np.max(np.abs(there_and_back(x) - x) / (1 + np.abs(x))))
+    with float_type("float32"):
+        return laws.LAWS["round trip of x"](row.subject(BATCH), None).value
 
 
 def checked(row):
     """Returns what `check_bijector` finds of one row, and its weights."""
-    in_float("float64")
-    bijector = built(row, net)
-    x, condition = (*row.inputs(BATCH), None)[:2]
-    report = tfpf.check_bijector(bijector, x, condition=condition)
+    with float_type("float64"):
+        subject = row.subject(BATCH)
+        bijector, condition = subject.bijector, subject.condition
+        report = tfpf.check_bijector(bijector, subject.x, condition=condition)
     return {
         "bijector": type(bijector).__name__,
         "weights": len(bijector.trainable_variables),
         "ok": report.ok,
-        "checks": {
-            each.name: {
-                "value": each.value,
-                "tolerance": each.tolerance,
-                "ok": each.ok,
-                "sentence": each.sentence,
-            }
-            for each in report.rows
-        },
+        "checks": {each.name: dataclasses.asdict(each) for each in report.rows},
     }
 
 
@@ -124,7 +93,7 @@ def number(value):
     return "0" if value == 0 else f"{value:.0e}"
 
 
-def kept(found, names):
+def verdict(found, names):
     """Says whether some checks passed; a dash where none applies."""
     verdicts = [check["ok"] for check in of(found, names)]
     if False in verdicts:
@@ -156,8 +125,8 @@ def table(found):
             worst(one, LOG_DETS),
             f"{one['weights'] - int(unreached)} of {one['weights']}",
             calls(one),
-            kept(one, MODES),
-            kept(one, FILES),
+            verdict(one, MODES),
+            verdict(one, FILES),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -190,14 +159,14 @@ def solver_table(rows):
 
 
 def broken(found, solvers):
-    """Returns a sentence for each law that does not hold."""
-    sentences = [
-        f"{name}, {check}: {what['sentence']}"
+    """Returns a message for each law that does not hold."""
+    messages = [
+        f"{name}, {check}: {what['message']}"
         for name, one in found.items()
         for check, what in one["checks"].items()
         if what["ok"] is False
     ]
-    return sentences + [
+    return messages + [
         f"{row['flow']}, {row['solver']}: off by {row['round_trip_rms']:.1e}"
         for row in solvers
         if row["tolerance"]
@@ -221,8 +190,8 @@ def main():
     # So many small graphs are no mistake.
     tf.get_logger().setLevel("ERROR")
     found = measured(names)
-    in_float("float64")
-    solvers = exact_ode.measured()
+    with float_type("float64"):
+        solvers = exact_ode.measured()
     document = {"machine": machine(), "laws": found, "solvers": solvers}
     if names == list(ROWS):
         RESULTS.write_text(json.dumps(document, indent=1) + "\n")

@@ -25,6 +25,8 @@ from rich.table import Table
 
 import tfp_flows as tfpf
 from benchmarks.default_runs import machine
+from benchmarks.speech import baselines as processes
+from benchmarks.speech.corpus import example_speech
 from tfp_flows.speech.synthesis import hop_of
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -40,12 +42,13 @@ def spread(nats):
 
 def baselines(train, test):
     """Scores Gaussian processes."""
-    made = tfpf.speech.baselines
+    gaussian = processes.gaussian(train)
+    autoregression = processes.autoregression(train, ORDER)
     return {
-        "independent Gaussian": spread(made.gaussian(train).nats_per_sample(test)),
-        f"AR({ORDER})": spread(made.autoregression(train, ORDER).nats_per_sample(test)),
+        "independent Gaussian": spread(gaussian.nats_per_sample(test)),
+        f"AR({ORDER})": spread(autoregression.nats_per_sample(test)),
         f"AR({ORDER}) fitted to each window itself": spread(
-            made.own_autoregression(test, ORDER)
+            processes.own_autoregression(test, ORDER)
         ),
     }
 
@@ -227,7 +230,7 @@ def main():
     parser.add_argument("--keep", type=Path, help="folder for flow and audio")
     options = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
-    document = measure(tfpf.speech.example_speech(options.speech), options)
+    document = measure(example_speech(options.speech), options)
     console = Console(width=100)
     console.print(f"Measured on {machine()}.")
     console.print(table(document))

@@ -122,38 +122,34 @@ def functions(w, jit):
     } | dict(zip(SCORED_PARTS, scored_bodies, strict=True))
 
 
-def measure(name, jit, hold, rounds=5, seconds=2.0):
+def measure(name, jit, rounds=5, seconds=2.0):
     """Times the parts of one workload in this process."""
-    import tfp_flows as tfpf
     from benchmarks.speed.workloads import WORKLOADS
 
-    if hold:
-        tfpf.hold_memory()
     return timed(functions(WORKLOADS[name], jit), rounds, seconds)
 
 
 def profile(workloads, keep):
-    """Times every workload with and without XLA, memory given back and held.
+    """Times every workload with and without XLA.
 
     Calls `keep` with the results so far after each workload.
     """
     found = {}
     for name in workloads:
         for jit in (False, True):
-            for hold in (False, True):
-                code = (
-                    "import json; from benchmarks.speed.profile import measure;"
-                    f"print(json.dumps(measure({name!r}, {jit}, {hold})))"
-                )
-                printed = subprocess.run(
-                    [sys.executable, "-c", code],
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    check=True,
-                ).stdout
-                way = ("XLA" if jit else "plain") + (", memory held" if hold else "")
-                found.setdefault(name, {})[way] = json.loads(printed.splitlines()[-1])
-                print(f"profiled {name}, {way}", flush=True)
+            code = (
+                "import json; from benchmarks.speed.profile import measure;"
+                f"print(json.dumps(measure({name!r}, {jit})))"
+            )
+            printed = subprocess.run(
+                [sys.executable, "-c", code],
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            ).stdout
+            way = "XLA" if jit else "plain"
+            found.setdefault(name, {})[way] = json.loads(printed.splitlines()[-1])
+            print(f"profiled {name}, {way}", flush=True)
         keep(found)
     return found
 

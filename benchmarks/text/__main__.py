@@ -24,8 +24,10 @@ from rich.table import Table
 import tfp_flows as tfpf
 from benchmarks.default_runs import machine
 from benchmarks.text import picture
+from benchmarks.text.baselines import NGram
+from benchmarks.text.corpus import example_text
 from benchmarks.text.language_model import language_model_of
-from tfp_flows.text.alphabet import strings
+from tfp_flows.text.corpus import strings
 
 RESULTS = Path(__file__).parents[1] / "results"
 ALPHABET = tfpf.text.LETTERS
@@ -143,7 +145,7 @@ def measure(text, options):
     test = tfpf.text.windows(last, options.length)
     rows, samples, curves = {}, {}, {}
     for name, order in (("unigram", 1), ("bigram", 2), ("trigram", 3)):
-        model = tfpf.text.baselines.NGram(order, ALPHABET).fit(train)
+        model = NGram(order, ALPHABET).fit(train)
         rows[name] = spread(model.window_bits(test))
         samples[name] = {"texts": model.sample(options.texts, options.length, seed=1)}
     generator = np.random.default_rng(options.seed)
@@ -220,7 +222,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the trained flows")
     options = parser.parse_args()
-    document = measure(tfpf.text.example_text(options.text), options)
+    document = measure(example_text(options.text), options)
     console = Console(width=100)
     console.print(f"Measured on {machine()}.")
     console.print(table(document))

@@ -31,7 +31,7 @@ def test_score_is_the_distance_of_the_mean():
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
+    with pytest.raises(ValueError, match="`batch_size` must be an integer"):
         BatchTypicality.fit(HELD_OUT, batch_size=0)
     test = BatchTypicality(entropy=3.0, batch_size=2, threshold=0.5)
     with pytest.raises(ValueError, match=r"`log_prob` must have shape \[..., 2\]"):

@@ -36,6 +36,7 @@ CHECKS = {
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
+@pytest.mark.filterwarnings("ignore:Even though the")
 @pytest.mark.parametrize("name", CHECKS)
 def test_scikit_learns_checks(name):
     CHECKS[name](tiny())
@@ -80,13 +81,17 @@ def test_scores_are_densities_in_the_units_of_the_data(fitted, moons):
 
 
 def test_equal_seeds_give_equal_detectors(moons):
-    state = random.getstate()
-    first, second = (tiny().fit(moons).score_samples(moons) for _ in range(2))
+    """Whatever Python's global generator is at; it is not seeded on the way."""
+    found, states = [], []
+    for start in (1, 2):
+        random.seed(start)
+        found.append(tiny().fit(moons).score_samples(moons))
+        states.append(random.getstate())
     # TensorFlow adds in whatever order its threads finish: equal to rounding.
-    np.testing.assert_allclose(first, second, rtol=1e-9)
+    np.testing.assert_allclose(*found, rtol=1e-9)
+    assert states[0] != states[1]
     other = tiny().set_params(random_state=1).fit(moons).score_samples(moons)
-    assert np.abs(other - first).max() > 1e-6
-    assert random.getstate() == state
+    assert np.abs(other - found[0]).max() > 1e-6
 
 
 def test_pickles_and_clones(fitted, moons):
@@ -140,14 +145,14 @@ def test_few_rows_promise_what_they_can():
 
 
 @pytest.mark.parametrize(
-    ("parameters", "sentence"),
+    ("parameters", "message"),
     [
         ({"scorer": "luck"}, "`scorer` must be one of"),
-        ({"false_alarm_rate": 1.0}, "`rate` must lie between 0 and 1"),
+        ({"false_alarm_rate": 1.0}, "`false_alarm_rate` must be"),
         ({"calibration_fraction": 0.95}, "leave rows to train on"),
         ({"validation_fraction": 0.0}, "leave rows to train on"),
     ],
 )
-def test_wrong_parameters_are_named(moons, parameters, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_wrong_parameters_are_named(moons, parameters, message):
+    with pytest.raises(ValueError, match=message):
         FlowAnomalyDetector(**parameters).fit(moons)

@@ -11,8 +11,7 @@ from scipy import spatial, stats
 
 import tfp_flows as tfpf
 from tfp_flows import anomaly
-from tfp_flows.anomaly.complexity import png_bytes
-from tfp_flows.anomaly.scorer import SCORE_CEILING
+from tfp_flows.anomaly.scorers import SCORE_CEILING, png_bytes
 
 X = np.random.default_rng(3).normal(3.0, 2.0, (400, 2))
 
@@ -230,7 +229,7 @@ def test_no_density_is_as_anomalous_as_can_be():
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "sentence"),
+    ("call", "error", "message"),
     [
         (lambda m: anomaly.anomaly_scores(m, X), ValueError, "`scorer` must be given"),
         (
@@ -256,7 +255,11 @@ def test_no_density_is_as_anomalous_as_can_be():
             "`mean` must be known",
         ),
         (lambda m: anomaly.evaluate_rows(m, X[:0]), ValueError, "at least one row"),
-        (lambda m: anomaly.evaluate_rows("flow", X), TypeError, "`flow` must be"),
+        (
+            lambda m: anomaly.evaluate_rows("flow", X),
+            TypeError,
+            "must be a `tfpf.FlowModel`",
+        ),
         (
             lambda m: anomaly.fit_scorer(m, anomaly.NllScorer(), X[:9]),
             ValueError,
@@ -264,6 +267,6 @@ def test_no_density_is_as_anomalous_as_can_be():
         ),
     ],
 )
-def test_wrong_use_is_named(normal_model, call, error, sentence):
-    with pytest.raises(error, match=sentence):
+def test_wrong_use_is_named(normal_model, call, error, message):
+    with pytest.raises(error, match=message):
         call(normal_model)

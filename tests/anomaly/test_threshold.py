@@ -27,7 +27,7 @@ def test_is_one_of_the_scores():
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, np.nan])
 def test_rate_must_be_a_share(rate):
-    with pytest.raises(ValueError, match="`rate` must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="`rate` must be a finite number above 0"):
         false_alarm_threshold(np.arange(100), rate)
 
 

@@ -9,6 +9,7 @@ import pytest
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from tfp_flows.testing.subject import perturb
 
 tfb = tfp.bijectors
 
@@ -91,11 +92,7 @@ def with_defaults(name, kind, **options):
         encoder=encoder and encoder(),
         **options,
     )
-    rng = np.random.default_rng(7)
-    for variable in flow.trainable_variables:
-        noise = 0.1 * rng.normal(size=variable.shape)
-        variable.assign_add(noise.astype(variable.dtype.as_numpy_dtype))
-    return flow
+    return perturb(flow, 0.1, seed=7)
 
 
 @pytest.fixture

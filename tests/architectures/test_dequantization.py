@@ -9,6 +9,8 @@ import tensorflow_probability as tfp
 import tfp_flows as tfpf
 from tfp_flows.architectures.glow import dequantization_noise
 from tfp_flows.distributions.surjections import Dequantized
+from tfp_flows.testing.laws import missed_weights
+from tfp_flows.testing.subject import perturb
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -84,22 +86,13 @@ def make(**kwargs):
 
 
 def test_every_weight_of_both_flows_gets_a_gradient():
-    bound = make()
-    rng = np.random.default_rng(0)
-    for variable in bound.trainable_variables:
-        variable.assign_add(0.1 * rng.normal(size=variable.shape).astype("float32"))
+    bound = perturb(make(), 0.1)
     both = [*bound.flow.trainable_variables, *bound.noise.trainable_variables]
     assert {id(v) for v in bound.trainable_variables} == {id(v) for v in both}
-    x = rng.integers(0, LEVELS, (8, 4, 4, 1))
-    with tf.GradientTape() as tape:
-        loss = -tf.reduce_mean(bound.log_prob(x))
-    for variable, gradient in zip(
-        bound.trainable_variables,
-        tape.gradient(loss, bound.trainable_variables),
-        strict=True,
-    ):
-        assert gradient is not None, variable.name
-        assert np.abs(gradient).max() > 0, variable.name
+    x = np.random.default_rng(0).integers(0, LEVELS, (8, 4, 4, 1))
+    weights = {f"{i} {weight.name}": weight for i, weight in enumerate(both)}
+    missed = missed_weights(weights, lambda: tf.reduce_mean(bound.log_prob(x)))
+    assert missed == ([], [])
 
 
 def test_fit_on_whole_values_and_save(tmp_path):
@@ -120,6 +113,23 @@ def test_fit_on_whole_values_and_save(tmp_path):
     assert np.all(samples == np.floor(samples))
     assert samples.min() >= 0
     assert samples.max() < LEVELS
+
+
+def test_pixel_levels_have_their_old_name_in_files():
+    old = {"flow": logistic_flow(), "noise": None, "levels": LEVELS}
+    assert Dequantized.from_config(old).pixel_levels == LEVELS
+
+
+def test_flows_need_no_bijector_to_adapt():
+    pixels = Dequantized(tfd.Sample(tfd.Logistic(3.5, 0.6), [4]), pixel_levels=LEVELS)
+    tfpf.FlowModel(pixels).adapt(np.ones((2, 4)))
+
+
+def test_noise_stays_below_the_next_value():
+    flow = tfd.Sample(tfd.Uniform(0.0, 256.0), [1000])
+    x = tf.fill([100, 1000], 255.0)
+    v, _ = Dequantized(flow).dequantize(x, seed=(0, 1))
+    assert np.all(v < 256.0)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_the_table_counts_weights_and_calls(found):
 def test_what_does_not_hold_is_named(found):
     worse = copy.deepcopy(found)
     check = worse["actnorm"]["checks"]["save and load"]
-    check |= {"ok": False, "sentence": "It is another one."}
+    check |= {"ok": False, "message": "It is another one."}
     solver = {"flow": "moons", "solver": "adaptive", "tolerance": 1e-5}
     solver["round_trip_rms"] = 2e-4
     assert run.broken(worse, [solver]) == [

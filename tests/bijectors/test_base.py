@@ -9,8 +9,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
-from tfp_flows.bijectors import chain as paired
-from tfp_flows.bijectors.tree import clear_caches, nested_bijectors
+from tfp_flows.bijectors import chain
+from tfp_flows.bijectors.tree import clear_caches
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -90,7 +90,7 @@ def test_a_held_latent_is_recomputed_after_the_caches_are_cleared(counted):
     y = tf.ones([3, 4])
     before = chain.inverse(y)
     net.dense.kernel.assign(net.dense.kernel * 2.0)
-    clear_caches(nested_bijectors(chain))
+    clear_caches(chain)
     assert np.abs(before - chain.inverse(y)).max() > 1e-3
 
 
@@ -203,7 +203,7 @@ def test_wrong_width_is_named():
     with pytest.raises(ValueError, match="expected 3 channels"):
         tfpf.ActNorm(3).forward(tf.ones([2, 4]))
     coupling = tfpf.AdditiveCoupling(tfpf.masks.half(4), tfpf.nets.MLP((4,)))
-    with pytest.raises(ValueError, match=r"expected events of shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"must have shape \[..., 4\]"):
         coupling.inverse(tf.ones([2, 3]))
 
 
@@ -223,10 +223,10 @@ def test_paired_walk_equals_tfp_on_nested_containers():
         [tfb.Invert(tfb.Softplus()), tfb.Reshape([2, 2], event_shape_in=[4]), inner]
     )
     y = np.random.default_rng(0).normal(size=(5, 2, 2)).astype("float32")
-    x, ildj = paired.inverse_and_log_det(bijector, y, 2)
+    x, ildj = chain.inverse_and_log_det(bijector, y, 2)
     np.testing.assert_allclose(x, bijector.inverse(y), rtol=1e-6)
     expected = bijector.inverse_log_det_jacobian(y, 2)
     np.testing.assert_allclose(ildj, expected, rtol=1e-5)
-    y_again, fldj = paired.forward_and_log_det(bijector, x, 1)
+    y_again, fldj = chain.forward_and_log_det(bijector, x, 1)
     np.testing.assert_allclose(y_again, y, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(fldj, -expected, rtol=1e-4)

@@ -142,7 +142,7 @@ def test_the_density_integrates_to_one():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tfpf.BatchNorm(0), "`channels` must be a positive integer"),
+        (lambda: tfpf.BatchNorm(0), "`channels` must be an integer of at least 1"),
         (lambda: tfpf.BatchNorm(2, momentum=1.0), "`momentum` must lie in"),
         (lambda: tfpf.BatchNorm(2, epsilon=0.0), "`epsilon` must be positive"),
         (

@@ -15,7 +15,7 @@ def flow(solver=None, d=2, dtype="float64", style="concatsquash", **kwargs):
 
 
 def graph(function):
-    """Traces a function: the loops of a solver are slow in eager execution."""
+    """Traces a function."""
     return tf.function(function, autograph=False)
 
 
@@ -23,10 +23,19 @@ def points(n=6, d=2, seed=1):
     return tf.constant(np.random.default_rng(seed).normal(size=(n, d)))
 
 
+LAWS = ("round trip of x", "forward log-det", "inverse log-det", "inverse gradients")
+
+
 @pytest.mark.parametrize("style", ["concat", "concatsquash"])
 def test_laws_of_fixed_steps(laws, style):
     bijector = flow(tfpf.FixedStep("rk4", 20), style=style)
-    laws(bijector, points(), log_det=1e-6, round_trip=1e-6, xla=style == "concat")
+    laws(bijector, points(), tolerance=1e-6, names=LAWS, graphs=True)
+
+
+def test_graphs_equal_eager_execution(laws):
+    # The loops of a solver are slow in eager execution.
+    bijector = flow(tfpf.FixedStep("rk4", 2), style="concat")
+    laws(bijector, points(), names=("unknown batch size", "XLA"))
 
 
 def test_laws_of_the_adaptive_solver(perturbed):
@@ -62,7 +71,7 @@ def test_image_laws(laws):
         net, (2, 2, 1), solver=tfpf.FixedStep("rk4", 20), dtype="float64"
     )
     y = np.random.default_rng(0).normal(size=(3, 2, 2, 1))
-    laws(bijector, y, log_det=1e-6, round_trip=1e-6, eager=False)
+    laws(bijector, y, tolerance=1e-6, names=LAWS, graphs=True)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +228,7 @@ def test_exports_to_a_saved_model(tmp_path, solver):
 
 def test_inside_repeat(laws):
     repeated = tfpf.Repeat(flow(tfpf.FixedStep("rk4", 20)), 2, mode="unrolled")
-    laws(repeated, points(), log_det=1e-5, round_trip=1e-5, eager=False)
+    laws(repeated, points(), tolerance=1e-5, names=LAWS, graphs=True)
 
 
 @pytest.mark.parametrize(

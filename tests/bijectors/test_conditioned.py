@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from tfp_flows.testing.subject import perturb
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -16,10 +17,7 @@ C = RNG.normal(size=(5, 3)).astype("float32")
 @pytest.fixture(scope="module")
 def flow():
     made = tfpf.real_nvp((2,), couplings=2, hidden_units=(6,), condition_shape=(3,))
-    rng = np.random.default_rng(1)
-    for variable in made.trainable_variables:
-        variable.assign_add(0.4 * rng.normal(size=variable.shape).astype("float32"))
-    return made
+    return perturb(made, 0.4, seed=1)
 
 
 def test_independent_sums_over_the_batch_of_conditions(flow):

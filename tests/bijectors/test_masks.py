@@ -24,8 +24,8 @@ def test_merge_undoes_split(mask, batch):
     shape = batch + mask.event_shape
     x = tf.reshape(tf.range(np.prod(shape), dtype=tf.float32), shape)
     kept, moved = mask.split(x)
-    assert kept.shape == batch + mask.kept_shape
-    assert moved.shape == batch + mask.moved_shape
+    assert kept.shape == batch + mask.identity_shape
+    assert moved.shape == batch + mask.transformed_shape
     np.testing.assert_array_equal(mask.merge(kept, moved), x)
 
 

@@ -1,5 +1,7 @@
 """`Repeat`: many copies are what as many separate steps would be."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from tfp_flows.testing.subject import perturb
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -27,11 +30,7 @@ def make_step(dropout=0.0, condition_shape=None):
     )
 
 
-def perturbed(repeat, seed=0):
-    rng = np.random.default_rng(seed)
-    for variable in repeat.trainable_variables:
-        variable.assign_add(0.2 * rng.normal(size=variable.shape))
-    return repeat
+perturbed = functools.partial(perturb, spread=0.2)
 
 
 @pytest.fixture(params=["unrolled", "loop", "reversible"])
@@ -44,14 +43,7 @@ Y = np.random.default_rng(1).normal(size=(5, 3))
 
 
 def test_copies_equal_separate_steps(repeat):
-    steps = []
-    for step in repeat.each_step():
-        # A separate step with the weights that the template has right now.
-        separate = make_step()
-        for mine, its in zip(separate.variables, step.variables, strict=True):
-            mine.assign(its)
-        steps.append(separate)
-    chain = tfb.Chain(steps)
+    chain = tfb.Chain(repeat.steps())
     np.testing.assert_allclose(repeat.inverse(Y), chain.inverse(Y), rtol=1e-12)
     np.testing.assert_allclose(
         repeat.inverse_log_det_jacobian(Y),
@@ -177,7 +169,7 @@ def test_adapt_normalizes_every_copy():
     assert repeat.is_adapted
     np.testing.assert_allclose(latents, repeat.inverse(y), rtol=1e-12)
     value = tf.constant(y)
-    for step in repeat.each_step():
+    for step in repeat.steps():
         normalized = step.bijectors[0].inverse(value)
         np.testing.assert_allclose(np.mean(normalized, 0), 0.0, atol=1e-12)
         np.testing.assert_allclose(np.std(normalized, 0), 1.0, atol=1e-9)
@@ -228,7 +220,7 @@ def test_nested_repeats():
     ("make", "message"),
     [
         (lambda: tfpf.Repeat("step", 2), "`step` must be a bijector"),
-        (lambda: tfpf.Repeat(tfb.Exp(), 0), "`n` must be a positive integer"),
+        (lambda: tfpf.Repeat(tfb.Exp(), 0), "`n` must be an integer of at least 1"),
         (lambda: tfpf.Repeat(tfb.Exp(), 2, mode="fast"), "`mode` must be one of"),
         (
             lambda: tfpf.Repeat(tfb.Scale(tf.Variable(2.0, name="factor")), 2),

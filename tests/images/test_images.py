@@ -6,9 +6,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
-from tfp_flows.images import latents as images
-from tfp_flows.images import restoration
-from tfp_flows.images import restoration as restoration_series
+from tfp_flows import images
+from tfp_flows.images import latents, restoration
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -157,7 +156,7 @@ def test_restoration_on_an_image_flow_is_likelier_than_where_it_began(glow):
 def test_series_show_what_was_given_what_was_found_and_the_truth():
     flow = gaussian_flow()
     x = flow.sample(2, seed=1).numpy()
-    filled = restoration_series.inpainting_series(flow, x, KNOWN, 2, steps=20).numpy()
+    filled = restoration.inpainting_series(flow, x, KNOWN, 2, steps=20).numpy()
     assert filled.shape == (2, 5, *SHAPE)
     np.testing.assert_array_equal(filled[:, 4], x)
     given = np.where(KNOWN, x, x.mean((1, 2), keepdims=True))
@@ -165,7 +164,7 @@ def test_series_show_what_was_given_what_was_found_and_the_truth():
     for column in (1, 2, 3):
         np.testing.assert_array_equal(filled[:, column][:, KNOWN], x[:, KNOWN])
     assert np.abs(filled[:, 2] - filled[:, 3]).max() > 1.0
-    enlarged = restoration_series.super_resolution_series(
+    enlarged = restoration.super_resolution_series(
         flow, x, factor=2, draws=2, steps=300, sigma=0.5
     )
     assert enlarged.shape == (2, 5, *SHAPE)
@@ -182,7 +181,7 @@ def test_series_show_what_was_given_what_was_found_and_the_truth():
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda f: images.flow_of(tfpf.nice((4,))), "must be a flow of images"),
+        (lambda f: latents.flow_of(tfpf.nice((4,))), "must be a flow of images"),
         (
             lambda f: images.encode(f, np.zeros((3, 5, 4, 1))),
             "`images` must have shape",
@@ -196,7 +195,7 @@ def test_series_show_what_was_given_what_was_found_and_the_truth():
         (lambda f: restoration.inpaint(f, PIXELS, KNOWN, method="x"), "`method` must"),
         (
             lambda f: restoration.inpaint(f, PIXELS, KNOWN, sigma=0.0),
-            "must be positive",
+            "`sigma` must be",
         ),
         (
             lambda f: restoration.super_resolve(f, np.zeros((1, 3, 3, 1))),

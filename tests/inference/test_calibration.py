@@ -7,11 +7,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
-from tfp_flows.inference import calibration as ranks
 from tfp_flows.inference.calibration import (
     Calibration,
     calibrate,
     calibration_figure,
+    ranks,
 )
 
 tfb, tfd = tfp.bijectors, tfp.distributions

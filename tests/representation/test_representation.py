@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 
 import tfp_flows as tfpf
 from tfp_flows import representation
-from tfp_flows.representation.report import ProbeReport, ProbeRow
+from tfp_flows.representation import ProbeReport, ProbeRow
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -46,7 +46,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def groups():
-    """Three clouds in 5 dimensions, and labels: training and test rows."""
+    """Three clusters in 5 dimensions, and labels: training and test rows."""
 
     def draw(n, seed):
         generator = np.random.default_rng(seed)
@@ -121,8 +121,8 @@ def test_flows_without_levels_or_latents_are_refused(glow, images):
 def test_probe_is_the_logistic_regression_of_scaled_features(groups):
     (x, y), (x_test, y_test) = groups
     row = representation.probe(
-        {"clouds": (x, x_test)}, y, y_test, inverse_penalties=(2.0,)
-    ).row("clouds")
+        {"clusters": (x, x_test)}, y, y_test, inverse_penalties=(2.0,)
+    ).row("clusters")
     centred = x - x.mean(axis=0)
     length = np.sqrt(np.mean(np.sum(centred**2, axis=1)))
     by_hand = LogisticRegression(C=2.0, max_iter=1000).fit(centred / length, y)
@@ -139,7 +139,7 @@ def test_units_offsets_and_rotations_change_nothing(groups):
     (x, y), (x_test, y_test) = groups
     turn = np.linalg.qr(np.random.default_rng(3).normal(size=(5, 5)))[0]
     moved = {
-        "clouds": (x, x_test),
+        "clusters": (x, x_test),
         "moved": (1e4 * x @ turn + 50.0, 1e4 * x_test @ turn + 50.0),
     }
     for report in (
@@ -155,18 +155,18 @@ def test_noise_is_told_from_signal(groups):
     (x, y), (x_test, y_test) = groups
     generator = np.random.default_rng(4)
     noise = generator.normal(size=x.shape), generator.normal(size=x_test.shape)
-    both = {"clouds": (x, x_test), "noise": noise}
+    both = {"clusters": (x, x_test), "noise": noise}
     report = representation.few_labels(
         both, y, y_test, per_class=(1, 20), draws=8, seed=5
     )
     # A coin has a third; 600 test rows have a standard error of 0.019.
     assert abs(report.row("noise", 20).accuracy - 1 / 3) < 0.08
-    assert report.row("clouds", 20).accuracy > 0.95
-    assert report.row("clouds", 1).accuracy < report.row("clouds", 20).accuracy
-    one, twenty = report.leads("clouds", "noise")
+    assert report.row("clusters", 20).accuracy > 0.95
+    assert report.row("clusters", 1).accuracy < report.row("clusters", 20).accuracy
+    one, twenty = report.leads("clusters", "noise")
     assert (one.labels_per_class, twenty.labels_per_class) == (1, 20)
     assert twenty.accuracy > 10 * twenty.standard_error > 0.0
-    back = report.leads("noise", "clouds")[1]
+    back = report.leads("noise", "clusters")[1]
     assert back.accuracy == pytest.approx(-twenty.accuracy)
     assert abs(representation.probe(both, y, y_test).row("noise").accuracy - 1 / 3) < (
         0.08

@@ -1,5 +1,6 @@
 """Dequantizers: values survive, densities are right, bounds are bounds."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -149,6 +150,14 @@ def test_training_the_dequantizer_makes_the_bound_tight():
 
 def test_a_dequantizer_that_is_not_learned_has_no_trainable_weights():
     assert ArgmaxDequantizer(3, learned=False).trainable_weights == []
+
+
+def test_files_know_dequantizers_by_their_old_names():
+    config = keras.saving.serialize_keras_object(ArgmaxDequantizer(3))
+    assert config["registered_name"] == "tfp_flows>ArgmaxLift"
+    assert keras.saving.deserialize_keras_object(config).categories == 3
+    old = {"flow": normals([0.0], 1.0), "lifts": [IntegerDequantizer()]}
+    assert len(TableDistribution.from_config(old).dequantizers) == 1
 
 
 def test_wrong_arguments_are_named():

@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
 from tfp_flows.testing.check_bijector import check_bijector
-from tfp_flows.testing.report import CheckReport, CheckRow
+from tfp_flows.testing.report import CheckReport, CheckResult
 
 tfb = tfp.bijectors
 
@@ -16,8 +16,8 @@ X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
 
 
 def failed(report):
-    """The names of the failed rows, with their sentences."""
-    return {row.name: row.sentence for row in report.rows if row.ok is False}
+    """The names of the failed rows, with their messages."""
+    return {row.name: row.message for row in report.rows if row.ok is False}
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows_tests")
@@ -93,17 +93,17 @@ class TwoMethods(tfb.Bijector):
         self.net = net or keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
         super().__init__(forward_min_event_ndims=1, parameters=parameters, name=name)
 
-    def _scale(self, kept):
-        flat = tf.reshape(kept, [-1, 2])
-        return tf.reshape(tf.tanh(self.net(flat)), tf.shape(kept))
+    def _scale(self, identity):
+        flat = tf.reshape(identity, [-1, 2])
+        return tf.reshape(tf.tanh(self.net(flat)), tf.shape(identity))
 
     def _forward(self, x):
-        kept, moved = tf.split(x, 2, -1)
-        return tf.concat([kept, moved * tf.exp(self._scale(kept))], -1)
+        identity, transformed = tf.split(x, 2, -1)
+        return tf.concat([identity, transformed * tf.exp(self._scale(identity))], -1)
 
     def _inverse(self, y):
-        kept, moved = tf.split(y, 2, -1)
-        return tf.concat([kept, moved * tf.exp(-self._scale(kept))], -1)
+        identity, transformed = tf.split(y, 2, -1)
+        return tf.concat([identity, transformed * tf.exp(-self._scale(identity))], -1)
 
     def _forward_log_det_jacobian(self, x):
         return tf.reduce_sum(self._scale(x[..., :2]), -1)
@@ -203,7 +203,7 @@ def test_what_is_wrong_is_named(bijector, rows, words):
     assert not rows or any(words in found[name] for name in rows), str(report)
 
 
-def test_an_exception_becomes_the_sentence_of_its_row():
+def test_an_exception_becomes_the_message_of_its_row():
     report = check_bijector(Raises(), X)
     assert failed(report)["round trip of x"] == "RuntimeError: The inverse fell over."
     assert {row.name: row.ok for row in report.rows}["forward gradients"]
@@ -232,15 +232,15 @@ def test_an_iterative_solver_needs_the_tolerance_that_it_was_given():
 def test_arguments_that_cannot_be_checked_raise_nothing(bijector, x, words):
     report = check_bijector(bijector, x)
     assert not report.ok
-    assert words in report.rows[-1].sentence
+    assert words in report.rows[-1].message
 
 
 def test_the_table_lines_up():
     rows = (
-        CheckRow("round trip", 2.5e-7, 1e-3, True, ""),
-        CheckRow("a check with a long name", 3.0, 0.0, False, "Three are wrong."),
-        CheckRow("gradients", None, None, None, "There are none."),
-        CheckRow("more gradients", None, None, None, "There are none."),
+        CheckResult("round trip", 2.5e-7, 1e-3, True),
+        CheckResult("a check with a long name", 3.0, 0.0, False, "Three are wrong."),
+        CheckResult("gradients", None, None, None, "There are none."),
+        CheckResult("more gradients", None, None, None, "There are none."),
     )
     assert str(CheckReport("Chain 'c'", rows)).splitlines() == [
         "Chain 'c': 1 of 4 failed",

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows as tfpf
-from tfp_flows.text import baselines
+from benchmarks.text import baselines
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +138,13 @@ def test_it_is_served_as_any_distribution(fresh, small_text, tmp_path):
         (lambda flow: flow.bits_per_char(["rain"]), "strings of 12 characters"),
         (lambda flow: flow.bits_per_char(["rain"] * 2, samples=0), "`samples`"),
         (lambda flow: flow.evaluate(np.zeros([2, 5])), r"shape \[n, 12\]"),
-        (lambda flow: flow.fit(np.full([2, 12], 9)), "whole numbers from 0 to 8"),
+        (lambda flow: flow.fit(np.full([2, 12], 9)), "integers from 0 to 8"),
         (lambda _: tfpf.text.TextFlow("aa"), "each of them once"),
         (lambda _: tfpf.text.TextFlow("ab", 1), "`length` must be an integer"),
-        (lambda _: tfpf.text.TextFlow("abcde", 4, dimensions=2), "at least 3 for 5"),
+        (
+            lambda _: tfpf.text.TextFlow("abcde", 4, dimensions=2),
+            "`d` must be at least 3 for 5 embeddings",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(call, words, fresh):

@@ -13,8 +13,9 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 def test_distribution_of_a_model_or_of_itself():
     flow = tfd.TransformedDistribution(tfd.Normal(0.0, 1.0), tfb.Shift(1.0))
     assert distribution_of(flow) is flow
-    assert distribution_of(tfpf.FlowModel(flow)) is flow
-    with pytest.raises(TypeError, match=r"`flow` must be a `tfpf.FlowModel` or a .* 3"):
+    model = tfpf.FlowModel(tfpf.nice((2,), couplings=2, hidden_units=(4,)))
+    assert distribution_of(model) is model.distribution
+    with pytest.raises(TypeError, match="`flow` must be .* Received: flow=3"):
         distribution_of(3, "flow")
 
 

@@ -19,23 +19,28 @@
 never seen, such as digits on black, a higher density than most pieces of clothing
 (Nalisnick et al., Do Deep Generative Models Know What They Don't Know?, 2019,
 arXiv:1810.09136). `python -m benchmarks.anomaly` measures this, and what the other
-scorers make of it; `simple_anomalies` makes such images of your own.
+scorers make of it.
 """
 
-from tfp_flows.anomaly.batch_typicality import BatchTypicality
-from tfp_flows.anomaly.complexity import ComplexityScorer
 from tfp_flows.anomaly.detector import FlowAnomalyDetector
-from tfp_flows.anomaly.fitting import anomaly_scores, fit_scorer, is_anomaly
-from tfp_flows.anomaly.joint_typicality import JointTypicalityScorer
-from tfp_flows.anomaly.latent_norm import LatentNormScorer
-from tfp_flows.anomaly.nll import NllScorer
-from tfp_flows.anomaly.ratio import RatioScorer
+from tfp_flows.anomaly.fitting import (
+    anomaly_scores,
+    false_alarm_threshold,
+    fit_scorer,
+    is_anomaly,
+)
 from tfp_flows.anomaly.report import DetectionReport, detection_report
 from tfp_flows.anomaly.rows import Rows, evaluate_rows
-from tfp_flows.anomaly.scorer import AnomalyScorer
-from tfp_flows.anomaly.simple_images import mutated, simple_anomalies
-from tfp_flows.anomaly.threshold import false_alarm_threshold
-from tfp_flows.anomaly.typicality import TypicalityScorer
+from tfp_flows.anomaly.scorers import (
+    AnomalyScorer,
+    BatchTypicality,
+    ComplexityScorer,
+    JointTypicalityScorer,
+    LatentNormScorer,
+    NllScorer,
+    RatioScorer,
+    TypicalityScorer,
+)
 
 __all__ = [
     "AnomalyScorer",
@@ -55,6 +60,4 @@ __all__ = [
     "false_alarm_threshold",
     "fit_scorer",
     "is_anomaly",
-    "mutated",
-    "simple_anomalies",
 ]

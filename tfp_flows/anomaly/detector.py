@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import random
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import keras
 import numpy as np
-import tensorflow as tf
+import numpy.typing as npt
 import tensorflow_probability as tfp
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tfp_flows.anomaly.fitting import anomaly_scores, fit_scorer
-from tfp_flows.anomaly.latent_norm import LatentNormScorer
-from tfp_flows.anomaly.nll import NllScorer
-from tfp_flows.anomaly.threshold import checked_rate
-from tfp_flows.anomaly.typicality import TypicalityScorer
+from tfp_flows.anomaly.scorers import (
+    AnomalyScorer,
+    LatentNormScorer,
+    NllScorer,
+    TypicalityScorer,
+)
 from tfp_flows.architectures.autoregressive import maf
+from tfp_flows.internal.arguments import checked_choice, checked_number
+from tfp_flows.internal.batching import minibatches
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.optimizers import optimizer
 
-tfb = tfp.bijectors
+tfb, tfd = tfp.bijectors, tfp.distributions
 
-SCORERS: dict[str, Callable[[], Any]] = {
+SCORERS: dict[str, Callable[[], AnomalyScorer]] = {
     "nll": NllScorer,
     "typicality": TypicalityScorer,
     "latent_norm": LatentNormScorer,
@@ -62,8 +63,8 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
         patience: Epochs without a better nll after which training stops.
         batch_size: Rows in a step.
         learning_rate: Of Adam.
-        random_state: Seed of the split, the order and the default flow's weights. The
-            weights of flows that `make_flow` makes are its own business.
+        random_state: Seed of the split, the order and the default flow's weights; the
+            weights of a flow of `make_flow` are left as they are.
         verbose: As in `keras.Model.fit`.
 
     Attributes:
@@ -82,7 +83,7 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        make_flow: Callable[..., Any] | None = None,
+        make_flow: Callable[..., tfd.Distribution] | None = None,
         *,
         scorer: str = "nll",
         false_alarm_rate: float = 0.05,
@@ -92,7 +93,7 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
         patience: int = 10,
         batch_size: int = 256,
         learning_rate: float = 2e-3,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
         self.make_flow = make_flow
@@ -107,7 +108,7 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> FlowAnomalyDetector:  # noqa: N803
+    def fit(self, X: npt.ArrayLike, y: object = None) -> FlowAnomalyDetector:  # noqa: N803
         """Trains the flow and chooses the threshold.
 
         Args:
@@ -130,8 +131,9 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
         generator = check_random_state(self.random_state)
         train, validation, calibration = self._split(X, generator)
         seed = int(generator.randint(2**31 - 1))
-        with _keras_seed(seed):
-            self.model_ = FlowModel(self._make_flow(train))
+        self.model_ = FlowModel(self._make_flow(train))
+        if self.make_flow is None:
+            _draw_weights(self.model_, generator)
         self._train(train, validation, seed)
         # The least rate that so many rows can promise.
         least = 1.0 / (len(calibration) + 1)
@@ -146,27 +148,23 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
         self.offset_ = -scorer.threshold
         return self
 
-    def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
+    def score_samples(self, X: npt.ArrayLike) -> np.ndarray:  # noqa: N803
         """Returns minus the anomaly score, `[n]`: for "nll" the log-density in nats."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)  # noqa: N806
         return -anomaly_scores(self.model_, X, batch_size=_SCORING_BATCH)
 
-    def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
+    def decision_function(self, X: npt.ArrayLike) -> np.ndarray:  # noqa: N803
         """Returns `score_samples` less the offset, `[n]`: negative for anomalies."""
         return self.score_samples(X) - self.offset_
 
-    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+    def predict(self, X: npt.ArrayLike) -> np.ndarray:  # noqa: N803
         """Returns 1 for normal rows and -1 for anomalies, `[n]`."""
         return np.where(self.decision_function(X) >= 0.0, 1, -1)
 
     def _check_parameters(self) -> None:
-        if self.scorer not in SCORERS:
-            raise ValueError(
-                f"Argument `scorer` must be one of {sorted(SCORERS)}. "
-                f"Received: scorer={self.scorer!r}"
-            )
-        checked_rate(self.false_alarm_rate)
+        checked_choice("scorer", self.scorer, SCORERS)
+        checked_number("false_alarm_rate", self.false_alarm_rate, above=0, below=1)
         shares = self.calibration_fraction, self.validation_fraction
         if min(shares) <= 0.0 or sum(shares) >= 1.0:
             raise ValueError(
@@ -185,7 +183,7 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
         rows = rows[generator.permutation(n)]
         return np.split(rows, [n - calibration - validation, n - calibration])
 
-    def _make_flow(self, train: np.ndarray) -> Any:
+    def _make_flow(self, train: np.ndarray) -> tfd.Distribution:
         spread = train.std(axis=0)
         # A column that does not vary is only moved.
         scale = np.where(spread > 0.0, spread, 1.0)
@@ -196,27 +194,28 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
         return make((train.shape[1],), preprocess=standardize, dtype="float64")
 
     def _train(self, train: np.ndarray, validation: np.ndarray, seed: int) -> None:
-        batches = tf.data.Dataset.from_tensor_slices(train)
-        batches = batches.shuffle(len(train), seed).batch(self.batch_size)
         self.model_.compile(optimizer=optimizer(self.learning_rate))
         stop = keras.callbacks.EarlyStopping(
             "val_nll", patience=self.patience, restore_best_weights=True
         )
         self.model_.fit(
-            batches,
-            validation_data=tf.data.Dataset.from_tensors(validation),
+            minibatches(train, self.batch_size, shuffle=True, seed=seed),
+            validation_data=minibatches(validation, len(validation)),
             epochs=self.epochs,
             callbacks=[stop],
             verbose=self.verbose,
         )
 
 
-@contextlib.contextmanager
-def _keras_seed(seed: int) -> Iterator[None]:
-    """Seeds what Keras's initializers draw their seeds from, and puts it back."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)
+def _draw_weights(model: FlowModel, generator: np.random.RandomState) -> None:
+    """Draws the weights that Keras has drawn at random from a generator instead.
+
+    Keras takes the seeds of its initializers from Python's global generator, which is
+    not the detector's. Kernels and biases of n inputs are uniform on +-1 / sqrt(n),
+    weights that start at one value stay there.
+    """
+    for weight in model.trainable_weights:
+        if np.ptp(weight.numpy()) > 0.0:
+            inputs = weight.shape[-2] if len(weight.shape) > 1 else weight.shape[-1]
+            drawn = generator.uniform(-1.0, 1.0, weight.shape)
+            weight.assign(drawn / np.sqrt(inputs))

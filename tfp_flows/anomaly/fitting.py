@@ -1,26 +1,31 @@
-"""From a trained flow and a scorer to a detector: fit, score, decide."""
+"""From a trained flow and a scorer to decisions: fit, threshold, score, decide."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import math
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
+import tensorflow_probability as tfp
 
 from tfp_flows.anomaly.rows import Rows, evaluate_rows
-from tfp_flows.anomaly.scorer import AnomalyScorer
-from tfp_flows.anomaly.threshold import false_alarm_threshold
+from tfp_flows.anomaly.scorers import AnomalyScorer
+from tfp_flows.internal.arguments import checked_number
 from tfp_flows.training.model import FlowModel
+
+tfd = tfp.distributions
 
 Scorer = TypeVar("Scorer", bound=AnomalyScorer)
 
 
 def fit_scorer(
-    flow: Any,
+    flow: FlowModel | tfd.Distribution,
     scorer: Scorer,
-    held_out: Any,
+    held_out: Rows | npt.ArrayLike,
     *,
     false_alarm_rate: float = 0.01,
-    condition: Any = None,
+    condition: npt.ArrayLike | None = None,
     batch_size: int = 256,
 ) -> Scorer:
     """Fits a scorer and its threshold on held-out normal rows.
@@ -40,9 +45,6 @@ def fit_scorer(
 
     Returns:
         The same scorer, fitted.
-
-    Raises:
-        ValueError: If the rate is out of range, or `held_out` has the wrong shape.
     """
     rows = held_out
     if not isinstance(rows, Rows):
@@ -56,12 +58,50 @@ def fit_scorer(
     return scorer
 
 
+def false_alarm_threshold(scores: npt.ArrayLike, rate: float) -> float:
+    """Returns a threshold that normal rows exceed with at most this probability.
+
+    It is the k-th smallest of n held-out scores with `k = ceil((n + 1)(1 - rate))`. If
+    these and a new score are exchangeable, whatever their distribution, the new one is
+    above it with a probability of at most `rate` (split conformal prediction).
+
+    Args:
+        scores: Scores `[n]` of normal rows that neither flow nor scorer was trained on.
+        rate: Between 0 and 1.
+
+    Returns:
+        The threshold.
+
+    Raises:
+        ValueError: If `rate` is out of range, or lower than `1 / (n + 1)`, which n
+            scores cannot promise.
+
+    Reference:
+        Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World, 2005.
+        Laxhammar, Falkman: Sequential conformal anomaly detection, 2011.
+
+    Example:
+        >>> false_alarm_threshold(range(1, 100), rate=0.05)
+        95.0
+    """
+    rate = checked_number("rate", rate, above=0, below=1)
+    scores = np.sort(np.asarray(scores, np.float64).ravel())
+    # Without the last bits, in which 100 * 0.99 is above 99.
+    rank = math.ceil((len(scores) + 1) * (1.0 - rate) - 1e-9)
+    if rank > len(scores):
+        raise ValueError(
+            f"Argument `rate` must be at least 1 / (n + 1) for n = {len(scores)} "
+            f"held-out scores. Received: rate={rate}"
+        )
+    return float(scores[rank - 1])
+
+
 def anomaly_scores(
-    flow: Any,
-    x: Any,
+    flow: FlowModel | tfd.Distribution,
+    x: npt.ArrayLike,
     *,
     scorer: AnomalyScorer | None = None,
-    condition: Any = None,
+    condition: npt.ArrayLike | None = None,
     batch_size: int = 256,
 ) -> np.ndarray:
     """Scores rows; larger is more anomalous.
@@ -75,9 +115,6 @@ def anomaly_scores(
 
     Returns:
         Scores `[n]`; 1e38 where a row has no finite score.
-
-    Raises:
-        ValueError: If there is no scorer, or `x` has the wrong shape.
     """
     scorer = _scorer(flow, scorer)
     rows = evaluate_rows(flow, x, condition=condition, batch_size=batch_size)
@@ -85,11 +122,11 @@ def anomaly_scores(
 
 
 def is_anomaly(
-    flow: Any,
-    x: Any,
+    flow: FlowModel | tfd.Distribution,
+    x: npt.ArrayLike,
     *,
     scorer: AnomalyScorer | None = None,
-    condition: Any = None,
+    condition: npt.ArrayLike | None = None,
     batch_size: int = 256,
 ) -> np.ndarray:
     """Decides which rows are anomalies, by the fitted threshold.
@@ -103,10 +140,6 @@ def is_anomaly(
 
     Returns:
         Booleans `[n]`.
-
-    Raises:
-        ValueError: If there is no scorer or it is not fitted, or `x` has the wrong
-            shape.
     """
     scorer = _scorer(flow, scorer)
     if scorer.threshold is None:
@@ -120,7 +153,9 @@ def is_anomaly(
     return scores > scorer.threshold
 
 
-def _scorer(flow: Any, scorer: AnomalyScorer | None) -> AnomalyScorer:
+def _scorer(
+    flow: FlowModel | tfd.Distribution, scorer: AnomalyScorer | None
+) -> AnomalyScorer:
     found = scorer or getattr(flow, "anomaly_scorer", None)
     if found is None:
         raise ValueError(

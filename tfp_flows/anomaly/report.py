@@ -5,20 +5,23 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from sklearn.metrics import average_precision_score, roc_auc_score
+import numpy.typing as npt
+
+from tfp_flows.internal.arguments import checked_choice
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A figure with a bootstrap interval around it.
+    """A metric with a bootstrap interval around it.
 
     Attributes:
-        value: The figure on all rows.
+        value: The metric on all rows.
         low: Lower end of the interval.
         high: Upper end.
     """
@@ -39,10 +42,9 @@ class Detection:
         anomalies: Name of the anomalies.
         scorer: Name of the scorer.
         auroc: Area under the ROC curve: the probability that an anomaly has a larger
-            score than a normal row. A coin has 0.5, a scorer that is wrong way round
-            less.
+            score than a normal row. Chance has 0.5.
         aupr: Area under the precision-recall curve (average precision), with anomalies
-            as the positives. A coin has their share of all rows.
+            as the positives. Chance has their share of all rows.
         normal_count: Number of normal rows.
         anomaly_count: Number of anomalies.
     """
@@ -71,12 +73,9 @@ class DetectionReport:
 
     def best(self, anomalies: str) -> Detection:
         """Returns the entry with the largest AUROC for a kind of anomaly."""
+        known = sorted({row.anomalies for row in self.rows})
+        checked_choice("anomalies", anomalies, known)
         entries = [row for row in self.rows if row.anomalies == anomalies]
-        if not entries:
-            known = sorted({row.anomalies for row in self.rows})
-            raise ValueError(
-                f"Argument `anomalies` must be one of {known}. Received: {anomalies!r}"
-            )
         return max(entries, key=lambda row: row.auroc.value)
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,6 +83,8 @@ class DetectionReport:
         return dataclasses.asdict(self)
 
     def __rich__(self) -> Table:
+        from rich.table import Table
+
         table = Table(
             title=f"Detection of anomalies, with {self.confidence:.0%} intervals",
             title_justify="left",
@@ -97,20 +98,22 @@ class DetectionReport:
             name = row.anomalies if row.anomalies != before else ""
             counts = f"{row.normal_count} + {row.anomaly_count}"
             # Rich takes a single bracket for markup.
-            figures = (str(f).replace("[", "\\[") for f in (row.auroc, row.aupr))
-            table.add_row(name, row.scorer, *figures, counts)
+            cells = (str(cell).replace("[", "\\[") for cell in (row.auroc, row.aupr))
+            table.add_row(name, row.scorer, *cells, counts)
             before = row.anomalies
         return table
 
     def __str__(self) -> str:
+        from rich.console import Console
+
         out = io.StringIO()
         Console(file=out, width=120).print(self)
         return out.getvalue()
 
 
 def detection_report(
-    normal: Mapping[str, Any],
-    anomalies: Mapping[str, Mapping[str, Any]],
+    normal: Mapping[str, npt.ArrayLike],
+    anomalies: Mapping[str, Mapping[str, npt.ArrayLike]],
     *,
     confidence: float = 0.95,
     resamples: int = 500,
@@ -131,14 +134,13 @@ def detection_report(
     Returns:
         The report.
 
-    Raises:
-        ValueError: If a kind of anomaly lacks a scorer, or scores are not finite.
-
     Example:
         >>> report = detection_report({"a": [0, 1]}, {"far": {"a": [2, 3]}})
         >>> report.best("far").auroc.value
         1.0
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     rows = []
     for kind, scores in anomalies.items():
         if set(scores) != set(normal):
@@ -156,7 +158,7 @@ def detection_report(
 
 
 class _Bootstrap:
-    """A figure of two sets of scores, and its percentiles over resamples."""
+    """A metric of two sets of scores, and its percentiles over resamples."""
 
     def __init__(
         self,
@@ -172,15 +174,15 @@ class _Bootstrap:
         self._ends = (1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0
         self._resamples, self._seed = resamples, seed
 
-    def __call__(self, figure: Callable[..., float]) -> Interval:
+    def __call__(self, metric: Callable[..., float]) -> Interval:
         generator = np.random.default_rng(self._seed)
         # A resample is how often each row was drawn.
         drawn = [
-            figure(self._is_anomaly, self._scores, sample_weight=weights)
+            metric(self._is_anomaly, self._scores, sample_weight=weights)
             for weights in (self._counts(generator) for _ in range(self._resamples))
         ]
         low, high = np.quantile(drawn, self._ends)
-        value = figure(self._is_anomaly, self._scores)
+        value = metric(self._is_anomaly, self._scores)
         return Interval(float(value), float(low), float(high))
 
     def _counts(self, generator: np.random.Generator) -> np.ndarray:

@@ -12,12 +12,7 @@ from tfp_flows.architectures.assembly import assemble
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.coupling import AffineCoupling
 from tfp_flows.bijectors.multiscale import MultiScale
-from tfp_flows.internal.arguments import (
-    DType,
-    Shape,
-    checked_choice,
-    checked_integer,
-)
+from tfp_flows.internal.arguments import DType, Shape, checked_choice, checked_integer
 from tfp_flows.nets.conv import PriorNet, ZeroConv2D
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -76,7 +71,7 @@ def learned_prior(
         condition_shape: Shape of a condition that mean and scale also depend on.
     """
     mask = masks.channel(shape)
-    net = ZeroConv2D(2 * mask.moved_shape[-1], 3, dtype=dtype)
+    net = ZeroConv2D(2 * mask.transformed_shape[-1], 3, dtype=dtype)
     if condition_shape is not None:
         net = PriorNet(dtype=dtype)
     return AffineCoupling(

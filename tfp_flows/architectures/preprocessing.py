@@ -6,11 +6,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.arguments import (
-    DType,
-    checked_number,
-    renamed,
-)
+from tfp_flows.internal.arguments import DType, checked_number, renamed
 
 tfb = tfp.bijectors
 

@@ -15,10 +15,7 @@ from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Grouped
 from tfp_flows.distributions.bases import standard_normal
-from tfp_flows.internal.arguments import (
-    DType,
-    checked_integer,
-)
+from tfp_flows.internal.arguments import DType, checked_integer
 from tfp_flows.nets.sequence import WaveNet
 
 tfb, tfd = tfp.bijectors, tfp.distributions

@@ -1,4 +1,4 @@
-"""`MaskedAutoregressive` (MADE) and `Causal` (recurrent)."""
+"""`Autoregressive` and `MaskedAutoregressive` (MADE), and `Causal` (recurrent)."""
 
 from __future__ import annotations
 
@@ -9,26 +9,37 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import chain as paired
-from tfp_flows.bijectors.base import FlowBijector
-from tfp_flows.bijectors.conditional import condition_shape
-from tfp_flows.bijectors.coupling import LOG_SCALES
-from tfp_flows.bijectors.transforms import Spline
+from tfp_flows.bijectors import chain
+from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.conditional import conditional_part
+from tfp_flows.bijectors.coupling import per_value
+from tfp_flows.bijectors.transforms.affine import Affine
+from tfp_flows.bijectors.transforms.base import Transform
+from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
 from tfp_flows.bijectors.tree import known_dtype
-from tfp_flows.internal.arguments import checked_shape
+from tfp_flows.internal.arguments import (
+    Shape,
+    check_event,
+    checked_choice,
+    checked_instance,
+    checked_shape,
+    invalid,
+)
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.dense import MADE
 from tfp_flows.nets.sequence import CausalLSTM
 
 tfb = tfp.bijectors
 
-
 TRANSFORMS = ("affine", "spline")
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class MaskedAutoregressive(FlowBijector):
-    """Masked autoregressive flow (MAF), affine or with splines.
+class Autoregressive(FlowBijector):
+    """Transforms each value of a vector, given those before it.
+
+    With `g` the elementwise `transform` and an order of the values that is the
+    network's,
 
         inverse:  x_k = g^-1(y_k; net(y_1, ..., y_{k-1}))   all k in one network call
         forward:  y_k = g(x_k; net(y_1, ..., y_{k-1}))      one k after the other:
@@ -36,14 +47,7 @@ class MaskedAutoregressive(FlowBijector):
         log-det:  sum of log |g'| over all values (forward), minus that (inverse)
 
     Densities are fast and samples are slow. `tfb.Invert` of it is the inverse
-    autoregressive flow (IAF), of which the opposite holds. `g` is
-
-    * `"affine"`: `g(x) = x exp(s) + t`, `s` bounded as `log_scale` says;
-    * `"spline"`: the rational-quadratic spline of `SplineCoupling`.
-
-    The order of the values is the network's. A `MADE` is also what TFP's
-    `tfb.MaskedAutoregressiveFlow(shift_and_log_scale_fn=...)` takes, once it is
-    connected to outputs of shape `(d, 2)`.
+    autoregressive flow (IAF), of which the opposite holds.
 
     Shapes: vectors `[..., d]`; log-dets have the batch shape.
 
@@ -54,9 +58,126 @@ class MaskedAutoregressive(FlowBijector):
 
     Example:
         >>> import tfp_flows as tfpf
-        >>> b = tfpf.MaskedAutoregressive(3, tfpf.nets.MADE((16,)))
+        >>> net = tfpf.nets.MADE((16,))
+        >>> b = tfpf.Autoregressive(net, tfpf.transforms.Affine(), event_shape=(3,))
         >>> b.inverse([1.0, 2.0, 3.0]).shape
         TensorShape([3])
+    """
+
+    def __init__(
+        self,
+        conditioner: MADE,
+        transform: Transform | None = None,
+        event_shape: int | Sequence[int] | None = None,
+        *,
+        condition_shape: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Connects the masked network.
+
+        Args:
+            conditioner: A network whose outputs for the k-th value see only values
+                before it: a `tfpf.nets.MADE`.
+            transform: A value of `tfpf.transforms`; None for `Affine()`.
+            event_shape: Shape `(d,)` of one vector, or `d`. None takes it from the
+                first input; the weights are made then.
+            condition_shape: Shape of one condition, for a conditional flow.
+            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
+
+        Raises:
+            TypeError: If `conditioner` is not a `MADE`, or `transform` no transform.
+            ValueError: If `event_shape` is not that of a vector.
+        """
+        words = "a masked network, such as `tfpf.nets.MADE((128, 128))`"
+        checked_instance("conditioner", conditioner, MADE, words)
+        transform = Affine() if transform is None else transform
+        checked_instance("transform", transform, Transform, "one of `tfpf.transforms`")
+        if getattr(transform, "order", "interleaved") != "interleaved":
+            # Of a vector's outputs the k-th ones must belong to the k-th value.
+            raise invalid("transform", "have order='interleaved'", transform)
+        super().__init__(event_ndims=1, condition_shape=condition_shape, **kwargs)
+        self._transform = transform.with_weights(self.add_weight)
+        # In a tuple, since it may not be built yet.
+        self._network = (conditioner,)
+        self._event: Shape | None = None
+        if event_shape is not None:
+            self._connect(event_shape)
+
+    def _connect(self, event_shape: int | Sequence[int]) -> None:
+        event = checked_shape("event_shape", event_shape)
+        if len(event) != 1:
+            raise ValueError(
+                "Argument `event_shape` must be that of a vector, (d,). "
+                f"Received: event_shape={event_shape!r}"
+            )
+        outputs = (event[0] * self._transform.parameters_per_value,)
+        conditioners.connect(self.conditioner, event, outputs, self.condition_shape)
+        self._event = event
+        if self.parameters.get("event_shape", event) is None:
+            self.parameters["event_shape"] = event
+        self._conditioner = self.conditioner
+
+    @property
+    def conditioner(self) -> keras.Layer:
+        """The masked network."""
+        return self._network[0]
+
+    @property
+    def transform(self) -> Transform:
+        """The elementwise bijection."""
+        return self._transform
+
+    def _inverse_and_log_det(
+        self, y: tf.Tensor, condition: Any = None
+    ) -> ValueAndLogDet:
+        y, condition = self._with_equal_batch(y, condition)
+        x, log_slope = self._transform.inverse(y, self._parameters_at(y, condition))
+        return x, tf.reduce_sum(log_slope, axis=-1)
+
+    def _forward_and_log_det(
+        self, x: tf.Tensor, condition: Any = None
+    ) -> ValueAndLogDet:
+        x, condition = self._with_equal_batch(x, condition)
+
+        def one_more_value(k: tf.Tensor, y: tf.Tensor, _: tf.Tensor) -> tuple:
+            # After k rounds the first k values in the order are right, and so are
+            # the parameters of the next one.
+            parameters = self._parameters_at(y, condition)
+            return k + 1, *self._transform.forward(x, parameters)
+
+        (d,) = self._event
+        _, y, log_slope = tf.while_loop(
+            lambda k, *_: k < d,
+            one_more_value,
+            (tf.constant(0), tf.zeros_like(x), tf.zeros_like(x)),
+            maximum_iterations=d,
+            parallel_iterations=1,
+        )
+        return y, tf.reduce_sum(log_slope, axis=-1)
+
+    def _parameters_at(self, y: tf.Tensor, condition: Any) -> tf.Tensor:
+        ndims = len(self.condition_shape or ())
+        parameters = conditioners.apply(self.conditioner, y, 1, condition, ndims)
+        return per_value(parameters, self._transform, y)
+
+    def _with_equal_batch(self, x: tf.Tensor, condition: Any) -> tuple:
+        if self._event is None:
+            self._connect(x.shape[-1:])
+        check_event(x, self._event, f"{type(self).__name__} '{self.name}'", "value")
+        if condition is None:
+            return x, None
+        condition = tf.cast(condition, x.dtype)
+        ndims = len(self.condition_shape or ())
+        return conditioners.broadcast_batch(x, 1, condition, ndims)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class MaskedAutoregressive(Autoregressive):
+    """`Autoregressive` with `transforms.Affine` or splines (MAF).
+
+    The network's order of outputs, a value's shift and raw log-scale beside each other,
+    is that of TFP's `tfb.MaskedAutoregressiveFlow(shift_and_log_scale_fn=...)`, which
+    takes a `MADE` that is connected to outputs of shape `(d, 2)`.
     """
 
     def __init__(
@@ -69,139 +190,29 @@ class MaskedAutoregressive(FlowBijector):
         bins: int = 8,
         bound: float = 5.0,
         condition_shape: Sequence[int] | None = None,
-        dtype: Any = None,
-        validate_args: bool = False,
-        name: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Connects the masked network.
+        """Connects the masked network: see `Autoregressive`.
 
         Args:
-            d: Number of values in a vector, at least 2.
+            d: Number of values in a vector.
             conditioner: A `tfpf.nets.MADE`.
             transform: `"affine"` or `"spline"`.
-            log_scale: How an affine map bounds its scale; see `AffineCoupling`.
+            log_scale: How an affine map bounds its scale; see `transforms.Affine`.
             bins: Number of bins of each spline.
             bound: Half the side of the square on which a spline bends.
             condition_shape: Shape of one condition, for a conditional flow.
-            dtype: Float type; defaults to `keras.config.floatx()`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
-
-        Raises:
-            TypeError: If `conditioner` is not a `MADE`.
-            ValueError: If `transform` or `log_scale` is not known.
+            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
-        parameters = dict(locals())
-        if not isinstance(conditioner, MADE):
-            raise TypeError(
-                "Argument `conditioner` must be a masked network, such as "
-                f"`tfpf.nets.MADE((128, 128))`. Received: conditioner={conditioner!r}"
-            )
-        if transform not in TRANSFORMS:
-            raise ValueError(
-                f"Argument `transform` must be one of {TRANSFORMS}. "
-                f"Received: transform={transform!r}"
-            )
-        self._d = int(d)
-        self._condition_shape = condition_shape and tuple(condition_shape)
-        self._map = (
-            Spline(bins, float(bound)) if transform == "spline" else Affine(log_scale)
-        )
+        checked_choice("transform", transform, TRANSFORMS)
+        spline = transform == "spline"
         super().__init__(
-            event_ndims=1,
-            dtype=dtype,
-            validate_args=validate_args,
-            parameters=parameters,
-            name=name,
+            conditioner,
+            RationalQuadraticSpline(bins, bound) if spline else Affine(log_scale),
+            (d,),
+            condition_shape=condition_shape,
+            **kwargs,
         )
-        outputs = (self._d * self._map.parameters_per_value,)
-        conditioners.connect(conditioner, (self._d,), outputs, self._condition_shape)
-        self._own("_conditioner", conditioner)
-
-    @property
-    def conditioner(self) -> keras.Layer:
-        """The masked network."""
-        return self._conditioner
-
-    @property
-    def condition_shape(self) -> tuple[int, ...] | None:
-        """Shape of one condition, or None."""
-        return self._condition_shape
-
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        y, condition = self._with_equal_batch(y, condition)
-        x, log_derivative = self._map.inverse(y, self._parameters_at(y, condition))
-        return x, tf.reduce_sum(log_derivative, axis=-1)
-
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        x, condition = self._with_equal_batch(x, condition)
-
-        def one_more_value(k: tf.Tensor, y: tf.Tensor, _: tf.Tensor) -> tuple:
-            # After k rounds the first k values in the order are right, and so are
-            # the parameters of the next one.
-            y, log_derivative = self._map.forward(x, self._parameters_at(y, condition))
-            return k + 1, y, log_derivative
-
-        _, y, log_derivative = tf.while_loop(
-            lambda k, *_: k < self._d,
-            one_more_value,
-            (tf.constant(0), tf.zeros_like(x), tf.zeros_like(x)),
-            maximum_iterations=self._d,
-            parallel_iterations=1,
-        )
-        return y, tf.reduce_sum(log_derivative, axis=-1)
-
-    def _parameters_at(self, y: tf.Tensor, condition: Any) -> tf.Tensor:
-        ndims = len(self._condition_shape or ())
-        return conditioners.apply(self._conditioner, y, 1, condition, ndims)
-
-    def _with_equal_batch(self, x: tf.Tensor, condition: Any) -> tuple:
-        if not x.shape[-1:].is_compatible_with([self._d]):
-            raise ValueError(
-                f"{type(self).__name__} '{self.name}' expected vectors of {self._d} "
-                f"values. Received: input of shape {x.shape}"
-            )
-        if condition is None:
-            return x, None
-        ndims = len(self._condition_shape or ())
-        condition = tf.cast(condition, x.dtype)
-        return conditioners.broadcast_batch(x, 1, condition, ndims)
-
-
-class Affine:
-    """The elementwise map `g(x) = x exp(s) + t`, with `(t, s)` beside each other."""
-
-    parameters_per_value = 2
-
-    def __init__(self, log_scale: str) -> None:
-        """Bounds `s` as `AffineCoupling` does."""
-        if log_scale not in LOG_SCALES:
-            raise ValueError(
-                f"Argument `log_scale` must be one of {sorted(LOG_SCALES)}. "
-                f"Received: log_scale={log_scale!r}"
-            )
-        self._log_scale = LOG_SCALES[log_scale]
-
-    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> tuple:
-        """Returns values and log-derivatives."""
-        t, s = self._shift_and_log_scale(x, parameters)
-        return x * tf.exp(s) + t, s
-
-    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> tuple:
-        """Undoes `forward`; returns the log-derivatives of the inverse."""
-        t, s = self._shift_and_log_scale(y, parameters)
-        return (y - t) * tf.exp(-s), -s
-
-    def _shift_and_log_scale(self, x: tf.Tensor, parameters: tf.Tensor) -> tuple:
-        pairs = tf.reshape(parameters, tf.concat([tf.shape(x), [2]], 0))
-        t, r = tf.unstack(pairs, num=2, axis=-1)
-        t.set_shape(x.shape)
-        r.set_shape(x.shape)
-        return t, self._log_scale(r)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -234,6 +245,8 @@ class Causal(FlowBijector):
         TensorShape([3, 5, 2])
     """
 
+    fills_conditions = True  # of the bijector inside, from the network
+
     def __init__(
         self,
         event_shape: Sequence[int],
@@ -250,31 +263,30 @@ class Causal(FlowBijector):
             bijector: A bijector of vectors of `d` values, or chain of them, with
                 conditions of shape `(h,)`.
             net: Network from sequences `[n, length, d]` to `[n, length, h]`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            validate_args: See `FlowBijector`.
+            name: See `FlowBijector`.
 
         Raises:
             TypeError: If `net` is not a `CausalLSTM`.
             ValueError: If the shapes do not fit each other.
         """
-        parameters = dict(locals())
-        self._event_shape = _checked_event(event_shape)
-        if not isinstance(net, CausalLSTM):
-            raise TypeError(
-                "Argument `net` must be a `tfpf.text.CausalLSTM`. "
-                f"Received: net={net!r} of type {type(net).__name__}"
+        event = checked_shape("event_shape", event_shape, 2)
+        if len(event) != 2:
+            raise ValueError(
+                "Argument `event_shape` must be (length, d). "
+                f"Received: event_shape={event_shape!r}"
             )
+        checked_instance("net", net, CausalLSTM, "a `tfpf.nets.CausalLSTM`")
         (features,) = _checked_condition(bijector)
         super().__init__(
             event_ndims=2,
             dtype=known_dtype(bijector),
             validate_args=validate_args,
-            parameters=parameters,
             name=name,
         )
-        length = self._event_shape[0]
-        conditioners.connect(net, self._event_shape, (length, features))
-        self._own("_net", net)
+        self._event_shape = event
+        conditioners.connect(net, event, (event[0], features))
+        self._net = net
         self._bijector = bijector
 
     @property
@@ -289,15 +301,15 @@ class Causal(FlowBijector):
 
     def _inverse_and_log_det(
         self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> ValueAndLogDet:
         self._check_event(y)
         h = conditioners.apply(self._net, y, 2)
-        x, ildj = paired.inverse_and_log_det(self._bijector, y, 1, h)
-        return x, paired.over_event(ildj, y, 1, 2)
+        x, ildj = chain.inverse_and_log_det(self._bijector, y, 1, h)
+        return x, chain.over_event(ildj, y, 1, 2)
 
     def _forward_and_log_det(
         self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> ValueAndLogDet:
         self._check_event(x)
         length, d = self._event_shape
         noise = tf.transpose(tf.reshape(x, [-1, length, d]), [1, 0, 2])
@@ -305,7 +317,7 @@ class Causal(FlowBijector):
 
         def one_more(t: Any, y: Any, states: Any, done: Any, fldj: Any) -> tuple:
             h, states = self._net.step(y, tf.equal(t, 0), states)
-            y, log_det = paired.forward_and_log_det(
+            y, log_det = chain.forward_and_log_det(
                 self._bijector, noise[t], 1, tf.cast(h, x.dtype)
             )
             return t + 1, y, states, done.write(t, y), fldj + log_det
@@ -334,30 +346,17 @@ class Causal(FlowBijector):
         h = conditioners.apply(self._net, y, 2)
         vectors = tf.reshape(y, [-1, y.shape[-1]])
         past = tf.reshape(h, [-1, h.shape[-1]])
-        return tf.reshape(paired.adapt(self._bijector, vectors, 1, past), tf.shape(y))
+        return tf.reshape(chain.adapt(self._bijector, vectors, 1, past), tf.shape(y))
 
     def _check_event(self, x: tf.Tensor) -> None:
-        if not x.shape[-2:].is_compatible_with(self._event_shape):
-            length, d = self._event_shape
-            raise ValueError(
-                f"{type(self).__name__} '{self.name}' expected sequences of shape "
-                f"[..., {length}, {d}]. Received: input of shape {x.shape}"
-            )
-
-
-def _checked_event(event_shape: Sequence[int]) -> tuple[int, ...]:
-    shape = checked_shape("event_shape", event_shape, 2)
-    if len(shape) != 2:
-        raise ValueError(
-            "Argument `event_shape` must be (length, d). "
-            f"Received: event_shape={event_shape!r}"
-        )
-    return shape
+        owner = f"{type(self).__name__} '{self.name}'"
+        check_event(x, self._event_shape, owner, "value")
 
 
 def _checked_condition(bijector: Any) -> tuple[int, ...]:
     """Returns the shape of one condition of a bijector of vectors."""
-    shape = condition_shape(bijector) if isinstance(bijector, tfb.Bijector) else None
+    part = conditional_part(bijector) if isinstance(bijector, tfb.Bijector) else None
+    shape = None if part is None else part.condition_shape
     if shape is None or len(shape) != 1 or int(bijector.forward_min_event_ndims) > 1:
         raise ValueError(
             "Argument `bijector` must be a bijector of vectors with vectors for "

@@ -1,18 +1,24 @@
-"""`FlowBijector`: a TFP bijector whose weights live in Keras 3 layers."""
+"""`FlowBijector`: a TFP bijector whose weights are Keras weights."""
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.compat import PairedCache
-from tfp_flows.nets.conditioner import keras_variables
+from tfp_flows.bijectors.transforms.base import Transform
+from tfp_flows.internal import compat
+from tfp_flows.internal.arguments import Shape, words
 
 tfb = tfp.bijectors
+
+# A value, and the logarithm of the absolute Jacobian determinant at it.
+ValueAndLogDet = tuple[tf.Tensor, tf.Tensor]
 
 
 class FlowBijector(tfb.Bijector):
@@ -30,33 +36,53 @@ class FlowBijector(tfb.Bijector):
     `forward_log_det_jacobian` and `inverse_log_det_jacobian`. A value and its
     log-det cost one call together, eagerly and traced, alone and in `tfb.Chain`.
 
-    Every weight belongs to a Keras layer that is built in the constructor and
-    kept as an attribute through `_own`. `variables` and `trainable_variables`
-    list those weights as `tf.Variable`s, so plain TFP training loops work too.
-
-    The constructor of a subclass begins with `parameters = dict(locals())` and
-    hands that on; `get_config`, `from_config` and `copy` follow from it.
+    Weights are made by `self.add_weight(shape)`, or belong to Keras layers that are
+    built and kept as attributes. `variables` and `trainable_variables` list them as
+    `tf.Variable`s, so plain TFP training loops work too. `get_config`, `from_config`
+    and `copy` follow from the arguments of the constructor.
 
     Shapes: `[..., *event]` with any batch rank, none included. The log-det has
     the batch shape, or is a scalar where the Jacobian is constant. Values and
     log-dets have the dtype of the input.
+
+    Example:
+        >>> class Scale(FlowBijector):
+        ...     def __init__(self, d, **kwargs):
+        ...         super().__init__(event_ndims=1, **kwargs)
+        ...         self.s = self.add_weight((d,), name="s")
+        ...
+        ...     def _forward_and_log_det(self, x):
+        ...         return x * tf.exp(self.s), tf.reduce_sum(self.s)
+        ...
+        ...     def _inverse_and_log_det(self, y):
+        ...         return y * tf.exp(-self.s), -tf.reduce_sum(self.s)
+        >>> Scale(3).forward([1.0, 2.0, 3.0]).numpy().tolist()
+        [1.0, 2.0, 3.0]
     """
 
-    _cache = PairedCache(
+    _cache = compat.PairedCache(
         forward_name="_augmented_forward", inverse_name="_augmented_inverse"
     )
-    _TF_MODULE_IGNORED_PROPERTIES = tfb.Bijector._TF_MODULE_IGNORED_PROPERTIES.union(
-        ("_parameters", "_owned")
+    _TF_MODULE_IGNORED_PROPERTIES = compat.ignored_properties(
+        tfb.Bijector, "_parameters", "_arguments", "_layers"
     )
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> FlowBijector:
+        """Remembers the constructor's arguments, for `get_config`."""
+        self = super().__new__(cls)
+        # Past `tf.Module`, which would wrap lists and dictionaries.
+        object.__setattr__(self, "_arguments", _bound(cls, args, kwargs))
+        return self
 
     def __init__(
         self,
         *,
         event_ndims: int,
         inverse_event_ndims: int | None = None,
+        condition_shape: Shape | None = None,
+        is_constant_jacobian: bool = False,
         dtype: Any = None,
         validate_args: bool = False,
-        is_constant_jacobian: bool = False,
         parameters: dict[str, Any] | None = None,
         name: str | None = None,
     ) -> None:
@@ -66,12 +92,14 @@ class FlowBijector(tfb.Bijector):
             event_ndims: Number of trailing axes on which the bijector acts.
             inverse_event_ndims: The same on the data's side; defaults to
                 `event_ndims`.
+            condition_shape: Shape of one condition, for a conditional bijector.
+            is_constant_jacobian: Whether the log-det is the same for all inputs.
             dtype: Float type of the inputs and weights. Defaults to
                 `keras.config.floatx()`.
             validate_args: Whether to check at run time that outputs are finite.
-            is_constant_jacobian: Whether the log-det is the same for all inputs.
-            parameters: The constructor's arguments, `dict(locals())`.
-            name: Name of the bijector; TFP routes conditions by it.
+            parameters: The constructor's arguments, if they are not the ones that
+                the class remembers by itself.
+            name: Name of the bijector.
         """
         dtype = tf.as_dtype(dtype or keras.config.floatx())
         if not dtype.is_floating:
@@ -79,6 +107,10 @@ class FlowBijector(tfb.Bijector):
                 "Argument `dtype` must be a floating point type. "
                 f"Received: dtype={dtype.name}"
             )
+        arguments = {**self._arguments, **_without_self(parameters or {})}
+        if "dtype" in arguments:
+            # A copy or a loaded bijector must not depend on Keras's default then.
+            arguments["dtype"] = dtype.name
         super().__init__(
             forward_min_event_ndims=event_ndims,
             inverse_min_event_ndims=(
@@ -87,31 +119,43 @@ class FlowBijector(tfb.Bijector):
             is_constant_jacobian=is_constant_jacobian,
             validate_args=validate_args,
             dtype=dtype,
-            parameters=_constructor_arguments(parameters or {}, dtype),
+            parameters=arguments,
             name=name or _snake_case(type(self).__name__),
         )
-        self._owned: dict[str, keras.Layer] = self._no_dependency({})
+        self._condition_shape = (
+            None if condition_shape is None else tuple(condition_shape)
+        )
+        self._layers: dict[str, keras.Layer] = compat.untracked(self, {})
 
-    # What a subclass writes.
+    # Class name of the layer that holds the weights, by which files find them.
+    _WEIGHTS: str | None = None
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    # What a subclass writes, or may write.
+
+    def _forward_and_log_det(self, x: tf.Tensor, condition: Any = None) -> Any:
         raise NotImplementedError(
             f"{type(self).__name__} does not define `_forward_and_log_det`."
         )
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _inverse_and_log_det(self, y: tf.Tensor, condition: Any = None) -> Any:
         raise NotImplementedError(
             f"{type(self).__name__} does not define `_inverse_and_log_det`."
         )
 
     @property
-    def condition_shape(self) -> tuple[int, ...] | None:
+    def condition_shape(self) -> Shape | None:
         """Shape of one condition, or None where the bijector takes none."""
-        return None
+        return self._condition_shape
+
+    @property
+    def children(self) -> list[tfb.Bijector]:
+        """The bijectors that it holds itself, from the data's side."""
+        return compat.nested(self, tfb.Bijector, recursive=False)
+
+    @property
+    def adapted_flags(self) -> list[keras.Variable]:
+        """Integer weights of its own that are nonzero once `adapt` has set it."""
+        return []
 
     def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Initializes data-dependent weights from a batch; returns the latents.
@@ -124,50 +168,77 @@ class FlowBijector(tfb.Bijector):
             `inverse(y)` under the new weights. Most bijectors have nothing to
             initialize and only pass the data on.
         """
-        return self._inverse_and_log_det(y, **given(self, condition))[0]
+        return self.inverse_and_log_det(y, condition)[0]
 
     @property
     def is_adapted(self) -> bool:
-        """Whether nothing waits for `adapt`."""
-        return True
-
-    # Ownership of weights.
-
-    def _own(self, name: str, layer: keras.Layer) -> keras.Layer:
-        """Keeps a built Keras layer as attribute `name` and lists its weights."""
-        if not isinstance(layer, keras.Layer):
-            raise TypeError(
-                f"Argument `{name.strip('_')}` of {type(self).__name__} must be a "
-                f"`keras.Layer`. Received: {layer!r} of type {type(layer).__name__}"
-            )
-        self._owned[name] = layer
-        setattr(self, name, layer)
-        # `tf.train.Checkpoint` does not look into the lists of layers that Keras keeps.
-        for index, variable in enumerate(keras_variables(layer)):
-            self._track_trackable(
-                variable._value, f"{name.strip('_')}_{index}", overwrite=True
-            )
-        variables = [keras_variables(owned) for owned in self._owned.values()]
-        self._tf_variables = self._no_dependency(
-            [variable._value for group in variables for variable in group]
+        """Whether no weight waits for `adapt`, in the bijector or in those inside."""
+        flags = map(keras.ops.convert_to_numpy, self.adapted_flags)
+        return all(flag.all() for flag in flags) and all(
+            getattr(child, "is_adapted", True) for child in self.children
         )
-        return layer
 
-    # TFP's methods, derived.
+    # Both directions, for containers and for TFP.
 
-    def _augmented_forward(
-        self, x: tf.Tensor, **kwargs: Any
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        y, fldj = self._forward_and_log_det(x, **self._checked(kwargs))
-        y, fldj = self._validated(y, fldj)
+    def forward_and_log_det(
+        self, x: tf.Tensor, condition: Any = None
+    ) -> ValueAndLogDet:
+        """Returns `y = f(x)` and `log |det dy/dx|` over the event.
+
+        Args:
+            x: Latents `[..., *event]`.
+            condition: Conditions `[..., *condition_shape]`; a bijector that takes none
+                passes over what is meant for others.
+        """
+        keywords = self._condition_kwargs(condition)
+        return self._reported(self._forward_and_log_det(x, **keywords))
+
+    def inverse_and_log_det(
+        self, y: tf.Tensor, condition: Any = None
+    ) -> ValueAndLogDet:
+        """Returns `x = f^-1(y)` and `log |det dx/dy|` over the event."""
+        keywords = self._condition_kwargs(condition)
+        return self._reported(self._inverse_and_log_det(y, **keywords))
+
+    def _condition_kwargs(self, condition: Any) -> dict[str, Any]:
+        if self.condition_shape is None:
+            return {}
+        if condition is None:
+            raise ValueError(
+                f"{type(self).__name__} '{self.name}' needs a `condition` of shape "
+                f"[{words(('...', *self.condition_shape))}]. Pass one, or "
+                "bind it with `tfpf.condition(flow, c)`. Received: condition=None"
+            )
+        return {"condition": condition}
+
+    def _reported(self, result: ValueAndLogDet) -> ValueAndLogDet:
+        """Checks a result, if asked to, and shows it to whoever watches."""
+        value, log_det = result
+        if self.validate_args:
+            message = f"{type(self).__name__} '{self.name}' returned a non-finite"
+            value = tf.debugging.assert_all_finite(value, f"{message} value.")
+            log_det = tf.debugging.assert_all_finite(log_det, f"{message} log-det.")
+        for watcher in WATCHERS:
+            watcher(self, value, log_det)
+        return value, log_det
+
+    def _augmented_forward(self, x: tf.Tensor, condition: Any = None) -> tuple:
+        self._refuse_unused(condition)
+        y, fldj = self.forward_and_log_det(x, condition)
         return y, {"fldj": fldj, "ildj": -fldj}
 
-    def _augmented_inverse(
-        self, y: tf.Tensor, **kwargs: Any
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        x, ildj = self._inverse_and_log_det(y, **self._checked(kwargs))
-        x, ildj = self._validated(x, ildj)
+    def _augmented_inverse(self, y: tf.Tensor, condition: Any = None) -> tuple:
+        self._refuse_unused(condition)
+        x, ildj = self.inverse_and_log_det(y, condition)
         return x, {"ildj": ildj, "fldj": -ildj}
+
+    def _refuse_unused(self, condition: Any) -> None:
+        if condition is not None and self.condition_shape is None:
+            raise ValueError(
+                f"{type(self).__name__} '{self.name}' takes no `condition`; build it "
+                "with `condition_shape` to make it conditional. "
+                f"Received: condition={condition!r}"
+            )
 
     def _forward(self, x: tf.Tensor, **kwargs: Any) -> tf.Tensor:
         return self._augmented_forward(x, **kwargs)[0]
@@ -188,34 +259,6 @@ class FlowBijector(tfb.Bijector):
         del x
         return ildj
 
-    def _checked(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Refuses a condition that nobody uses and a missing one."""
-        condition = kwargs.get("condition")
-        if condition is None and self.condition_shape is not None:
-            raise ValueError(
-                f"{type(self).__name__} '{self.name}' needs a `condition` of shape "
-                f"[..., {', '.join(map(str, self.condition_shape))}]. Pass one, or "
-                "bind it with `tfpf.condition(flow, c)`. Received: condition=None"
-            )
-        if condition is not None and self.condition_shape is None:
-            raise ValueError(
-                f"{type(self).__name__} '{self.name}' takes no `condition`; build it "
-                "with `condition_shape` to make it conditional. "
-                f"Received: condition={condition!r}"
-            )
-        return given(self, condition)
-
-    def _validated(
-        self, value: tf.Tensor, log_det: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        if not self.validate_args:
-            return value, log_det
-        message = f"{type(self).__name__} '{self.name}' returned a non-finite"
-        return (
-            tf.debugging.assert_all_finite(value, f"{message} value."),
-            tf.debugging.assert_all_finite(log_det, f"{message} log-det."),
-        )
-
     @classmethod
     def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict:
         return {}
@@ -225,6 +268,75 @@ class FlowBijector(tfb.Bijector):
 
     def _batch_shape_tensor(self, x_event_ndims: Any) -> tf.Tensor:
         return tf.constant([], tf.int32)
+
+    # Weights.
+
+    def add_weight(
+        self,
+        shape: Shape = (),
+        initializer: Any = "zeros",
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> keras.Variable:
+        """Makes a Keras weight, which mixed precision never rounds.
+
+        Args:
+            shape: Shape of the weight.
+            initializer: Keras initializer, or an array to start from.
+            name: Name of the weight.
+            trainable: Whether optimizers move it.
+            dtype: Its type; None for the bijector's.
+            **kwargs: Passed on to `keras.Layer.add_weight`.
+
+        Returns:
+            The weight. TensorFlow's functions take it like a tensor.
+        """
+        if "_weights" not in self._layers:
+            holder = type(
+                self._WEIGHTS or f"{type(self).__name__}Weights", (Weights,), {}
+            )
+            self._weights = holder(dtype=self.dtype.name)
+        start = (
+            initializer
+            if isinstance(initializer, str) or callable(initializer)
+            else _Array(initializer)
+        )
+        weight = self._weights.add_weight(
+            tuple(shape),
+            start,
+            name=name,
+            trainable=trainable,
+            dtype=dtype and tf.as_dtype(dtype).name,
+            autocast=False,
+            **kwargs,
+        )
+        self._list_variables()
+        return weight
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Lists the weights of a Keras layer that becomes an attribute."""
+        super().__setattr__(name, value)
+        if isinstance(value, keras.Layer):
+            if not value.built:
+                raise ValueError(
+                    f"Attribute `{name}` of {type(self).__name__} must be a built "
+                    "layer, so that its weights are known: call "
+                    f"`layer.build(shape)` first. Received: {value!r}"
+                )
+            self._layers[name] = value
+            self._list_variables()
+
+    def _list_variables(self) -> None:
+        # `tf.train.Checkpoint` does not look into the lists of layers that Keras keeps.
+        for name, layer in self._layers.items():
+            for index, variable in enumerate(layer.variables):
+                compat.track_variable(self, variable, f"{name.strip('_')}_{index}")
+        self._tf_variables = compat.untracked(
+            self, compat.tf_variables(self._layers.values())
+        )
 
     # Identity, configuration and copies.
 
@@ -256,35 +368,61 @@ class FlowBijector(tfb.Bijector):
         """
         copied = super().copy(**override_parameters_kwargs)
         if set(override_parameters_kwargs) <= {"name", "validate_args"}:
-            for name, layer in self._owned.items():
-                copied._own(name, layer)
+            for name, value in list(vars(self).items()):
+                if isinstance(value, keras.Layer | keras.Variable | Transform):
+                    setattr(copied, name, value)
         return copied
 
 
-def given(bijector: tfb.Bijector, condition: Any) -> dict[str, Any]:
-    """Returns the keyword arguments that carry `condition` to one of our bijectors."""
-    takes_none = getattr(bijector, "condition_shape", None) is None
-    return {} if condition is None or takes_none else {"condition": condition}
+# Called with each of our bijectors that runs, its value and its log-det.
+WATCHERS: list[Any] = []
 
 
-def _constructor_arguments(
-    parameters: dict[str, Any], dtype: tf.DType
-) -> dict[str, Any]:
-    """Drops what is no argument, and says the dtype that a default stood for.
+class Weights(keras.Layer):
+    """The layer that holds what `FlowBijector.add_weight` makes."""
 
-    A copy or a loaded bijector must not depend on Keras's default at that time.
-    """
-    arguments = {
-        key: value
-        for key, value in parameters.items()
-        if not key.startswith("__") and key != "self"
-    }
-    if "dtype" in arguments:
-        arguments["dtype"] = dtype.name
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.built = True
+
+
+class _Array(keras.initializers.Initializer):
+    """Starts a weight at given numbers."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self, shape: Shape, dtype: Any = None) -> tf.Tensor:
+        return tf.reshape(tf.cast(self.value, dtype), shape)
+
+
+def _bound(cls: type, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a constructor's call by their names."""
+    signature = inspect.signature(cls.__init__)
+    try:
+        bound = signature.bind(None, *args, **kwargs)
+    except TypeError:  # the constructor itself says what is wrong
+        return {}
+    bound.apply_defaults()
+    arguments = dict(list(bound.arguments.items())[1:])
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            given = arguments.pop(parameter.name)
+            arguments |= {"dtype": None, "validate_args": False, "name": None, **given}
     return arguments
+
+
+def _without_self(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in parameters.items()
+        if name != "self" and not name.startswith("__")
+    }
 
 
 def _snake_case(name: str) -> str:
     # "LeakyReLU" is two words: capitals in a row belong together.
-    words = re.findall(r"[A-Z]*[a-z0-9]+[A-Z]*$|[A-Z]+[a-z0-9]*", name)
-    return "_".join(words).lower()
+    parts: Iterator[str] = iter(
+        re.findall(r"[A-Z]*[a-z0-9]+[A-Z]*$|[A-Z]+[a-z0-9]*", name)
+    )
+    return "_".join(parts).lower()

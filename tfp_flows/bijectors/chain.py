@@ -1,119 +1,32 @@
-"""A value and its log-det through any TFP bijector, in one call a part.
+"""A value and its log-det through any bijector, and its initialization from data.
 
-Containers such as `Repeat` and `MultiScale` use these instead of TFP's four
-methods: nothing is looked up, nothing is kept alive, each part runs once.
+What our containers, models and conditions evaluate bijectors with, instead of TFP's
+four methods: nothing is looked up, nothing is kept alive, each part runs once, and a
+condition reaches every part that takes one without names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.base import FlowBijector, given
-from tfp_flows.bijectors.linear import InvertibleConv1x1, mix_channels
-from tfp_flows.bijectors.normalization import ActNorm
-from tfp_flows.internal.compat import Chain, Composition, Invert
+from tfp_flows.bijectors.base import WATCHERS, FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.tree import children, is_adapted
+from tfp_flows.internal import compat
 
-tfb = tfp.bijectors
+tfb, tfd = tfp.bijectors, tfp.distributions
 
-
-def condition_arguments(bijector: tfb.Bijector, condition: Any) -> dict[str, Any]:
-    """Returns the keyword arguments that bring `condition` to where it is taken.
-
-    TFP's containers route keyword arguments by the names of their parts, as in
-    `chain.forward(x, coupling={"condition": c})`; nested containers nest them.
-
-    Args:
-        bijector: Any TFP bijector.
-        condition: A tensor of conditions, or None.
-
-    Returns:
-        Keyword arguments for the bijector's methods; empty if no part takes one.
-    """
-    if condition is None:
-        return {}
-    if isinstance(bijector, FlowBijector):
-        return given(bijector, condition)
-    if isinstance(bijector, Invert):
-        return condition_arguments(bijector.bijector, condition)
-    if isinstance(bijector, Composition):
-        arguments = {}
-        for part in tf.nest.flatten(bijector.bijectors):
-            inner = condition_arguments(part, condition)
-            if inner:
-                arguments[part.name] = inner
-        return arguments
-    return {}
-
-
-class LinearPair:
-    """An actnorm followed, on the way to the latents, by a 1x1 convolution.
-
-    With `s` and `b` the actnorm's log-scale and shift and `W` the matrix,
-
-        inverse:  x = (y - b) A,    A = diag(exp(-s)) W
-        forward:  y = x A^-1 + b,   A^-1 = W^-1 diag(exp(s))
-        log-det:  log |det W| - sum of s for each position (inverse), minus that
-
-    The scale multiplies the small matrix instead of every position, on the way back
-    too: there its gradient comes from the matrix's, without a sum over positions.
-    The shift stays outside the product, where large means lose no digits.
-    """
-
-    def __init__(self, actnorm: ActNorm, conv: InvertibleConv1x1) -> None:
-        """Keeps the two bijectors."""
-        self._actnorm = actnorm
-        self._conv = conv
-
-    def inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Takes data `[..., channels]` to latents; the log-det is of one position."""
-        s, b = self._actnorm.log_scale_and_shift(y)
-        matrix, log_det = self._conv.matrix_and_log_det()
-        matrix = tf.exp(-s)[:, tf.newaxis] * matrix
-        return mix_channels(y - b, matrix), log_det - tf.reduce_sum(s)
-
-    def forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Takes latents `[..., channels]` to data; the log-det is of one position."""
-        s, b = self._actnorm.log_scale_and_shift(x)
-        matrix, log_det = self._conv.inverse_matrix_and_log_det()
-        return mix_channels(x, matrix * tf.exp(s)) + b, log_det + tf.reduce_sum(s)
-
-
-def paired_up(
-    bijectors: Sequence[tfb.Bijector],
-) -> list[tfb.Bijector | LinearPair]:
-    """Replaces each actnorm and the learned 1x1 convolution behind it by a pair.
-
-    Args:
-        bijectors: The parts of a chain, from the data's side.
-
-    Returns:
-        The parts, fewer where there were pairs.
-    """
-    parts: list[tfb.Bijector | LinearPair] = []
-    for part in bijectors:
-        before = parts[-1] if parts else None
-        if isinstance(before, ActNorm) and _fits_behind(part, before):
-            parts[-1] = LinearPair(before, part)
-        else:
-            parts.append(part)
-    return parts
-
-
-def _fits_behind(part: tfb.Bijector, actnorm: ActNorm) -> bool:
-    return (
-        isinstance(part, InvertibleConv1x1)
-        and part.has_matrix
-        and part.channels == actnorm.channels
-    )
+# How a leaf is evaluated: (bijector, value, rank of its event, condition).
+Leaf = Callable[[tfb.Bijector, tf.Tensor, int, Any], ValueAndLogDet]
 
 
 def forward_and_log_det(
     bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, condition: Any = None
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> ValueAndLogDet:
     """Computes `y = f(x)` and `log |det dy/dx|`.
 
     Args:
@@ -125,60 +38,14 @@ def forward_and_log_det(
     Returns:
         `(y, fldj)`; `fldj` has the batch shape or is a scalar constant.
     """
-    if isinstance(bijector, FlowBijector):
-        y, fldj = bijector._forward_and_log_det(x, **given(bijector, condition))
-        return y, over_event(fldj, x, bijector.forward_min_event_ndims, event_ndims)
-    if isinstance(bijector, Chain):
-        total = None
-        for part in reversed(paired_up(bijector.bijectors)):
-            if isinstance(part, LinearPair):
-                x, fldj = part.forward_and_log_det(x)
-                fldj = over_event(fldj, x, 1, event_ndims)
-            else:
-                x, fldj = forward_and_log_det(part, x, event_ndims, condition)
-                event_ndims = part.forward_event_ndims(event_ndims)
-            total = _added(total, fldj)
-        return x, _or_zero(total, x)
-    if isinstance(bijector, Invert):
-        return inverse_and_log_det(bijector.bijector, x, event_ndims, condition)
-    keywords = condition_arguments(bijector, condition)
-    y = bijector.forward(x, **keywords)
-    return y, bijector.forward_log_det_jacobian(x, event_ndims, **keywords)
+    return _evaluate(_forward_leaf, bijector, x, event_ndims, condition, True)
 
 
 def inverse_and_log_det(
     bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any = None
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Computes `x = f^-1(y)` and `log |det dx/dy|`.
-
-    Args:
-        bijector: Any TFP bijector, ours included.
-        y: Data `[..., *event]`.
-        event_ndims: Rank of `event`.
-        condition: The conditions of the batch, for bijectors that take one.
-
-    Returns:
-        `(x, ildj)`; `ildj` has the batch shape or is a scalar constant.
-    """
-    if isinstance(bijector, FlowBijector):
-        x, ildj = bijector._inverse_and_log_det(y, **given(bijector, condition))
-        return x, over_event(ildj, y, bijector.inverse_min_event_ndims, event_ndims)
-    if isinstance(bijector, Chain):
-        total = None
-        for part in paired_up(bijector.bijectors):
-            if isinstance(part, LinearPair):
-                y, ildj = part.inverse_and_log_det(y)
-                ildj = over_event(ildj, y, 1, event_ndims)
-            else:
-                y, ildj = inverse_and_log_det(part, y, event_ndims, condition)
-                event_ndims = part.inverse_event_ndims(event_ndims)
-            total = _added(total, ildj)
-        return y, _or_zero(total, y)
-    if isinstance(bijector, Invert):
-        return forward_and_log_det(bijector.bijector, y, event_ndims, condition)
-    keywords = condition_arguments(bijector, condition)
-    x = bijector.inverse(y, **keywords)
-    return x, bijector.inverse_log_det_jacobian(y, event_ndims, **keywords)
+) -> ValueAndLogDet:
+    """Computes `x = f^-1(y)` and `log |det dx/dy|`: see `forward_and_log_det`."""
+    return _evaluate(_inverse_leaf, bijector, y, event_ndims, condition, False)
 
 
 def adapt(
@@ -194,15 +61,137 @@ def adapt(
 
     Returns:
         The latents of `y` under the new weights.
+
+    Raises:
+        ValueError: If a part that waits for data stands where it gets none.
     """
+    return _evaluate(_adapting_leaf, bijector, y, event_ndims, condition, False)[0]
+
+
+def _evaluate(
+    leaf: Leaf,
+    bijector: tfb.Bijector,
+    x: tf.Tensor,
+    event_ndims: int,
+    condition: Any,
+    forward: bool,
+) -> ValueAndLogDet:
+    """Walks through containers, forward (latents to data) or back."""
+    if isinstance(bijector, compat.Chain):
+        total = None
+        parts = bijector.bijectors
+        for part in reversed(parts) if forward else parts:
+            x, log_det = _evaluate(leaf, part, x, event_ndims, condition, forward)
+            total = log_det if total is None else total + log_det
+            ranks = part.forward_event_ndims if forward else part.inverse_event_ndims
+            event_ndims = ranks(event_ndims)
+        return x, tf.zeros([], x.dtype) if total is None else total
+    if isinstance(bijector, compat.Invert):
+        other = {_forward_leaf: _inverse_leaf, _inverse_leaf: _forward_leaf}
+        inner, inverted = bijector.bijector, other.get(leaf, _adapting_inverted_leaf)
+        return _evaluate(inverted, inner, x, event_ndims, condition, not forward)
+    if isinstance(bijector, compat.Blockwise):
+        sizes = bijector.block_sizes if forward else bijector.inverse_block_sizes
+        blocks = tf.split(x, sizes, axis=-1)
+        results = [
+            _evaluate(leaf, part, block, event_ndims, condition, forward)
+            for part, block in zip(bijector.bijectors, blocks, strict=True)
+        ]
+        values, log_dets = zip(*results, strict=True)
+        return tf.concat(values, axis=-1), sum(log_dets)
+    if isinstance(bijector, compat.JointMap):
+        parts, values = (tf.nest.flatten(s) for s in (bijector.bijectors, x))
+        ranks = tf.nest.flatten(event_ndims)
+        ranks = ranks * len(parts) if len(ranks) == 1 else ranks
+        results = [
+            _evaluate(leaf, part, value, rank, condition, forward)
+            for part, value, rank in zip(parts, values, ranks, strict=True)
+        ]
+        values, log_dets = zip(*results, strict=True)
+        return tf.nest.pack_sequence_as(x, values), sum(log_dets)
+    return leaf(bijector, x, event_ndims, condition)
+
+
+def _forward_leaf(
+    bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, condition: Any
+) -> ValueAndLogDet:
     if isinstance(bijector, FlowBijector):
-        return bijector.adapt(y, **given(bijector, condition))
-    if isinstance(bijector, Chain):
-        for part in bijector.bijectors:
-            y = adapt(part, y, event_ndims, condition)
-            event_ndims = part.inverse_event_ndims(event_ndims)
-        return y
-    return inverse_and_log_det(bijector, y, event_ndims, condition)[0]
+        y, fldj = bijector.forward_and_log_det(x, condition)
+        return y, over_event(fldj, x, bijector.forward_min_event_ndims, event_ndims)
+    keywords = condition_kwargs(bijector, condition)
+    y = bijector.forward(x, **keywords)
+    return y, bijector.forward_log_det_jacobian(x, event_ndims, **keywords)
+
+
+def _inverse_leaf(
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any
+) -> ValueAndLogDet:
+    if isinstance(bijector, FlowBijector):
+        x, ildj = bijector.inverse_and_log_det(y, condition)
+        return x, over_event(ildj, y, bijector.inverse_min_event_ndims, event_ndims)
+    keywords = condition_kwargs(bijector, condition)
+    x = bijector.inverse(y, **keywords)
+    ildj = bijector.inverse_log_det_jacobian(y, event_ndims, **keywords)
+    for watcher in WATCHERS:
+        watcher(bijector, x, ildj)
+    return x, ildj
+
+
+def _adapting_leaf(
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any
+) -> ValueAndLogDet:
+    if isinstance(bijector, FlowBijector):
+        keywords = {} if bijector.condition_shape is None else {"condition": condition}
+        return bijector.adapt(y, **keywords), tf.zeros([], y.dtype)
+    _refuse_waiting(bijector, "a container that is not looked into")
+    return _inverse_leaf(bijector, y, event_ndims, condition)
+
+
+def _adapting_inverted_leaf(
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any
+) -> ValueAndLogDet:
+    """Adapts a bijector whose `forward` leads to the latents, where it can be."""
+    inverted = getattr(bijector, "adapt_inverted", None)
+    if inverted is not None:
+        return inverted(y), tf.zeros([], y.dtype)
+    _refuse_waiting(bijector, "`tfb.Invert`")
+    return _forward_leaf(bijector, y, event_ndims, condition)
+
+
+def _refuse_waiting(bijector: tfb.Bijector, place: str) -> None:
+    if not is_adapted(bijector):
+        raise ValueError(
+            f"{type(bijector).__name__} '{bijector.name}' waits for data to set its "
+            f"weights and cannot be set inside of {place}. Call its own "
+            "`adapt(batch)` with data as it reaches it."
+        )
+
+
+def condition_kwargs(bijector: tfb.Bijector, condition: Any) -> dict[str, Any]:
+    """Returns the keyword arguments that bring `condition` to where it is taken.
+
+    TFP's containers route keyword arguments by the names of their parts, as in
+    `chain.forward(x, coupling={"condition": c})`; nested containers nest them.
+
+    Args:
+        bijector: Any TFP bijector.
+        condition: A tensor of conditions, or None.
+
+    Returns:
+        Keyword arguments for the bijector's methods; empty if no part takes one.
+    """
+    if condition is None:
+        return {}
+    if isinstance(bijector, FlowBijector):
+        return {} if bijector.condition_shape is None else {"condition": condition}
+    if isinstance(bijector, compat.Invert):
+        return condition_kwargs(bijector.bijector, condition)
+    if not isinstance(bijector, compat.Composition):
+        return {}
+    inner = {
+        part.name: condition_kwargs(part, condition) for part in children(bijector)
+    }
+    return {name: keywords for name, keywords in inner.items() if keywords}
 
 
 def over_event(
@@ -227,9 +216,88 @@ def over_event(
     return tf.reduce_sum(log_det, axis=list(range(-extra, 0)))
 
 
-def _added(total: tf.Tensor | None, log_det: tf.Tensor) -> tf.Tensor:
-    return log_det if total is None else total + log_det
+_LAYERS: list[int] = []  # of the repeated steps that are being run, outermost first
 
 
-def _or_zero(total: tf.Tensor | None, x: tf.Tensor) -> tf.Tensor:
-    return tf.zeros([], x.dtype) if total is None else total
+@contextlib.contextmanager
+def watching(watcher: Callable) -> Iterator[None]:
+    """Shows to `watcher` what each bijector computes.
+
+    It is called as `watcher(part, value, log_det)`, for parts inside a part first.
+    `layers()` says in which layers of which `Repeat`s that is; a watched `Repeat`
+    writes its layers out.
+    """
+    WATCHERS.append(watcher)
+    try:
+        yield
+    finally:
+        WATCHERS.remove(watcher)
+
+
+@contextlib.contextmanager
+def in_layer(k: int) -> Iterator[None]:
+    """Notes that the k-th layer of a `Repeat` is being run."""
+    _LAYERS.append(k)
+    try:
+        yield
+    finally:
+        _LAYERS.pop()
+
+
+def layers() -> tuple[int, ...]:
+    """Returns the layers of the `Repeat`s that are being run, outermost first."""
+    return tuple(_LAYERS)
+
+
+# Distributions.
+
+
+def adapt_distribution(
+    distribution: tfd.Distribution, x: Any, condition: Any = None
+) -> None:
+    """Initializes every data-dependent weight inside a distribution.
+
+    Args:
+        distribution: Any distribution: around bijectors, other distributions or both.
+        x: A batch of data `[n, *event]`, or a structure of them for a joint one.
+        condition: The conditions of that batch, for a conditional flow.
+
+    Raises:
+        ValueError: If a part that waits for data stands where it gets none.
+    """
+    if is_adapted(distribution):
+        return
+    own = getattr(distribution, "adapt", None)
+    if own is not None:  # ours, such as `tfpf.Dequantized`
+        own(x)
+    elif isinstance(distribution, compat.TransformedDistribution):
+        ndims = len(distribution.event_shape)
+        z = adapt(distribution.bijector, x, ndims, condition)
+        adapt_distribution(distribution.distribution, z, condition)
+    elif isinstance(distribution, tfd.JointDistribution):
+        parts = tf.nest.flatten_up_to(x, distribution.model)
+        for part, values in zip(parts, tf.nest.flatten_up_to(x, x), strict=True):
+            if isinstance(part, tfd.Distribution):
+                adapt_distribution(part, values)
+    else:
+        for part in children(distribution):
+            if isinstance(part, tfd.Distribution) and not is_adapted(part):
+                adapt_distribution(part, _as_batch_of(part, x), condition)
+    if not is_adapted(distribution):
+        raise ValueError(
+            f"The distribution '{distribution.name}' holds weights that wait for data "
+            "where `adapt` cannot reach them. Adapt the flow inside by a model of its "
+            f"own first. Received: a {type(distribution).__name__}"
+        )
+
+
+def _as_batch_of(part: tfd.Distribution, x: tf.Tensor) -> tf.Tensor:
+    """Folds axes of `x` that are no event of a part into one batch axis."""
+    event = part.event_shape
+    if not x.shape[x.shape.rank - event.rank :].is_compatible_with(event):
+        raise ValueError(
+            f"The data of a batch cannot be given to the part '{part.name}' to "
+            f"initialize it. Received: data of shape {x.shape} for events of shape "
+            f"{event}"
+        )
+    return tf.reshape(x, [-1, *event])

@@ -9,15 +9,23 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import chain as paired
-from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors import chain
+from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.reshape import checked_sequences
-from tfp_flows.bijectors.tree import known_dtype, nested_bijectors
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.bijectors.tree import children, known_dtype
+from tfp_flows.internal.arguments import (
+    Shape,
+    check_event,
+    checked_instance,
+    checked_integer,
+    words,
+)
 from tfp_flows.nets import conditioner as conditioners
 
-tfb = tfp.bijectors
 tfb, tfd = tfp.bijectors, tfp.distributions
+
+# Read anew at each use, so that gradients reach them and training moves them.
+_REFERENCES = (tf.Variable, tfp.util.DeferredTensor)
 
 
 class Wrapped(FlowBijector):
@@ -29,14 +37,11 @@ class Wrapped(FlowBijector):
     Shapes: those of the bijector inside.
     """
 
-    def __init__(
-        self, bijector: tfb.Bijector, parameters: dict[str, Any], **kwargs: Any
-    ) -> None:
+    def __init__(self, bijector: tfb.Bijector, **kwargs: Any) -> None:
         super().__init__(
             event_ndims=int(bijector.forward_min_event_ndims),
             inverse_event_ndims=int(bijector.inverse_min_event_ndims),
             dtype=known_dtype(bijector),
-            parameters=parameters,
             **kwargs,
         )
         self._bijector = bijector
@@ -51,20 +56,20 @@ class Wrapped(FlowBijector):
 
     def _forward_and_log_det(
         self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> ValueAndLogDet:
         ndims, inner = self.forward_min_event_ndims, self._inner_condition(condition)
-        return paired.forward_and_log_det(self._bijector, x, ndims, inner)
+        return chain.forward_and_log_det(self._bijector, x, ndims, inner)
 
     def _inverse_and_log_det(
         self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> ValueAndLogDet:
         ndims, inner = self.inverse_min_event_ndims, self._inner_condition(condition)
-        return paired.inverse_and_log_det(self._bijector, y, ndims, inner)
+        return chain.inverse_and_log_det(self._bijector, y, ndims, inner)
 
     def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Adapts the bijector inside."""
         ndims, inner = self.inverse_min_event_ndims, self._inner_condition(condition)
-        return paired.adapt(self._bijector, y, ndims, inner)
+        return chain.adapt(self._bijector, y, ndims, inner)
 
     def _forward_event_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return self._bijector.forward_event_shape(input_shape)
@@ -79,10 +84,6 @@ class Wrapped(FlowBijector):
         return self._bijector.inverse_event_shape_tensor(output_shape)
 
 
-# Read anew at each use, so that gradients reach them and training moves them.
-_REFERENCES = (tf.Variable, tfp.util.DeferredTensor)
-
-
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class Conditioned(Wrapped):
     """A conditional bijector with its condition filled in.
@@ -93,6 +94,8 @@ class Conditioned(Wrapped):
 
     The batch axes of the condition are batch axes of the bijector.
     """
+
+    fills_conditions = True
 
     def __init__(
         self, bijector: tfb.Bijector, condition: Any, name: str | None = None
@@ -105,9 +108,8 @@ class Conditioned(Wrapped):
                 `tf.Variable` is kept as such and is a weight of the bijector.
             name: Name of the bijector.
         """
-        parameters = dict(locals())
-        super().__init__(bijector, parameters, name=name)
-        self._condition = _kept(condition)
+        super().__init__(bijector, name=name)
+        self._condition = _tensor_or_reference(condition)
 
     def _inner_condition(self, condition: Any) -> tf.Tensor:
         return tf.convert_to_tensor(self._condition)
@@ -121,43 +123,35 @@ class Conditioned(Wrapped):
 
     def _batch_ndims(self, x_event_ndims: Any) -> int:
         """Counts the batch axes of the condition that are none of the event's."""
-        batch_ndims = self._condition.shape.rank - len(
-            condition_shape(self._bijector) or ()
-        )
-        return max(batch_ndims - (x_event_ndims - self.forward_min_event_ndims), 0)
+        own = len(condition_shape(self._bijector) or ())
+        extra = x_event_ndims - self.forward_min_event_ndims
+        return max(self._condition.shape.rank - own - extra, 0)
 
 
-def condition_shape(bijector: tfb.Bijector) -> tuple[int, ...] | None:
+def conditional_part(bijector: tfb.Bijector) -> FlowBijector | None:
+    """Returns the outermost part that takes a condition and has none yet."""
+    if getattr(bijector, "condition_shape", None) is not None:
+        return bijector
+    if getattr(bijector, "fills_conditions", False):
+        return None
+    found = map(conditional_part, children(bijector))
+    return next((part for part in found if part is not None), None)
+
+
+def condition_shape(bijector: tfb.Bijector) -> Shape | None:
     """Returns the shape of one condition, or None for an unconditional bijector."""
-    taker = _taker(bijector)
-    return None if taker is None else taker.condition_shape
+    return getattr(conditional_part(bijector), "condition_shape", None)
 
 
 def condition_dtype(bijector: tfb.Bijector) -> tf.DType:
     """Returns the dtype of conditions: the flow's, unless they are labels."""
-    dtype = getattr(_taker(bijector), "condition_dtype", None)
+    dtype = getattr(conditional_part(bijector), "condition_dtype", None)
     return tf.as_dtype(dtype or known_dtype(bijector) or keras.config.floatx())
 
 
 def label_count(bijector: tfb.Bijector) -> int | None:
     """Returns how many labels a flow knows whose conditions are labels, else None."""
-    return getattr(_taker(bijector), "labels", None)
-
-
-def _taker(bijector: tfb.Bijector) -> Any:
-    """Returns the outermost part that takes a condition and has none yet."""
-    parts = list(nested_bijectors(bijector))
-    bound = {
-        id(inside)
-        for part in parts
-        if isinstance(part, Conditioned)
-        for inside in nested_bijectors(part.bijector)
-    }
-    for part in parts:
-        taken = getattr(part, "condition_shape", None) is not None
-        if taken and id(part) not in bound:
-            return part
-    return None
+    return getattr(conditional_part(bijector), "labels", None)
 
 
 def condition(
@@ -181,7 +175,7 @@ def condition(
 
     Example:
         >>> import tfp_flows as tfpf
-        >>> flow = tfpf.real_nvp((2,), couplings=2, condition_shape=(3,))
+        >>> flow = tfpf.real_nvp((2,), condition_shape=(3,))
         >>> tfpf.condition(flow, [[0.0, 1.0, 2.0]]).batch_shape
         TensorShape([1])
     """
@@ -192,22 +186,13 @@ def condition(
             "Argument `flow` must be a conditional flow, built with "
             f"`condition_shape=(...)`. Received: {flow}"
         )
-    c = _kept(c, condition_dtype(bijector))
-    if (
-        c.shape.rank is None
-        or c.shape.rank < len(shape)
-        or not (c.shape[c.shape.rank - len(shape) :].is_compatible_with(shape))
-    ):
-        words = ", ".join(map(str, ("...", *shape)))
-        raise ValueError(
-            f"Argument `c` must have shape [{words}]. Received: c of shape {c.shape}"
-        )
-    return tfd.TransformedDistribution(
-        flow.distribution, Conditioned(bijector, c), name=name
-    )
+    c = _tensor_or_reference(c, condition_dtype(bijector))
+    check_event(c, shape, f"the condition of '{flow.name}'", "c")
+    bound = Conditioned(bijector, c)
+    return tfd.TransformedDistribution(flow.distribution, bound, name=name)
 
 
-def _kept(c: Any, dtype: tf.DType | None = None) -> Any:
+def _tensor_or_reference(c: Any, dtype: tf.DType | None = None) -> Any:
     """Returns a tensor of `dtype`, or the variable that `c` is."""
     if isinstance(c, _REFERENCES):
         return c
@@ -261,21 +246,14 @@ class EncodedCondition(Wrapped):
             TypeError: If `encoder` is not a Keras layer.
             ValueError: If `condition_shape` does not suit the encoder.
         """
-        parameters = dict(locals())
         encoded_shape(encoder, condition_shape)
-        super().__init__(bijector, parameters, name=name)
-        self._condition_shape = tuple(condition_shape)
-        self._own("_encoder", encoder)
+        super().__init__(bijector, condition_shape=condition_shape, name=name)
+        self._encoder = encoder
 
     @property
     def encoder(self) -> keras.Layer:
         """The network that conditions go through."""
         return self._encoder
-
-    @property
-    def condition_shape(self) -> tuple[int, ...] | None:
-        """Shape of one condition before it is encoded."""
-        return self._condition_shape
 
     @property
     def condition_dtype(self) -> tf.DType:
@@ -294,38 +272,24 @@ class EncodedCondition(Wrapped):
     def encode(self, condition: Any) -> tf.Tensor:
         """Returns what the bijector inside sees of conditions `[..., *shape]`."""
         condition = tf.cast(tf.convert_to_tensor(condition), self.condition_dtype)
-        folded = tf.reshape(condition, [-1, *self._condition_shape])
-        encoded = tf.cast(self._encoder(folded), self.dtype)
-        ndims = len(self._condition_shape)
-        batch = condition.shape[: condition.shape.rank - ndims]
-        sizes = tf.shape(condition)[: condition.shape.rank - ndims]
-        unfolded = tf.reshape(encoded, tf.concat([sizes, encoded.shape[1:]], 0))
-        unfolded.set_shape(batch.concatenate(encoded.shape[1:]))
-        return unfolded
+        ndims = len(self.condition_shape)
+        return conditioners.apply(self._encoder, condition, ndims, dtype=self.dtype)
 
 
-def encoded_shape(
-    encoder: keras.Layer, condition_shape: Sequence[int] | None
-) -> tuple[int, ...]:
+def encoded_shape(encoder: keras.Layer, condition_shape: Sequence[int] | None) -> Shape:
     """Builds an encoder and returns the shape of one encoded condition.
 
     Args:
         encoder: The Keras layer.
         condition_shape: Shape of one condition before it is encoded.
 
-    Returns:
-        The shape without the batch axis.
-
     Raises:
         TypeError: If `encoder` is not a Keras layer.
         ValueError: If it does not take conditions of this shape, or returns
             something else than one tensor of fixed shape for each of them.
     """
-    if not isinstance(encoder, keras.Layer):
-        raise TypeError(
-            "Argument `encoder` must be a `keras.Layer`, such as "
-            f"`keras.layers.Embedding(10, 8)`. Received: encoder={encoder!r}"
-        )
+    layer = "a `keras.Layer`, such as `keras.layers.Embedding(10, 8)`"
+    checked_instance("encoder", encoder, keras.Layer, layer)
     if condition_shape is None:
         raise ValueError(
             "Argument `condition_shape` must be given with `encoder`: the shape of one "
@@ -339,7 +303,7 @@ def encoded_shape(
         shape = tuple(outputs.shape)[1:]
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"Argument `encoder` must map [batch, {_words(condition_shape)}] to one "
+            f"Argument `encoder` must map [batch, {words(condition_shape)}] to one "
             f"tensor. Received: '{encoder.name}', which fails with: {error}"
         ) from error
     if not shape or None in shape:
@@ -365,10 +329,6 @@ def _first_embedding(encoder: keras.Layer) -> keras.layers.Embedding | None:
     if isinstance(encoder, keras.Sequential) and encoder.layers:
         return _first_embedding(encoder.layers[0])
     return None
-
-
-def _words(shape: Sequence[int]) -> str:
-    return ", ".join(map(str, shape))
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -414,13 +374,12 @@ class LocalCondition(Wrapped):
             TypeError: If `upsampler` is not a Keras layer.
             ValueError: If it does not make `stride` positions of a frame.
         """
-        parameters = dict(locals())
         checked_sequences(bijector)
-        self._features = checked_integer("features", features)
+        checked_integer("features", features)
         self._stride = checked_integer("stride", stride)
         _check_upsampler(upsampler, features, stride)
-        super().__init__(bijector, parameters, name=name)
-        self._own("_upsampler", upsampler)
+        super().__init__(bijector, condition_shape=(None, features), name=name)
+        self._upsampler = upsampler
 
     @property
     def stride(self) -> int:
@@ -432,23 +391,14 @@ class LocalCondition(Wrapped):
         """The layer that frames go through."""
         return self._upsampler
 
-    @property
-    def condition_shape(self) -> tuple[int | None, int]:
-        """Shape of one condition: any number of frames."""
-        return (None, self._features)
-
     def _inner_condition(self, condition: Any) -> tf.Tensor:
         frames = tf.cast(tf.convert_to_tensor(condition), self.dtype)
         return conditioners.apply(self._upsampler, frames, 2)
 
 
 def _check_upsampler(upsampler: Any, features: int, stride: int) -> None:
-    if not isinstance(upsampler, keras.Layer):
-        raise TypeError(
-            "Argument `upsampler` must be a `keras.Layer`, such as "
-            "`keras.layers.Conv1DTranspose`. "
-            f"Received: upsampler={upsampler!r} of type {type(upsampler).__name__}"
-        )
+    layer = "a `keras.Layer`, such as `keras.layers.Conv1DTranspose`"
+    checked_instance("upsampler", upsampler, keras.Layer, layer)
     if not upsampler.built:
         upsampler.build((None, None, features))
     probe = keras.KerasTensor((1, 3, features), dtype=upsampler.compute_dtype)

@@ -8,8 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.ode import FixedStep, Solver, State
+from tfp_flows.internal.arguments import (
+    check_event,
+    checked_choice,
+    checked_instance,
+    checked_number,
+)
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.velocity import VelocityNet
 
@@ -189,8 +195,8 @@ class ContinuousFlow(FlowBijector):
       probe, one pullback for any `D`. The probes are fixed during a solve. They are
       drawn anew in each training step of Keras, and follow from `seed` and the shape
       of the batch everywhere else. So train by `fit`, or on
-      `FlowModel(flow)(x, training=True)` in a loop of your own: weights learn fixed
-      probes by heart, and the estimate leaves the density. For the exact likelihood
+      `FlowModel(flow)(x, training=True)` in a loop of your own: weights overfit fixed
+      probes, and the estimate leaves the density. For the exact likelihood
       of a flow trained with an estimate, use `flow.bijector.copy(trace="exact")`.
 
     `kinetic` and `jacobian` are the weights of RNODE's regularizers, which make the
@@ -223,9 +229,7 @@ class ContinuousFlow(FlowBijector):
         jacobian: float = 0.0,
         seed: int = 0,
         condition_shape: Sequence[int] | None = None,
-        dtype: Any = None,
-        validate_args: bool = False,
-        name: str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Connects the velocity network.
 
@@ -239,45 +243,34 @@ class ContinuousFlow(FlowBijector):
             jacobian: Weight of the mean of `integral |df/dz|_F^2 dt` in the loss.
             seed: Integer from which the probes of an estimated trace follow.
             condition_shape: Shape of one condition, for a conditional flow.
-            dtype: Float type; defaults to `keras.config.floatx()`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             TypeError: If `velocity` or `solver` is of another kind.
             ValueError: If `trace` is not known or a weight is negative.
         """
-        parameters = dict(locals())
         _check_arguments(velocity, solver, trace, kinetic, jacobian)
         self._event_shape = tuple(int(n) for n in event_shape)
-        self._condition_shape = condition_shape and tuple(condition_shape)
         self._solver = solver or FixedStep()
         self._trace = trace
         self._kinetic, self._jacobian = float(kinetic), float(jacobian)
         super().__init__(
             event_ndims=len(self._event_shape),
-            dtype=dtype,
-            validate_args=validate_args,
-            parameters=parameters,
-            name=name,
+            condition_shape=condition_shape,
+            **kwargs,
         )
         conditioners.connect(
             velocity, self._event_shape, self._event_shape, self._condition_shape
         )
-        self._own("_velocity", velocity)
+        self._velocity = velocity
         if trace != "exact":
-            self._own("_probe", Probe(trace, seed))
-        self._own("_monitor", PathMonitor(self._kinetic, self._jacobian))
+            self._probe = Probe(trace, seed)
+        self._monitor = PathMonitor(self._kinetic, self._jacobian)
 
     @property
     def velocity(self) -> keras.Layer:
         """The network `f`."""
         return self._velocity
-
-    @property
-    def condition_shape(self) -> tuple[int, ...] | None:
-        """Shape of one condition, or None."""
-        return self._condition_shape
 
     def velocity_at(
         self, t: tf.Tensor, z: tf.Tensor, condition: Any = None
@@ -297,18 +290,19 @@ class ContinuousFlow(FlowBijector):
 
     def _forward_and_log_det(
         self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> ValueAndLogDet:
         return self._flow(x, condition, backwards=False)
 
     def _inverse_and_log_det(
         self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> ValueAndLogDet:
         return self._flow(y, condition, backwards=True)
 
     def _flow(
         self, z: tf.Tensor, condition: Any, backwards: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        self._check_event(z)
+        owner = f"{type(self).__name__} '{self.name}'"
+        check_event(z, self._event_shape, owner, "value")
         if condition is not None:
             condition = tf.cast(condition, z.dtype)
             z, condition = conditioners.broadcast_batch(
@@ -379,35 +373,15 @@ class ContinuousFlow(FlowBijector):
             energies.append(norm)
         return tuple(energies)
 
-    def _check_event(self, z: tf.Tensor) -> None:
-        n = len(self._event_shape)
-        if not z.shape[z.shape.rank - n :].is_compatible_with(self._event_shape):
-            raise ValueError(
-                f"{type(self).__name__} '{self.name}' expected events of shape "
-                f"{self._event_shape} on the last axes. Received: input of shape "
-                f"{z.shape}"
-            )
-
 
 def _check_arguments(
     velocity: Any, solver: Any, trace: str, kinetic: float, jacobian: float
 ) -> None:
-    if not isinstance(velocity, conditioners.Conditioner):
-        raise TypeError(
-            "Argument `velocity` must be a network that sees the time, such as "
-            f"`tfpf.nets.VelocityNet((64, 64))`. Received: velocity={velocity!r}"
-        )
-    if solver is not None and not isinstance(solver, Solver):
-        raise TypeError(
-            "Argument `solver` must be `tfpf.FixedStep(...)` or `tfpf.Adaptive(...)`. "
-            f"Received: solver={solver!r}"
-        )
-    if trace not in TRACES:
-        raise ValueError(
-            f"Argument `trace` must be one of {TRACES}. Received: trace={trace!r}"
-        )
-    for name, value in (("kinetic", kinetic), ("jacobian", jacobian)):
-        if value < 0.0:
-            raise ValueError(
-                f"Argument `{name}` must not be negative. Received: {name}={value}"
-            )
+    words = "a network that sees the time, such as `tfpf.nets.VelocityNet((64, 64))`"
+    checked_instance("velocity", velocity, conditioners.Conditioner, words)
+    if solver is not None:
+        words = "`tfpf.FixedStep(...)` or `tfpf.Adaptive(...)`"
+        checked_instance("solver", solver, Solver, words)
+    checked_choice("trace", trace, TRACES)
+    checked_number("kinetic", kinetic, minimum=0.0)
+    checked_number("jacobian", jacobian, minimum=0.0)

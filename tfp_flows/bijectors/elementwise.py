@@ -1,215 +1,150 @@
-"""Elementwise bijectors: `LeakyReLU`, `SinhArcsinh` and `ConditionalAffine`."""
+"""`Elementwise`: transforms whose parameters no other value decides."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.base import FlowBijector
-from tfp_flows.bijectors.weights import Weights
-from tfp_flows.internal.arguments import check_last_axis, checked_integer
+from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.coupling import per_value
+from tfp_flows.bijectors.transforms import affine
+from tfp_flows.bijectors.transforms.base import Transform
+from tfp_flows.bijectors.transforms.spline import Bin, forward_in_bin, inverse_in_bin
+from tfp_flows.internal.arguments import (
+    check_event,
+    checked_instance,
+    checked_integer,
+    checked_shape,
+)
 from tfp_flows.nets import conditioner as conditioners
-
-tfb = tfp.bijectors
+from tfp_flows.nets.dense import MLP
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class ElementaryWeights(Weights):
-    """Some numbers for each channel, which start at given values."""
+class Elementwise(FlowBijector):
+    """Transforms each value by itself, by learned parameters or those of a condition.
 
-    def __init__(self, channels: int, starts: dict[str, float], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.channels = channels
-        self.starts = dict(starts)
+        forward:  y_i = g(x_i; p_i)      p learned, or p = conditioner(c)
+        inverse:  x_i = g^-1(y_i; p_i)
+        log-det:  sum of log |g'| over the event (forward), minus that (inverse)
 
-    def build(self, input_shape: Any = None) -> None:
-        """Makes one vector for each name."""
-        self.vectors = [
-            self.add_weight((self.channels,), keras.initializers.Constant(v), name=name)
-            for name, v in self.starts.items()
-        ]
+    It is what a coupling is for events of one value, the conditional density of single
+    numbers, and a learned distribution function of each value.
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        arguments = {"channels": self.channels, "starts": self.starts}
-        return {**super().get_config(), **arguments}
+    Shapes: events `event_shape`; conditions `[..., *condition_shape]`; log-dets have
+    the broadcast batch shape.
 
-
-class Elementary(FlowBijector):
-    """Base of a bijector of single values with learned numbers for each channel.
-
-    Shapes: channels-last, `[..., channels]`; the log-det is summed over them.
+    Example:
+        >>> import tfp_flows as tfpf
+        >>> g = tfpf.transforms.RationalQuadraticSpline(bins=4)
+        >>> b = tfpf.Elementwise(g, (1,), condition_shape=(3,))
+        >>> b.forward([[0.5]], condition=[[1.0, 2.0, 3.0]]).shape
+        TensorShape([1, 1])
     """
 
     def __init__(
         self,
-        channels: int,
-        starts: dict[str, float],
+        transform: Transform,
+        event_shape: int | Sequence[int],
+        condition_shape: Sequence[int] | None = None,
+        conditioner: keras.Layer | None = None,
         *,
-        dtype: Any,
-        validate_args: bool,
-        parameters: dict[str, Any],
-        name: str | None,
+        shared_positions: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            event_ndims=1,
-            dtype=dtype,
-            validate_args=validate_args,
-            parameters=parameters,
-            name=name,
-        )
-        checked_integer("channels", channels)
-        weights = ElementaryWeights(channels, starts, dtype=self.dtype.name)
-        self._own("_weights", weights.made())
-
-    def _vectors(self, x: tf.Tensor) -> list[tf.Tensor]:
-        """Returns the learned vectors, after a look at the shape of the input."""
-        check_last_axis(self, x, self._weights.channels)
-        return [tf.convert_to_tensor(vector) for vector in self._weights.vectors]
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class SinhArcsinh(Elementary):
-    """Learned skewness and tail weight of each channel (`tfb.SinhArcsinh`).
-
-        forward:  y = c sinh((arcsinh(x) + skewness) tailweight)
-        inverse:  x = sinh(arcsinh(y / c) / tailweight - skewness)
-        log-det:  sum over the channels, in closed form
-
-    `c = 2 / sinh(arcsinh(2) tailweight)` keeps the point 2 in its place without
-    skewness. A tail weight above 1 makes tails heavier.
-
-    Shapes: channels-last, `[..., channels]`; the log-det is summed over them.
-
-    Reference:
-        Jones, Pewsey: Sinh-arcsinh distributions, Biometrika, 2009.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        *,
-        dtype: Any = None,
-        validate_args: bool = False,
-        name: str | None = None,
-    ) -> None:
-        """Makes the weights of an identity map.
+        """Makes the parameters, or connects the conditioner.
 
         Args:
-            channels: Size of the last axis.
-            dtype: Float type; defaults to `keras.config.floatx()`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
-        """
-        parameters = dict(locals())
-        super().__init__(
-            channels,
-            {"skewness": 0.0, "log_tailweight": 0.0},
-            parameters=parameters,
-            dtype=dtype,
-            validate_args=validate_args,
-            name=name,
-        )
-
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        bijector = self._of_values(x)
-        return bijector.forward(x), bijector.forward_log_det_jacobian(x, 1)
-
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        bijector = self._of_values(y)
-        return bijector.inverse(y), bijector.inverse_log_det_jacobian(y, 1)
-
-    def _of_values(self, x: tf.Tensor) -> tfb.Bijector:
-        skewness, log_tailweight = self._vectors(x)
-        return tfb.SinhArcsinh(skewness, tf.exp(log_tailweight))
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class LeakyReLU(Elementary):
-    """Leaky ReLU with a learned slope below zero.
-
-        forward:  y = x where x >= 0, exp(s) x elsewhere
-        inverse:  x = y where y >= 0, exp(-s) y elsewhere
-        log-det:  sum of s over the negative channels (forward), minus that
-
-    Shapes: channels-last, `[..., channels]`; the log-det is summed over them.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        *,
-        slope: float = 0.5,
-        dtype: Any = None,
-        validate_args: bool = False,
-        name: str | None = None,
-    ) -> None:
-        """Makes the weights.
-
-        Args:
-            channels: Size of the last axis.
-            slope: Slope below zero to start from, positive.
-            dtype: Float type; defaults to `keras.config.floatx()`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            transform: A value of `tfpf.transforms`.
+            event_shape: Shape of one event.
+            condition_shape: Shape of one condition; None for learned parameters.
+            conditioner: Keras layer from conditions to the parameters; None for
+                `tfpf.nets.MLP()`.
+            shared_positions: Whether all positions of an event, channels last, share
+                the parameters of their channel.
+            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
-            ValueError: If `slope` is not positive.
+            TypeError: If `transform` or `conditioner` is of another kind.
+            ValueError: If a conditioner comes without `condition_shape`, or its output
+                has another shape.
         """
-        parameters = dict(locals())
-        if not slope > 0.0:
+        checked_instance("transform", transform, Transform, "one of `tfpf.transforms`")
+        event = checked_shape("event_shape", event_shape)
+        if conditioner is not None and condition_shape is None:
             raise ValueError(
-                f"Argument `slope` must be positive. Received: slope={slope}"
+                "Argument `condition_shape` must be given with `conditioner`. "
+                "Received: condition_shape=None"
             )
         super().__init__(
-            channels,
-            {"log_slope": math.log(slope)},
-            parameters=parameters,
-            dtype=dtype,
-            validate_args=validate_args,
-            name=name,
+            event_ndims=len(event), condition_shape=condition_shape, **kwargs
         )
+        self._event = event
+        self._transform = transform.with_weights(self.add_weight)
+        self._own = own = event[-1:] if shared_positions else event
+        each = transform.parameters_per_value
+        if condition_shape is None:
+            self._own_parameters = self.add_weight((*own, each), name="parameters")
+        else:
+            conditioner = (
+                MLP(dtype=self.dtype.name) if conditioner is None else conditioner
+            )
+            outputs = (*own[:-1], own[-1] * each)
+            conditioners.connect(conditioner, self.condition_shape, outputs)
+            self._conditioner = conditioner
+
+    @property
+    def transform(self) -> Transform:
+        """The elementwise bijection."""
+        return self._transform
 
     def _forward_and_log_det(
         self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._scaled_below_zero(x, 1.0)
+    ) -> ValueAndLogDet:
+        return self._evaluated(x, condition, self._transform.forward)
 
     def _inverse_and_log_det(
         self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._scaled_below_zero(y, -1.0)
+    ) -> ValueAndLogDet:
+        return self._evaluated(y, condition, self._transform.inverse)
 
-    def _scaled_below_zero(
-        self, x: tf.Tensor, sign: float
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        (log_slope,) = self._vectors(x)
-        s = tf.where(x < 0.0, sign * log_slope, tf.zeros_like(x))
-        return x * tf.exp(s), tf.reduce_sum(s, axis=-1)
+    def _evaluated(
+        self, x: tf.Tensor, condition: Any, direction: Any
+    ) -> ValueAndLogDet:
+        check_event(x, self._event, f"{type(self).__name__} '{self.name}'", "value")
+        ndims = len(self._event)
+        if condition is None:
+            parameters = tf.convert_to_tensor(self._own_parameters)
+        else:
+            condition = tf.cast(tf.convert_to_tensor(condition), x.dtype)
+            outputs = conditioners.apply(
+                self._conditioner, condition, len(self.condition_shape)
+            )
+            parameters = per_value(outputs, self._transform, x)
+            # Shared parameters have no axes for positions.
+            for _ in range(ndims - len(self._own)):
+                parameters = tf.expand_dims(parameters, -3)
+        # Transforms want one set of parameters for each value.
+        sizes = tf.broadcast_dynamic_shape(tf.shape(x), tf.shape(parameters)[:-1])
+        static = tf.broadcast_static_shape(x.shape, parameters.shape[:-1])
+        x = tf.ensure_shape(tf.broadcast_to(x, sizes), static)
+        each = parameters.shape[-1]
+        parameters = tf.broadcast_to(parameters, tf.concat([sizes, [each]], 0))
+        value, log_slope = direction(x, tf.ensure_shape(parameters, [*static, each]))
+        return value, tf.reduce_sum(log_slope, axis=list(range(-ndims, 0)))
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class ConditionalAffine(FlowBijector):
-    """A scale and shift of each channel that depend on the condition alone.
-
-        forward:  y = x exp(s(c)) + m(c)
-        inverse:  x = (y - m(c)) exp(-s(c))
-        log-det:  sum(s(c)) times the number of positions (forward)
+class ConditionalAffine(Elementwise):
+    """`Elementwise` with `transforms.Affine`: a scale and shift of each channel.
 
     Next to a standard normal base it is a class-conditional prior,
-    `Normal(m(c), exp(s(c)))`, as Glow has it on its top level.
-
-    Shapes: events `event_shape`, channels last; conditions `condition_shape`;
-    log-dets have the broadcast batch shape.
+    `Normal(m(c), exp(s(c)))`, as Glow has it on its top level. The network returns all
+    shifts before all log-scales.
 
     Reference:
         Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039; its published code.
@@ -221,9 +156,7 @@ class ConditionalAffine(FlowBijector):
         conditioner: keras.Layer,
         *,
         condition_shape: Sequence[int],
-        dtype: Any = None,
-        validate_args: bool = False,
-        name: str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Connects the network.
 
@@ -233,51 +166,170 @@ class ConditionalAffine(FlowBijector):
                 first; a `keras.layers.Dense(2 * c, kernel_initializer="zeros")`
                 starts at the identity.
             condition_shape: Shape of one condition.
-            dtype: Float type; defaults to `keras.config.floatx()`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
-        parameters = dict(locals())
-        self._event_shape = tuple(event_shape)
-        self._condition_shape = tuple(condition_shape)
         super().__init__(
-            event_ndims=len(self._event_shape),
-            dtype=dtype,
-            validate_args=validate_args,
-            parameters=parameters,
-            name=name,
+            affine.Affine("exp", order="halves"),
+            event_shape,
+            condition_shape,
+            conditioner,
+            shared_positions=True,
+            **kwargs,
         )
-        output_shape = (2 * self._event_shape[-1],)
-        conditioners.connect(conditioner, self._condition_shape, output_shape)
-        self._own("_conditioner", conditioner)
 
-    @property
-    def condition_shape(self) -> tuple[int, ...] | None:
-        """Shape of one condition."""
-        return self._condition_shape
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class SinhArcsinh(Elementwise):
+    """`Elementwise` with `transforms.SinhArcsinh`, for values `[..., channels]`."""
+
+    def __init__(self, channels: int, **kwargs: Any) -> None:
+        """Makes the parameters of an identity map of `channels` channels."""
+        channels = checked_integer("channels", channels)
+        super().__init__(affine.SinhArcsinh(), (channels,), **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class LeakyReLU(Elementwise):
+    """`Elementwise` with `transforms.LeakyReLU`, for values `[..., channels]`."""
+
+    def __init__(self, channels: int, *, slope: float = 0.5, **kwargs: Any) -> None:
+        """Starts all `channels` channels with the slope `slope` below zero."""
+        channels = checked_integer("channels", channels)
+        super().__init__(affine.LeakyReLU(slope), (channels,), **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Quantile(FlowBijector):
+    """A monotone rational-quadratic spline through given knots, with linear tails.
+
+        forward:  y = g(x)             g goes through (latents[k], values[k])
+        inverse:  x = g^-1(y)          closed form: one quadratic equation
+        log-det:  log g'(x) (forward), minus that
+
+    With quantiles of data for values, and the same quantiles of a standard normal for
+    latents, it makes a column nearly normal. The slopes at inner knots are those of
+    monotone cubic interpolation, which overshoots nowhere; `g'` is continuous, and so
+    are densities in the units of the data. Beyond the outer knots `g` goes on straight,
+    as steep as the outermost bin is on average: tails are those of a normal
+    distribution as wide as the data at that end, whatever the other end looks like.
+
+    The knots are weights that are saved and never trained.
+
+    Shapes: single values, `[...]`; log-dets have the same shape.
+
+    Reference:
+        Gregory, Delbourgo: Piecewise rational quadratic interpolation to monotonic
+        data, 1982. Fritsch, Butland: A method for constructing local monotone
+        piecewise cubic interpolants, 1984.
+
+    Example:
+        >>> b = Quantile([-1.0, 0.0, 1.0], [0.0, 10.0, 1000.0], dtype="float64")
+        >>> b.forward(tf.constant([-2.0, 0.0, 2.0], "float64")).numpy().tolist()
+        [-10.0, 10.0, 1990.0]
+    """
+
+    _WEIGHTS = "Knots"
+
+    def __init__(
+        self,
+        latents: Sequence[float],
+        values: Sequence[float],
+        *,
+        name: str | None = "quantile",
+        **kwargs: Any,
+    ) -> None:
+        """Puts a spline through the knots.
+
+        Args:
+            latents: Increasing latents, at least 2.
+            values: As many increasing values of the data.
+            name: Name of the bijector.
+            **kwargs: `dtype` and `validate_args` of `FlowBijector`.
+
+        Raises:
+            ValueError: If there are fewer than 2 knots, or they do not increase.
+        """
+        at, heights = (np.asarray(v, np.float64) for v in (latents, values))
+        _check_knots(at, heights)
+        super().__init__(event_ndims=0, name=name, **kwargs)
+        starts = {"latents": at, "values": heights, "slopes": _slopes(at, heights)}
+        self._knots = [
+            self.add_weight(start.shape, start, name=key, trainable=False)
+            for key, start in starts.items()
+        ]
 
     def _forward_and_log_det(
         self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        m, s, log_det = self._mean_and_log_scale(x, condition)
-        return x * tf.exp(s) + m, log_det
+    ) -> ValueAndLogDet:
+        knots = self._vectors()
+        places, slopes = knots[0], knots[-1]
+        inside = tf.clip_by_value(x, places[0], places[-1])
+        y, log_slope = forward_in_bin(inside, _bin_of(inside, places, *knots))
+        steep = _tail_slope(x, places, slopes)
+        y = y + steep * (x - inside)
+        return y, tf.where(x == inside, log_slope, tf.math.log(steep))
 
     def _inverse_and_log_det(
         self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        m, s, log_det = self._mean_and_log_scale(y, condition)
-        return (y - m) * tf.exp(-s), -log_det
+    ) -> ValueAndLogDet:
+        knots = self._vectors()
+        places, slopes = knots[1], knots[-1]
+        inside = tf.clip_by_value(y, places[0], places[-1])
+        x, log_slope = inverse_in_bin(inside, _bin_of(inside, places, *knots))
+        steep = _tail_slope(y, places, slopes)
+        x = x + (y - inside) / steep
+        return x, tf.where(y == inside, log_slope, -tf.math.log(steep))
 
-    def _mean_and_log_scale(
-        self, x: tf.Tensor, condition: Any
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        condition = tf.cast(tf.convert_to_tensor(condition), x.dtype)
-        parameters = conditioners.apply(
-            self._conditioner, condition, len(self._condition_shape)
+    def _vectors(self) -> list[tf.Tensor]:
+        return [tf.convert_to_tensor(knot) for knot in self._knots]
+
+
+def _bin_of(
+    value: tf.Tensor,
+    sought: tf.Tensor,
+    latents: tf.Tensor,
+    values: tf.Tensor,
+    slopes: tf.Tensor,
+) -> Bin:
+    """Returns the bin between knots in whose stretch of `sought` each value lies."""
+    index = tf.reduce_sum(tf.cast(value[..., None] >= sought[1:-1], tf.int32), axis=-1)
+    left, right = (
+        [tf.gather(v, index + step) for v in (latents, values, slopes)]
+        for step in (0, 1)
+    )
+    return Bin(
+        left=left[0],
+        width=right[0] - left[0],
+        bottom=left[1],
+        height=right[1] - left[1],
+        slope=left[2],
+        next_slope=right[2],
+    )
+
+
+def _tail_slope(value: tf.Tensor, knots: tf.Tensor, slopes: tf.Tensor) -> tf.Tensor:
+    return tf.where(value < knots[0], slopes[0], slopes[-1])
+
+
+def _slopes(latents: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Returns positive slopes at the knots: monotone cubic inside, secants outside."""
+    from scipy.interpolate import PchipInterpolator
+
+    slopes = PchipInterpolator(latents, values).derivative()(latents)
+    secants = np.diff(values) / np.diff(latents)
+    slopes[0], slopes[-1] = secants[0], secants[-1]
+    return slopes
+
+
+def _check_knots(latents: np.ndarray, values: np.ndarray) -> None:
+    for name, knots in (("latents", latents), ("values", values)):
+        if knots.ndim != 1 or len(knots) < 2 or not np.all(np.diff(knots) > 0.0):
+            raise ValueError(
+                f"Argument `{name}` must be at least 2 increasing numbers. "
+                f"Received: {name}={knots.tolist()}"
+            )
+    if len(latents) != len(values):
+        raise ValueError(
+            "Arguments `latents` and `values` must have equally many knots. "
+            f"Received: {len(latents)} and {len(values)}"
         )
-        m, s = tf.split(parameters, 2, axis=-1)
-        positions = self._event_shape[:-1]
-        log_det = tf.reduce_sum(s, axis=-1) * math.prod(positions)
-        for _ in positions:
-            m, s = m[..., None, :], s[..., None, :]
-        return m, s, log_det

@@ -9,52 +9,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector
-from tfp_flows.bijectors.weights import Weights
-from tfp_flows.internal.arguments import check_last_axis, checked_integer
+from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
+from tfp_flows.internal.arguments import (
+    check_last_axis,
+    checked_choice,
+    checked_integer,
+)
 
 KINDS = ("lu", "matrix", "permutation", "reverse")
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class Conv1x1Weights(Weights):
-    """The mixing matrix of a 1x1 convolution, in one of four forms."""
-
-    def __init__(self, channels: int, kind: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.channels = channels
-        self.kind = kind
-
-    def build(self, input_shape: Any = None) -> None:
-        """Draws a random rotation, or a permutation, and stores its parts."""
-        shape = (self.channels, self.channels)
-        if self.kind == "reverse":
-            return
-        if self.kind == "permutation":
-            order = np.argsort(keras.random.uniform((self.channels,)))
-            self._add("order", order, "int32")
-            return
-        rotation = np.array(keras.initializers.Orthogonal()(shape, "float32"))
-        if self.kind == "matrix":
-            self._add("matrix", rotation, self.dtype, trainable=True)
-            return
-        lu, sign, order = lu_parts(rotation)
-        self._add("lu", lu, self.dtype, trainable=True)
-        self._add("sign", sign, self.dtype)
-        self._add("order", order, "int32")
-
-    def _add(
-        self, name: str, value: np.ndarray, dtype: str, trainable: bool = False
-    ) -> None:
-        weight = self.add_weight(
-            value.shape, "zeros", name=name, dtype=dtype, trainable=trainable
-        )
-        weight.assign(value.astype(dtype))
-        setattr(self, name, weight)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "channels": self.channels, "kind": self.kind}
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -88,58 +50,62 @@ class InvertibleConv1x1(FlowBijector):
         Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.2.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        kind: str = "lu",
-        dtype: Any = None,
-        validate_args: bool = False,
-        name: str | None = None,
-    ) -> None:
+    _WEIGHTS = "Conv1x1Weights"
+
+    def __init__(self, channels: int, *, kind: str = "lu", **kwargs: Any) -> None:
         """Draws the initial matrix.
 
         Args:
             channels: Size of the last axis.
             kind: `"lu"`, `"matrix"`, `"permutation"` or `"reverse"`; see above.
-            dtype: Float type; defaults to `keras.config.floatx()`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `channels` is not positive or `kind` is not known.
         """
-        parameters = dict(locals())
-        super().__init__(
-            event_ndims=1,
-            dtype=dtype,
-            is_constant_jacobian=True,
-            validate_args=validate_args,
-            parameters=parameters,
-            name=name,
-        )
-        checked_integer("channels", channels)
-        if kind not in KINDS:
-            raise ValueError(
-                f"Argument `kind` must be one of {KINDS}. Received: kind={kind!r}"
-            )
-        self._kind = kind
-        weights = Conv1x1Weights(channels, kind, dtype=self.dtype.name)
-        self._own("_weights", weights.made())
+        self.channels = checked_integer("channels", channels)
+        self._kind = checked_choice("kind", kind, KINDS)
+        super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
+        if kind == "permutation":
+            order = np.argsort(keras.random.uniform((channels,)))
+            self._order = self._fixed("order", order, "int32")
+        elif kind != "reverse":
+            rotation = keras.initializers.Orthogonal()((channels, channels), "float32")
+            self._set_matrix(np.array(rotation))
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        check_last_axis(self, y, self._weights.channels)
+    def _set_matrix(self, rotation: np.ndarray) -> None:
+        shape = rotation.shape
+        if self._kind == "matrix":
+            self._matrix = self.add_weight(shape, rotation, name="matrix")
+            return
+        lu, sign, order = lu_parts(rotation)
+        self._lu = self.add_weight(shape, lu, name="lu")
+        self._sign = self._fixed("sign", sign)
+        self._order = self._fixed("order", order, "int32")
+
+    def set_matrix(self, matrix: np.ndarray) -> None:
+        """Sets `W`, of kind `"lu"` or `"matrix"`, to an invertible matrix."""
+        if self._kind == "matrix":
+            self._matrix.assign(matrix)
+            return
+        weights = self._lu, self._sign, self._order
+        for weight, value in zip(weights, lu_parts(matrix), strict=True):
+            weight.assign(value)
+
+    def _fixed(self, name: str, value: np.ndarray, dtype: Any = None) -> keras.Variable:
+        return self.add_weight(
+            value.shape, value, name=name, dtype=dtype, trainable=False
+        )
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
+        check_last_axis(self, y, self.channels)
         if not self.has_matrix:
             return self._reordered(y, back=False), tf.zeros([], y.dtype)
         matrix, log_det = self.matrix_and_log_det()
         return mix_channels(y, matrix), log_det
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        check_last_axis(self, x, self._weights.channels)
+    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
+        check_last_axis(self, x, self.channels)
         if not self.has_matrix:
             return self._reordered(x, back=True), tf.zeros([], x.dtype)
         matrix, log_det = self.inverse_matrix_and_log_det()
@@ -148,13 +114,8 @@ class InvertibleConv1x1(FlowBijector):
     def _reordered(self, x: tf.Tensor, back: bool) -> tf.Tensor:
         if self._kind == "reverse":
             return tf.reverse(x, [-1])
-        order = tf.convert_to_tensor(self._weights.order)
+        order = tf.convert_to_tensor(self._order)
         return permute_channels(x, tf.argsort(order) if back else order)
-
-    @property
-    def channels(self) -> int:
-        """Size of the last axis."""
-        return self._weights.channels
 
     @property
     def has_matrix(self) -> bool:
@@ -169,22 +130,22 @@ class InvertibleConv1x1(FlowBijector):
     def matrix_and_log_det(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `W` and `log |det W|`, where `W` is learned."""
         if self._kind == "matrix":
-            matrix = tf.convert_to_tensor(self._weights.matrix)
+            matrix = tf.convert_to_tensor(self._matrix)
             return matrix, tf.linalg.slogdet(matrix)[1]
         lower, upper, log_diagonal = self._triangles()
-        order = tf.convert_to_tensor(self._weights.order)
+        order = tf.convert_to_tensor(self._order)
         matrix = tf.gather(tf.matmul(lower, upper), order, axis=0)
         return matrix, tf.reduce_sum(log_diagonal)
 
     def _triangles(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        lu = tf.convert_to_tensor(self._weights.lu)
+        lu = tf.convert_to_tensor(self._lu)
         # Products with constants: TensorFlow's functions of diagonals are made of
         # more operations, each of which has to be traced.
         kind = lu.dtype.as_numpy_dtype
         strictly_lower = np.tril(np.ones(lu.shape, kind), -1)
         identity = tf.constant(np.eye(lu.shape[0], dtype=kind))
         log_diagonal = tf.reduce_sum(lu * identity, axis=0)
-        diagonal = self._weights.sign * tf.exp(log_diagonal)
+        diagonal = self._sign * tf.exp(log_diagonal)
         lower = lu * strictly_lower + identity
         upper = lu * strictly_lower.T + identity * diagonal
         return lower, upper, log_diagonal
@@ -197,7 +158,7 @@ class InvertibleConv1x1(FlowBijector):
         eye = tf.eye(lower.shape[0], dtype=lower.dtype)
         inverse = tf.linalg.triangular_solve(lower, eye)
         inverse = tf.linalg.triangular_solve(upper, inverse, lower=False)
-        return tf.gather(inverse, tf.convert_to_tensor(self._weights.order), axis=1)
+        return tf.gather(inverse, tf.convert_to_tensor(self._order), axis=1)
 
 
 def permute_channels(x: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
@@ -247,32 +208,6 @@ FACTORS = ("full", "triangular", "lu", "householder")
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class LinearWeights(Weights):
-    """The numbers behind a linear map, for `A = I` but for reflections."""
-
-    def __init__(self, d: int, kind: str, reflections: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.d = d
-        self.kind = kind
-        self.reflections = reflections
-
-    def build(self, input_shape: Any = None) -> None:
-        """Makes the matrix in its parametrization, and the shift."""
-        d = self.d
-        if self.kind == "householder":
-            shape, start = (self.reflections, d), "random_normal"
-        else:
-            shape, start = (d, d), "identity" if self.kind == "full" else "zeros"
-        self.matrix = self.add_weight(shape, start, name="matrix")
-        self.shift = self.add_weight((d,), "zeros", name="shift")
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        arguments = {"d": self.d, "kind": self.kind, "reflections": self.reflections}
-        return {**super().get_config(), **arguments}
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
 class Linear(FlowBijector):
     """A learned linear map of vectors.
 
@@ -299,9 +234,7 @@ class Linear(FlowBijector):
         *,
         kind: str = "lu",
         reflections: int | None = None,
-        dtype: Any = None,
-        validate_args: bool = False,
-        name: str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Makes the weights.
 
@@ -310,51 +243,35 @@ class Linear(FlowBijector):
             kind: `"full"`, `"triangular"`, `"lu"` or `"householder"`; see above.
             reflections: Number of reflections; None for `d`, which reaches every
                 rotation or reflection.
-            dtype: Float type; defaults to `keras.config.floatx()`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `kind` is not known.
         """
-        parameters = dict(locals())
-        if kind not in FACTORS:
-            raise ValueError(
-                f"Argument `kind` must be one of {FACTORS}. Received: kind={kind!r}"
-            )
-        checked_integer("channels", d)
-        super().__init__(
-            event_ndims=1,
-            dtype=dtype,
-            is_constant_jacobian=True,
-            validate_args=validate_args,
-            parameters=parameters,
-            name=name,
+        self._kind = checked_choice("kind", kind, FACTORS)
+        self._d = checked_integer("d", d)
+        super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
+        starts = {"full": "identity", "householder": "random_normal"}
+        rows = (reflections or d) if kind == "householder" else d
+        self._matrix = self.add_weight(
+            (rows, d), starts.get(kind, "zeros"), name="matrix"
         )
-        weights = LinearWeights(d, kind, reflections or d, dtype=self.dtype.name)
-        self._own("_weights", weights.made())
+        self._shift = self.add_weight((d,), name="shift")
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        check_last_axis(self, x, self._weights.d)
+    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
+        check_last_axis(self, x, self._d)
         matrix, log_det = self._operator(inverse=False)
-        return mix_channels(x, tf.transpose(matrix)) + self._shift(), log_det
+        return mix_channels(x, tf.transpose(matrix)) + self._shift, log_det
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        check_last_axis(self, y, self._weights.d)
+    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
+        check_last_axis(self, y, self._d)
         matrix, log_det = self._operator(inverse=True)
-        return mix_channels(y - self._shift(), tf.transpose(matrix)), -log_det
-
-    def _shift(self) -> tf.Tensor:
-        return tf.convert_to_tensor(self._weights.shift)
+        return mix_channels(y - self._shift, tf.transpose(matrix)), -log_det
 
     def _operator(self, inverse: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `A` or `A^-1`, and `log |det A|`."""
-        raw = tf.convert_to_tensor(self._weights.matrix)
-        kind = self._weights.kind
+        raw = tf.convert_to_tensor(self._matrix)
+        kind = self._kind
         if kind == "householder":
             matrix = _reflected(raw)
             matrix = tf.transpose(matrix) if inverse else matrix

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector
-from tfp_flows.bijectors.weights import Weights
+from tfp_flows.bijectors.base import ValueAndLogDet
+from tfp_flows.bijectors.normalization import Adaptable
 from tfp_flows.internal.arguments import checked_integer
 
 
@@ -119,28 +119,7 @@ _BLOCK = 64
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class LinearPredictionWeights(Weights):
-    """Filters of all orders up to `order`, and a mean; nothing in it is trained."""
-
-    def __init__(self, order: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.order = order
-
-    def build(self, input_shape: Any = None) -> None:
-        """Makes the identity, marked as waiting for data."""
-        p, fixed = self.order, {"initializer": "zeros", "trainable": False}
-        self.coefficients = self.add_weight((p + 1, p), name="coefficients", **fixed)
-        self.log_scale = self.add_weight((p + 1,), name="log_scale", **fixed)
-        self.mean = self.add_weight((), name="mean", **fixed)
-        self.adapted = self.add_weight((), name="adapted", dtype="int32", **fixed)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "order": self.order}
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class LinearPrediction(FlowBijector):
+class LinearPrediction(Adaptable):
     """A causal filter that predicts each sample from the p before it.
 
     With `k = min(t, p)` the number of samples before the t-th, counted from 0,
@@ -170,68 +149,41 @@ class LinearPrediction(FlowBijector):
         array([1., 1.])
     """
 
-    def __init__(
-        self,
-        order: int = 10,
-        *,
-        dtype: Any = None,
-        validate_args: bool = False,
-        name: str | None = None,
-    ) -> None:
+    def __init__(self, order: int = 10, **kwargs: Any) -> None:
         """Makes the weights of an identity map.
 
         Args:
             order: Number p of samples to predict from, at least 1.
-            dtype: Float type; defaults to `keras.config.floatx()`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `order` is not a positive integer.
         """
-        parameters = dict(locals())
-        checked_integer("order", order)
-        super().__init__(
-            event_ndims=1,
-            dtype=dtype,
-            is_constant_jacobian=True,
-            validate_args=validate_args,
-            parameters=parameters,
-            name=name,
-        )
-        weights = LinearPredictionWeights(order, dtype=self.dtype.name)
-        self._own("_weights", weights.made())
-
-    @property
-    def order(self) -> int:
-        """Number of samples to predict from."""
-        return self._weights.order
+        self.order = p = checked_integer("order", order)
+        super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
+        fixed = {"trainable": False}
+        self._coefficients = self.add_weight((p + 1, p), name="coefficients", **fixed)
+        self._log_scale = self.add_weight((p + 1,), name="log_scale", **fixed)
+        self._mean = self.add_weight(name="mean", **fixed)
+        self._wait_for_data()
 
     @property
     def filter(self) -> np.ndarray:
         """The weights of the p samples before, nearest first."""
-        return keras.ops.convert_to_numpy(self._weights.coefficients)[-1]
-
-    @property
-    def is_adapted(self) -> bool:
-        """Whether data has set the weights."""
-        return bool(keras.ops.convert_to_numpy(self._weights.adapted))
+        return keras.ops.convert_to_numpy(self._coefficients)[-1]
 
     def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Measures the filters on audio `[n, length]`."""
-        y = tf.convert_to_tensor(y)
         rows = np.asarray(y).reshape(-1, y.shape[-1])
         filters = prediction_filters(rows, self.order)
         filters.coefficients[-1] = stable(filters.coefficients[-1])
-        self._weights.coefficients.assign(filters.coefficients)
-        self._weights.log_scale.assign(np.log(filters.deviations))
-        self._weights.mean.assign(filters.mean)
-        self._weights.adapted.assign(1)
-        return self._inverse_and_log_det(y)[0]
+        self._coefficients.assign(filters.coefficients)
+        self._log_scale.assign(np.log(filters.deviations))
+        self._mean.assign(filters.mean)
+        self._adapted.assign(1)
+        return self.inverse_and_log_det(y)[0]
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
         self._check_length(y)
         p, (a, log_scale, mean) = self.order, self._parts()
         y = y - mean
@@ -245,9 +197,7 @@ class LinearPrediction(FlowBijector):
         )
         return x, -self._log_det(y, log_scale)
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
         self._check_length(x)
         p, (a, log_scale, mean) = self.order, self._parts()
         first = x[..., :p] * tf.exp(log_scale[:p])
@@ -259,8 +209,7 @@ class LinearPrediction(FlowBijector):
         return y + mean, self._log_det(x, log_scale)
 
     def _parts(self) -> list[tf.Tensor]:
-        weights = self._weights
-        parts = (weights.coefficients, weights.log_scale, weights.mean)
+        parts = (self._coefficients, self._log_scale, self._mean)
         return [tf.convert_to_tensor(part) for part in parts]
 
     def _log_det(self, x: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:

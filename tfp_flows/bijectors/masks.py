@@ -1,8 +1,8 @@
 """Masks of coupling layers, as index splits: nothing is multiplied by zero.
 
-A mask divides an event into the part that a coupling keeps and the part that it
-moves. `split` and `merge` are slices and concatenations, so a conditioner sees
-only kept values and computes only parameters that are used.
+A mask divides an event into the part that passes a coupling as it is and the part that
+is transformed. `split` and `merge` are slices and concatenations, so a conditioner sees
+only the first part and computes only parameters that are used.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ Shape = tuple[int, ...]
 
 
 class Mask(ABC):
-    """A division of an event into kept and moved values.
+    """A division of an event into an identity part and a transformed part.
 
     Attributes:
         event_shape: Shape of the whole event.
-        kept_shape: Shape of the part that passes unchanged.
-        moved_shape: Shape of the part that the coupling transforms.
-        flip: Whether kept and moved parts are exchanged.
+        identity_shape: Shape of the part that passes unchanged.
+        transformed_shape: Shape of the part that the coupling transforms.
+        flip: Whether the two parts are exchanged.
     """
 
     event_shape: Shape
-    kept_shape: Shape
-    moved_shape: Shape
+    identity_shape: Shape
+    transformed_shape: Shape
     flip: bool
 
     @abstractmethod
     def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the kept and the moved part of `x`."""
+        """Returns the identity part and the transformed part of `x`."""
 
     @abstractmethod
-    def merge(self, kept: tf.Tensor, moved: tf.Tensor) -> tf.Tensor:
+    def merge(self, identity: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
         """Puts the two parts back in their places."""
 
     @abstractmethod
@@ -54,10 +54,10 @@ class Mask(ABC):
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class LastAxisMask(Mask):
-    """Keeps the first half of the last axis; with `flip`, the second half."""
+    """The first half of the last axis passes as it is; with `flip`, the second."""
 
     def __init__(self, event_shape: Sequence[int], flip: bool = False) -> None:
-        """Halves the last axis of `event_shape`; an odd value moves."""
+        """Halves the last axis of `event_shape`; an odd value is transformed."""
         self.event_shape = tuple(event_shape)
         self.flip = bool(flip)
         width = self.event_shape[-1]
@@ -67,20 +67,20 @@ class LastAxisMask(Mask):
                 f"Received: shape {self.event_shape}"
             )
         self._sizes = [width // 2, width - width // 2]
-        kept, moved = self._ordered(*self._sizes)
-        self.kept_shape = (*self.event_shape[:-1], kept)
-        self.moved_shape = (*self.event_shape[:-1], moved)
+        identity, transformed = self._ordered(*self._sizes)
+        self.identity_shape = (*self.event_shape[:-1], identity)
+        self.transformed_shape = (*self.event_shape[:-1], transformed)
 
     def _ordered(self, first: Any, second: Any) -> tuple[Any, Any]:
         return (second, first) if self.flip else (first, second)
 
     def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the kept and the moved half."""
+        """Returns the two halves."""
         return self._ordered(*tf.split(x, self._sizes, axis=-1))
 
-    def merge(self, kept: tf.Tensor, moved: tf.Tensor) -> tf.Tensor:
+    def merge(self, identity: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
         """Concatenates the halves in their order."""
-        return tf.concat(self._ordered(kept, moved), axis=-1)
+        return tf.concat(self._ordered(identity, transformed), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -89,7 +89,7 @@ class LastAxisMask(Mask):
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class CheckerboardMask(Mask):
-    """Keeps the pixels with even `row + column`; with `flip`, the odd ones.
+    """Pixels with even `row + column` pass as they are; with `flip`, the odd ones.
 
     Each part is `[h/2, w/2, 2c]`: the two pixels that a 2x2 block contributes lie
     beside each other on the channel axis, upper one first. A convolution over a
@@ -107,11 +107,11 @@ class CheckerboardMask(Mask):
                 f"h and w. Received: event_shape={self.event_shape}"
             )
         height, width, channels = self.event_shape
-        self.kept_shape = (height // 2, width // 2, 2 * channels)
-        self.moved_shape = self.kept_shape
+        self.identity_shape = (height // 2, width // 2, 2 * channels)
+        self.transformed_shape = self.identity_shape
 
     def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the kept and the moved pixels."""
+        """Returns the two sets of pixels."""
         c = self.event_shape[-1]
         top_left, others, bottom_right = tf.split(
             space_to_depth(x, 2), [c, 2 * c, c], axis=-1
@@ -119,9 +119,9 @@ class CheckerboardMask(Mask):
         even = tf.concat([top_left, bottom_right], axis=-1)
         return (others, even) if self.flip else (even, others)
 
-    def merge(self, kept: tf.Tensor, moved: tf.Tensor) -> tf.Tensor:
+    def merge(self, identity: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
         """Puts the pixels back on the board."""
-        even, odd = (moved, kept) if self.flip else (kept, moved)
+        even, odd = (transformed, identity) if self.flip else (identity, transformed)
         top_left, bottom_right = tf.split(even, 2, axis=-1)
         return depth_to_space(tf.concat([top_left, odd, bottom_right], axis=-1), 2)
 
@@ -132,86 +132,75 @@ class CheckerboardMask(Mask):
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class IndexMask(Mask):
-    """Keeps any chosen values of a vector, such as every second one (NICE)."""
+    """Any chosen values of a vector pass as they are, such as every second one."""
 
-    def __init__(self, size: int, kept: Sequence[int]) -> None:
-        """Keeps the positions `kept` of a vector of `size` values."""
+    def __init__(self, size: int, identity: Sequence[int]) -> None:
+        """Lets the positions `identity` of a vector of `size` values pass."""
         self.event_shape = (int(size),)
         self.flip = False
-        self.kept = tuple(int(i) for i in kept)
-        if not 0 < len(set(self.kept)) == len(self.kept) < size or not all(
-            0 <= i < size for i in self.kept
+        self.identity = tuple(int(i) for i in identity)
+        chosen = set(self.identity)
+        if not 0 < len(chosen) == len(self.identity) < size or not all(
+            0 <= i < size for i in chosen
         ):
             raise ValueError(
-                f"Argument `kept` must name some, not all, of the positions 0 to "
-                f"{size - 1}, each once. Received: kept={self.kept}"
+                f"Argument `identity` must name some, not all, of the positions 0 to "
+                f"{size - 1}, each once. Received: identity={self.identity}"
             )
-        self._moved = tuple(i for i in range(size) if i not in set(self.kept))
-        order = self.kept + self._moved
+        self._transformed = tuple(i for i in range(size) if i not in chosen)
+        order = self.identity + self._transformed
         self._places = sorted(range(size), key=order.__getitem__)
-        self.kept_shape = (len(self.kept),)
-        self.moved_shape = (len(self._moved),)
+        self.identity_shape = (len(self.identity),)
+        self.transformed_shape = (len(self._transformed),)
 
     def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the kept and the moved values."""
-        return tf.gather(x, self.kept, axis=-1), tf.gather(x, self._moved, axis=-1)
+        """Returns the two sets of values."""
+        return tuple(
+            tf.gather(x, places, axis=-1)
+            for places in (self.identity, self._transformed)
+        )
 
-    def merge(self, kept: tf.Tensor, moved: tf.Tensor) -> tf.Tensor:
+    def merge(self, identity: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
         """Puts the values back in their places."""
-        return tf.gather(tf.concat([kept, moved], axis=-1), self._places, axis=-1)
+        return tf.gather(
+            tf.concat([identity, transformed], axis=-1), self._places, axis=-1
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {"size": self.event_shape[0], "kept": self.kept}
+        return {"size": self.event_shape[0], "identity": self.identity}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> IndexMask:
+        """Builds the mask; files of version 0.1 say `kept` for `identity`."""
+        return cls(config["size"], config.get("identity", config.get("kept")))
 
 
 def half(d: int, flip: bool = False) -> Mask:
-    """Keeps the first `d // 2` values of a vector; with `flip`, the others.
-
-    Args:
-        d: Number of values in the vector, at least 2.
-        flip: Whether to keep the second half instead.
-
-    Returns:
-        The mask.
-    """
+    """Lets the first `d // 2` values of a vector pass; with `flip`, the others."""
     return LastAxisMask((int(d),), flip)
 
 
 def channel(event_shape: Sequence[int], flip: bool = False) -> Mask:
-    """Keeps the first half of an image's channels; with `flip`, the others.
+    """Lets the first half of an image's channels pass; with `flip`, the others.
 
     Args:
-        event_shape: Shape `(h, w, c)` with at least 2 channels.
-        flip: Whether to keep the second half instead.
-
-    Returns:
-        The mask.
+        event_shape: Shape `(h, w, c)` with at least 2 channels; unknown sizes are None.
+        flip: Whether the second half passes instead.
     """
     return LastAxisMask(event_shape, flip)
 
 
 def checkerboard(event_shape: Sequence[int], flip: bool = False) -> Mask:
-    """Keeps every second pixel of an image, as on a checkerboard (RealNVP).
+    """Lets every second pixel of an image pass, as on a checkerboard (RealNVP).
 
     Args:
         event_shape: Shape `(h, w, c)` with even `h` and `w`.
-        flip: Whether to keep the other colour.
-
-    Returns:
-        The mask; see `CheckerboardMask` for the layout of its parts.
+        flip: Whether the other colour passes instead.
     """
     return CheckerboardMask(event_shape, flip)
 
 
-def indices(d: int, kept: Sequence[int]) -> Mask:
-    """Keeps chosen positions of a vector.
-
-    Args:
-        d: Number of values in the vector.
-        kept: Positions to keep, such as `range(0, d, 2)`.
-
-    Returns:
-        The mask.
-    """
-    return IndexMask(d, kept)
+def indices(d: int, identity: Sequence[int]) -> Mask:
+    """Lets chosen positions of a vector of `d` values pass, such as `range(0, d, 2)`."""
+    return IndexMask(d, identity)

@@ -10,23 +10,20 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import chain as paired
-from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors import chain
+from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import known_dtype
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import Shape, checked_integer
 from tfp_flows.nets.conditioner import broadcast_batch
 
 tfb = tfp.bijectors
 
 
-Shape = tuple[int, ...]
-
-
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class MultiScale(FlowBijector):
-    """A pyramid of levels; after each but the last, half of the channels is done.
+    """A pyramid of levels; after each but the last, half of the channels leaves.
 
     With `f_1, ..., f_L` the levels, from the data to the latents, the inverse is
 
@@ -36,7 +33,7 @@ class MultiScale(FlowBijector):
         x = concat(flat(z_L), flat(z_{L-1}), ..., flat(z_1))
 
     and the log-det is the sum of the levels' log-dets. The first half of the
-    channels goes on to the next level, the second half is done.
+    channels goes on to the next level, the second half is factored out.
 
     **Order of the flat latent vector:** coarsest first. The values that passed all
     levels lead, those that left after the first level come last; each part is in
@@ -69,14 +66,13 @@ class MultiScale(FlowBijector):
             event_shape: Shape `(h, w, c)` of one image.
             levels: Bijectors of images, from the data's side to the latent side.
                 Each but the last must return an even number of channels.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            validate_args: See `FlowBijector`.
+            name: See `FlowBijector`.
 
         Raises:
             ValueError: If there is no level, or a level's latents are no image with
                 an even number of channels.
         """
-        parameters = dict(locals())
         if not levels:
             raise ValueError(
                 "Argument `levels` must hold at least one bijector. "
@@ -87,7 +83,6 @@ class MultiScale(FlowBijector):
             inverse_event_ndims=3,
             dtype=next(filter(None, map(known_dtype, levels)), None),
             validate_args=validate_args,
-            parameters=parameters,
             name=name,
         )
         self._levels = list(levels)
@@ -107,26 +102,26 @@ class MultiScale(FlowBijector):
 
     def _inverse_and_log_det(
         self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> ValueAndLogDet:
         parts, log_det = [], tf.zeros([], y.dtype)
         y = self._over_condition(y, 3, condition)
         for level in self._levels[:-1]:
-            y, ildj = paired.inverse_and_log_det(level, y, 3, condition)
+            y, ildj = chain.inverse_and_log_det(level, y, 3, condition)
             y, done = tf.split(y, 2, axis=-1)
             parts.append(_flat(done))
             log_det += ildj
-        y, ildj = paired.inverse_and_log_det(self._levels[-1], y, 3, condition)
+        y, ildj = chain.inverse_and_log_det(self._levels[-1], y, 3, condition)
         parts.append(_flat(y))
         return tf.concat(parts[::-1], axis=-1), log_det + ildj
 
     def _forward_and_log_det(
         self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> ValueAndLogDet:
         y, *done = self._images(self._over_condition(x, 1, condition))
-        y, log_det = paired.forward_and_log_det(self._levels[-1], y, 3, condition)
+        y, log_det = chain.forward_and_log_det(self._levels[-1], y, 3, condition)
         for level, part in zip(self._levels[-2::-1], done, strict=True):
             y = tf.concat([y, part], axis=-1)
-            y, fldj = paired.forward_and_log_det(level, y, 3, condition)
+            y, fldj = chain.forward_and_log_det(level, y, 3, condition)
             log_det += fldj
         return y, log_det
 
@@ -134,9 +129,9 @@ class MultiScale(FlowBijector):
         """Adapts the levels in turn, from the data's side."""
         y, parts = tf.convert_to_tensor(y, self.dtype), []
         for level in self._levels[:-1]:
-            y, done = tf.split(paired.adapt(level, y, 3, condition), 2, axis=-1)
+            y, done = tf.split(chain.adapt(level, y, 3, condition), 2, axis=-1)
             parts.append(_flat(done))
-        parts.append(_flat(paired.adapt(self._levels[-1], y, 3, condition)))
+        parts.append(_flat(chain.adapt(self._levels[-1], y, 3, condition)))
         return tf.concat(parts[::-1], axis=-1)
 
     def _over_condition(self, x: tf.Tensor, ndims: int, condition: Any) -> tf.Tensor:
@@ -196,16 +191,16 @@ def _flat(x: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class EarlyOutput(FlowBijector):
-    """Passes the first channels of a sequence on, and the others through a bijector.
+    """Factors the first channels of a sequence out; the others go through a bijector.
 
-    With `y = (y_d, y_r)` split into the `channels` that are done and the rest,
+    With `y = (y_d, y_r)` split into the `channels` that are factored out and the rest,
 
         inverse:  x = (y_d, f^-1(y_r))
         forward:  y = (x_d, f(x_r))
         log-det:  that of f
 
-    Gradients reach the steps near the data by the shorter way too, and channels of
-    which all has been said cost nothing more.
+    Gradients reach the steps near the data by the shorter way too, and channels that
+    are factored out skip all later layers.
 
     Shapes: those of sequences `[..., steps, channels + r]` for a bijector of
     `[..., steps, r]`; log-dets have the batch shape.
@@ -233,21 +228,19 @@ class EarlyOutput(FlowBijector):
 
         Args:
             bijector: A bijector of sequences, or chain of them.
-            channels: Number of channels that are done.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            channels: Number of channels that are factored out.
+            validate_args: See `FlowBijector`.
+            name: See `FlowBijector`.
 
         Raises:
             ValueError: If `bijector` is none of sequences, or `channels` no positive
                 integer.
         """
-        parameters = dict(locals())
         checked_sequences(bijector)
         super().__init__(
             event_ndims=2,
             dtype=known_dtype(bijector),
             validate_args=validate_args,
-            parameters=parameters,
             name=name,
         )
         self._bijector = bijector
@@ -265,26 +258,26 @@ class EarlyOutput(FlowBijector):
 
     def _inverse_and_log_det(
         self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> ValueAndLogDet:
         done, rest = self._split(y, condition)
-        rest, ildj = paired.inverse_and_log_det(self._bijector, rest, 2, condition)
+        rest, ildj = chain.inverse_and_log_det(self._bijector, rest, 2, condition)
         return tf.concat([done, rest], axis=-1), ildj
 
     def _forward_and_log_det(
         self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> ValueAndLogDet:
         done, rest = self._split(x, condition)
-        rest, fldj = paired.forward_and_log_det(self._bijector, rest, 2, condition)
+        rest, fldj = chain.forward_and_log_det(self._bijector, rest, 2, condition)
         return tf.concat([done, rest], axis=-1), fldj
 
     def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Adapts the bijector inside to the channels that go on."""
         done, rest = self._split(tf.convert_to_tensor(y), condition)
-        rest = paired.adapt(self._bijector, rest, 2, condition)
+        rest = chain.adapt(self._bijector, rest, 2, condition)
         return tf.concat([done, rest], axis=-1)
 
     def _split(self, x: tf.Tensor, condition: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """Cuts off the channels that are done; they get the condition's batch axes."""
+        """Splits the channels; all get the condition's batch axes."""
         if x.shape.rank is not None and (x.shape[-1] or 0) <= self._channels:
             raise ValueError(
                 f"EarlyOutput '{self.name}' expected more than {self._channels} "

@@ -8,36 +8,35 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.linear import mix_channels
-from tfp_flows.bijectors.weights import Weights
-from tfp_flows.internal.arguments import check_last_axis, checked_integer
+from tfp_flows.internal.arguments import (
+    check_last_axis,
+    checked_integer,
+    checked_number,
+)
+
+
+class Adaptable(FlowBijector):
+    """A bijector with weights that `adapt` sets, and one that says whether it has."""
+
+    def _wait_for_data(self) -> None:
+        self._adapted = self.add_weight(name="adapted", trainable=False, dtype="int32")
+
+    @property
+    def adapted_flags(self) -> list[keras.Variable]:
+        """The weight that is nonzero once `adapt` has run."""
+        return [self._adapted]
+
+
+def moments(y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns mean and variance of each channel over all other axes."""
+    y = tf.convert_to_tensor(y)
+    return tf.nn.moments(y, list(range(y.shape.rank - 1)))
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class ActNormWeights(Weights):
-    """`shift` and `log_scale` of each channel, and whether data has set them."""
-
-    def __init__(self, channels: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.channels = channels
-
-    def build(self, input_shape: Any = None) -> None:
-        """Makes the identity, marked as waiting for data."""
-        shape = (self.channels,)
-        self.shift = self.add_weight(shape, "zeros", name="shift")
-        self.log_scale = self.add_weight(shape, "zeros", name="log_scale")
-        self.adapted = self.add_weight(
-            (), "zeros", name="adapted", trainable=False, dtype="int32"
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "channels": self.channels}
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class ActNorm(FlowBijector):
+class ActNorm(Adaptable):
     """Activation normalization: a learned affine map of each channel.
 
         forward:  y = x exp(s) + b
@@ -57,108 +56,83 @@ class ActNorm(FlowBijector):
         Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.1.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        epsilon: float = 1e-6,
-        dtype: Any = None,
-        validate_args: bool = False,
-        name: str | None = None,
-    ) -> None:
+    def __init__(self, channels: int, *, epsilon: float = 1e-6, **kwargs: Any) -> None:
         """Makes the weights of an identity map.
 
         Args:
             channels: Size of the last axis.
-            epsilon: Smallest standard deviation that `adapt` believes in.
-            dtype: Float type; defaults to `keras.config.floatx()`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            epsilon: Smallest standard deviation that `adapt` divides by; a channel
+                with less keeps its scale.
+            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
-        parameters = dict(locals())
-        super().__init__(
-            event_ndims=1,
-            dtype=dtype,
-            is_constant_jacobian=True,
-            validate_args=validate_args,
-            parameters=parameters,
-            name=name,
-        )
+        self.channels = checked_integer("channels", channels)
+        super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
         self._epsilon = float(epsilon)
-        checked_integer("channels", channels)
-        self._own("_weights", ActNormWeights(channels, dtype=self.dtype.name).made())
+        self._shift = self.add_weight((channels,), name="shift")
+        self._log_scale = self.add_weight((channels,), name="log_scale")
+        self._wait_for_data()
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
         s, b = self.log_scale_and_shift(x)
         return x * tf.exp(s) + b, tf.reduce_sum(s)
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
         s, b = self.log_scale_and_shift(y)
         return (y - b) * tf.exp(-s), -tf.reduce_sum(s)
 
-    @property
-    def channels(self) -> int:
-        """Size of the last axis."""
-        return self._weights.channels
-
     def log_scale_and_shift(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `s` and `b`, once it is sure that `x` has as many channels."""
-        check_last_axis(self, x, self._weights.channels)
-        return (
-            tf.convert_to_tensor(self._weights.log_scale),
-            tf.convert_to_tensor(self._weights.shift),
-        )
+        check_last_axis(self, x, self.channels)
+        return tf.convert_to_tensor(self._log_scale), tf.convert_to_tensor(self._shift)
 
-    @property
-    def is_adapted(self) -> bool:
-        """Whether data has set the weights."""
-        return bool(keras.ops.convert_to_numpy(self._weights.adapted))
+    def set(self, log_scale: Any, shift: Any, adapted: int = 1) -> None:
+        """Sets `s` and `b`, and whether they count as set."""
+        self._log_scale.assign(log_scale)
+        self._shift.assign(shift)
+        self._adapted.assign(adapted)
 
     def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Sets mean and variance of the latents of `y` to 0 and 1."""
-        y = tf.convert_to_tensor(y)
-        axes = list(range(y.shape.rank - 1))
-        mean, variance = tf.nn.moments(y, axes)
-        floor = tf.constant(self._epsilon, y.dtype)
-        deviation = tf.maximum(tf.sqrt(variance), floor)
+        mean, log_deviation = self._measured(y)
+        self.set(log_deviation, mean)
+        return self.inverse_and_log_det(y)[0]
+
+    def adapt_inverted(self, x: tf.Tensor) -> tf.Tensor:
+        """Does the same for `forward(x)`, inside of `tfb.Invert`."""
+        mean, log_deviation = self._measured(x)
+        self.set(-log_deviation, -mean * tf.exp(-log_deviation))
+        return self.forward_and_log_det(x)[0]
+
+    def _measured(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        mean, variance = moments(y)
+        deviation = tf.sqrt(variance)
         # A channel that never varies keeps its scale: dividing by ~0 would blow up.
-        log_scale = tf.where(
-            deviation > floor, tf.math.log(deviation), tf.zeros_like(deviation)
-        )
-        self._weights.shift.assign(mean)
-        self._weights.log_scale.assign(log_scale)
-        self._weights.adapted.assign(1)
-        return self._inverse_and_log_det(y)[0]
+        varies = deviation > tf.constant(self._epsilon, mean.dtype)
+        return mean, tf.math.log(tf.where(varies, deviation, tf.ones_like(deviation)))
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class RunningStatistics(Weights):
+class RunningStatistics(keras.Layer):
     """Mean and variance of each channel; a training call moves and returns them."""
 
     def __init__(self, channels: int, momentum: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
+        fixed = {"trainable": False, "autocast": False}
         self.channels = channels
         self.momentum = momentum
-
-    def build(self, input_shape: Any = None) -> None:
-        """Starts at mean 0 and variance 1, marked as waiting for data."""
-        shape = (self.channels,)
-        self.mean = self.add_weight(shape, "zeros", name="mean", trainable=False)
-        self.variance = self.add_weight(shape, "ones", name="variance", trainable=False)
+        self.mean = self.add_weight((channels,), "zeros", name="mean", **fixed)
+        self.variance = self.add_weight((channels,), "ones", name="variance", **fixed)
         self.adapted = self.add_weight(
-            (), "zeros", name="adapted", trainable=False, dtype="int32"
+            (), "zeros", name="adapted", dtype="int32", **fixed
         )
+        self.built = True
 
-    def call(self, y: Any, training: bool | None = None) -> tuple[Any, Any]:
+    def call(self, y: tf.Tensor, training: bool | None = None) -> ValueAndLogDet:
         """Returns mean and variance to normalize `y` with."""
         mean, variance = self.running()
         if not training:
             return mean, variance
-        batch_mean, batch_variance = tf.nn.moments(y, list(range(y.shape.rank - 1)))
+        batch_mean, batch_variance = moments(y)
         rho = tf.constant(self.momentum, y.dtype)
         mean = rho * mean + (1.0 - rho) * batch_mean
         variance = rho * variance + (1.0 - rho) * batch_variance
@@ -212,9 +186,7 @@ class BatchNorm(FlowBijector):
         *,
         momentum: float = 0.95,
         epsilon: float = 1e-5,
-        dtype: Any = None,
-        validate_args: bool = False,
-        name: str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Makes the statistics of an identity map.
 
@@ -222,93 +194,47 @@ class BatchNorm(FlowBijector):
             channels: Size of the last axis.
             momentum: Share `rho` of the old statistics in the new, in [0, 1).
             epsilon: Added to the variance before its root is taken.
-            dtype: Float type; defaults to `keras.config.floatx()`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `channels`, `momentum` or `epsilon` is out of range.
         """
-        parameters = dict(locals())
-        checked_integer("channels", channels)
-        if not 0.0 <= momentum < 1.0:
-            raise ValueError(
-                f"Argument `momentum` must lie in [0, 1). Received: momentum={momentum}"
-            )
-        if not epsilon > 0.0:
-            raise ValueError(
-                f"Argument `epsilon` must be positive. Received: epsilon={epsilon}"
-            )
-        super().__init__(
-            event_ndims=1,
-            dtype=dtype,
-            is_constant_jacobian=True,
-            validate_args=validate_args,
-            parameters=parameters,
-            name=name,
-        )
-        self._epsilon = float(epsilon)
-        statistics = RunningStatistics(channels, momentum, dtype=self.dtype.name)
-        self._own("_statistics", statistics.made())
+        self.channels = checked_integer("channels", channels)
+        checked_number("momentum", momentum, minimum=0.0, below=1.0)
+        self._epsilon = checked_number("epsilon", epsilon, above=0.0)
+        super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
+        self._statistics = RunningStatistics(channels, momentum, dtype=self.dtype.name)
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        check_last_axis(self, y, self._statistics.channels)
+    @property
+    def adapted_flags(self) -> list[keras.Variable]:
+        """The weight that is nonzero once `adapt` has run."""
+        return [self._statistics.adapted]
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
+        check_last_axis(self, y, self.channels)
         mean, variance = self._statistics(y)
         spread = variance + tf.constant(self._epsilon, y.dtype)
         log_det = -0.5 * tf.reduce_sum(tf.math.log(spread))
         return (y - mean) * tf.math.rsqrt(spread), log_det
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        check_last_axis(self, x, self._statistics.channels)
+    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
+        check_last_axis(self, x, self.channels)
         mean, variance = self._statistics.running()
         spread = variance + tf.constant(self._epsilon, x.dtype)
         log_det = 0.5 * tf.reduce_sum(tf.math.log(spread))
         return x * tf.sqrt(spread) + mean, log_det
 
-    @property
-    def is_adapted(self) -> bool:
-        """Whether data has set the statistics."""
-        return bool(keras.ops.convert_to_numpy(self._statistics.adapted))
-
     def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Sets the statistics to the moments of `y`."""
-        y = tf.convert_to_tensor(y, self.dtype)
-        mean, variance = tf.nn.moments(y, list(range(y.shape.rank - 1)))
+        mean, variance = moments(y)
         self._statistics.mean.assign(mean)
         self._statistics.variance.assign(variance)
         self._statistics.adapted.assign(1)
-        return self._inverse_and_log_det(y)[0]
+        return self.inverse_and_log_det(y)[0]
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class WhiteningWeights(Weights):
-    """Axes, scales and mean of a set of vectors; nothing in it is trained."""
-
-    def __init__(self, d: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.d = d
-
-    def build(self, input_shape: Any = None) -> None:
-        """Makes the identity, marked as waiting for data."""
-        d, fixed = self.d, {"trainable": False}
-        self.axes = self.add_weight((d, d), "identity", name="axes", **fixed)
-        self.scale = self.add_weight((d,), "ones", name="scale", **fixed)
-        self.shift = self.add_weight((d,), "zeros", name="shift", **fixed)
-        self.adapted = self.add_weight(
-            (), "zeros", name="adapted", dtype="int32", **fixed
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "d": self.d}
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class Whitening(FlowBijector):
+class Whitening(Adaptable):
     """Turns vectors onto their principal axes, each with variance 1.
 
         forward:  y = V (s x) + m
@@ -321,76 +247,48 @@ class Whitening(FlowBijector):
     With it as the first bijector on the data's side, a flow starts as the Gaussian
     fitted to the data, and learns only what that misses. The latents of an
     autoencoder need this: most of them are copies of a few directions, and couplings
-    that take turns in the given order first have to find those. The axes are dealt out
-    in turn, the largest, third, fifth, ... to the first half, so that both halves of
+    that take turns in the given order first have to find those. The axes are
+    interleaved, the largest, third, fifth, ... in the first half, so that both halves of
     `tfpf.masks.half` have large ones.
 
     Shapes: vectors `[..., d]`; the log-det is a scalar.
 
     Example:
         >>> import tfp_flows as tfpf
-        >>> flow = tfpf.real_nvp((4,), couplings=2, preprocess=Whitening(4))
+        >>> flow = tfpf.real_nvp((4,), preprocess=Whitening(4))
         >>> tfpf.FlowModel(flow).is_adapted
         False
     """
 
-    def __init__(
-        self,
-        d: int,
-        *,
-        epsilon: float = 1e-6,
-        dtype: Any = None,
-        validate_args: bool = False,
-        name: str | None = None,
-    ) -> None:
+    def __init__(self, d: int, *, epsilon: float = 1e-6, **kwargs: Any) -> None:
         """Makes the weights of an identity map.
 
         Args:
             d: Number of values in a vector.
-            epsilon: Smallest standard deviation that `adapt` believes in; an axis
+            epsilon: Smallest standard deviation that `adapt` divides by; an axis
                 with less keeps its scale.
-            dtype: Float type; defaults to `keras.config.floatx()`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
-        parameters = dict(locals())
-        checked_integer("channels", d)
-        super().__init__(
-            event_ndims=1,
-            dtype=dtype,
-            is_constant_jacobian=True,
-            validate_args=validate_args,
-            parameters=parameters,
-            name=name,
-        )
+        self._d = checked_integer("d", d)
+        super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
         self._epsilon = float(epsilon)
-        self._own("_weights", WhiteningWeights(d, dtype=self.dtype.name).made())
+        fixed = {"trainable": False}
+        self._axes = self.add_weight((d, d), "identity", name="axes", **fixed)
+        self._scale = self.add_weight((d,), "ones", name="scale", **fixed)
+        self._shift = self.add_weight((d,), "zeros", name="shift", **fixed)
+        self._wait_for_data()
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        check_last_axis(self, x, self._weights.d)
-        axes, scale, shift = self._parts()
-        y = mix_channels(x * scale, tf.transpose(axes)) + shift
+    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
+        check_last_axis(self, x, self._d)
+        axes, scale = map(tf.convert_to_tensor, (self._axes, self._scale))
+        y = mix_channels(x * scale, tf.transpose(axes)) + self._shift
         return y, tf.reduce_sum(tf.math.log(scale))
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        check_last_axis(self, y, self._weights.d)
-        axes, scale, shift = self._parts()
-        x = mix_channels(y - shift, axes) / scale
+    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
+        check_last_axis(self, y, self._d)
+        axes, scale = map(tf.convert_to_tensor, (self._axes, self._scale))
+        x = mix_channels(y - self._shift, axes) / scale
         return x, -tf.reduce_sum(tf.math.log(scale))
-
-    def _parts(self) -> list[tf.Tensor]:
-        weights = self._weights
-        parts = (weights.axes, weights.scale, weights.shift)
-        return [tf.convert_to_tensor(part) for part in parts]
-
-    @property
-    def is_adapted(self) -> bool:
-        """Whether data has set the weights."""
-        return bool(keras.ops.convert_to_numpy(self._weights.adapted))
 
     def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
         """Measures mean and principal axes of vectors `[n, d]`, with n > d.
@@ -398,27 +296,19 @@ class Whitening(FlowBijector):
         Raises:
             ValueError: If there are too few vectors to measure a covariance.
         """
-        y = tf.convert_to_tensor(y)
-        d = self._weights.d
-        rows = np.asarray(y, np.float64).reshape(-1, d)
-        if len(rows) <= d:
+        rows = np.asarray(y, np.float64).reshape(-1, self._d)
+        if len(rows) <= self._d:
             raise ValueError(
-                f"Argument `y` must have more than {d} rows to measure the covariance "
-                f"of {d} values. Received: {len(rows)} rows"
+                f"Argument `y` must have more than {self._d} rows to measure the "
+                f"covariance of {self._d} values. Received: {len(rows)} rows"
             )
         variances, axes = np.linalg.eigh(np.cov(rows, rowvar=False, bias=True))
-        order = _dealt(d)
+        # Largest first, then every second one before the others.
+        order = np.arange(self._d)[::-1]
+        order = np.concatenate([order[::2], order[1::2]])
         deviations = np.sqrt(np.clip(variances[order], 0.0, None))
-        self._weights.axes.assign(axes[:, order])
-        self._weights.scale.assign(
-            np.where(deviations > self._epsilon, deviations, 1.0)
-        )
-        self._weights.shift.assign(rows.mean(axis=0))
-        self._weights.adapted.assign(1)
-        return self._inverse_and_log_det(y)[0]
-
-
-def _dealt(d: int) -> np.ndarray:
-    """Positions in ascending order of variance, dealt out from the largest in turn."""
-    descending = np.arange(d)[::-1]
-    return np.concatenate([descending[::2], descending[1::2]])
+        self._axes.assign(axes[:, order])
+        self._scale.assign(np.where(deviations > self._epsilon, deviations, 1.0))
+        self._shift.assign(rows.mean(axis=0))
+        self._adapted.assign(1)
+        return self.inverse_and_log_det(y)[0]

@@ -15,6 +15,8 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal.arguments import checked_choice, checked_integer
+
 State = tuple[tf.Tensor, ...]
 Derivative = Callable[[tf.Tensor, State, list[tf.Tensor]], State]
 
@@ -77,13 +79,9 @@ class FixedStep(Solver):
         Raises:
             ValueError: If an argument is not one of these.
         """
-        _check_choice("method", method, tuple(_TABLEAUS))
-        _check_choice("gradient", gradient, ("direct", "adjoint"))
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(
-                "Argument `steps` must be a positive integer. "
-                f"Received: steps={steps!r}"
-            )
+        checked_choice("method", method, tuple(_TABLEAUS))
+        checked_choice("gradient", gradient, ("direct", "adjoint"))
+        checked_integer("steps", steps)
         self.method = method
         self.steps = steps
         self.gradient = gradient
@@ -174,7 +172,7 @@ class Adaptive(Solver):
         Raises:
             ValueError: If `method` is not known or a tolerance is not positive.
         """
-        _check_choice("method", method, ("dormand_prince", "bdf"))
+        checked_choice("method", method, ("dormand_prince", "bdf"))
         for name, value in (("rtol", rtol), ("atol", atol)):
             if not value > 0.0:
                 raise ValueError(
@@ -245,10 +243,3 @@ def _moved(y: State, slopes: list[State], weights: tuple, h: float) -> State:
             step = weight * h
             moved = [m + step * v for m, v in zip(moved, slope, strict=True)]
     return tuple(moved)
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(
-            f"Argument `{name}` must be one of {choices}. Received: {name}={value!r}"
-        )

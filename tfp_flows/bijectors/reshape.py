@@ -9,8 +9,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.internal.arguments import checked_integer
+
+tfb = tfp.bijectors
 
 ORDERS = ("block", "channel", "checkerboard")
 
@@ -32,9 +34,6 @@ def space_to_depth(x: tf.Tensor, block: int) -> tf.Tensor:
 def depth_to_space(x: tf.Tensor, block: int) -> tf.Tensor:
     """Undoes `space_to_depth`."""
     return _on_one_batch_axis(lambda y: tf.nn.depth_to_space(y, block), x)
-
-
-tfb = tfp.bijectors
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -75,56 +74,36 @@ class Squeeze(FlowBijector):
         block: int = 2,
         *,
         order: str = "block",
-        dtype: Any = None,
-        validate_args: bool = False,
-        name: str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Chooses patch size and channel order.
 
         Args:
             block: Side of a patch, at least 2.
             order: `"block"`, `"channel"` or `"checkerboard"`; see above.
-            dtype: Float type; defaults to `keras.config.floatx()`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `block` or `order` is not understood.
         """
-        parameters = dict(locals())
-        if isinstance(block, bool) or not isinstance(block, int) or block < 2:
-            raise ValueError(
-                "Argument `block` must be an integer of at least 2. "
-                f"Received: block={block!r}"
-            )
+        checked_integer("block", block, 2)
         if order not in ORDERS or (order == "checkerboard" and block != 2):
             raise ValueError(
                 f"Argument `order` must be one of {ORDERS}, and 'checkerboard' needs "
                 f"`block=2`. Received: order={order!r} with block={block}"
             )
-        super().__init__(
-            event_ndims=3,
-            dtype=dtype,
-            is_constant_jacobian=True,
-            validate_args=validate_args,
-            parameters=parameters,
-            name=name,
-        )
+        super().__init__(event_ndims=3, is_constant_jacobian=True, **kwargs)
         self._block = block
         self._order = order
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
         self._squeezed_shape(y.shape[-3:])
         x = space_to_depth(y, self._block)
         if self._order != "block":
             x = tf.gather(x, self._places(y.shape[-1]), axis=-1)
         return x, tf.zeros([], y.dtype)
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
         shape = self._unsqueezed_shape(x.shape[-3:])
         if self._order != "block":
             x = tf.gather(x, np.argsort(self._places(shape[-1])), axis=-1)
@@ -210,31 +189,19 @@ class Grouped(FlowBijector):
     def __init__(
         self,
         group: int = 8,
-        *,
-        dtype: Any = None,
-        validate_args: bool = False,
-        name: str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Chooses the number of samples of a group.
 
         Args:
             group: Number g of neighbouring samples, at least 2.
-            dtype: Float type; defaults to `keras.config.floatx()`.
-            validate_args: Whether to check outputs for finiteness.
-            name: Name of the bijector.
+            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `group` is not an integer of at least 2.
         """
-        parameters = dict(locals())
         super().__init__(
-            event_ndims=2,
-            inverse_event_ndims=1,
-            dtype=dtype,
-            is_constant_jacobian=True,
-            validate_args=validate_args,
-            parameters=parameters,
-            name=name,
+            event_ndims=2, inverse_event_ndims=1, is_constant_jacobian=True, **kwargs
         )
         self._group = checked_integer("group", group, minimum=2)
 
@@ -243,17 +210,13 @@ class Grouped(FlowBijector):
         """Number of samples of a group."""
         return self._group
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
         shape = y.shape[:-1].concatenate(self._inverse_event_shape(y.shape[-1:]))
         sizes = tf.concat([tf.shape(y)[:-1], [-1, self._group]], axis=0)
         x = tf.ensure_shape(tf.reshape(y, sizes), shape)
         return x, tf.zeros([], y.dtype)
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
         shape = x.shape[:-2].concatenate(self._forward_event_shape(x.shape[-2:]))
         sizes = tf.concat([tf.shape(x)[:-2], [-1]], axis=0)
         y = tf.ensure_shape(tf.reshape(x, sizes), shape)

@@ -1,60 +1,52 @@
-"""Ways to run a step many times with stacked weights: in a loop, and reversibly."""
+"""Ways to run many equal layers with stacked weights: in a loop, and reversibly."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
-# A copy maps (value, its slices of the stacks, condition) to (value, log-det).
-Copy = Callable[[tf.Tensor, list[tf.Tensor], Any], tuple[tf.Tensor, tf.Tensor]]
-# Takes the number of a copy and returns its slices of the stacks.
+from tfp_flows.bijectors.base import ValueAndLogDet
+
+# A layer maps (value, its slices of the stacks, condition) to (value, log-det).
+Layer = Callable[[tf.Tensor, list[tf.Tensor], Any], ValueAndLogDet]
+# Takes the number of a layer and returns its slices of the stacks.
 Reader = Callable[[tf.Tensor], list[tf.Tensor]]
 
 # Reconstructed inputs that miss the true ones by more than this, relative to the
-# largest of them, make gradients that nobody should train with.
+# largest of them, make wrong gradients.
 _DRIFT = {tf.float64: 1e-6, tf.float32: 1e-2}
 
 
-class Walk(NamedTuple):
-    """The functions that take a value through a step, and back."""
-
-    there: Callable
-    back: Callable
-
-
 def looped(
-    copy: Copy,
-    uncopy: Copy,
+    layer: Layer,
     x: tf.Tensor,
     stacks: list[tf.Tensor],
-    order: list[int],
+    order: range,
     condition: Any,
     zero: tf.Tensor,
     reader: Callable[[list[tf.Tensor]], Reader] | None = None,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Runs the copies in a `tf.while_loop`.
+) -> ValueAndLogDet:
+    """Runs the layers in a `tf.while_loop`.
 
     Args:
-        copy: One copy as a function of value, weights and condition.
-        uncopy: Not used here.
+        layer: One layer as a function of value, weights and condition.
         x: The value that enters.
-        stacks: Weights of all copies, each with a first axis of `n`.
-        order: The copies' numbers in the order in which they run, a range.
+        stacks: Weights of all layers, each with a first axis of `n`.
+        order: The layers' numbers in the order in which they run.
         condition: The conditions of the batch, or None.
         zero: A log-det of zeros.
-        reader: How the weights of one copy are read; None for a way that has a
+        reader: How the weights of one layer are read; None for a way that has a
             gradient at little cost.
 
     Returns:
         The value that leaves and the sum of the log-dets.
     """
-    del uncopy
     n, read, static = len(order), (reader or _from_arrays)(stacks), x.shape
 
     def body(i: tf.Tensor, value: tf.Tensor, total: tf.Tensor) -> tuple:
-        value, log_det = copy(value, read(_at(order, i)), condition)
+        value, log_det = layer(value, read(_at(order, i)), condition)
         return i + 1, tf.ensure_shape(value, static), total + log_det
 
     _, value, total = _rounds(n, body, (x, zero))
@@ -62,33 +54,33 @@ def looped(
 
 
 def reversible(
-    copy: Copy,
-    uncopy: Copy,
+    layer: Layer,
+    inverse: Layer,
     x: tf.Tensor,
     stacks: list[tf.Tensor],
-    order: list[int],
+    order: range,
     condition: Any,
     zero: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Runs the copies in a loop whose gradient stores one copy at a time.
+) -> ValueAndLogDet:
+    """Runs the layers in a loop whose gradient stores one layer at a time.
 
-    Ordinary back-propagation keeps what every copy has computed. Here only the
-    last value is kept: going back, each copy's input is recomputed by its inverse,
-    and its gradient taken at once. Memory does not grow with the number of copies;
+    Ordinary back-propagation keeps what every layer has computed. Here only the
+    last value is kept: going back, each layer's input is recomputed by its inverse,
+    and its gradient taken at once. Memory does not grow with the number of layers;
     the time of a step grows by about a third to a half.
 
     The recomputed inputs carry rounding errors. The first of them is compared with
     the true one; where they have drifted apart, a second pass forward keeps the true
-    input of each copy, and the walk back reads those. Memory then grows by one value a
-    copy, still without what the networks have computed: XLA plans the memory of both
+    input of each layer, and the way back reads those. Memory then grows by one value a
+    layer, still without what the networks have computed: XLA plans the memory of both
     ways in advance, whichever is taken.
 
     Args:
-        copy: One copy as a function of value, weights and condition.
-        uncopy: Its inverse, likewise.
+        layer: One layer as a function of value, weights and condition.
+        inverse: Its inverse, likewise.
         x: The value that enters.
-        stacks: Weights of all copies, each with a first axis of `n`.
-        order: The copies' numbers in the order in which they run, a range.
+        stacks: Weights of all layers, each with a first axis of `n`.
+        order: The layers' numbers in the order in which they run.
         condition: The conditions of the batch, or None.
         zero: A log-det of zeros.
 
@@ -101,8 +93,8 @@ def reversible(
     floats = [i for i, stack in enumerate(stacks) if stack.dtype.is_floating]
     conditions = [] if condition is None else [condition]
 
-    def ordinary(x: tf.Tensor, *rest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return looped(copy, uncopy, x, *_regrouped(rest), zero, _from_stacks)
+    def ordinary(x: tf.Tensor, *rest: tf.Tensor) -> ValueAndLogDet:
+        return looped(layer, x, *_regrouped(rest), zero, _from_stacks)
 
     def _regrouped(rest: tuple[tf.Tensor, ...]) -> tuple:
         whole = list(stacks)
@@ -119,14 +111,14 @@ def reversible(
 
             def back(recall: Callable) -> tuple[tf.Tensor, list[tf.Tensor]]:
                 return _backward(
-                    copy, recall, y, whole, floats, order, c, dy, d_log_det
+                    layer, recall, y, whole, floats, order, c, dy, d_log_det
                 )
 
             def by_inverse(_: Any, value: tf.Tensor, slices: list) -> tf.Tensor:
-                return uncopy(value, slices, c)[0]
+                return inverse(value, slices, c)[0]
 
             def from_kept() -> list[tf.Tensor]:
-                kept = _inputs(copy, x, whole, order, c)
+                kept = _inputs(layer, x, whole, order, c)
                 return back(lambda i, *_: kept.read(i))[1]
 
             again, gradients = back(by_inverse)
@@ -138,19 +130,19 @@ def reversible(
 
 
 def _backward(
-    copy: Copy,
+    layer: Layer,
     recall: Callable,
     y: tf.Tensor,
     stacks: list[tf.Tensor],
     floats: list[int],
-    order: list[int],
+    order: range,
     condition: Any,
     dy: tf.Tensor,
     d_log_det: tf.Tensor,
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Walks from the output to the input; returns that and all gradients.
+    """Goes from the output to the input; returns that and all gradients.
 
-    `recall(i, value, slices)` gives the input of the i-th copy that ran, whose output
+    `recall(i, value, slices)` gives the input of the i-th layer that ran, whose output
     was `value`.
     """
     n, read, static = len(order), _from_stacks(stacks), y.shape
@@ -169,7 +161,7 @@ def _backward(
         with tf.GradientTape() as tape:
             watched = [value, *(slices[j] for j in floats), *conditions]
             tape.watch(watched)
-            result = copy(value, slices, condition)
+            result = layer(value, slices, condition)
         gradients: list[Any] = tape.gradient(
             result,
             watched,
@@ -189,18 +181,18 @@ def _backward(
 
 
 def _inputs(
-    copy: Copy,
+    layer: Layer,
     x: tf.Tensor,
     stacks: list[tf.Tensor],
-    order: list[int],
+    order: range,
     condition: Any,
 ) -> tf.TensorArray:
-    """Runs the copies once more and keeps the input of each."""
+    """Runs the layers once more and keeps the input of each."""
     n, read, static = len(order), _from_stacks(stacks), x.shape
 
     def body(i: tf.Tensor, value: tf.Tensor, kept: tf.TensorArray) -> tuple:
         kept = kept.write(i, value)
-        value = copy(value, read(_at(order, i)), condition)[0]
+        value = layer(value, read(_at(order, i)), condition)[0]
         return i + 1, tf.ensure_shape(value, static), kept
 
     empty = tf.TensorArray(x.dtype, size=n, element_shape=static)
@@ -240,8 +232,8 @@ def _from_stacks(stacks: list[tf.Tensor]) -> Reader:
     return lambda k: [stack[k] for stack in stacks]
 
 
-def _at(order: list[int], i: tf.Tensor) -> tf.Tensor:
-    """Returns `order[i]`: copies run up or down in steps of one."""
+def _at(order: range, i: tf.Tensor) -> tf.Tensor:
+    """Returns `order[i]`: layers run up or down in steps of one."""
     return i if order[0] == 0 else order[0] - i
 
 

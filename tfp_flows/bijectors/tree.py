@@ -1,39 +1,130 @@
-"""What lies inside a distribution or bijector: bijectors, caches, Keras layers."""
+"""The tree of a distribution or bijector: one walk over every container.
+
+TFP's containers and ours hold their parts in attributes or constructor arguments; what
+lies inside a part is found here and nowhere else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-tfb = tfp.bijectors
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.internal import compat
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+Part = tfb.Bijector | tfd.Distribution
 
 
-def clear_caches(bijectors: Iterable[tfb.Bijector]) -> None:
+def children(part: Part, templates: bool = False) -> list[Part]:
+    """Returns the bijectors and distributions that a part holds itself.
+
+    Args:
+        part: A distribution or bijector.
+        templates: Whether the step of a `Repeat` counts as its child. The step's own
+            weights are placeholders for the stacked weights of the repeated layers.
+
+    Returns:
+        The parts; of bijectors the one nearest to the data comes first.
+    """
+    if isinstance(part, FlowBijector):
+        return [part.step] if templates and hasattr(part, "step") else part.children
+    if isinstance(part, compat.Invert):
+        return [part.bijector]
+    if isinstance(part, compat.Composition):
+        return tf.nest.flatten(part.bijectors)
+    return compat.nested(part, (tfb.Bijector, tfd.Distribution), recursive=False)
+
+
+def walk(part: Part, templates: bool = False) -> Iterator[Part]:
+    """Yields a part and everything inside it, each once, parents before children."""
+    seen: set[int] = set()
+
+    def visit(one: Part) -> Iterator[Part]:
+        if id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            for child in children(one, templates):
+                yield from visit(child)
+
+    return visit(part)
+
+
+def bijectors_in(part: Part, templates: bool = False) -> list[tfb.Bijector]:
+    """Returns all bijectors of a distribution or bijector, itself included."""
+    return [one for one in walk(part, templates) if isinstance(one, tfb.Bijector)]
+
+
+def layers_in(part: Part, templates: bool = False) -> list[keras.Layer]:
+    """Returns the Keras layers of a distribution or bijector, each once, in order."""
+    layers = compat.nested(part, keras.Layer)
+    if templates:
+        steps = [one.step for one in walk(part, True) if hasattr(one, "step")]
+        layers += [
+            layer for step in steps for layer in compat.nested(step, keras.Layer)
+        ]
+    return list({id(layer): layer for layer in layers}.values())
+
+
+def is_adapted(part: Part) -> bool:
+    """Returns whether no data-dependent weight inside waits for a batch."""
+    return all(one.is_adapted for one in walk(part) if isinstance(one, FlowBijector))
+
+
+def clear_caches(part: Part) -> None:
     """Forgets what was computed with old weights.
 
     TFP returns a held latent for a held input whatever has become of the weights
     in between; after training that answer would be wrong.
     """
-    for bijector in bijectors:
-        bijector._cache.clear()
-
-
-def nested_bijectors(module: tf.Module) -> Iterator[tfb.Bijector]:
-    """Yields every bijector inside a distribution or bijector, itself included."""
-    if isinstance(module, tfb.Bijector):
-        yield module
-    yield from module._flatten(predicate=lambda leaf: isinstance(leaf, tfb.Bijector))
-
-
-def nested_layers(module: tf.Module) -> list[keras.Layer]:
-    """Returns the Keras layers that a distribution or bijector holds, in order."""
-    return list(module._flatten(predicate=lambda leaf: isinstance(leaf, keras.Layer)))
+    for bijector in bijectors_in(part):
+        compat.clear_cache(bijector)
 
 
 def known_dtype(bijector: tfb.Bijector) -> tf.DType | None:
     """Returns the dtype of the first part that has one; TFP's `Chain` says None."""
-    dtypes = (part.dtype for part in nested_bijectors(bijector))
+    dtypes = (part.dtype for part in bijectors_in(bijector))
     return next((dtype for dtype in dtypes if dtype is not None), None)
+
+
+def rebuilt(part: tfb.Bijector, memo: dict[int, object] | None = None) -> tfb.Bijector:
+    """Returns a bijector built anew from its configuration, with fresh weights.
+
+    Bijectors and Keras layers that two parts share are shared again; bijectors of TFP
+    without weights or parts are returned as they are.
+
+    Args:
+        part: A bijector of any class.
+        memo: What has been built already, by the identity of the original.
+    """
+    memo = {} if memo is None else memo
+
+    def fresh(value: object) -> object:
+        if isinstance(value, tfb.Bijector | keras.Layer):
+            if id(value) not in memo:
+                memo[id(value)] = _fresh_part(value, fresh)
+            return memo[id(value)]
+        if isinstance(value, list | tuple | dict):
+            return tf.nest.map_structure(fresh, value)
+        return value
+
+    return fresh(part)
+
+
+def _fresh_part(
+    value: tfb.Bijector | keras.Layer, fresh: Callable
+) -> tfb.Bijector | keras.Layer:
+    if isinstance(value, keras.Layer):
+        layer = type(value).from_config(value.get_config())
+        build_config = value.get_build_config()
+        if build_config is not None:
+            layer.build_from_config(build_config)
+        return layer
+    if not isinstance(value, FlowBijector) and not bijectors_in(value)[1:]:
+        return value
+    parameters = {name: fresh(v) for name, v in value.parameters.items()}
+    return type(value)(**parameters)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -78,7 +77,7 @@ def evaluate(
             nll = total.add(trained, shard)
             if append is not None:
                 append(-nll)
-    result = {"data": first.name, **dataclasses.asdict(total.score())}
+    result = {"data": first.name, **total.score()}
     if first.true_entropy is not None:
         result["true_entropy"] = first.true_entropy
     if as_json:

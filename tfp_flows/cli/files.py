@@ -22,16 +22,7 @@ Append = Callable[[np.ndarray], Any]
 def load(path: Path, *, conditional: bool = False) -> tuple[FlowModel, dict[str, Any]]:
     """Loads a model and the data part of the report beside it, empty without one.
 
-    Args:
-        path: A `.keras` file, or the folder that `tfp-flows train` wrote.
-        conditional: Whether a flow that needs conditions will do.
-
-    Returns:
-        The model, and `{"name": ..., "levels": ..., "columns": ...}` if known.
-
-    Raises:
-        ValueError: If there is no such model, or it is damaged, or conditional where
-            that will not do.
+    `path` is a `.keras` file or the folder of a run.
     """
     if path.is_dir():
         if not (path / MODEL_FILE).is_file():
@@ -76,16 +67,10 @@ def _write_text(path: Path, text: str) -> None:
 def rows(
     path: Path, n: int | None, row_shape: Sequence[int], names: Sequence[str]
 ) -> Iterator[Append]:
-    """Opens a file for rows of float32 values; memory does not grow with their count.
+    """Yields what takes the next rows `[k, *row_shape]` of a file, written atomically.
 
-    Args:
-        path: A `.npy`, `.csv` or `.parquet` file, written atomically.
-        n: How many rows there will be; None if that is not known yet.
-        row_shape: The shape of one row; tables get it flattened.
-        names: The columns of a table.
-
-    Yields:
-        A function that takes the next rows, `[k, *row_shape]`.
+    Values are float32. Memory does not grow with the number of rows, which is `n`, or
+    not known yet. Tables get rows flattened, under the `names` of their columns.
     """
     with atomic_write(path) as written:
         if path.suffix.lower() == ".npy":

@@ -68,13 +68,6 @@ def command(verb: Callable[P, R]) -> Callable[P, R]:
 
     The package's own errors about arguments and data are `ValueError`s and
     `TypeError`s of one line. Anything longer comes from inside and is shown whole.
-
-    Args:
-        verb: The function behind a command.
-
-    Returns:
-        The same command, which exits with 2 on wrong input and with 1 when training
-        breaks down, a file cannot be written, or a package is missing.
     """
 
     @functools.wraps(verb)

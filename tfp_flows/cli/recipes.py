@@ -75,78 +75,73 @@ class Recipe:
     precision: str = "float32"
 
 
-def _by_flow(*recipes: Recipe) -> dict[str, Recipe]:
-    return {recipe.flow: recipe for recipe in recipes}
+def _recipes(preprocess: str, **rows: tuple) -> dict[str, Recipe]:
+    """Makes recipes of arguments, epochs, batch size, learning rate, weight decay."""
+    return {
+        flow: Recipe(flow, arguments, preprocess, *training)
+        for flow, (arguments, *training) in rows.items()
+    }
 
 
 # A minute or two on two cores. The toy sets have no tails: splines end at 3 standard
 # deviations.
-_SPLINES = {"bins": 16, "bound": 3.0}
-_SMALL_TOYS = _by_flow(
-    Recipe("nice", {"steps": 8}, "standardize", 60, 256),
-    Recipe("real_nvp", {"steps": 8}, "standardize", 60, 256),
-    Recipe("glow", {"steps": 8}, "standardize", 60, 256),
-    Recipe("spline_flow", {"steps": 4, **_SPLINES}, "standardize", 25, 256, 5e-3),
-    Recipe(
-        "maf",
-        {"steps": 4, "transform": "spline", **_SPLINES},
-        "standardize",
-        25,
-        256,
-        5e-3,
-    ),
-    Recipe("ffjord", {}, "standardize", 10, 256),
+_SPLINES = {"steps": 4, "bins": 16, "bound": 3.0}
+_SMALL_TOYS = _recipes(
+    "standardize",
+    nice=({"steps": 8}, 60, 256),
+    real_nvp=({"steps": 8}, 60, 256),
+    glow=({"steps": 8}, 60, 256),
+    spline_flow=(_SPLINES, 25, 256, 5e-3),
+    maf=({"transform": "spline", **_SPLINES}, 25, 256, 5e-3),
+    ffjord=({}, 10, 256),
 )
 # Tables may be short: dropout and a part held back keep flows from overfitting.
 _NARROW = {"hidden_units": (64, 64), "dropout": 0.2}
 _SMALL_TABLES = {
     flow: dataclasses.replace(recipe, validation=0.15)
-    for flow, recipe in _by_flow(
-        Recipe("nice", {"steps": 6, **_NARROW}, "standardize", 20, 128),
-        Recipe("real_nvp", {"steps": 6, **_NARROW}, "standardize", 20, 128),
-        Recipe("glow", {"steps": 6, **_NARROW}, "standardize", 20, 128),
-        Recipe("spline_flow", {"steps": 4, **_NARROW}, "standardize", 20, 128),
-        Recipe("maf", {"steps": 4, "hidden_units": (64, 64)}, "standardize", 20, 128),
-        Recipe("ffjord", {}, "standardize", 10, 128),
+    for flow, recipe in _recipes(
+        "standardize",
+        nice=({"steps": 6, **_NARROW}, 20, 128),
+        real_nvp=({"steps": 6, **_NARROW}, 20, 128),
+        glow=({"steps": 6, **_NARROW}, 20, 128),
+        spline_flow=({"steps": 4, **_NARROW}, 20, 128),
+        maf=({"steps": 4, "hidden_units": (64, 64)}, 20, 128),
+        ffjord=({}, 10, 128),
     ).items()
 }
 _TINY_GLOW = {"levels": 2, "steps": 8, "hidden_channels": 64, "dropout": 0.1}
-_SMALL_TINY_IMAGES = _by_flow(
-    Recipe("nice", {"steps": 8, "dropout": 0.2}, "logit", 60, 64),
-    Recipe("real_nvp", {"levels": 2, "hidden_channels": 32}, "logit", 30, 64),
-    Recipe("glow", _TINY_GLOW, "logit", 30, 64, 4e-3),
-    Recipe("spline_flow", {"steps": 4, "dropout": 0.2}, "logit", 30, 64),
-    Recipe("maf", {"steps": 4}, "logit", 30, 64),
-    Recipe("ffjord", {}, "logit", 20, 64),
+_SMALL_TINY_IMAGES = _recipes(
+    "logit",
+    nice=({"steps": 8, "dropout": 0.2}, 60, 64),
+    real_nvp=({"levels": 2, "hidden_channels": 32}, 30, 64),
+    glow=(_TINY_GLOW, 30, 64, 4e-3),
+    spline_flow=({"steps": 4, "dropout": 0.2}, 30, 64),
+    maf=({"steps": 4}, 30, 64),
+    ffjord=({}, 20, 64),
 )
 # Some twenty minutes for the 60,000 images of 28x28 pixels of Fashion-MNIST.
-_SMALL_IMAGES = _by_flow(
-    Recipe("nice", {"steps": 4, "hidden_units": (512, 512)}, "logit", 20, 128),
-    Recipe("real_nvp", {"hidden_channels": 32}, "logit", 5, 64),
-    Recipe("glow", {"steps": 8, "hidden_channels": 64}, "logit", 5, 64),
-    Recipe("spline_flow", {"steps": 4, "hidden_units": (256,)}, "logit", 5, 128),
-    Recipe("maf", {"steps": 4, "hidden_units": (512,)}, "logit", 5, 128),
-    Recipe("ffjord", {}, "logit", 5, 128),
+_SMALL_IMAGES = _recipes(
+    "logit",
+    nice=({"steps": 4, "hidden_units": (512, 512)}, 20, 128),
+    real_nvp=({"hidden_channels": 32}, 5, 64),
+    glow=({"steps": 8, "hidden_channels": 64}, 5, 64),
+    spline_flow=({"steps": 4, "hidden_units": (256,)}, 5, 128),
+    maf=({"steps": 4, "hidden_units": (512,)}, 5, 128),
+    ffjord=({}, 5, 128),
 )
 
 # The sizes of the papers (for spline flows, MAF and FFJORD those of their tables).
 _PAPER_NICE = {"steps": 4, "hidden_units": (1000,) * 5}
 _PAPER_SPLINES = {"steps": 10, "residual": True}
 _WIDE, _PAPER_FFJORD = {"hidden_units": (512, 512)}, {"hidden_units": (64, 64, 64)}
-_PAPER_VECTORS = _by_flow(
-    Recipe("nice", _PAPER_NICE, "standardize", 500, 200),
-    Recipe("real_nvp", {"steps": 10, **_WIDE}, "standardize", 200, 256),
-    Recipe("glow", {"steps": 10, **_WIDE}, "standardize", 200, 256),
-    Recipe(
-        "spline_flow",
-        {**_PAPER_SPLINES, "hidden_units": (256, 256)},
-        "standardize",
-        200,
-        512,
-        5e-4,
-    ),
-    Recipe("maf", {"steps": 10, **_WIDE}, "standardize", 200, 100, 1e-4, 1e-6),
-    Recipe("ffjord", _PAPER_FFJORD, "standardize", 200, 512),
+_PAPER_VECTORS = _recipes(
+    "standardize",
+    nice=(_PAPER_NICE, 500, 200),
+    real_nvp=({"steps": 10, **_WIDE}, 200, 256),
+    glow=({"steps": 10, **_WIDE}, 200, 256),
+    spline_flow=({**_PAPER_SPLINES, "hidden_units": (256, 256)}, 200, 512, 5e-4),
+    maf=({"steps": 10, **_WIDE}, 200, 100, 1e-4, 1e-6),
+    ffjord=(_PAPER_FFJORD, 200, 512),
 )
 _PAPER_REAL_NVP = {
     "hidden_channels": 64,
@@ -157,14 +152,16 @@ _PAPER_REAL_NVP = {
     "batchnorm": True,
 }
 _PAPER_GLOW = {"steps": 32, "hidden_channels": 512, "log_scale": "sigmoid"}
-_PAPER_MAF = {"steps": 10, "hidden_units": (1024,)}
-_PAPER_IMAGES = _by_flow(
-    Recipe("nice", _PAPER_NICE, "center", 1500, 200, base="logistic"),
-    Recipe("real_nvp", _PAPER_REAL_NVP, "logit", 500, 64, weight_decay=5e-5),
-    Recipe("glow", _PAPER_GLOW, "center", 250, 64),
-    Recipe("spline_flow", {**_PAPER_SPLINES, **_WIDE}, "logit", 200, 256, 5e-4),
-    Recipe("maf", _PAPER_MAF, "logit", 200, 100, 1e-4, 1e-6),
-    Recipe("ffjord", {"steps": 2, **_PAPER_FFJORD}, "logit", 100, 200),
+_PAPER_IMAGES = _recipes(
+    "center",
+    nice=(_PAPER_NICE, 1500, 200, 1e-3, 0.0, "logistic"),
+    glow=(_PAPER_GLOW, 250, 64),
+) | _recipes(
+    "logit",
+    real_nvp=(_PAPER_REAL_NVP, 500, 64, 1e-3, 5e-5),
+    spline_flow=({**_PAPER_SPLINES, **_WIDE}, 200, 256, 5e-4),
+    maf=({"steps": 10, "hidden_units": (1024,)}, 200, 100, 1e-4, 1e-6),
+    ffjord=({"steps": 2, **_PAPER_FFJORD}, 100, 200),
 )
 
 RECIPES = {
@@ -198,23 +195,7 @@ def choose(
     architecture: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> Recipe:
-    """Takes the recipe for a data set and changes what the user asks for.
-
-    Args:
-        data: The data.
-        flow: Name of an architecture, or None for the one that suits the data.
-        preset: `"small"` for minutes on a CPU, `"paper"` for the published sizes.
-        architecture: Arguments of the architecture to change; those that are None
-            stay as they are.
-        training: Fields of the recipe to change, in the same way.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        ValueError: If the architecture has no such argument, or a field is out of
-            range.
-    """
+    """Takes the recipe for a data set and changes what the user asks for."""
     import tfp_flows as tfpf
 
     kind = _kind(data)
@@ -258,7 +239,7 @@ def _clip_norm(text: str) -> float | None:
         ) from None
 
 
-def _check_training(name: str, value: float | str | None) -> None:
+def _check_training(name: str, value: Any) -> None:
     if name == "precision":
         good, must = value in PRECISIONS, f"be one of {', '.join(PRECISIONS)}"
     elif name == "ema":
@@ -291,15 +272,7 @@ def _kind(data: Data) -> str:
 
 
 def build(recipe: Recipe, data: Data) -> tfd.TransformedDistribution:
-    """Builds the untrained flow of a recipe.
-
-    Args:
-        recipe: The recipe.
-        data: The data, whose shape, pixel levels, mean and deviation the flow takes on.
-
-    Returns:
-        The flow.
-    """
+    """Builds the untrained flow of a recipe."""
     import numpy as np
     import tensorflow_probability as tfp
 
@@ -336,15 +309,7 @@ def _preprocess(recipe: Recipe, data: Data) -> tfb.Bijector:
 
 
 def optimizer(recipe: Recipe, examples: int) -> keras.optimizers.Optimizer:
-    """Makes the optimizer of a recipe, with a cosine-shaped decay of its rate.
-
-    Args:
-        recipe: The recipe.
-        examples: How many training examples there are.
-
-    Returns:
-        The optimizer.
-    """
+    """Makes the optimizer of a recipe, with a cosine-shaped decay of its rate."""
     import tfp_flows as tfpf
 
     steps = recipe.epochs * math.ceil(examples / recipe.batch_size)

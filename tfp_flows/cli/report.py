@@ -44,22 +44,7 @@ Results = dict[str, Any]
 def write(
     run: RunDirectory, model: FlowModel, data: Data, recipe: Recipe, seconds: float
 ) -> Results:
-    """Scores a trained model and writes everything into the run's folder.
-
-    Args:
-        run: The folder.
-        model: The trained model.
-        data: Its data.
-        recipe: How it was made.
-        seconds: How long training took, in this call.
-
-    Returns:
-        What stands in `report.json`.
-
-    Raises:
-        ValueError: If the held-out part has no finite likelihood.
-        BrokenExport: If the exported flow gives other log-densities.
-    """
+    """Scores a trained model and writes everything into the run's folder."""
     history = run.history()
     results = _results(model, data, recipe, seconds, history)
     save_model(model, run.path / MODEL_FILE)
@@ -108,13 +93,13 @@ def _results(
         "weights": model.count_params(),
         "epochs": len(history.get("nll", [])),
         "training_seconds": round(seconds, 2),
-        "held_out": dataclasses.asdict(score),
+        "held_out": score,
         "baselines": _baselines(data),
         "versions": _versions(),
     }
     if data.true_entropy is not None:
         results["true_entropy"] = data.true_entropy
-        results["gap_to_true_entropy"] = score.nll - data.true_entropy
+        results["gap_to_true_entropy"] = score["nll"] - data.true_entropy
         results["excess_over_truth"] = scoring.excess_over_truth(nll, data)
     return results
 
@@ -190,14 +175,7 @@ def _real_and_sampled(model: FlowModel, data: Data) -> Figure | None:
 
 
 def table(results: Results) -> Table:
-    """Makes the table that ends a run.
-
-    Args:
-        results: What stands in `report.json`.
-
-    Returns:
-        The table, for rich to print.
-    """
+    """Makes the table that ends a run."""
     held_out = results["held_out"]
     title = f"held-out {results['data']['name']}: {held_out['examples']:,} examples"
     if held_out["noise_draws"] > 1:

@@ -42,18 +42,7 @@ class RunDirectory:
 
     @classmethod
     def start(cls, path: Path, settings: Mapping[str, Any]) -> RunDirectory:
-        """Makes the folder of a new run.
-
-        Args:
-            path: A folder that does not exist yet, or is empty.
-            settings: What decides the run, to be compared when it is resumed.
-
-        Returns:
-            The folder.
-
-        Raises:
-            ValueError: If the folder holds something.
-        """
+        """Makes the folder of a new run, which must be empty or not exist yet."""
         run = cls(path)
         if run._settings.is_file():
             raise ValueError(
@@ -71,18 +60,7 @@ class RunDirectory:
 
     @classmethod
     def resume(cls, path: Path, settings: Mapping[str, Any]) -> RunDirectory:
-        """Opens the folder of an interrupted run.
-
-        Args:
-            path: The folder.
-            settings: The settings of this call, which must be those of the run.
-
-        Returns:
-            The folder.
-
-        Raises:
-            ValueError: If there is no interrupted run or its settings were others.
-        """
+        """Opens the folder of an interrupted run, which must have the same settings."""
         run = cls(path)
         if not run._settings.is_file():
             raise ValueError(
@@ -105,16 +83,10 @@ class RunDirectory:
         return [keras.callbacks.CSVLogger(str(self._log), append=True), self._backup]
 
     def restore(self, model: keras.Model) -> int:
-        """Gives a model the state after the last whole epoch.
+        """Gives a model the state after the last whole epoch; returns how many were.
 
         The history keeps the lines of the epochs up to there: a later one belongs to
         an epoch whose state was not written any more, and which comes again.
-
-        Args:
-            model: The compiled model of the run.
-
-        Returns:
-            The number of epochs that are finished.
         """
         epochs = self._backup.restore(model)
         self._write_log([row for row in self._rows() if int(row["epoch"]) < epochs])
@@ -125,15 +97,7 @@ class RunDirectory:
         return _BestWeights(self._best, min(self.history().get("val_nll", [math.inf])))
 
     def stop_early(self, patience: int) -> StopEarly:
-        """A Keras callback that ends training once `val_nll` gets no better.
-
-        Args:
-            patience: How many epochs without a new lowest value end it, those before
-                an interruption included.
-
-        Returns:
-            The callback.
-        """
+        """A Keras callback that ends training once `val_nll` gets no lower."""
         return StopEarly(patience, self.history().get("val_nll", []))
 
     def restore_best(self, model: keras.Model) -> None:
@@ -211,15 +175,9 @@ class StopEarly(keras.callbacks.Callback):
 
 
 def default_path(data_name: str, flow: str, resume: bool) -> Path:
-    """Chooses a folder under `runs` in the working directory.
+    """Returns `runs/<data>-<flow>`, with the next free number behind it if need be.
 
-    Args:
-        data_name: Name or path of the data.
-        flow: Name of the architecture.
-        resume: Whether to find the newest run of that name, not a free name.
-
-    Returns:
-        `runs/<data>-<flow>`, with a number behind it from the second on.
+    Of runs to be resumed it is the newest.
     """
     stem = Path(data_name).stem.replace(":", "-")
     names = [f"{stem}-{flow}"]

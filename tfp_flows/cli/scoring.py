@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -19,38 +18,11 @@ tfd = tfp.distributions
 MOST_DRAWS, ENOUGH_IMAGES = 16, 5_000
 
 
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """Held-out likelihood.
-
-    Attributes:
-        nll: Mean negative log-likelihood in nats.
-        standard_error: Its standard error over the examples.
-        bits_per_dim: `nll / (D ln 2)`.
-        examples: How many examples were scored.
-        noise_draws: Over how many dequantization noises each one was averaged.
-    """
-
-    nll: float
-    standard_error: float
-    bits_per_dim: float
-    examples: int
-    noise_draws: int
-
-
 def held_out_nll(model: FlowModel, data: Data) -> tuple[np.ndarray, int]:
-    """Scores every held-out example; the same call gives the same numbers.
+    """Returns the nll of every held-out example, averaged over noise draws, and those.
 
-    Args:
-        model: A trained model.
-        data: The data; its noise draws are fixed by its seed.
-
-    Returns:
-        Each example's negative log-likelihood in nats, averaged over noise draws, and
-        the number of draws.
-
-    Raises:
-        ValueError: If an example has no finite log-density.
+    The noise is fixed by the seed of the data. An example without a finite log-density
+    is a `ValueError`.
     """
     draws = 1
     if data.pixel_levels is not None:
@@ -69,11 +41,7 @@ def held_out_nll(model: FlowModel, data: Data) -> tuple[np.ndarray, int]:
 
 
 class Total:
-    """Adds up the scores of data that come in shards.
-
-    Args:
-        event_shape: The shape of one example.
-    """
+    """Adds up the scores of data that come in shards."""
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         self._event_shape = tuple(event_shape)
@@ -93,12 +61,15 @@ class Total:
         self._count = both
         return nll
 
-    def score(self) -> Score:
-        """Returns the score of everything that was added."""
-        error = math.sqrt(self._squares) / self._count
-        nll = self._mean
-        bits_per_dim = bits(nll, self._event_shape)
-        return Score(nll, error, bits_per_dim, self._count, self._draws)
+    def score(self) -> dict[str, float]:
+        """Returns the mean nll in nats with its standard error, and in bits/dim."""
+        return {
+            "nll": self._mean,
+            "standard_error": math.sqrt(self._squares) / self._count,
+            "bits_per_dim": bits(self._mean, self._event_shape),
+            "examples": self._count,
+            "noise_draws": self._draws,
+        }
 
 
 def bits(nll: float, event_shape: Sequence[int]) -> float:
@@ -128,13 +99,6 @@ def gaussian_nll(train: Iterable[tf.Tensor], test: Iterable[tf.Tensor]) -> float
     Mean and covariance are the maximum-likelihood ones of one pass over `train`, in
     float64. To the covariance's diagonal a millionth of each variance is added, so
     that columns which determine each other leave it invertible.
-
-    Args:
-        train: Batches `[n, *event]` of training data.
-        test: Batches of held-out data.
-
-    Returns:
-        The mean negative log-likelihood of the held-out data, in nats.
     """
     # Sums of squares of shifted data lose no digits to a large mean.
     shift = _rows(next(iter(train))).mean(axis=0)
@@ -155,16 +119,7 @@ def gaussian_nll(train: Iterable[tf.Tensor], test: Iterable[tf.Tensor]) -> float
 def histogram_nll(train: np.ndarray, test: np.ndarray, pixel_levels: int) -> float:
     """Fits a histogram of each pixel, with one count added to every value.
 
-        p(v) = (count(v) + 1) / (n + pixel_levels)       for each pixel, independently
-
-    Args:
-        train: Whole pixel values `[n, *event]`, without noise.
-        test: Held-out pixel values.
-        pixel_levels: How many values a pixel can take.
-
-    Returns:
-        The mean negative log-likelihood of a held-out image, in nats. It is exact for
-        whole pixels, and so for uniformly dequantized ones.
+    p(v) = (count(v) + 1) / (n + pixel_levels)       for each pixel, independently
     """
     train, test = (x.reshape(len(x), -1).astype(np.int64) for x in (train, test))
     nll = 0.0

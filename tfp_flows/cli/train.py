@@ -83,7 +83,7 @@ def train(
             "--steps",
             "--couplings",
             "--layers",
-            help="Steps of the flow: couplings, layers, solves; for Glow in each level.",
+            help="Steps: couplings, layers, solves; for Glow in each level.",
         ),
     ] = None,
     blocks: Annotated[

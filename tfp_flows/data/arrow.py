@@ -34,13 +34,7 @@ def write(table: pa.Table, path: Path) -> None:
 def record_batches(
     path: Path, rows_of: Callable[[tuple[int]], int]
 ) -> Iterator[pa.RecordBatch]:
-    """Reads a file of numbers in batches.
-
-    Args:
-        path: A CSV or Parquet file.
-        rows_of: How many rows of a shape a batch of a Parquet file may have; pyarrow
-            reads a CSV file by blocks of a megabyte.
-    """
+    """Reads a file of numbers in batches."""
     if path.suffix.lower() == ".parquet":
         with pyarrow.parquet.ParquetFile(path) as file:
             rows = rows_of((max(1, file.metadata.num_columns),))

@@ -108,13 +108,9 @@ class Data:
         return self.evaluation(0)
 
     def evaluation(self, draw: int) -> tf.data.Dataset:
-        """Held-out batches with the `draw`-th of many fixed noise draws.
+        """Held-out batches, in order, with the `draw`-th of many fixed noise draws.
 
-        Args:
-            draw: 0 gives `test`. Without dequantization all draws are equal.
-
-        Returns:
-            Batches of the held-out examples, in order.
+        0 gives `test`. Without dequantization all draws are equal.
         """
         if self.pixel_levels is None:
             return minibatches(self.x_test, self.batch_size)
@@ -134,12 +130,8 @@ class Data:
     def hold_back(self, fraction: float) -> tuple[Data, Data]:
         """Splits the training part, in a fixed random way.
 
-        Args:
-            fraction: Which share of it to hold back, for choices made in training.
-
-        Returns:
-            The data without that share, and data that has it in the place of the
-            held-out part.
+        Returns the data without that fraction, and data that has it in the place of the
+        held-out part, for choices made in training.
         """
         n = len(self.x_train)
         rest, back = split_indices(n, min(n - 1, max(1, round(fraction * n))))
@@ -234,18 +226,7 @@ def load_shards(
 ) -> Iterator[Data]:
     """Loads a file to be scored, in shards that fit into memory however long it is.
 
-    Args:
-        path: A `.npy`, `.npz`, `.csv` or `.parquet` file.
-        batch_size: Examples in a batch.
-        seed: Seed of the dequantization noise.
-        n_bits: Keep this many of the 8 bits of each pixel.
-        key: Which array of an `.npz` file to take.
-
-    Yields:
-        Data whose held-out part is the next shard.
-
-    Raises:
-        ValueError: If an argument does not fit, or the file cannot be had or used.
+    The arguments are those of `load`. The held-out part of each data is a shard.
     """
     for index, loaded in enumerate(files.read_shards(path, key)):
         data = _with_bits(_to_score(str(path), loaded), n_bits)
@@ -287,9 +268,6 @@ def reduce_bits(pixels: np.ndarray, n_bits: int) -> np.ndarray:
 
     Returns:
         A uint8 array with values in `0 .. 2**n_bits - 1`.
-
-    Raises:
-        ValueError: If `n_bits` is not in 1..8.
     """
     if n_bits not in range(1, 9):
         raise invalid("n_bits", "be 1 to 8", n_bits)
@@ -307,10 +285,7 @@ def split_indices(
         seed: The same seed gives the same split.
 
     Returns:
-        The indices of the training part and those of the held-out part.
-
-    Raises:
-        ValueError: If either part would be empty.
+        The indices of the training part and those of the held-out part, none empty.
     """
     if not 0 < test_size < n:
         raise invalid(

@@ -87,15 +87,8 @@ def read_shards(path: str | Path, key: str | None = None) -> Iterator[FileData]:
     unpacked whole. Nothing is checked that a single row cannot show, such as constant
     columns.
 
-    Args:
-        path: A `.npy`, `.npz`, `.csv` or `.parquet` file, as for `read_file`.
-        key: Which array of an `.npz` file; not needed if there is only one.
-
-    Yields:
-        The rows in order; the shards together are what `read_file` gives.
-
-    Raises:
-        ValueError: As `read_file`, at the shard that is wrong.
+    Arguments and errors are those of `read_file`, and so are the rows of all shards
+    together.
     """
     path = _existing(path)
     shards = iter(())

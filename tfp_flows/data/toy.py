@@ -64,12 +64,6 @@ def true_entropy(name: str) -> float:
     It is the lowest mean negative log-likelihood that any model can reach on fresh
     points: `log 32` exactly for the checkerboard, by numerical integration to 1e-6 nats
     for the others.
-
-    Args:
-        name: A toy set, as in `sample`.
-
-    Raises:
-        ValueError: If there is no toy set of that name.
     """
     return float(_toy(name).entropy())
 

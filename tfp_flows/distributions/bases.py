@@ -16,11 +16,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.elementwise import ConditionalAffine
 from tfp_flows.distributions.resampled import Resampled
-from tfp_flows.internal.arguments import (
-    DType,
-    checked_integer,
-    checked_number,
-)
+from tfp_flows.internal.arguments import DType, checked_integer, checked_number
 from tfp_flows.nets.dense import MLP
 
 tfb, tfd = tfp.bijectors, tfp.distributions

@@ -11,11 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.distributions.base import LayeredDistribution
-from tfp_flows.internal.arguments import (
-    Seed,
-    checked_instance,
-    checked_integer,
-)
+from tfp_flows.internal.arguments import Seed, checked_instance, checked_integer
 from tfp_flows.internal.seeds import TrainingNoise
 from tfp_flows.nets.conditioner import Conditioner
 
@@ -77,8 +73,6 @@ class Resampled(LayeredDistribution):
             draws: Draws from which `Z` is estimated.
             training_draws: The same in each training step.
             seed: Integer from which the draws for `Z` follow.
-            validate_args: Passed on to `tfd.Distribution`.
-            name: Name of the distribution.
         """
         parameters = dict(locals())
         checked_instance(

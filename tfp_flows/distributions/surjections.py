@@ -8,16 +8,12 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import chain as paired
+from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import EncodedCondition, condition
 from tfp_flows.bijectors.elementwise import ConditionalAffine
 from tfp_flows.distributions.base import LayeredDistribution
 from tfp_flows.distributions.bases import standard_logistic
-from tfp_flows.internal.arguments import (
-    DType,
-    Seed,
-    checked_integer,
-)
+from tfp_flows.internal.arguments import DType, Seed, checked_integer
 from tfp_flows.internal.seeds import dequantized
 from tfp_flows.nets.sequence import code_table
 
@@ -51,14 +47,12 @@ class Surjection(LayeredDistribution):
         samples: int = 1,
         **options: Any,
     ) -> None:
-        """Takes the flow `p`; see `LayeredDistribution`.
+        """Takes the flow `p`; see `LayeredDistribution` for the other arguments.
 
         Args:
             flow: Distribution of real values.
-            parameters: The subclass's `dict(locals())`.
             samples: Number k of draws for each value of `log_prob`; more make the bound
                 tighter and cost as many times more.
-            **options: Of `LayeredDistribution`.
         """
         self._samples = checked_integer("samples", samples)
         super().__init__(flow, parameters, **options)
@@ -115,7 +109,7 @@ class Surjection(LayeredDistribution):
     def _adapt_flow(self, v: tf.Tensor) -> None:
         bijector = getattr(self.flow, "bijector", None)
         if bijector is not None:
-            paired.adapt(bijector, v, len(self.flow.event_shape))
+            chain.adapt(bijector, v, len(self.flow.event_shape))
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         if self._samples == 1:
@@ -134,10 +128,8 @@ class Dequantized(Surjection):
 
     `noise=None` is uniform dequantization, `q = 1`. Otherwise `q` is a conditional
     flow, such as `dequantization_noise(event_shape)`, that learns together with
-    `p` which noise makes the bound tight: variational dequantization. It is given
-    `x / L - 1/2` as its condition. See `Surjection` for the bound.
-
-    Shapes: as the flow's, `[..., *event_shape]`.
+    `p` which noise makes the bound tight: variational dequantization. Its condition is
+    `x / L - 1/2`. See `Surjection` for the bound. Events have the flow's shape.
 
     Reference:
         Ho et al.: Flow++, 2019, arXiv:1902.00275. Theis et al.: A note on the
@@ -170,8 +162,6 @@ class Dequantized(Surjection):
             noise: Conditional flow of noise in (0, 1), or None for uniform noise.
             pixel_levels: How many values L a pixel can take.
             samples: Number of noise draws for each image; see `Surjection`.
-            validate_args: Passed on to `tfd.Distribution`.
-            name: Name of the distribution.
         """
         parameters = dict(locals())
         if noise is not None and noise.event_shape != flow.event_shape:
@@ -208,7 +198,7 @@ class Dequantized(Surjection):
         if self.noise is not None:  # noise of 0 would be minus infinity to a sigmoid
             u = tf.random.stateless_uniform(tf.shape(x), of_noise, 1e-6, dtype=x.dtype)
             ndims = len(self.event_shape)
-            paired.adapt(self.noise.bijector, u, ndims, self._condition(x))
+            chain.adapt(self.noise.bijector, u, ndims, self._condition(x))
 
     def _condition(self, x: tf.Tensor) -> tf.Tensor:
         return x / self.pixel_levels - 0.5
@@ -260,8 +250,6 @@ class CategoricalFlow(Surjection):
                 `character_embeddings(categories, d)`.
             categories: How many there are; each is a whole number from 0.
             samples: Number of draws for each sequence; see `Surjection`.
-            validate_args: Passed on to `tfd.Distribution`.
-            name: Name of the distribution.
         """
         parameters = dict(locals())
         shape = tuple(flow.event_shape)
@@ -314,14 +302,12 @@ def character_embeddings(
 
         v = m_c + s_c e,    e ~ Logistic(0, 1)^d
 
+    It is a conditional flow of vectors `[d]` whose conditions are whole numbers.
+
     Args:
         categories: Number of categories, such as characters.
         d: Number of values in a vector, at least `log2(categories)`.
         scale: The scale that all `s_c` start with.
-        dtype: Float type; None for Keras's default.
-
-    Returns:
-        A conditional flow of vectors `[d]`, its conditions whole numbers.
 
     Example:
         >>> import tfp_flows as tfpf

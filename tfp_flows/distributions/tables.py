@@ -12,13 +12,9 @@ import tensorflow_probability as tfp
 
 from tfp_flows.distributions.surjections import Surjection
 from tfp_flows.internal import seeds
-from tfp_flows.internal.arguments import (
-    Seed,
-    checked_integer,
-)
+from tfp_flows.internal.arguments import Seed, checked_integer
 
 tfd = tfp.distributions
-
 
 _LEAST_WIDTH = 0.5  # of the noise of an argmax flow
 
@@ -202,8 +198,6 @@ class TableDistribution(Surjection):
             flow: Distribution of vectors of as many values as the dequantizers are
                 wide.
             dequantizers: One for each column.
-            validate_args: Passed on to `tfd.Distribution`.
-            name: Name of the distribution.
         """
         dequantizers = list(dequantizers)
         parameters = dict(locals())

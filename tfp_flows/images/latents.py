@@ -1,77 +1,55 @@
-"""What people do with a trained image flow, beyond scoring and sampling.
-
-Every function takes a flow or a `FlowModel` whose data are images `[n, h, w, c]`
-in data units, and returns images in data units; `picture_grid` and `write_png`
-turn them into files. A flow is invertible, so all of this happens among its
-latents: an image has exactly one, and every latent is an image.
-
-For a conditional flow, bind the condition first: `tfpf.condition(flow, c)`.
-"""
+"""Images by their latents: an image has exactly one, and every latent is an image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.pictures import picture_grid, write_png
+from tfp_flows.internal.arguments import check_event, checked_integer, invalid
 from tfp_flows.internal.seeds import stateless_seed
 from tfp_flows.training.model import FlowModel
+from tfp_flows.training.sampling import distribution_of
 
 tfd = tfp.distributions
 
-__all__ = [
-    "add_attribute",
-    "attribute_vector",
-    "interpolate",
-    "picture_grid",
-    "temperature_series",
-    "write_png",
-]
+Flow: TypeAlias = "FlowModel | tfd.Distribution"
+Images: TypeAlias = "npt.ArrayLike | tf.Tensor"
+Seed: TypeAlias = "int | tuple[int, int] | tf.Tensor | None"
 
 
-def flow_of(flow: Any) -> tfd.TransformedDistribution:
-    """Returns the image flow in `flow`, a distribution or a `FlowModel`.
-
-    Raises:
-        TypeError: If there is no flow of images in it.
-    """
-    found = flow.distribution if isinstance(flow, FlowModel) else flow
+def flow_of(flow: Flow) -> tfd.TransformedDistribution:
+    """Returns the image flow in `flow`, a distribution or a `FlowModel`."""
+    found = distribution_of(flow, "flow")
     # TFP's own classes of transformed distributions have no common public base.
     if not hasattr(found, "bijector") or len(found.event_shape) != 3:
-        raise TypeError(
-            "Argument `flow` must be a flow of images (height, width, channels), or a "
-            f"`FlowModel` of one. Received: {flow!r} of type {type(flow).__name__}"
-        )
+        must = "be a flow of images (height, width, channels), or a `FlowModel` of one"
+        raise invalid("flow", must, flow, TypeError)
     return found
 
 
-def encode(flow: Any, images: Any) -> tf.Tensor:
+def encode(flow: Flow, images: Images) -> tf.Tensor:
     """Returns the latents of images `[..., h, w, c]`."""
     flow = flow_of(flow)
     images = tf.cast(tf.convert_to_tensor(images), flow.dtype)
-    if not images.shape[-3:].is_compatible_with(flow.event_shape):
-        raise ValueError(
-            f"Argument `images` must have shape [..., "
-            f"{', '.join(map(str, flow.event_shape))}]. "
-            f"Received: images of shape {images.shape}"
-        )
+    check_event(images, flow.event_shape, f"the flow '{flow.name}'", "images")
     return flow.bijector.inverse(images)
 
 
-def decode(flow: Any, latents: Any) -> tf.Tensor:
+def decode(flow: Flow, latents: Images) -> tf.Tensor:
     """Returns the images of latents `[..., d]`."""
     return flow_of(flow).bijector.forward(latents)
 
 
 def temperature_series(
-    flow: Any,
+    flow: Flow,
     n: int,
     temperatures: Sequence[float] = (0.0, 0.5, 0.7, 1.0),
-    seed: Any = 0,
+    seed: Seed = 0,
 ) -> tf.Tensor:
     """Draws the same n samples at several temperatures.
 
@@ -88,10 +66,8 @@ def temperature_series(
         Images `[n, len(temperatures), h, w, c]`: one sample a row.
     """
     if not temperatures or min(temperatures) < 0:
-        raise ValueError(
-            "Argument `temperatures` must hold at least one number, none negative. "
-            f"Received: temperatures={temperatures!r}"
-        )
+        must = "hold at least one number, none negative"
+        raise invalid("temperatures", must, temperatures)
     base = flow_of(flow).distribution
     z = base.sample(n, seed=stateless_seed(seed))[:, None]
     factors = tf.constant(temperatures, z.dtype)[:, None]
@@ -100,9 +76,9 @@ def temperature_series(
 
 
 def interpolate(
-    flow: Any, start: Any, end: Any, steps: int = 8, *, spherical: bool = True
+    flow: Flow, start: Images, end: Images, steps: int = 8, *, spherical: bool = True
 ) -> tf.Tensor:
-    """Walks from images to images through the latents.
+    """Interpolates between images along a path of latents.
 
     With `spherical`, latents move on the arc between their directions while their
     length changes linearly. A straight line between two draws of a normal
@@ -114,16 +90,12 @@ def interpolate(
         start: Images `[n, h, w, c]`.
         end: Images `[n, h, w, c]`.
         steps: Number of images in a row, both ends included; at least 2.
-        spherical: Whether to walk on an arc instead of a straight line.
+        spherical: Whether the path is an arc instead of a straight line.
 
     Returns:
         Images `[n, steps, h, w, c]`; the first are `start`, the last `end`.
     """
-    if not isinstance(steps, int) or steps < 2:
-        raise ValueError(
-            "Argument `steps` must be an integer of at least 2. "
-            f"Received: steps={steps}"
-        )
+    checked_integer("steps", steps, minimum=2)
     a, b = encode(flow, start)[:, None], encode(flow, end)[:, None]
     t = tf.linspace(tf.zeros([], a.dtype), tf.ones([], a.dtype), steps)[:, None]
     return decode(flow, _arc(a, b, t) if spherical else (1.0 - t) * a + t * b)
@@ -134,7 +106,7 @@ def _arc(a: tf.Tensor, b: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
     length_a = tf.norm(a, axis=-1, keepdims=True)
     length_b = tf.norm(b, axis=-1, keepdims=True)
     cosine = tf.reduce_sum(a * b, axis=-1, keepdims=True) / (length_a * length_b)
-    # Nearly equal or opposite latents leave the arc undefined: walk straight.
+    # Nearly equal or opposite latents leave the arc undefined: take the line.
     angle = tf.acos(tf.clip_by_value(cosine, -1.0, 1.0))
     straight = tf.sin(angle) < 1e-4
     safe = tf.where(straight, tf.ones_like(angle), angle)
@@ -144,7 +116,9 @@ def _arc(a: tf.Tensor, b: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
     return tf.where(straight, (1.0 - t) * a + t * b, arc)
 
 
-def attribute_vector(flow: Any, images: Any, has_attribute: Any) -> tf.Tensor:
+def attribute_vector(
+    flow: Flow, images: Images, has_attribute: npt.ArrayLike
+) -> tf.Tensor:
     """Returns the direction among the latents in which an attribute grows.
 
     It is the mean latent of the images that have the attribute minus the mean
@@ -157,9 +131,6 @@ def attribute_vector(flow: Any, images: Any, has_attribute: Any) -> tf.Tensor:
 
     Returns:
         A latent `[d]`.
-
-    Raises:
-        ValueError: If all images have the attribute or none has.
     """
     has = np.asarray(has_attribute).astype(bool)
     if has.shape != (len(images),) or has.all() or not has.any():
@@ -173,9 +144,9 @@ def attribute_vector(flow: Any, images: Any, has_attribute: Any) -> tf.Tensor:
 
 
 def add_attribute(
-    flow: Any,
-    images: Any,
-    vector: Any,
+    flow: Flow,
+    images: Images,
+    vector: Images,
     strengths: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 1.0),
 ) -> tf.Tensor:
     """Moves images along an attribute vector.

@@ -1,4 +1,4 @@
-"""Restoration: inpainting and super-resolution by MCMC or MAP under a flow."""
+"""Inpainting and super-resolution, by MCMC or MAP under a flow."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.images.latents import decode, encode, flow_of
+from tfp_flows.images.latents import Flow, Images, Seed, decode, encode, flow_of
+from tfp_flows.internal.arguments import checked_choice, checked_integer, checked_number
 from tfp_flows.internal.seeds import stateless_seed
 
 METHODS = ("optimize", "langevin")
 
 
 def inpaint(
-    flow: Any,
-    images: Any,
-    known: Any,
+    flow: Flow,
+    images: Images,
+    known: Images,
     *,
     method: str = "langevin",
     steps: int = 300,
     sigma: float = 8.0,
-    seed: Any = 0,
+    seed: Seed = 0,
 ) -> tf.Tensor:
     """Fills in the pixels of images that are not known.
 
@@ -34,7 +35,7 @@ def inpaint(
         method: `"optimize"` for a likely image, `"langevin"` for a random one.
         steps: Number of steps.
         sigma: How far known pixels may be from the truth while the search runs, in
-            pixel values; known pixels themselves are returned as they were given.
+            pixel values; known pixels themselves are returned as they were.
         seed: Seed of the random steps.
 
     Returns:
@@ -61,13 +62,13 @@ def inpaint(
 
 
 def super_resolve(
-    flow: Any,
-    small: Any,
+    flow: Flow,
+    small: Images,
     *,
     method: str = "langevin",
     steps: int = 300,
     sigma: float = 4.0,
-    seed: Any = 0,
+    seed: Seed = 0,
 ) -> tf.Tensor:
     """Enlarges images to the size that the flow knows.
 
@@ -81,14 +82,11 @@ def super_resolve(
 
     Returns:
         Images `[n, h, w, c]` whose block means are nearly `small`.
-
-    Raises:
-        ValueError: If the sizes do not divide.
     """
     flow = flow_of(flow)
     small = tf.cast(tf.convert_to_tensor(small), flow.dtype)
     height, width, _ = flow.event_shape
-    factor = height // small.shape[1]
+    factor = height // int(small.shape[1])
     if factor < 2 or [n * factor for n in small.shape[1:3]] != [height, width]:
         raise ValueError(
             "Argument `small` must hold images smaller by a whole factor than "
@@ -108,7 +106,7 @@ def super_resolve(
 
 
 def restore(
-    flow: Any,
+    flow: Flow,
     measure: Callable[[tf.Tensor], tf.Tensor],
     measured: tf.Tensor,
     rough: tf.Tensor,
@@ -116,9 +114,9 @@ def restore(
     method: str = "langevin",
     steps: int = 300,
     sigma: float = 8.0,
-    seed: Any = 0,
+    seed: Seed = 0,
 ) -> tf.Tensor:
-    """Finds images whose measurement is as given, under the flow's exact density.
+    """Finds images of a known measurement, under the flow's exact density.
 
     Args:
         flow: The flow or model.
@@ -133,19 +131,10 @@ def restore(
 
     Returns:
         Images `[n, h, w, c]`.
-
-    Raises:
-        ValueError: If `method`, `steps` or `sigma` is out of range.
     """
-    if method not in METHODS:
-        raise ValueError(
-            f"Argument `method` must be one of {METHODS}. Received: method={method!r}"
-        )
-    if not isinstance(steps, int) or steps < 1 or not sigma > 0:
-        raise ValueError(
-            "Arguments `steps` and `sigma` must be positive, `steps` an integer. "
-            f"Received: steps={steps}, sigma={sigma}"
-        )
+    checked_choice("method", method, METHODS)
+    checked_integer("steps", steps)
+    checked_number("sigma", sigma, above=0)
     flow = flow_of(flow)
 
     def log_likelihood(z: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -194,7 +183,7 @@ def _climb(log_posterior: Callable, z: tf.Tensor, steps: int) -> tf.Tensor:
 
 
 def _langevin(
-    log_posterior: Callable, z: tf.Tensor, steps: int, seed: Any
+    log_posterior: Callable, z: tf.Tensor, steps: int, seed: Seed
 ) -> tf.Tensor:
     """Draws latents; each image is a chain with a step size of its own."""
     # One leapfrog step is the Metropolis-adjusted Langevin algorithm; 0.57 is its
@@ -224,7 +213,13 @@ def _langevin(
 
 
 def inpainting_series(
-    flow: Any, images: Any, known: Any, draws: int = 3, *, seed: Any = 0, **options: Any
+    flow: Flow,
+    images: Images,
+    known: Images,
+    draws: int = 3,
+    *,
+    seed: Seed = 0,
+    **options: Any,
 ) -> tf.Tensor:
     """Hides pixels and fills them in.
 
@@ -254,12 +249,12 @@ def inpainting_series(
 
 
 def super_resolution_series(
-    flow: Any,
-    images: Any,
+    flow: Flow,
+    images: Images,
     factor: int = 4,
     draws: int = 3,
     *,
-    seed: Any = 0,
+    seed: Seed = 0,
     **options: Any,
 ) -> tf.Tensor:
     """Shrinks images and enlarges them again.
@@ -290,8 +285,8 @@ def super_resolution_series(
 
 
 def _columns(
-    given: tf.Tensor, likely: tf.Tensor, drawn: tf.Tensor, draws: int, truth: tf.Tensor
+    known: tf.Tensor, likely: tf.Tensor, drawn: tf.Tensor, draws: int, truth: tf.Tensor
 ) -> tf.Tensor:
     drawn = tf.reshape(drawn, [-1, draws, *truth.shape[1:]])
-    ends = given[:, None], likely[:, None]
-    return tf.concat([*ends, drawn, truth[:, None]], axis=1)
+    first = known[:, None], likely[:, None]
+    return tf.concat([*first, drawn, truth[:, None]], axis=1)

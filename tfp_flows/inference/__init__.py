@@ -1,1 +1,16 @@
-"""Inference: flows as posteriors, and whether those are calibrated."""
+"""Inference: flows as posteriors of TFP's models, and whether those are calibrated."""
+
+from tfp_flows.inference.calibration import (
+    Calibration,
+    calibrate,
+    calibration_figure,
+)
+from tfp_flows.inference.surrogate import flat_target, surrogate_posterior
+
+__all__ = [
+    "Calibration",
+    "calibrate",
+    "calibration_figure",
+    "flat_target",
+    "surrogate_posterior",
+]

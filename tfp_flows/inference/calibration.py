@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_probability as tfp
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from scipy import stats
 
 from tfp_flows.bijectors.conditional import condition
+from tfp_flows.internal.batching import map_rows
+from tfp_flows.internal.pictures import BLUE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 tfd = tfp.distributions
 
@@ -77,6 +81,8 @@ class Calibration:
         Returns:
             Probabilities `[d]` of ranks as uneven as these under an exact posterior.
         """
+        from scipy import stats
+
         counts, expected = self.counts(bins)
         return np.array([stats.chisquare(row, expected).pvalue for row in counts])
 
@@ -101,7 +107,7 @@ class Calibration:
         return np.clip(inside / cell, 0.0, 1.0).mean(axis=1)
 
 
-def ranks(samples: Any, truths: Any) -> np.ndarray:
+def ranks(samples: npt.ArrayLike, truths: npt.ArrayLike) -> np.ndarray:
     """Counts posterior draws below the true values.
 
     Args:
@@ -110,9 +116,6 @@ def ranks(samples: Any, truths: Any) -> np.ndarray:
 
     Returns:
         Integers `[n, d]` from 0 to `draws`.
-
-    Raises:
-        ValueError: If the shapes do not fit or a number is not finite.
     """
     samples, truths = np.asarray(samples), np.asarray(truths)
     if samples.ndim != 3 or samples.shape[1:] != truths.shape:
@@ -131,8 +134,8 @@ def ranks(samples: Any, truths: Any) -> np.ndarray:
 
 def calibrate(
     posterior: tfd.Distribution,
-    parameters: Any,
-    data: Any,
+    parameters: npt.ArrayLike,
+    data: npt.ArrayLike,
     *,
     draws: int = 255,
     names: Sequence[str] | None = None,
@@ -153,9 +156,6 @@ def calibrate(
 
     Returns:
         The ranks, with tests and coverage.
-
-    Raises:
-        ValueError: If `parameters` and `data` differ in number.
     """
     parameters, data = np.asarray(parameters), np.asarray(data)
     if parameters.ndim != 2 or len(parameters) != len(data):
@@ -168,22 +168,21 @@ def calibrate(
     def sampled(c: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return condition(posterior, c).sample(draws, seed=seed)
 
-    parts = []
-    for start in range(0, len(data), batch_size):
-        part = slice(start, start + batch_size)
-        pair = tf.constant([seed, start])
-        parts.append(ranks(sampled(tf.constant(data[part]), pair), parameters[part]))
+    def ranked(rows: np.ndarray) -> np.ndarray:
+        drawn = sampled(tf.constant(data[rows]), tf.constant([seed, rows[0]]))
+        return ranks(drawn, parameters[rows])
+
+    found = map_rows(ranked, np.arange(len(data)), rows=batch_size)
     d = parameters.shape[1]
     named = tuple(names or (f"parameter {k}" for k in range(1, d + 1)))
     if len(named) != d:
         raise ValueError(
             f"Argument `names` must name {d} parameters. Received: names={names!r}"
         )
-    return Calibration(np.concatenate(parts), draws, named)
+    return Calibration(found, draws, named)
 
 
-# Blue and grey of the other pictures, distinct for colour-blind readers too.
-_RANKS, _BAND = "#0072B2", "0.82"
+_BAND = "0.82"  # grey
 
 
 def calibration_figure(
@@ -202,6 +201,8 @@ def calibration_figure(
     Returns:
         A `matplotlib.figure.Figure`, to be saved by its `savefig`.
     """
+    from matplotlib.figure import Figure
+
     d = len(calibration.names)
     figure = Figure(figsize=(2.9 * max(d, 2) + 0.5, 5.4), layout="constrained")
     axes = figure.subplots(2, d, squeeze=False, sharey="row")
@@ -223,6 +224,8 @@ def _histogram(
     calibration: Calibration,
     confidence: float,
 ) -> None:
+    from scipy import stats
+
     n = len(calibration.ranks)
     edges = np.linspace(0.0, 1.0, len(counts) + 1)
     share = expected / n
@@ -230,20 +233,22 @@ def _histogram(
     low, high = (stats.binom.ppf(q, n, share) for q in (tail, 1.0 - tail))
     axes.stairs(high, edges, baseline=low, fill=True, color=_BAND)
     axes.stairs(expected, edges, color="0.45", lw=1.0)
-    axes.stairs(counts, edges, color=_RANKS, lw=1.6)
+    axes.stairs(counts, edges, color=BLUE, lw=1.6)
     axes.set_xlim(0.0, 1.0)
     axes.set_ylim(bottom=0.0)
     axes.set_xlabel("rank of the truth among draws")
 
 
 def _coverage(axes: Axes, calibration: Calibration, k: int, confidence: float) -> None:
+    from scipy import stats
+
     n = len(calibration.ranks)
     levels = np.linspace(0.0, 1.0, 101)
     tail = 0.5 * (1.0 - confidence)
     low, high = (stats.binom.ppf(q, n, levels) / n for q in (tail, 1.0 - tail))
     axes.fill_between(levels, low, high, color=_BAND, lw=0.0)
     axes.plot([0.0, 1.0], [0.0, 1.0], color="0.45", lw=1.0)
-    axes.plot(levels, calibration.coverage(levels)[:, k], color=_RANKS, lw=1.6)
+    axes.plot(levels, calibration.coverage(levels)[:, k], color=BLUE, lw=1.6)
     axes.set_xlim(0.0, 1.0)
     axes.set_ylim(0.0, 1.0)
     axes.set_xlabel("mass of the central interval")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -27,7 +27,7 @@ class FlatTarget(NamedTuple):
     size: int
 
 
-def flat_target(target: Any) -> FlatTarget:
+def flat_target(target: tfd.Distribution) -> FlatTarget:
     """Rewrites a model's density for vectors of unconstrained values.
 
     With `z = unpack(u)` the draw of the model that belongs to the vector `u`,
@@ -89,7 +89,7 @@ def flat_target(target: Any) -> FlatTarget:
 
 
 def surrogate_posterior(
-    target: Any, flow: tfd.Distribution
+    target: tfd.Distribution, flow: tfd.Distribution
 ) -> tfd.TransformedDistribution:
     """Spreads a flow of vectors over the variables of a model.
 
@@ -152,7 +152,7 @@ def surrogate_posterior(
     )
 
 
-def _flat_shapes(shapes: Any) -> list[tf.TensorShape]:
+def _flat_shapes(shapes: tf.TensorShape | dict | list | tuple) -> list[tf.TensorShape]:
     """Lists the shapes in a structure; a shape is itself a sequence to `tf.nest`."""
     if isinstance(shapes, tf.TensorShape):
         return [shapes]

@@ -124,7 +124,7 @@ def checked_shape(name: str, value: int | Sequence[int], minimum: int = 1) -> Sh
         ValueError: If a size is not a positive integer or there are too few values.
     """
     try:
-        sizes = (value,) if is_integer(value) else tuple(value)
+        sizes: tuple[Any, ...] = (value,) if is_integer(value) else tuple(value)
     except TypeError:
         sizes = ()
     good = bool(sizes) and all(is_integer(n) and n > 0 for n in sizes)

@@ -5,19 +5,31 @@ An upgrade of one of them that breaks something breaks it here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tensorflow_probability.python.bijectors import chain, composition, invert
+from tensorflow_probability.python.bijectors import (
+    blockwise,
+    chain,
+    composition,
+    invert,
+    joint_map,
+)
+from tensorflow_probability.python.distributions import transformed_distribution
 from tensorflow_probability.python.internal import cache_util
 
 # TFP makes `tfb.Chain(...)` and `tfb.Invert(...)` of these classes wherever a part
 # is no composite tensor, as ours are not.
 Chain = chain._Chain
 Invert = invert._Invert
+Blockwise = blockwise._Blockwise
+JointMap = joint_map._JointMap
+TransformedDistribution = transformed_distribution._TransformedDistribution
 Composition = composition.Composition
 
 
@@ -98,7 +110,9 @@ def ignored_properties(cls: type, *names: str) -> frozenset[str]:
     return cls._TF_MODULE_IGNORED_PROPERTIES.union(names)
 
 
-def nested(module: tf.Module, kind: type, recursive: bool = True) -> list[Any]:
+def nested(
+    module: tf.Module, kind: type | tuple[type, ...], recursive: bool = True
+) -> list[Any]:
     """Returns the objects of a class that a module holds, in order, each once.
 
     Args:
@@ -140,13 +154,76 @@ def forget_layer(owner: keras.Layer, layer: keras.Layer) -> None:
     owner._tracker.untrack(layer)
 
 
-def adam_moments(optimizer: keras.optimizers.Adam, variable: Any) -> tuple[Any, Any]:
-    """Returns the first and second moment that Adam keeps of a variable."""
-    index = optimizer._get_variable_index(variable)
-    return optimizer._momentums[index], optimizer._velocities[index]
-
-
 def constructor_arguments(layer: keras.Layer) -> dict[str, Any]:
     """Returns a layer's constructor's arguments, as far as all are plain values."""
     known = getattr(layer, "_auto_config", None)
     return {} if known is None else dict(known.config)
+
+
+@contextlib.contextmanager
+def counted_calls(layers: Iterable[keras.Layer]) -> Iterator[dict[int, int]]:
+    """Counts for a while how often layers are called, by `id(layer)`.
+
+    The counting function stands in the layer's own dictionary, before the `call` of
+    its class, where Keras's tracking of attributes does not see it.
+    """
+    layers = list(layers)
+    calls = {id(layer): 0 for layer in layers}
+
+    def counting(key: int, call: Callable) -> Callable:
+        @functools.wraps(call)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            calls[key] += 1
+            return call(*args, **kwargs)
+
+        return counted
+
+    try:
+        for layer in layers:
+            vars(layer)["call"] = counting(id(layer), layer.call)
+        yield calls
+    finally:
+        for layer in layers:
+            vars(layer).pop("call", None)
+
+
+# TFP's own flows and their networks, which `from_tfp` reads.
+
+
+def modules_inside(
+    module: tf.Module, predicate: Callable[[Any], bool]
+) -> list[tf.Module]:
+    """Returns what a module holds, at any depth, that fulfils a predicate."""
+    return list(module._flatten(predicate=predicate))
+
+
+def template_function(value: Any) -> Callable | None:
+    """Returns the function of a `tf.make_template`; None for anything else."""
+    is_template = hasattr(value, "_func") and hasattr(value, "_variable_scope")
+    return value._func if is_template else None
+
+
+def real_nvp_parts(
+    bijector: tfp.bijectors.RealNVP,
+) -> tuple[int | None, int, bool, Callable]:
+    """Returns event size, identity values (signed), whether last, and function."""
+    return (
+        bijector._input_depth,
+        bijector._masked_size,
+        bijector._reverse_mask,
+        bijector._bijector_fn,
+    )
+
+
+def glow_actnorm_values(
+    bijector: tfp.bijectors.Bijector,
+) -> tuple[tf.Variable, tf.Variable, tf.Variable]:
+    """Returns shift, log-scale and whether they have seen data."""
+    return bijector._m, bijector._s.pretransformed_input, bijector._initialized
+
+
+def glow_mixing_values(
+    bijector: tfp.bijectors.Bijector,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the triangular factors and the permutation of a 1x1 convolution."""
+    return bijector._bijector.lower_upper, bijector._bijector.permutation

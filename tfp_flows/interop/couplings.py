@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,27 +11,32 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import masks
-from tfp_flows.bijectors.coupling import LOG_SCALES, AdditiveCoupling, AffineCoupling
-from tfp_flows.bijectors.linear import InvertibleConv1x1, lu_parts
+from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.bijectors.normalization import ActNorm
-from tfp_flows.bijectors.repeat import Repeat, copied, distinct_variables
+from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
-from tfp_flows.bijectors.tree import nested_layers
+from tfp_flows.bijectors.transforms.affine import LOG_SCALES
+from tfp_flows.bijectors.tree import bijectors_in
+from tfp_flows.internal.arguments import Shape
+from tfp_flows.internal.compat import (
+    glow_actnorm_values,
+    glow_mixing_values,
+    real_nvp_parts,
+)
 from tfp_flows.interop.networks import (
-    Piece,
+    LayerCopy,
     conditioner_from,
     is_tf_keras,
+    layers_of,
     networks_in,
-    pieces_of,
 )
 
 tfb = tfp.bijectors
 
 
-# Log-scales that a network's raw output may pass through on its way to the bijector.
-_LOG_SCALES: dict[str, Callable] = {**LOG_SCALES, "tanh": tf.tanh}
 _PROBES = 32
 
 
@@ -43,15 +47,7 @@ def coupling_from(bijector: tfb.RealNVP) -> tfb.Bijector:
     of a network. So the function is tried on random inputs, and the coupling whose
     shift and log-scale are equal there is taken.
 
-    Args:
-        bijector: A `tfb.RealNVP` around one dense network.
-
-    Returns:
-        An `AffineCoupling`, or an `AdditiveCoupling` if there is no scale.
-
-    Raises:
-        ValueError: If the bijector has no weights yet, holds no network or several,
-            or none of the couplings equals it.
+    It is an `AffineCoupling`, or an `AdditiveCoupling` if there is no scale.
     """
     networks = networks_in(bijector)
     if len(networks) != 1:
@@ -60,69 +56,70 @@ def coupling_from(bijector: tfb.RealNVP) -> tfb.Bijector:
             "tf_keras, found as an attribute or in the function's closure. Received: "
             f"'{bijector.name}' with {len(networks)} networks"
         )
-    pieces = pieces_of(networks[0])
-    if not pieces or not pieces[-1].weights or pieces[0].kind != "Dense":
+    layers = layers_of(networks[0])
+    if not layers or not layers[-1].weights or layers[0].kind != "Dense":
         raise ValueError(
             "A `tfb.RealNVP` is carried over if its network starts and ends with dense "
-            f"layers. Received: '{bijector.name}' with {[p.kind for p in pieces]}"
+            f"layers. Received: '{bijector.name}' with {[p.kind for p in layers]}"
         )
-    kept = int(pieces[0].weights[0].shape[0])
-    outputs = int(pieces[-1].weights[0].shape[-1])
-    dtype = pieces[0].weights[0].dtype.name
-    size, mask = _mask(bijector, kept, outputs)
-    moved = size - kept
-    x0 = np.random.default_rng(0).normal(size=(_PROBES, kept)).astype(dtype)
-    shift, log_scale = _probed(bijector, x0, moved)
-    raw = conditioner_from(pieces, (kept,), range(outputs), dtype)(x0)
+    inputs = int(layers[0].weights[0].shape[0])
+    outputs = int(layers[-1].weights[0].shape[-1])
+    dtype = layers[0].weights[0].dtype.name
+    size, mask = _mask(bijector, inputs)
+    transformed = size - inputs
+    x0 = np.random.default_rng(0).normal(size=(_PROBES, inputs)).astype(dtype)
+    shift, log_scale = _probed(bijector, x0, transformed)
+    raw = conditioner_from(layers, (inputs,), range(outputs), dtype)(x0)
 
     def net(order: np.ndarray) -> keras.Layer:
-        return conditioner_from(pieces, (kept,), order, dtype)
+        return conditioner_from(layers, (inputs,), order, dtype)
 
     places = np.arange(outputs)
-    if outputs == moved and _equal(shift, raw) and not log_scale.any():
+    if outputs == transformed and _equal(shift, raw) and not log_scale.any():
         return AdditiveCoupling(mask, net(places), dtype=dtype)
-    if outputs == 2 * moved:
-        first, second = raw[:, :moved], raw[:, moved:]
+    if outputs == 2 * transformed:
+        first, second = raw[:, :transformed], raw[:, transformed:]
         for t, r, order in (
             (first, second, places),
-            (second, first, np.roll(places, moved)),
+            (second, first, np.roll(places, transformed)),
         ):
-            for name, function in _LOG_SCALES.items():
+            for name, function in LOG_SCALES.items():
                 if _equal(shift, t) and _equal(log_scale, function(r)):
                     return AffineCoupling(mask, net(order), log_scale=name, dtype=dtype)
     raise ValueError(
         "A `tfb.RealNVP` is carried over if its shift is a half of the network's "
         f"outputs and its log-scale the other half, through one of "
-        f"{sorted(_LOG_SCALES)}, or if it only shifts by the outputs. "
+        f"{sorted(LOG_SCALES)}, or if it only shifts by the outputs. "
         f"Received: '{bijector.name}', whose function does something else"
     )
 
 
-def _mask(bijector: Any, kept: int, outputs: int) -> tuple[int, Mask]:
-    """Returns the size of an event and which of its values are kept."""
-    size = bijector._input_depth
+def _mask(bijector: tfb.RealNVP, inputs: int) -> tuple[int, Mask]:
+    """Returns the size of an event and the mask, for a network of so many inputs."""
+    size, identity, last, _ = real_nvp_parts(bijector)
     if size is None:
         raise ValueError(
             "The source must have been called once, so that it knows the size of its "
             f"events. Received: '{bijector.name}', which was never called"
         )
-    if not 0 < kept == abs(bijector._masked_size) < size:
+    if not 0 < inputs == abs(identity) < size:
         raise ValueError(
-            f"The network of '{bijector.name}' must take the {bijector._masked_size} "
-            f"values that are kept. Received: a network of {kept} inputs"
+            f"The network of '{bijector.name}' must take the {identity} values that "
+            f"are not transformed. Received: a network of {inputs} inputs"
         )
-    last = bijector._reverse_mask
-    if kept == (size - size // 2 if last else size // 2):
+    if inputs == (size - size // 2 if last else size // 2):
         return size, masks.half(size, flip=last)
-    first = size - kept if last else 0
-    return size, masks.indices(size, range(first, first + kept))
+    first = size - inputs if last else 0
+    return size, masks.indices(size, range(first, first + inputs))
 
 
-def _probed(bijector: Any, x0: np.ndarray, moved: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns shift and log-scale for some kept values."""
-    zeros = tf.zeros((len(x0), moved), x0.dtype)
+def _probed(
+    bijector: tfb.RealNVP, x0: np.ndarray, transformed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns shift and log-scale for some identity values."""
+    zeros = tf.zeros((len(x0), transformed), x0.dtype)
     try:
-        inner = bijector._bijector_fn(tf.constant(x0), moved)
+        inner = real_nvp_parts(bijector)[-1](tf.constant(x0), transformed)
         shift = inner.forward(zeros)
         log_scale = inner.forward_log_det_jacobian(zeros, event_ndims=0)
         one = inner.forward(zeros + 1.0)
@@ -147,42 +144,33 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def glow_coupling(
-    pieces: list[Piece], mask: Mask, dtype: str, *, log_scale: str, offset: float
+    layers: list[LayerCopy], mask: Mask, dtype: str, *, log_scale: str, offset: float
 ) -> tfb.Bijector:
     """Returns the coupling that TFP's Glow makes of a network's outputs.
 
-    TFP maps data to latents by `x = y scale + shift`; ours does so with the inverse
-    turned round, and with shifts before scales.
+    TFP maps data to latents by `x = y scale + shift`, which is the forward map of
+    ours, with shifts before scales among the network's outputs.
 
     Args:
-        pieces: The network.
-        mask: Which channels are kept.
+        layers: The network.
+        mask: Which channels are not transformed.
         dtype: Float type.
         log_scale: How raw values become log-scales; see `AffineCoupling`.
         offset: What is added to raw values before that.
-
-    Returns:
-        The bijector, from latents to data.
-
-    Raises:
-        ValueError: If the network has the wrong number of outputs.
     """
-    moved, outputs = mask.moved_shape[-1], int(pieces[-1].weights[0].shape[-1])
-    if outputs == moved:
-        net = conditioner_from(pieces, mask.kept_shape, range(moved), dtype)
+    outputs, size = int(layers[-1].weights[0].shape[-1]), mask.transformed_shape[-1]
+    if outputs == size:
+        net = conditioner_from(layers, mask.identity_shape, range(size), dtype)
         return tfb.Invert(AdditiveCoupling(mask, net, dtype=dtype))
-    if outputs != 2 * moved:
+    if outputs != 2 * size:
         raise ValueError(
-            f"A network of Glow must return {moved} or {2 * moved} channels. "
+            f"A network of Glow must return {size} or {2 * size} channels. "
             f"Received: {outputs} channels"
         )
-    order = np.roll(np.arange(outputs), moved)
-    added = np.repeat([0.0, offset], moved)
-    net = conditioner_from(pieces, mask.kept_shape, order, dtype, added)
+    order = np.roll(np.arange(outputs), size)
+    added = np.repeat([0.0, offset], size)
+    net = conditioner_from(layers, mask.identity_shape, order, dtype, added)
     return tfb.Invert(AffineCoupling(mask, net, log_scale=log_scale, dtype=dtype))
-
-
-Shape = tuple[int, ...]
 
 
 def levels_from(glow: tfb.Glow) -> tfb.Bijector:
@@ -192,20 +180,9 @@ def levels_from(glow: tfb.Glow) -> tfb.Bijector:
     `Repeat` of actnorm, 1x1 convolution and coupling, and the coupling of the half
     that leaves. `MultiScale` holds the levels; TFP interleaves the latents of the
     levels, so a `tfb.Permute` behind it brings them into TFP's order.
-
-    Args:
-        glow: A Glow whose coupling networks are sequential, such as TFP's default
-            ones, and in which half of the channels leaves after each block but the
-            last, as is TFP's default.
-
-    Returns:
-        The bijector, from flat latents to images.
-
-    Raises:
-        ValueError: If the Glow is built in another way; the message says how.
     """
-    blocks = [part for part in _walk(glow) if type(part).__name__ == "GlowBlock"]
-    exits = [part for part in _walk(glow) if type(part).__name__ == "ExitBijector"]
+    blocks = _of_class(glow, "GlowBlock")
+    exits = _of_class(glow, "ExitBijector")
     shape = tuple(int(n) for n in glow.parameters["output_shape"])
     _check_splits(glow)
     event_shape, levels = shape, []
@@ -223,13 +200,9 @@ def levels_from(glow: tfb.Glow) -> tfb.Bijector:
     return tfb.Chain([pyramid, tfb.Permute(order)], name=glow.name)
 
 
-def _walk(bijector: Any) -> list[Any]:
-    """Lists a bijector and the parts of its chains, data side first."""
-    inner = getattr(bijector, "bijectors", None)
-    if inner is None and type(bijector).__name__.strip("_") == "Invert":
-        inner = bijector.bijector
-    parts = inner if isinstance(inner, list | tuple) else [inner]
-    return [bijector, *(p for part in parts if part is not None for p in _walk(part))]
+def _of_class(bijector: tfb.Bijector, *names: str) -> list[Any]:
+    """Returns the bijectors inside whose class has one of these names, data first."""
+    return [part for part in bijectors_in(bijector) if type(part).__name__ in names]
 
 
 def _check_splits(glow: tfb.Glow) -> None:
@@ -244,35 +217,25 @@ def _check_splits(glow: tfb.Glow) -> None:
         )
 
 
-def _repeat(block: Any, shape: Shape) -> Repeat:
+def _repeat(block: tfb.Bijector, shape: Shape) -> Repeat:
     """Returns the steps of a block, with the weights of all of them."""
     groups, group = [], []
-    for part in _walk(block):
+    for part in bijectors_in(block):
         if type(part).__name__ in ("ActivationNormalization", "OneByOneConv"):
             group.append(part)
         elif hasattr(part, "coupling_bijector_layer"):
             groups.append([*group, part])
             group = []
     steps = [_step(parts, shape) for parts in groups]
-    repeat = Repeat(steps[0], len(steps))
-    rows = [
-        [copied(variable) for variable in distinct_variables(nested_layers(step))]
-        for step in steps
-    ]
-    # `Repeat` has drawn weights of its own for all copies but the first.
-    for stack, values in zip(
-        repeat._stacked.stacks, zip(*rows, strict=True), strict=True
-    ):
-        stack.assign(np.stack(values))
-    return repeat
+    return Repeat.of(steps)
 
 
-def _step(parts: list[Any], shape: Shape) -> tfb.Bijector:
+def _step(parts: list, shape: Shape) -> tfb.Bijector:
     *linear, coupling = parts
     network = coupling.coupling_bijector_layer
     _check_network(network)
-    pieces = pieces_of(network)
-    dtype = pieces[0].weights[0].dtype.name
+    layers = layers_of(network)
+    dtype = layers[0].weights[0].dtype.name
     carried = [
         _actnorm(part, dtype)
         if type(part).__name__ == "ActivationNormalization"
@@ -280,7 +243,7 @@ def _step(parts: list[Any], shape: Shape) -> tfb.Bijector:
         for part in linear
     ]
     mask = masks.channel(shape)
-    last = glow_coupling(pieces, mask, dtype, log_scale="sigmoid", offset=0.0)
+    last = glow_coupling(layers, mask, dtype, log_scale="sigmoid", offset=0.0)
     return tfb.Chain([*carried, last])
 
 
@@ -288,7 +251,7 @@ def _leaving(network: Any, shape: Shape, dtype: str) -> tfb.Bijector:
     """Returns the coupling that TFP has between the halves at the end of a level."""
     _check_network(network)
     mask = masks.channel(shape)
-    return glow_coupling(pieces_of(network), mask, dtype, log_scale="exp", offset=2.0)
+    return glow_coupling(layers_of(network), mask, dtype, log_scale="exp", offset=2.0)
 
 
 def _check_network(network: Any) -> None:
@@ -300,32 +263,20 @@ def _check_network(network: Any) -> None:
         )
 
 
-def _actnorm(source: Any, dtype: str) -> ActNorm:
+def _actnorm(source: tfb.Bijector, dtype: str) -> ActNorm:
     """TFP's is `x = exp(p) (y + m)` from data to latents, ours `(y - b) exp(-s)`."""
-    shift = source._m.numpy()
-    log_scale = source._s.pretransformed_input.numpy()
+    shift, log_scale, adapted = (v.numpy() for v in glow_actnorm_values(source))
     carried = ActNorm(len(shift), dtype=dtype)
-    weights = carried._weights
-    weights.shift.assign(-shift)
-    weights.log_scale.assign(-log_scale)
-    weights.adapted.assign(int(source._initialized.numpy()))
+    carried.set(-log_scale, -shift, int(adapted))
     return carried
 
 
-def _mixing(source: Any, dtype: str) -> InvertibleConv1x1:
+def _mixing(source: tfb.Bijector, dtype: str) -> InvertibleConv1x1:
     """TFP's is `x = W y` for a column of channels, ours `x = y W` for a row."""
-    lower_upper, permutation = (
-        source._bijector.lower_upper,
-        source._bijector.permutation,
-    )
+    lower_upper, permutation = glow_mixing_values(source)
     matrix = tf.linalg.lu_reconstruct(tf.cast(lower_upper, tf.float64), permutation)
     carried = InvertibleConv1x1(int(matrix.shape[0]), dtype=dtype)
-    weights: Any = carried._weights
-    values = lu_parts(np.array(matrix).T)
-    for weight, value in zip(
-        (weights.lu, weights.sign, weights.order), values, strict=True
-    ):
-        weight.assign(value)
+    carried.set_matrix(np.array(matrix).T)
     return carried
 
 

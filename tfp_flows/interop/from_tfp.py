@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.internal.arguments import invalid
 from tfp_flows.internal.compat import Chain, Invert
 from tfp_flows.interop.couplings import coupling_from, levels_from
 from tfp_flows.interop.networks import networks_in
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
+Source = TypeVar("Source", tfb.Bijector, tfd.Distribution)
 
-def from_tfp(source: Any) -> Any:
+
+def from_tfp(source: Source) -> Source:
     """Carries `tfb.RealNVP` and `tfb.Glow` over to bijectors of this package.
 
     TFP's two flows hold networks of tf_keras, which Keras 3 neither trains nor
@@ -31,8 +34,8 @@ def from_tfp(source: Any) -> Any:
       each block but the last, as is TFP's default. Actnorms that have not seen
       data yet wait for `FlowModel.adapt` instead of for the first call.
     * Chains, inverted bijectors and distributions around bijectors are rebuilt
-      around what was carried over. All other parts are kept as they are, with
-      their variables, which the result shares with the source.
+      around what was carried over. All other parts stay as they are, with their
+      variables, which the result shares with the source.
 
     Args:
         source: A TFP bijector or distribution. It must have been called once, for
@@ -58,10 +61,7 @@ def from_tfp(source: Any) -> Any:
     if isinstance(source, tfb.Bijector):
         return _bijector(source)
     if not isinstance(source, tfd.Distribution):
-        raise TypeError(
-            "Argument `source` must be a TFP distribution or bijector. "
-            f"Received: {source!r} of type {type(source).__name__}"
-        )
+        raise invalid("source", "be a TFP distribution or bijector", source, TypeError)
     changed = {}
     for name in ("distribution", "bijector"):
         part = source.parameters.get(name)

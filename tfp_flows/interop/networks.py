@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -13,13 +13,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal.arguments import Shape
+from tfp_flows.internal.compat import modules_inside, template_function
 from tfp_flows.nets.conv import ConvNet, ZeroConv2D
 from tfp_flows.nets.dense import MLP
 
 tfb = tfp.bijectors
 
 
-class Piece(NamedTuple):
+class LayerCopy(NamedTuple):
     """One layer: its Keras class, the arguments that matter, and its weights."""
 
     kind: str
@@ -53,7 +55,7 @@ _CARRIED = {
 
 
 def is_tf_keras(value: Any) -> bool:
-    """Tells whether an object is a layer or model of tf_keras."""
+    """Returns whether an object is a layer or model of tf_keras."""
     names = [cls.__module__ for cls in type(value).__mro__]
     # Layers hold other things of tf_keras, which are no layers.
     return isinstance(value, tf.Module) and any(
@@ -61,31 +63,20 @@ def is_tf_keras(value: Any) -> bool:
     )
 
 
-def pieces_of(network: Any) -> list[Piece]:
-    """Lists the layers of a sequential network, or of TFP's default template.
-
-    Args:
-        network: A tf_keras layer or model, or what
-            `tfb.real_nvp_default_template` returned.
-
-    Returns:
-        The layers in their order.
-
-    Raises:
-        ValueError: If the network has no weights yet, or holds a layer that is not
-            carried over; the message names it.
-    """
-    if is_template(network):
-        return _template_pieces(network)
+def layers_of(network: Any) -> list[LayerCopy]:
+    """Lists the layers of a sequential network, or of TFP's default template."""
+    function = template_function(network)
+    if function is not None:
+        return _template_layers(network, function)
     if type(network).__name__ == "InputLayer":
         return []
     if isinstance(getattr(network, "layers", None), list | tuple):
-        return [piece for layer in network.layers for piece in pieces_of(layer)]
+        return [copy for layer in network.layers for copy in layers_of(layer)]
     kind = type(network).__name__
     if kind == "ReLU" and not any(
         network.get_config().get(key) for key in ("max_value", "negative_slope")
     ):
-        return [Piece("Activation", {"activation": "relu"}, [])]
+        return [LayerCopy("Activation", {"activation": "relu"}, [])]
     if kind not in _CARRIED or not _is_tf_keras_own(network):
         raise ValueError(
             f"A network with a layer of class '{kind}' cannot be carried over; "
@@ -103,39 +94,30 @@ def pieces_of(network: Any) -> list[Piece]:
             "A network is carried over only with activations that Keras knows by name. "
             f"Received: layer '{network.name}' with {carried['activation']!r}"
         )
-    return [Piece(kind, carried, network.get_weights())]
+    return [LayerCopy(kind, carried, network.get_weights())]
 
 
 def _plain(value: Any) -> Any:
-    # tf_keras keeps the slope of a leaky ReLU as an array.
+    # tf_keras has the slope of a leaky ReLU as an array.
     return float(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
 def networks_in(bijector: tfb.Bijector) -> list[Any]:
     """Finds tf_keras networks and templates: attributes, and what functions hold.
 
-    Args:
-        bijector: Any bijector.
-
-    Returns:
-        The outermost networks, each once.
+    Of networks inside networks, only the outermost.
     """
-    found = [*bijector._flatten(predicate=is_tf_keras)]
+    found = modules_inside(bijector, is_tf_keras)
     for value in vars(bijector).values():
         found.extend(_held(value, depth=4))
     distinct = list({id(network): network for network in found}.values())
     inner = {
         id(part)
         for network in distinct
-        if not is_template(network)
+        if template_function(network) is None
         for part in network.submodules
     }
     return [network for network in distinct if id(network) not in inner]
-
-
-def is_template(value: Any) -> bool:
-    """Tells whether something is a function around variables, as TFP's default is."""
-    return hasattr(value, "_func") and hasattr(value, "_variable_scope")
 
 
 def _is_tf_keras_own(layer: Any) -> bool:
@@ -145,7 +127,7 @@ def _is_tf_keras_own(layer: Any) -> bool:
 
 def _held(value: Any, depth: int) -> Iterator[Any]:
     """Yields the networks that a function closes over."""
-    if is_tf_keras(value) or is_template(value):
+    if is_tf_keras(value) or template_function(value) is not None:
         yield value
     elif depth and isinstance(value, functools.partial):
         for part in (value.func, *value.args, *value.keywords.values()):
@@ -158,16 +140,16 @@ def _held(value: Any, depth: int) -> Iterator[Any]:
         for part in (*variables.nonlocals.values(), *variables.globals.values()):
             yield from _held(part, depth - 1)
     elif depth and isinstance(value, tf.Module) and not isinstance(value, tfb.Bijector):
-        yield from value._flatten(predicate=is_tf_keras)
+        yield from modules_inside(value, is_tf_keras)
 
 
-def _is_tensorflow(function: Any) -> bool:
+def _is_tensorflow(function: Callable) -> bool:
     # A function of TensorFlow holds no network, but many other functions.
     return (function.__module__ or "").startswith("tensorflow.")
 
 
-def _template_pieces(template: Any) -> list[Piece]:
-    arguments = inspect.getclosurevars(template._func).nonlocals
+def _template_layers(template: Any, function: Callable) -> list[LayerCopy]:
+    arguments = inspect.getclosurevars(function).nonlocals
     if "hidden_layers" not in arguments:
         raise ValueError(
             "Of functions in `tf.make_template` only those of "
@@ -187,7 +169,7 @@ def _template_pieces(template: Any) -> list[Piece]:
     activation = arguments["activation"]
     hidden = "linear" if activation is None else activation.__name__
     return [
-        Piece(
+        LayerCopy(
             "Dense",
             {
                 "units": int(layer["kernel"].shape[1]),
@@ -206,11 +188,8 @@ def _number(name: str) -> int:
     return int(found.group(1)) if found else 0
 
 
-Shape = tuple[int, ...]
-
-
 def conditioner_from(
-    pieces: Sequence[Piece],
+    layers: Sequence[LayerCopy],
     input_shape: Shape,
     order: Sequence[int],
     dtype: str,
@@ -223,7 +202,7 @@ def conditioner_from(
     activations allow it, and a `keras.Sequential` otherwise.
 
     Args:
-        pieces: The layers to copy. The last must be dense or a convolution.
+        layers: The layers to copy. The last must be dense or a convolution.
         input_shape: Shape of one input.
         order: For each output of the new network, its place in the old one.
         dtype: Float type.
@@ -231,19 +210,16 @@ def conditioner_from(
 
     Returns:
         The network, built, with weights.
-
-    Raises:
-        ValueError: If the last layer has no outputs to reorder.
     """
-    merged = _reordered(_merged(pieces), order, offset)
+    merged = _reordered(_merged(layers), order, offset)
     net, weights = _mlp(merged, dtype) or _convolutions(merged, dtype) or (None, None)
     if net is None:
-        layers = [
-            getattr(keras.layers, piece.kind)(**piece.config, dtype=dtype)
-            for piece in merged
+        made = [
+            getattr(keras.layers, layer.kind)(**layer.config, dtype=dtype)
+            for layer in merged
         ]
-        net = keras.Sequential([keras.layers.Input(input_shape, dtype=dtype), *layers])
-        weights = [array for piece in merged for array in piece.weights]
+        net = keras.Sequential([keras.layers.Input(input_shape, dtype=dtype), *made])
+        weights = [array for layer in merged for array in layer.weights]
     elif isinstance(net, ZeroConv2D):
         net.build((None, *input_shape))
     else:
@@ -253,24 +229,24 @@ def conditioner_from(
     return net
 
 
-def _merged(pieces: Sequence[Piece]) -> list[Piece]:
-    """Moves an activation behind a linear layer into that layer."""
-    merged: list[Piece] = []
-    for piece in pieces:
+def _merged(layers: Sequence[LayerCopy]) -> list[LayerCopy]:
+    """Joins an activation behind a linear layer to that layer."""
+    merged: list[LayerCopy] = []
+    for layer in layers:
         before = merged[-1].config if merged else {}
-        if piece.kind == "Dropout":
+        if layer.kind == "Dropout":
             continue
-        if piece.kind == "Activation" and before.get("activation") == "linear":
-            merged[-1] = merged[-1]._replace(config={**before, **piece.config})
+        if layer.kind == "Activation" and before.get("activation") == "linear":
+            merged[-1] = merged[-1]._replace(config={**before, **layer.config})
         else:
-            merged.append(piece)
+            merged.append(layer)
     return merged
 
 
 def _reordered(
-    pieces: list[Piece], order: Sequence[int], offset: np.ndarray | None
-) -> list[Piece]:
-    head = pieces[-1] if pieces else None
+    layers: list[LayerCopy], order: Sequence[int], offset: np.ndarray | None
+) -> list[LayerCopy]:
+    head = layers[-1] if layers else None
     if (
         head is None
         or head.kind not in ("Dense", "Conv2D")
@@ -280,48 +256,50 @@ def _reordered(
         raise ValueError(
             "A network is carried over only if its last layer is a dense layer or a "
             "convolution without activation. Received: "
-            f"{[(p.kind, p.config.get('activation')) for p in pieces]}"
+            f"{[(p.kind, p.config.get('activation')) for p in layers]}"
         )
     kernel = head.weights[0][..., list(order)]
     bias = head.weights[1] if len(head.weights) > 1 else np.zeros(len(order))
     bias = bias[list(order)] + (0.0 if offset is None else offset)
     config = {**head.config, "use_bias": True}
-    return [*pieces[:-1], head._replace(config=config, weights=[kernel, bias])]
+    return [*layers[:-1], head._replace(config=config, weights=[kernel, bias])]
 
 
-def _mlp(pieces: list[Piece], dtype: str) -> tuple[keras.Layer, list] | None:
-    hidden = pieces[:-1]
-    activations = {piece.config.get("activation") for piece in hidden}
+def _mlp(layers: list[LayerCopy], dtype: str) -> tuple[keras.Layer, list] | None:
+    hidden = layers[:-1]
+    activations = {layer.config.get("activation") for layer in hidden}
     if (
         len(activations) != 1
-        or any(piece.kind != "Dense" for piece in pieces)
-        or not all(piece.config["use_bias"] for piece in pieces)
+        or any(layer.kind != "Dense" for layer in layers)
+        or not all(layer.config["use_bias"] for layer in layers)
     ):
         return None
-    units = [piece.config["units"] for piece in hidden]
+    units = [layer.config["units"] for layer in hidden]
     net = MLP(units, activations.pop(), dtype=dtype)
-    return net, [array for piece in pieces for array in piece.weights]
+    return net, [array for layer in layers for array in layer.weights]
 
 
-def _convolutions(pieces: list[Piece], dtype: str) -> tuple[keras.Layer, list] | None:
-    if not all(piece.kind == "Conv2D" and _is_simple(piece) for piece in pieces):
+def _convolutions(
+    layers: list[LayerCopy], dtype: str
+) -> tuple[keras.Layer, list] | None:
+    if not all(layer.kind == "Conv2D" and _is_simple(layer) for layer in layers):
         return None
-    sizes = [piece.config["kernel_size"][0] for piece in pieces]
-    kernel, bias = pieces[-1].weights
+    sizes = [layer.config["kernel_size"][0] for layer in layers]
+    kernel, bias = layers[-1].weights
     head = [kernel, bias, np.zeros_like(bias)]
-    if len(pieces) == 1:
+    if len(layers) == 1:
         return ZeroConv2D(len(bias), sizes[0], dtype=dtype), head
-    widths = {piece.config["filters"] for piece in pieces[:-1]}
-    activations = {piece.config["activation"] for piece in pieces[:-1]}
+    widths = {layer.config["filters"] for layer in layers[:-1]}
+    activations = {layer.config["activation"] for layer in layers[:-1]}
     if sizes != [3, 1, 3] or len(widths) != 1 or len(activations) != 1:
         return None
     net = ConvNet(widths.pop(), activations.pop(), dtype=dtype)
-    middle = [pieces[1].weights[0][0, 0], pieces[1].weights[1]]
-    return net, [*pieces[0].weights, *middle, *head]
+    middle = [layers[1].weights[0][0, 0], layers[1].weights[1]]
+    return net, [*layers[0].weights, *middle, *head]
 
 
-def _is_simple(piece: Piece) -> bool:
-    config = piece.config
+def _is_simple(layer: LayerCopy) -> bool:
+    config = layer.config
     return (
         config["padding"] == "same"
         and config["use_bias"]

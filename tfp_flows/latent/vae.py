@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
-from tfp_flows.bijectors import chain as paired
+from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.internal.arguments import invalid
@@ -144,7 +144,7 @@ class LatentVAE(LatentModel):
             return u, 0.0
         bijector = self.posterior_model.distribution.bijector
         condition = features if self._sizes[-1] else None
-        return paired.forward_and_log_det(bijector, u, 1, condition)
+        return chain.forward_and_log_det(bijector, u, 1, condition)
 
     @property
     def distributions(self) -> list[tfd.Distribution]:

@@ -41,9 +41,6 @@ def conv_encoder(
         outputs: Length of the vector.
         channels: Channels after the first and after the second halving.
         activation: Keras activation of the hidden layers.
-
-    Returns:
-        A built Keras model from `[n, height, width, channels]` to `[n, outputs]`.
     """
     first, second = _two(channels)
     layers = [
@@ -63,17 +60,7 @@ def conv_decoder(
     channels: Sequence[int] = (32, 64),
     activation: str = "swish",
 ) -> keras.Model:
-    """Builds the mirror image of `conv_encoder`: two dense layers, two doublings.
-
-    Args:
-        event_shape: Shape of one image, `(height, width, channels)`.
-        inputs: Length of the vector.
-        channels: As in `conv_encoder`; they are run through backwards.
-        activation: Keras activation of the hidden layers.
-
-    Returns:
-        A built Keras model from `[n, inputs]` to `[n, height, width, channels]`.
-    """
+    """Builds the mirror image of `conv_encoder`: two dense layers, two doublings."""
     height, width, depth = image_shape(event_shape)
     first, second = _two(channels)
     small = (height // 4, width // 4, second)

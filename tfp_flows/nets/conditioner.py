@@ -158,6 +158,7 @@ def apply(
     event_ndims: int,
     condition: tf.Tensor | None = None,
     condition_ndims: int = 1,
+    dtype: tf.DType | None = None,
 ) -> tf.Tensor:
     """Calls a conditioner on any batch rank, none included.
 
@@ -170,9 +171,10 @@ def apply(
         event_ndims: Rank of `event`.
         condition: None, or a tensor of shape `[..., *condition_event]`.
         condition_ndims: Rank of `condition_event`.
+        dtype: Type of the result; None for that of `inputs`.
 
     Returns:
-        The conditioner's output in the dtype of `inputs`, `[..., *output]`.
+        The conditioner's output, `[..., *output]`.
     """
     keywords = {}
     if condition is not None:
@@ -182,51 +184,42 @@ def apply(
         )
         keywords["condition"] = _fold(condition, condition_ndims)
     outputs = layer(_fold(inputs, event_ndims), **keywords)
-    outputs = tf.cast(outputs, inputs.dtype)
+    outputs = tf.cast(outputs, dtype or inputs.dtype)
     if inputs.shape.rank == event_ndims + 1:
         return outputs
-    batch = tf.shape(inputs)[: tf.rank(inputs) - event_ndims]
+    batch = tf.shape(inputs)[: inputs.shape.rank - event_ndims]
     unfolded = tf.reshape(outputs, tf.concat([batch, tf.shape(outputs)[1:]], 0))
-    if inputs.shape.rank is not None:
-        static = inputs.shape[: inputs.shape.rank - event_ndims]
-        unfolded.set_shape(static.concatenate(outputs.shape[1:]))
+    static = inputs.shape[: inputs.shape.rank - event_ndims]
+    unfolded.set_shape(static.concatenate(outputs.shape[1:]))
     return unfolded
-
-
-def keras_variables(layer: keras.Layer) -> list[keras.Variable]:
-    """Returns all variables of a layer, seed states of random layers included."""
-    return list(layer.variables)
 
 
 def _fold(x: tf.Tensor, event_ndims: int) -> tf.Tensor:
     if x.shape.rank == event_ndims + 1:
         return x
-    event = x.shape[-event_ndims:] if event_ndims else tf.TensorShape([])
-    return tf.reshape(x, [-1, *event])
+    return tf.reshape(
+        x, tf.concat([[-1], tf.shape(x)[x.shape.rank - event_ndims :]], 0)
+    )
 
 
 def broadcast_batch(
     x: tf.Tensor, x_ndims: int, c: tf.Tensor, c_ndims: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Gives values and conditions the same batch axes, by broadcasting."""
-    x_batch, c_batch = (
-        x.shape[: len(x.shape) - x_ndims],
-        c.shape[: len(c.shape) - c_ndims],
-    )
+    parts = ((x, x.shape.rank - x_ndims), (c, c.shape.rank - c_ndims))
+    x_batch, c_batch = (part.shape[:ndims] for part, ndims in parts)
     if x_batch.is_fully_defined() and x_batch == c_batch:
         return x, c
-    x_shape, c_shape = tf.shape(x), tf.shape(c)
-    x_event = x_shape[len(x.shape) - x_ndims :]
-    c_event = c_shape[len(c.shape) - c_ndims :]
-    batch = tf.broadcast_dynamic_shape(
-        x_shape[: len(x.shape) - x_ndims], c_shape[: len(c.shape) - c_ndims]
-    )
-    broadcast_x = tf.broadcast_to(x, tf.concat([batch, x_event], 0))
-    broadcast_c = tf.broadcast_to(c, tf.concat([batch, c_event], 0))
     static = tf.broadcast_static_shape(x_batch, c_batch)
-    broadcast_x.set_shape(static.concatenate(x.shape[len(x.shape) - x_ndims :]))
-    broadcast_c.set_shape(static.concatenate(c.shape[len(c.shape) - c_ndims :]))
-    return broadcast_x, broadcast_c
+    batch = tf.broadcast_dynamic_shape(*(tf.shape(part)[:n] for part, n in parts))
+
+    def over_batch(part: tf.Tensor, ndims: int) -> tf.Tensor:
+        sizes = tf.concat([batch, tf.shape(part)[ndims:]], 0)
+        result = tf.broadcast_to(part, sizes)
+        result.set_shape(static.concatenate(part.shape[ndims:]))
+        return result
+
+    return over_batch(*parts[0]), over_batch(*parts[1])
 
 
 def size(shape: Shape) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -25,6 +25,11 @@ def built(layer: keras.Layer, *shape: int | None) -> Any:
     """Builds a Keras layer for inputs `[n, *shape]` and returns it."""
     layer.build((None, *shape))
     return layer
+
+
+def cast(x: tf.Tensor, dtype: DType) -> tf.Tensor:
+    """Is `keras.ops.cast`, annotated as a tensor of this backend."""
+    return keras.ops.cast(x, dtype)
 
 
 def hidden_initializers(
@@ -56,56 +61,6 @@ def hidden_initializers(
     else:
         kernel = "he_uniform" if values <= _FEW else uniform(-bound, bound)
     return {"kernel_initializer": kernel, "bias_initializer": uniform(-bound, bound)}
-
-
-# Saved under Keras's name of the layer: archives know layers by it.
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class Dense(keras.layers.Dense):
-    """`keras.layers.Dense` of the same formula, arguments, weights and archives.
-
-        y = f(x W + b)
-
-    With one input the product is a multiplication by broadcasting. With fewer outputs
-    than inputs the gradient of `W` is computed as the transpose of `g^T x`, which is
-    the same sums with the wide matrix second. All else is left to Keras, as are
-    quantized layers and those with LoRA.
-    """
-
-    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Maps `[..., n]` to `[..., units]`."""
-        if not self._is_narrow(inputs):
-            return super().call(inputs, training=training)
-        kernel = tf.convert_to_tensor(self.kernel)
-        inputs = tf.convert_to_tensor(inputs)
-        if inputs.shape[-1] == 1:
-            outputs = _outer(inputs, kernel)
-        else:
-            # TensorFlow differentiates by the second factor as it was written.
-            outputs = tf.matmul(inputs, tf.transpose(kernel), transpose_b=True)
-        if self.bias is not None:
-            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
-        return outputs if self.activation is None else self.activation(outputs)
-
-    def _is_narrow(self, inputs: tf.Tensor) -> bool:
-        """Whether this is a narrow product that Keras does not alter."""
-        if len(inputs.shape) != 2 or self.lora_enabled or self.quantization_mode:
-            return False
-        if isinstance(inputs, keras.KerasTensor):
-            return False
-        return inputs.shape[-1] == 1 or self.units < inputs.shape[-1]
-
-
-@tf.custom_gradient
-def _outer(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    """Multiplies a column with a row; its gradients are sums, left to products."""
-
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return (
-            tf.matmul(upstream, kernel, transpose_b=True),
-            tf.matmul(inputs, upstream, transpose_a=True),
-        )
-
-    return inputs * kernel, gradient
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -175,7 +130,8 @@ class MLP(Conditioner):
         self._drop = dropout_layer(self.dropout, self.dtype_policy, width)
 
     def _dense(self, units: int, inputs: int, **initializers: Any) -> keras.Layer:
-        return built(Dense(units, dtype=self.dtype_policy, **initializers), inputs)
+        layer = keras.layers.Dense(units, dtype=self.dtype_policy, **initializers)
+        return built(layer, inputs)
 
     def call(
         self,
@@ -186,7 +142,7 @@ class MLP(Conditioner):
         """Maps `[batch, *input_shape]` to `[batch, *output_shape]`."""
         h = _flat(inputs)
         if condition is not None:
-            condition = keras.ops.cast(_flat(condition), h.dtype)
+            condition = cast(_flat(condition), h.dtype)
             h = keras.ops.concatenate([h, condition], axis=-1)
         h = self._residual(h, training) if self.residual else self._plain(h, training)
         outputs = self._head(h)

@@ -19,7 +19,7 @@ from tfp_flows.internal.arguments import (
     checked_widths,
 )
 from tfp_flows.nets.conditioner import Conditioner, Shape
-from tfp_flows.nets.dense import built
+from tfp_flows.nets.dense import built, cast
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -105,7 +105,7 @@ class WaveNet(Conditioner):
         h = at_each_step(self._start, inputs)
         local: list[Any] = [0.0] * self.depth
         if self._local is not None:
-            condition = ops.cast(condition, h.dtype)
+            condition = cast(condition, h.dtype)
             local = _split(at_each_step(self._local, condition), self.depth)
         total: Any = 0.0
         for i, (gates, mix) in enumerate(zip(self._gates, self._mixes, strict=True)):
@@ -236,7 +236,7 @@ class CausalLSTM(Conditioner):
             The summaries `[n, units[-1]]` and the states.
         """
         ops = keras.ops
-        before = ops.cast(before, self.compute_dtype)
+        before = cast(before, self.compute_dtype)
         mark = ops.zeros_like(before[:, :1]) + ops.cast(is_first, before.dtype)
         h = self._dense(ops.concatenate([before, mark], axis=-1))
         following = []

@@ -8,13 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import (
-    Activation,
-    checked_choice,
-    checked_widths,
-)
+from tfp_flows.internal.arguments import Activation, checked_choice, checked_widths
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
-from tfp_flows.nets.dense import built, hidden_initializers
+from tfp_flows.nets.dense import built, cast, hidden_initializers
 
 STYLES = ("concat", "concatsquash")
 
@@ -161,10 +157,10 @@ class VelocityNet(Conditioner):
         return keras.ops.reshape(h, (-1, *inputs.shape[1:]))
 
     def _joined(self, time: tf.Tensor, condition: tf.Tensor, n: Any) -> tf.Tensor:
-        condition = keras.ops.cast(condition, time.dtype)
-        condition = keras.ops.reshape(condition, (-1, size(condition.shape[1:])))
-        time = keras.ops.broadcast_to(time, (n, 1))
-        return keras.ops.concatenate([time, condition], axis=-1)
+        values = cast(condition, time.dtype)
+        flat = keras.ops.reshape(values, (-1, size(values.shape[1:])))
+        times = keras.ops.broadcast_to(time, (n, 1))
+        return keras.ops.concatenate([times, flat], axis=-1)
 
 
 def _at_every_pixel(context: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

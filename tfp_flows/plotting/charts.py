@@ -42,9 +42,6 @@ def density_map(
         labels: Names of the two axes.
         title: What to write above `data`.
 
-    Returns:
-        The figure.
-
     Raises:
         ValueError: If `data` or `sampled` are no 2-D points.
     """
@@ -104,9 +101,6 @@ def pair_plot(
         real: Rows `[n, columns]`.
         sampled: Samples of as many columns.
         columns: Column names. Of more than six columns the first six are drawn.
-
-    Returns:
-        The figure.
 
     Raises:
         ValueError: If the tables do not have equally many columns.
@@ -184,9 +178,6 @@ def learning_curve(
         metric: Which metric to draw.
         unit: Unit of the metric, for the axis label.
         lines: Named horizontal lines, such as baselines or the true entropy.
-
-    Returns:
-        The figure.
 
     Raises:
         ValueError: If `history` does not hold the metric.

@@ -32,9 +32,6 @@ def image_grid(
         title: Text above the grid.
         column_titles: A word for each column.
 
-    Returns:
-        The figure.
-
     Raises:
         ValueError: If `images` has another shape.
     """
@@ -62,9 +59,6 @@ def real_and_sampled_images(
         sampled: Samples of the same shape.
         pixel_levels: How many values a pixel can take.
         columns: How many images in a row of each grid.
-
-    Returns:
-        The figure.
 
     Raises:
         ValueError: If the images have another shape.

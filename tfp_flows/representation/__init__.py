@@ -12,11 +12,16 @@ activations) is not among them.
 **A flow has no reason to make classes easy to separate.** It is a bijection: its
 latents hold exactly what the data holds, and its likelihood asks only that they look
 like noise. Give the raw data and a PCA of it beside the latents, as
-`python -m benchmarks.representation` does, before drawing conclusions from a figure.
+`python -m benchmarks.representation` does, before drawing conclusions from an accuracy.
 """
 
 from tfp_flows.representation.latents import features
-from tfp_flows.representation.probes import few_labels, probe
-from tfp_flows.representation.report import Lead, ProbeReport, ProbeRow
+from tfp_flows.representation.probes import (
+    Lead,
+    ProbeReport,
+    ProbeRow,
+    few_labels,
+    probe,
+)
 
 __all__ = ["Lead", "ProbeReport", "ProbeRow", "features", "few_labels", "probe"]

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow_probability as tfp
 
 from tfp_flows.anomaly.rows import evaluate_rows
 from tfp_flows.bijectors.conditional import EncodedCondition
 from tfp_flows.bijectors.multiscale import MultiScale
+from tfp_flows.internal.arguments import is_integer
 from tfp_flows.internal.compat import Chain
+from tfp_flows.training.model import FlowModel
 from tfp_flows.training.sampling import distribution_of
 
-tfb = tfp.bijectors
+tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def features(
-    flow: Any,
-    x: Any,
+    flow: FlowModel | tfd.Distribution,
+    x: npt.ArrayLike,
     *,
     level: int | None = None,
-    condition: Any = None,
+    condition: npt.ArrayLike | None = None,
     batch_size: int = 256,
 ) -> np.ndarray:
     """Returns the latents of data, flattened to one vector a row.
@@ -35,9 +37,9 @@ def features(
     Args:
         flow: A `tfpf.FlowModel`, or a TFP distribution with a bijector.
         x: Data `[n, *event]` in the flow's units, with n at least 1.
-        level: None for all latents. For a flow on several scales the number of one
-            part: 0 for the coarsest, whose values passed all levels, up to the
-            number of levels less 1 for those that left first. See `MultiScale`.
+        level: None for all latents. For a flow on several scales one of its levels: 0
+            for the coarsest, whose values passed all of them, up to the number of
+            levels less 1 for those that left first. See `MultiScale`.
         condition: For a conditional flow, conditions `[n, *condition]`.
         batch_size: Rows at a time.
 
@@ -46,7 +48,7 @@ def features(
 
     Raises:
         TypeError: If `flow` has no bijector, and so no latents.
-        ValueError: If `level` names no part, or the shape of `x` is not that of the
+        ValueError: If there is no such level, or the shape of `x` is not that of the
             flow's data.
 
     Example:
@@ -63,12 +65,12 @@ def features(
             "Argument `flow` must have a bijector, whose latents are the features. "
             f"Received: {distribution} without one"
         )
-    part = slice(None) if level is None else _place(distribution.bijector, level)
+    chosen = slice(None) if level is None else _place(distribution.bijector, level)
     rows = evaluate_rows(distribution, x, condition=condition, batch_size=batch_size)
-    return np.reshape(rows.latent, [len(rows), -1])[:, part]
+    return np.reshape(rows.latent, [len(rows), -1])[:, chosen]
 
 
-def _place(bijector: tfb.Bijector, level: Any) -> slice:
+def _place(bijector: tfb.Bijector, level: int) -> slice:
     """Returns where the values of a level stand in the latent vector."""
     pyramid = _latent_end(bijector)
     if not isinstance(pyramid, MultiScale):
@@ -79,8 +81,7 @@ def _place(bijector: tfb.Bijector, level: Any) -> slice:
             f"{type(pyramid).__name__}"
         )
     sizes = [math.prod(shape) for shape in pyramid.latent_shapes]
-    whole = isinstance(level, int) and not isinstance(level, bool)
-    if not whole or not 0 <= level < len(sizes):
+    if not is_integer(level) or not 0 <= level < len(sizes):
         raise ValueError(
             f"Argument `level` must be None or an integer from 0 (coarsest) to "
             f"{len(sizes) - 1}. Received: level={level!r}"

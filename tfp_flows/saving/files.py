@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
-from tfp_flows.bijectors.tree import nested_layers
+from tfp_flows.bijectors.tree import layers_in
 from tfp_flows.internal.arguments import checked_instance, invalid
 from tfp_flows.internal.compat import share_storage, tf_variables
 from tfp_flows.internal.files import atomic_write
@@ -54,7 +54,7 @@ class AdoptedVariables(keras.Layer):
     @classmethod
     def of(cls, content: tf.Module) -> AdoptedVariables:
         """Adopts the variables of a distribution or bijector that no layer owns."""
-        owned = {id(v) for v in tf_variables(nested_layers(content))}
+        owned = {id(v) for v in tf_variables(layers_in(content))}
         return cls([v for v in content.variables if id(v) not in owned], name="adopted")
 
     def __init__(self, variables: list[tf.Variable], **kwargs: Any) -> None:
@@ -99,7 +99,7 @@ class SavedObject(keras.Model):
         """
         super().__init__(autocast=False, **kwargs)
         self._content = _Untracked(content)
-        self._content_layers = nested_layers(content)
+        self._content_layers = layers_in(content)
         self._adopted = AdoptedVariables.of(content)
         self.built = True
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.tree import nested_layers
+from tfp_flows.bijectors.tree import layers_in
 from tfp_flows.serving.servable import Condition, Servable
 
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
@@ -89,7 +89,7 @@ def with_stored_weights(model: Servable, precision: str) -> Servable:
             and other small weights as they are.
     """
     stored: list[tuple[keras.Variable, Widen]] = []
-    for layer in nested_layers(model.distribution):
+    for layer in layers_in(model.distribution):
         for weight in layer.variables:
             widen = _store(weight.numpy(), precision)
             if widen is not None:

@@ -1,17 +1,28 @@
-"""`mel_spectrogram`: how loud audio is at which pitch, frame by frame."""
+"""How loud audio is at which pitch, frame by frame: for flows, and as a picture."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import checked_integer, invalid
+from tfp_flows.internal.pictures import BLUE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+_DECIBELS = 60.0  # between the darkest and the brightest colour
 
 
 def mel_spectrogram(
-    audio: Any,
+    audio: npt.ArrayLike | tf.Tensor,
     rate: int = 8000,
     *,
     hop: int = 128,
@@ -41,9 +52,6 @@ def mel_spectrogram(
     Returns:
         Natural logarithms `[..., t / hop, mels]`, from `log(floor)` up.
 
-    Raises:
-        ValueError: If t is no multiple of `hop`, or a count no positive integer.
-
     Reference:
         Stevens, Volkmann, Newman: A scale for the measurement of the psychological
         magnitude pitch, 1937. `tf.signal` has the transform and the triangles.
@@ -54,10 +62,7 @@ def mel_spectrogram(
     checked_integer("mels", mels)
     audio = tf.convert_to_tensor(audio, dtype_hint=keras.config.floatx())
     if (audio.shape[-1] or 0) % hop:
-        raise ValueError(
-            f"Argument `audio` must have a multiple of hop={hop} samples. "
-            f"Received: audio of shape {audio.shape}"
-        )
+        raise invalid("audio", f"have a multiple of hop={hop} samples", audio)
     around = frame_length - hop
     padding = [[0, 0]] * (audio.shape.rank - 1) + [[around // 2, around - around // 2]]
     padded = tf.pad(audio, padding)
@@ -68,3 +73,122 @@ def mel_spectrogram(
         mels, magnitudes.shape[-1], rate, 0.0, rate / 2, dtype=audio.dtype
     )
     return tf.math.log(tf.matmul(magnitudes, bands) + floor)
+
+
+def windows(
+    utterances: Sequence[npt.ArrayLike],
+    length: int = 2048,
+    *,
+    rate: int = 8000,
+    hop: int = 128,
+    mels: int = 40,
+    stride: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts utterances into windows of one length, and their spectrograms with them.
+
+    A spectrogram is taken of a whole utterance, as in synthesis: frames at the border
+    of a window also hear what lies behind it. What is left at the end of an utterance
+    and fills no window is dropped.
+
+    Args:
+        utterances: Audio of any lengths, amplitudes `[t]` each.
+        length: Number of samples of a window, a multiple of `hop`.
+        rate: Number of samples in a second.
+        hop: Number of samples from frame to frame.
+        mels: Number of mel bands.
+        stride: Number of samples from window to window, a multiple of `hop`; None for
+            `length`, windows side by side.
+
+    Returns:
+        Audio `[n, length]` and `mel_spectrogram` of it `[n, length / hop, mels]`,
+        single precision.
+    """
+    stride = length if stride is None else stride
+    for name, value in (("length", length), ("stride", stride)):
+        if checked_integer(name, value) % hop:
+            raise invalid(name, f"be a multiple of hop={hop}", value)
+    audio, frames = [], []
+    for utterance in utterances:
+        utterance = np.asarray(utterance, np.float32)
+        utterance = utterance[: len(utterance) // hop * hop]
+        if len(utterance) < length:
+            continue
+        mel = np.asarray(mel_spectrogram(utterance, rate, hop=hop, mels=mels))
+        for start in range(0, len(utterance) - length + 1, stride):
+            audio.append(utterance[start : start + length])
+            frames.append(mel[start // hop : (start + length) // hop])
+    if not audio:
+        raise ValueError(
+            f"Argument `utterances` must have one of at least {length} samples. "
+            f"Received: {len(utterances)} utterances, none as long"
+        )
+    return np.stack(audio), np.stack(frames)
+
+
+def spectrogram_figure(
+    audios: Mapping[str, npt.ArrayLike], rate: int = 8000, *, frame_length: int = 256
+) -> Figure:
+    """Draws waveform and spectrogram of each of some audios, one beside the other.
+
+    Colours are on one scale: decibels below the loudest point of the first audio.
+
+    Args:
+        audios: Amplitudes `[t]` by title, such as `{"original": x, "copy": y}`.
+        rate: Number of samples in a second.
+        frame_length: Samples of a frame of the pictures. Short frames show the pulses
+            of a voice, long ones its harmonics.
+
+    Returns:
+        A `matplotlib.figure.Figure`, to be saved by its `savefig`.
+    """
+    from matplotlib.figure import Figure
+
+    if not audios:
+        raise invalid("audios", "hold audio", audios)
+    figure = Figure(figsize=(4.4 * len(audios) + 0.8, 4.8), layout="constrained")
+    above, below = figure.subplots(
+        2, len(audios), squeeze=False, sharex="col", sharey="row", height_ratios=[1, 2]
+    )
+    loudest, image = None, None
+    for column, (title, audio) in enumerate(audios.items()):
+        audio = np.asarray(audio, np.float64)
+        above[column].plot(np.arange(len(audio)) / rate, audio, color=BLUE, lw=0.5)
+        above[column].set_title(title)
+        decibels, extent = _decibels(audio, rate, frame_length)
+        loudest = decibels.max() if loudest is None else loudest
+        image = _show(below[column], decibels - loudest, extent)
+        below[column].set_xlabel("seconds")
+    above[0].set_ylabel("amplitude")
+    below[0].set_ylabel("kHz")
+    figure.colorbar(image, ax=list(below), label="dB", shrink=0.9)
+    return figure
+
+
+def _decibels(
+    audio: np.ndarray, rate: int, frame_length: int
+) -> tuple[np.ndarray, list[float]]:
+    from scipy import signal
+
+    frequencies, times, power = signal.spectrogram(
+        audio,
+        rate,
+        window="hann",
+        nperseg=frame_length,
+        noverlap=frame_length * 7 // 8,
+        mode="magnitude",
+    )
+    extent = [times[0], times[-1], frequencies[0] / 1000, frequencies[-1] / 1000]
+    return 20.0 * np.log10(power + 1e-9), extent
+
+
+def _show(axes: Axes, decibels: np.ndarray, extent: list[float]) -> AxesImage:
+    return axes.imshow(
+        decibels,
+        origin="lower",
+        aspect="auto",
+        extent=tuple(extent),
+        cmap="magma",
+        vmin=-_DECIBELS,
+        vmax=0.0,
+        interpolation="nearest",
+    )

@@ -1,26 +1,56 @@
-"""From a spectrogram back to audio, of any length."""
+"""What a trained flow of audio gives: likelihoods, and audio for spectrograms."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.conditional import LocalCondition
 from tfp_flows.bijectors.reshape import Grouped
-from tfp_flows.bijectors.tree import nested_bijectors
+from tfp_flows.bijectors.tree import bijectors_in
 from tfp_flows.distributions.bases import standard_normal
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import checked_integer, invalid
 from tfp_flows.speech.spectrogram import mel_spectrogram
-from tfp_flows.training import sampling
 from tfp_flows.training.model import FlowModel
+from tfp_flows.training.sampling import distribution_of, sample
 
 tfd = tfp.distributions
 
+Flow: TypeAlias = "FlowModel | tfd.Distribution"
+Seed: TypeAlias = "int | tuple[int, int] | None"
 
-def at_length(flow: Any, length: int) -> tfd.TransformedDistribution:
+
+def nats_per_sample(
+    model: FlowModel,
+    windows: npt.ArrayLike,
+    mels: npt.ArrayLike | None = None,
+    *,
+    batch_size: int = 32,
+) -> np.ndarray:
+    """Returns `log p(x | mel) / t` of each window, in nats a sample.
+
+    Args:
+        model: A `FlowModel` of audio `[t]`.
+        windows: Amplitudes, `[n, t]`.
+        mels: Their spectrograms, `[n, frames, mels]`, if the flow takes them.
+        batch_size: How many windows are evaluated at once.
+
+    Returns:
+        The log-likelihoods, `[n]`: densities of amplitudes in [-1, 1). `15 - nats /
+        log 2` is bits for a sample of 16 bits; see `tfpf.speech.dequantized`.
+    """
+    inputs = {"x": np.asarray(windows, np.float32)}
+    if mels is not None:
+        inputs["condition"] = np.asarray(mels, np.float32)
+    log_density = model.predict(inputs, batch_size=batch_size, verbose=0)
+    return np.asarray(log_density, np.float64) / np.shape(windows)[1]
+
+
+def at_length(flow: Flow, length: int) -> tfd.TransformedDistribution:
     """Returns a flow of audio of another length, with the same weights.
 
     Args:
@@ -29,30 +59,28 @@ def at_length(flow: Any, length: int) -> tfd.TransformedDistribution:
 
     Returns:
         The flow of events `[length]`.
-
-    Raises:
-        ValueError: If `flow` is none of `waveglow`, or the length does not divide.
     """
-    flow = _distribution(flow)
-    group, _ = _parts(flow)
+    flow = distribution_of(flow, "flow")
+    group, _ = _layers(flow)
     hop = hop_of(flow)
     if checked_integer("length", length) % hop:
-        raise ValueError(
-            f"Argument `length` must be a multiple of {hop} samples. "
-            f"Received: length={length}"
-        )
+        raise invalid("length", f"be a multiple of {hop} samples", length)
     base = standard_normal((length // group.group, group.group), flow.dtype)
     return tfd.TransformedDistribution(base, flow.bijector, name=flow.name)
 
 
-def hop_of(flow: Any) -> int:
+def hop_of(flow: Flow) -> int:
     """Returns the number of samples to a frame, or to a group without condition."""
-    group, local = _parts(_distribution(flow))
+    group, local = _layers(distribution_of(flow, "flow"))
     return group.group * (1 if local is None else local.stride)
 
 
 def synthesize_mel(
-    flow: Any, mel: Any, *, temperature: float = 0.8, seed: Any = 0
+    flow: Flow,
+    mel: npt.ArrayLike | tf.Tensor,
+    *,
+    temperature: float = 0.8,
+    seed: Seed = 0,
 ) -> np.ndarray:
     """Draws audio for spectrograms.
 
@@ -65,20 +93,29 @@ def synthesize_mel(
     Returns:
         Amplitudes in [-1, 1), `[..., frames * hop]`.
     """
-    flow = _distribution(flow)
-    if _parts(flow)[1] is None:
+    flow = distribution_of(flow, "flow")
+    if _layers(flow)[1] is None:
         raise ValueError(
             "Argument `flow` must take spectrograms, as `waveglow(mels=40)` does. "
             f"Received: the flow '{flow.name}' without condition"
         )
     mel = tf.convert_to_tensor(mel, flow.dtype)
     longer = at_length(flow, mel.shape[-2] * hop_of(flow))
-    drawn = _drawn(longer, mel, temperature, seed)
-    return np.clip(drawn.numpy(), -1.0, np.nextafter(np.float32(1.0), np.float32(0.0)))
+    # As one graph: eagerly, the many small layers would take longer.
+    draw = tf.function(
+        lambda mel: sample(longer, 1, seed, temperature, mel)[0], autograph=False
+    )
+    below_one = np.nextafter(np.float32(1.0), np.float32(0.0))
+    return np.clip(draw(mel).numpy(), -1.0, below_one)
 
 
 def copy_synthesis(
-    flow: Any, audio: Any, rate: int = 8000, *, temperature: float = 0.8, seed: Any = 0
+    flow: Flow,
+    audio: npt.ArrayLike,
+    rate: int = 8000,
+    *,
+    temperature: float = 0.8,
+    seed: Seed = 0,
 ) -> np.ndarray:
     """Takes the spectrogram of audio and draws other audio that has it.
 
@@ -93,46 +130,23 @@ def copy_synthesis(
 
     Returns:
         Amplitudes in [-1, 1), `[t]`.
-
-    Raises:
-        ValueError: If the flow takes no spectrograms, or the audio is not one row.
     """
     audio = np.asarray(audio, np.float32)
     if audio.ndim != 1 or not len(audio):
-        raise ValueError(
-            "Argument `audio` must be one row of samples [t]. "
-            f"Received: an array of shape {audio.shape}"
-        )
-    hop, (_, local) = hop_of(flow), _parts(_distribution(flow))
+        raise invalid("audio", "be one row of samples [t]", audio)
+    hop, (_, local) = hop_of(flow), _layers(distribution_of(flow, "flow"))
     mels = 1 if local is None else local.condition_shape[-1]
     padded = np.pad(audio, [0, -len(audio) % hop])
     mel = mel_spectrogram(padded, rate, hop=hop, mels=mels)
     return synthesize_mel(flow, mel, temperature=temperature, seed=seed)[: len(audio)]
 
 
-def _drawn(flow: Any, mel: tf.Tensor, temperature: float, seed: Any) -> tf.Tensor:
-    """Draws one piece of audio for each spectrogram, as one graph."""
-
-    @tf.function(autograph=False)
-    def draw(mel: tf.Tensor) -> tf.Tensor:
-        return sampling.sample(flow, 1, seed, temperature, mel)[0]
-
-    return draw(mel)
-
-
-def _distribution(flow: Any) -> tfd.Distribution:
-    return flow.distribution if isinstance(flow, FlowModel) else flow
-
-
-def _parts(flow: Any) -> tuple[Grouped, LocalCondition | None]:
+def _layers(flow: tfd.Distribution) -> tuple[Grouped, LocalCondition | None]:
     """Returns what groups the samples of a flow, and what upsamples its frames."""
     bijector = getattr(flow, "bijector", None)
-    parts = [] if bijector is None else list(nested_bijectors(bijector))
-    group = next((part for part in parts if isinstance(part, Grouped)), None)
+    layers = [] if bijector is None else bijectors_in(bijector)
+    group = next((layer for layer in layers if isinstance(layer, Grouped)), None)
     if group is None:
-        raise ValueError(
-            "Argument `flow` must be a flow of `tfpf.speech.waveglow`. "
-            f"Received: {flow!r}"
-        )
-    local = (part for part in parts if isinstance(part, LocalCondition))
+        raise invalid("flow", "be a flow of `tfpf.speech.waveglow`", flow)
+    local = (layer for layer in layers if isinstance(layer, LocalCondition))
     return group, next(local, None)

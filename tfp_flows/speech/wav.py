@@ -1,16 +1,18 @@
-"""WAV files of 16 bits, and the step from whole numbers to densities."""
+"""WAV files of 16 bits, and the step from integers to densities."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 import wave
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-LEVELS = 2**15
+from tfp_flows.internal.arguments import invalid
+from tfp_flows.internal.files import atomic_write
+
+STEPS = 2**15
 """Steps from 0 to full scale; a sample of 16 bits is an integer in [-2^15, 2^15)."""
 
 
@@ -28,9 +30,7 @@ def read_wav(path: str | os.PathLike) -> tuple[np.ndarray, int]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(
-            f"Argument `path` must be an existing WAV file. Received: {str(path)!r}"
-        )
+        raise invalid("path", "be an existing WAV file", str(path))
     try:
         with wave.open(str(path), "rb") as file:
             kind = file.getnchannels(), 8 * file.getsampwidth()
@@ -45,45 +45,41 @@ def read_wav(path: str | os.PathLike) -> tuple[np.ndarray, int]:
     return np.frombuffer(data, "<i2").astype(np.int16), rate
 
 
-def write_wav(path: str | os.PathLike, audio: Any, rate: int) -> None:
-    """Writes a WAV file of one channel and 16 bits, whole or not at all.
+def write_wav(path: str | os.PathLike, audio: npt.ArrayLike, rate: int) -> None:
+    """Writes a WAV file of one channel and 16 bits by an atomic write.
 
     Args:
         path: Where to.
         audio: Integers of 16 bits, or amplitudes in [-1, 1), `[t]`; amplitudes
             beyond are clipped.
         rate: Number of samples in a second.
-
-    Raises:
-        ValueError: If the audio is not one row of finite numbers.
     """
     samples = np.asarray(audio)
     if samples.dtype != np.int16:
         samples = quantized(samples)
-    _check_row(samples)
-    path = Path(path)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".wav-") as folder:
-        written = Path(folder) / path.name
-        with wave.open(str(written), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(int(rate))
-            file.writeframes(samples.astype("<i2").tobytes())
-        os.replace(written, path)
+    if samples.ndim != 1:
+        raise ValueError(
+            "Argument `audio` must be one row of samples [t]. "
+            f"Received: audio of shape {samples.shape}"
+        )
+    with atomic_write(path) as written, wave.open(str(written), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(int(rate))
+        file.writeframes(samples.astype("<i2").tobytes())
 
 
-def quantized(audio: Any) -> np.ndarray:
+def quantized(audio: npt.ArrayLike) -> np.ndarray:
     """Returns amplitudes as integers of 16 bits: `floor(2^15 x)`, clipped."""
     audio = np.asarray(audio, np.float64)
-    if not np.all(np.isfinite(audio)):
+    if broken := np.sum(~np.isfinite(audio)):
         raise ValueError(
-            "Argument `audio` must be finite. "
-            f"Received: {np.sum(~np.isfinite(audio))} samples that are not"
+            f"Argument `audio` must be finite. Received: {broken} samples that are not"
         )
-    return np.clip(np.floor(audio * LEVELS), -LEVELS, LEVELS - 1).astype(np.int16)
+    return np.clip(np.floor(audio * STEPS), -STEPS, STEPS - 1).astype(np.int16)
 
 
-def dequantized(samples: Any, seed: Any = 0) -> np.ndarray:
+def dequantized(samples: npt.ArrayLike, seed: int | list[int] = 0) -> np.ndarray:
     """Returns amplitudes with uniform noise in the place of what rounding took.
 
         x = (s + u) / 2^15,    u ~ Uniform[0, 1)
@@ -98,26 +94,15 @@ def dequantized(samples: Any, seed: Any = 0) -> np.ndarray:
 
     Returns:
         Amplitudes in [-1, 1), single precision.
-
-    Raises:
-        ValueError: If the samples are not integers of 16 bits.
     """
     samples = np.asarray(samples)
     if samples.dtype != np.int16:
         raise ValueError(
             "Argument `samples` must be integers of 16 bits, as `read_wav` returns. "
-            f"Received: an array of {samples.dtype}"
+            f"Received: samples of {samples.dtype}"
         )
     noise = np.random.default_rng(seed).random(samples.shape)
-    x = ((samples + noise) / LEVELS).astype(np.float32)
+    x = ((samples + noise) / STEPS).astype(np.float32)
     # Rounding to single precision must not lift a sample to the next integer.
-    highest = np.nextafter((samples + np.float32(1.0)) / LEVELS, np.float32(-2.0))
+    highest = np.nextafter((samples + np.float32(1.0)) / STEPS, np.float32(-2.0))
     return np.minimum(x, highest.astype(np.float32))
-
-
-def _check_row(samples: np.ndarray) -> None:
-    if samples.ndim != 1:
-        raise ValueError(
-            "Argument `audio` must be one row of samples [t]. "
-            f"Received: an array of shape {samples.shape}"
-        )

@@ -17,7 +17,7 @@ than what is inferred. Missing values are refused, unless incomplete rows are le
 (`complete_rows`) or missing is a category of its own (`Categorical(missing=True)`).
 """
 
-from tfp_flows.bijectors.quantile import Quantile
+from tfp_flows.bijectors.elementwise import Quantile
 from tfp_flows.distributions.tables import (
     ArgmaxDequantizer,
     IntegerDequantizer,
@@ -25,8 +25,7 @@ from tfp_flows.distributions.tables import (
     TableDistribution,
 )
 from tfp_flows.tables.arrow import complete_rows
-from tfp_flows.tables.categorical import Categorical
-from tfp_flows.tables.columns import Continuous, Integer
+from tfp_flows.tables.columns import Categorical, Continuous, Integer
 from tfp_flows.tables.fitting import fit
 from tfp_flows.tables.model import TableFlow
 from tfp_flows.tables.pictures import marginals_figure, pairs_figure

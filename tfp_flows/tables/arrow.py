@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Whole numbers beyond this have no float64 of their own.
 EXACT = 2**53
@@ -28,6 +29,8 @@ def as_table(table: Any) -> pa.Table:
         ValueError: If columns have different lengths, values that Arrow has no type
             for, or the same name.
     """
+    import pyarrow as pa
+
     try:
         if isinstance(table, Mapping):
             table = pa.table(dict(table))
@@ -66,11 +69,13 @@ def complete_rows(table: Any) -> pa.Table:
         >>> complete_rows({"a": [1, None, 3], "b": ["x", "y", None]}).num_rows
         1
     """
+    import pyarrow as pa
+
     table = as_table(table)
-    kept = np.ones(table.num_rows, bool)
+    complete = np.ones(table.num_rows, bool)
     for column in table.columns:
-        kept &= ~_missing(column)
-    return table.filter(pa.array(kept))
+        complete &= ~_missing(column)
+    return table.filter(pa.array(complete))
 
 
 def refuse_missing(name: str, column: pa.ChunkedArray, remedy: str = "") -> None:
@@ -86,18 +91,38 @@ def refuse_missing(name: str, column: pa.ChunkedArray, remedy: str = "") -> None
 
 
 def _missing(column: pa.ChunkedArray) -> np.ndarray:
+    import pyarrow as pa
+
     if pa.types.is_null(column.type):
         return np.ones(len(column), bool)
-    return pc.is_null(column, nan_is_null=True).to_numpy()
+    return column.is_null(nan_is_null=True).to_numpy()
+
+
+def inner_type(kind: pa.DataType) -> pa.DataType:
+    """Returns the type of a column's values, those of a dictionary included."""
+    import pyarrow as pa
+
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type holds text."""
+    import pyarrow as pa
+
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def is_numeric(kind: pa.DataType) -> bool:
     """Whether a column's values are numbers that `to_numbers` knows."""
+    import pyarrow as pa
+
     return pa.types.is_floating(kind) or is_whole(kind)
 
 
 def is_whole(kind: pa.DataType) -> bool:
     """Whether a type holds whole numbers; a date is the number of its day."""
+    import pyarrow as pa
+
     return pa.types.is_integer(kind) or pa.types.is_date32(kind)
 
 
@@ -110,11 +135,9 @@ def to_numbers(name: str, column: pa.ChunkedArray) -> np.ndarray:
 
     Returns:
         The values `[n]`.
-
-    Raises:
-        ValueError: If a value is missing, infinite, or a whole number that float64
-            does not hold exactly.
     """
+    import pyarrow as pa
+
     if not is_numeric(column.type):
         raise ValueError(
             f"Column {name!r} must hold numbers. Received: values of type {column.type}"
@@ -142,7 +165,9 @@ def to_numbers(name: str, column: pa.ChunkedArray) -> np.ndarray:
 
 
 def from_numbers(values: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """Returns numbers as an Arrow array; whole types round and keep to their range."""
+    """Returns numbers as an Arrow array; whole types round and clip to their range."""
+    import pyarrow as pa
+
     if pa.types.is_floating(kind):
         return pa.array(values.astype(kind.to_pandas_dtype()), kind)
     stored = pa.int32() if pa.types.is_date32(kind) else kind

@@ -1,26 +1,42 @@
-"""`Continuous` and `Integer`: columns of numbers, and what all columns have."""
+"""`Continuous`, `Integer` and `Categorical`: the kinds of columns of a table."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import pyarrow as pa
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors.elementwise import Quantile
 from tfp_flows.distributions.tables import (
+    ArgmaxDequantizer,
     Dequantizer,
     IntegerDequantizer,
     RealDequantizer,
 )
-from tfp_flows.tables import transforms
-from tfp_flows.tables.arrow import from_numbers, to_numbers
+from tfp_flows.internal.arguments import checked_integer, invalid
+from tfp_flows.tables.arrow import (
+    from_numbers,
+    inner_type,
+    is_numeric,
+    is_text,
+    refuse_missing,
+    to_numbers,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 tfb = tfp.bijectors
 
 DTYPE = "float64"
+TRANSFORMS = ("quantile", "standard", "log")
+
+_ROWS_PER_KNOT, _MOST_KNOTS = 25, 65
+# Knots closer than this share of the range make slopes that float64 cannot resolve.
+_LEAST_GAP = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +71,6 @@ class Column:
         """Returns the bijector of each of its coordinates, latent to data."""
         raise NotImplementedError
 
-    def __str__(self) -> str:
-        return type(self).__name__.lower()
-
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -68,9 +81,51 @@ class Column:
         return cls(**config)
 
 
+class _Number(Column):
+    """What columns of numbers have: a transform, fitted to the values."""
+
+    transform: str | tfb.Bijector
+    low: float | None
+    knots: int | None
+
+    def __post_init__(self) -> None:
+        """Refuses unknown transforms and numbers of knots."""
+        if isinstance(self.transform, tfb.Bijector):
+            known = self.transform.forward_min_event_ndims == 0
+        else:
+            known = self.transform in TRANSFORMS
+        if not known:
+            must = f"be one of {TRANSFORMS}, or a TFP bijector of single values, latent"
+            raise invalid("transform", f"{must} to data", self.transform)
+        if self.knots is not None:
+            checked_integer("knots", self.knots, minimum=2)
+
+    def bijector(self) -> tfb.Bijector:
+        """Returns the transform."""
+        return self.transform
+
+    def _fitted_bijector(
+        self, name: str, values: np.ndarray, low: float | None
+    ) -> tfb.Bijector:
+        if isinstance(self.transform, tfb.Bijector):
+            return self.transform
+        if self.transform == "log":
+            low = -np.inf if low is None else low
+            if not np.all(values > low) or not np.isfinite(low):
+                raise ValueError(
+                    f"Column {name!r} must lie above `low` for `transform='log'`. "
+                    f"Received: a least value of {values.min():g} with low={low}"
+                )
+        return fitted_transform(self.transform, values, low, self.knots)
+
+    def _transform_name(self) -> str:
+        named = isinstance(self.transform, str)
+        return self.transform if named else self.transform.name
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
 @dataclasses.dataclass(frozen=True)
-class Continuous(Column):
+class Continuous(_Number):
     """Real numbers, which have a density: `log_prob` is exact along such a column.
 
     A density at a value that many rows share has no bound, and a flow will try: such
@@ -78,8 +133,8 @@ class Continuous(Column):
     of integers may be continuous too; samples are then rounded.
 
     Attributes:
-        transform: "quantile" (`transforms.quantile`), "standard" (mean and deviation),
-            "log" (moments of `log(y - low)`), or any TFP bijector of single values in
+        transform: "quantile" (`Quantile`), "standard" (mean and deviation), "log"
+            (moments of `log(y - low)`), or any TFP bijector of single values in
             float64, latent to data. Densities are in the units of the column whatever
             it is.
         low: For "log", the end of the support; None for 0. With a bijector of your own,
@@ -92,24 +147,16 @@ class Continuous(Column):
     knots: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuses unknown transforms, and `low` and `knots` where nothing uses them."""
-        _check_transform(self.transform)
-        named = isinstance(self.transform, str)
-        if self.low is not None and named and self.transform != "log":
-            raise ValueError(
-                "Argument `low` must be None unless `transform='log'`. "
-                f"Received: low={self.low}"
-            )
-        _check_knots(self.knots)
+        """Refuses `low` where nothing uses it, too."""
+        super().__post_init__()
+        if self.low is not None and self.transform in ("quantile", "standard"):
+            raise invalid("low", "be None unless `transform='log'`", self.low)
 
     def fitted(self, name: str, column: pa.ChunkedArray) -> Continuous:
         """Returns a copy whose transform is a bijector."""
         values = _varied(name, to_numbers(name, column))
-        low = self.low
-        if self.transform == "log":
-            low = 0.0 if low is None else low
-            _check_above(name, values, low)
-        bijector = _bijector(self.transform, values, low, self.knots)
+        low = 0.0 if self.transform == "log" and self.low is None else self.low
+        bijector = self._fitted_bijector(name, values, low)
         return dataclasses.replace(self, transform=bijector, low=low)
 
     def supports(self, values: np.ndarray) -> np.ndarray:
@@ -122,17 +169,13 @@ class Continuous(Column):
         """Returns the dequantizer of real numbers."""
         return RealDequantizer(dtype=DTYPE)
 
-    def bijector(self) -> tfb.Bijector:
-        """Returns the transform."""
-        return self.transform
-
     def __str__(self) -> str:
-        return f"continuous, {_name(self.transform)}"
+        return f"continuous, {self._transform_name()}"
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 @dataclasses.dataclass(frozen=True)
-class Integer(Column):
+class Integer(_Number):
     """Whole numbers in an order, such as counts, years or dates.
 
     Uniform noise in `[0, 1)` makes them real, and samples are rounded down, so
@@ -151,11 +194,6 @@ class Integer(Column):
     high: float | None = None
     knots: int | None = None
 
-    def __post_init__(self) -> None:
-        """Refuses unknown transforms and numbers of knots."""
-        _check_transform(self.transform)
-        _check_knots(self.knots)
-
     def fitted(self, name: str, column: pa.ChunkedArray) -> Integer:
         """Returns a copy that knows its transform and its bounds."""
         values = _varied(name, self.encode(name, column))
@@ -168,9 +206,7 @@ class Integer(Column):
                 f"{values.max():g}"
             )
         noisy = values + np.random.default_rng(0).random(len(values))
-        if self.transform == "log":
-            _check_above(name, noisy, -np.inf if low is None else low)
-        bijector = _bijector(self.transform, noisy, low, self.knots)
+        bijector = self._fitted_bijector(name, noisy, low)
         return dataclasses.replace(fitted, transform=bijector)
 
     def encode(self, name: str, column: pa.ChunkedArray) -> np.ndarray:
@@ -194,13 +230,112 @@ class Integer(Column):
         """Returns the dequantizer by uniform noise."""
         return IntegerDequantizer(self.low, self.high, dtype=DTYPE)
 
+    def __str__(self) -> str:
+        ends = ("..." if v is None else f"{v:g}" for v in (self.low, self.high))
+        return f"integer, {self._transform_name()}, {' to '.join(ends)}"
+
+
+_REMEDY = ", or make a missing value a category by `Categorical(missing=True)`"
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+@dataclasses.dataclass(frozen=True)
+class Categorical(Column):
+    """A few values without an order, by an argmax flow.
+
+    `log_prob` is a lower bound of their log-probability; see `ArgmaxDequantizer`.
+
+    Attributes:
+        categories: All values there can be; None for those of the data.
+        missing: Whether a missing value is a category of its own. Samples then have
+            missing values too; otherwise they are refused.
+        learned: Whether the distribution `q(v | x)` of the dequantizer is learned.
+    """
+
+    categories: tuple | None = None
+    missing: bool = False
+    learned: bool = True
+
+    def __post_init__(self) -> None:
+        """Stores categories as a tuple and refuses fewer than two."""
+        if self.categories is None:
+            return
+        object.__setattr__(self, "categories", tuple(self.categories))
+        if len(set(self.categories)) != len(self.categories) or self.size < 2:
+            must = "be at least 2 different values, `missing` included"
+            raise invalid("categories", must, self.categories)
+
+    @property
+    def size(self) -> int:
+        """Number of categories, a missing value included if it is one."""
+        return len(self.categories or ()) + self.missing
+
+    def fitted(self, name: str, column: pa.ChunkedArray) -> Categorical:
+        """Returns a copy that knows its categories."""
+        if self.categories is not None:
+            self.encode(name, column)
+            return self
+        if not self.missing:
+            refuse_missing(name, column, _REMEDY)
+        seen = _seen(name, column)
+        if len(seen) + self.missing < 2:
+            raise ValueError(
+                f"Column {name!r} must have at least 2 different values; drop it. "
+                f"Received: {seen}"
+            )
+        return dataclasses.replace(self, categories=tuple(seen))
+
+    def encode(self, name: str, column: pa.ChunkedArray) -> np.ndarray:
+        """Returns the place of each value among the categories."""
+        import pyarrow.compute as pc
+
+        if not self.missing:
+            refuse_missing(name, column, _REMEDY)
+        plain = _plain(column)
+        places = pc.index_in(plain, value_set=self._values(plain.type))
+        unknown = np.flatnonzero(pc.is_null(places).to_numpy())
+        if len(unknown):
+            row = unknown[0]
+            raise ValueError(
+                f"Column {name!r} must hold its categories, {self.categories}. "
+                f"Received: {plain[row].as_py()!r} in row {row + 1}"
+            )
+        return places.to_numpy().astype(np.float64)
+
+    def decode(self, values: np.ndarray, kind: pa.DataType) -> pa.Array:
+        """Returns the categories in these places, in the column's own type."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        places = pa.array(values.astype(np.int64))
+        if not pa.types.is_dictionary(kind):
+            return self._values(kind).take(places)
+        if self.missing:
+            places = pc.if_else(pc.equal(places, self.size - 1), None, places)
+        known = pa.array(self.categories, kind.value_type)
+        places = places.cast(kind.index_type)
+        return pa.DictionaryArray.from_arrays(places, known, ordered=kind.ordered)
+
+    def dequantizer(self) -> Dequantizer:
+        """Returns the dequantizer of an argmax flow."""
+        return ArgmaxDequantizer(self.size, self.learned, dtype=DTYPE)
+
     def bijector(self) -> tfb.Bijector:
-        """Returns the transform."""
-        return self.transform
+        """Returns the identity: the dequantizer sets the scale of its coordinates."""
+        return tfb.Identity()
 
     def __str__(self) -> str:
-        bounds = f"{_bound(self.low)} to {_bound(self.high)}"
-        return f"integer, {_name(self.transform)}, {bounds}"
+        return f"categorical, {self.size} categories"
+
+    def _values(self, kind: pa.DataType) -> pa.Array:
+        import pyarrow as pa
+
+        values = [*(self.categories or ()), *([None] if self.missing else [])]
+        try:
+            return pa.array(values, kind)
+        except (pa.ArrowException, OverflowError) as error:
+            must = f"be values of type {kind}"
+            raise invalid("categories", must, self.categories) from error
 
 
 def _varied(name: str, values: np.ndarray) -> np.ndarray:
@@ -212,48 +347,91 @@ def _varied(name: str, values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _bijector(
-    transform: str | tfb.Bijector,
-    values: np.ndarray,
-    low: float | None,
-    knots: int | None,
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns the values of a column, not places in a dictionary, and null for NaN."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = column.cast(inner_type(column.type))
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    return column
+
+
+def _seen(name: str, column: pa.ChunkedArray) -> list:
+    """Returns the different values, sorted or in their dictionary's order."""
+    import pyarrow as pa
+
+    kind, inner = column.type, inner_type(column.type)
+    good = is_text(inner) or pa.types.is_boolean(inner) or is_numeric(inner)
+    if not good or pa.types.is_date32(inner):
+        raise ValueError(
+            f"Column {name!r} must hold text, truth values or numbers to be "
+            f"categorical. Received: values of type {kind}"
+        )
+    seen = set(_plain(column).drop_null().unique().to_pylist())
+    if kind == inner or not len(column):
+        return sorted(seen)
+    order = column.unify_dictionaries().chunk(0).dictionary.to_pylist()
+    return [value for value in order if value in seen]
+
+
+def fitted_transform(
+    name: str, values: np.ndarray, low: float | None = 0.0, knots: int | None = None
 ) -> tfb.Bijector:
-    if isinstance(transform, str):
-        return transforms.fitted_transform(transform, values, low=low, knots=knots)
-    return transform
+    """Returns the transform of that name, fitted to a column's values.
+
+    * "standard": `y = mean + deviation x`;
+    * "log": `y = low + exp(mean + deviation x)`, by the moments of `log(y - low)`;
+    * "quantile": a `Quantile` through the values' quantiles.
+
+    Args:
+        name: One of `TRANSFORMS`.
+        values: Values `[n]`, at least two of them different.
+        low: For "log", what all values are above.
+        knots: For "quantile", how many; None for one in 25 rows, 3 to 65.
+
+    Returns:
+        A float64 bijector of single values, latent to data.
+    """
+    if name == "quantile":
+        return _quantile(values, knots)
+    if name == "standard":
+        parts = [tfb.Shift(values.mean()), tfb.Scale(values.std())]
+    else:
+        logs = np.log(values - low)
+        parts = [tfb.Shift(np.float64(low)), tfb.Exp()]
+        parts += [tfb.Shift(logs.mean()), tfb.Scale(logs.std())]
+    return tfb.Chain(parts, name=name)
 
 
-def _check_transform(transform: Any) -> None:
-    if isinstance(transform, tfb.Bijector):
-        if transform.forward_min_event_ndims == 0:
-            return
-    elif transform in transforms.NAMES:
-        return
-    raise ValueError(
-        f"Argument `transform` must be one of {transforms.NAMES}, or a TFP bijector of "
-        f"single values, latent to data. Received: transform={transform!r}"
-    )
+def _quantile(values: np.ndarray, knots: int | None) -> Quantile:
+    """Returns a `Quantile` through scikit-learn's quantiles of the values.
+
+    The quantiles of `sklearn.preprocessing.QuantileTransformer`, from the least value
+    to the greatest, meet those of a standard normal. Its own map is flat beyond the
+    data and linear in the distribution function, so it has no inverse in the tails and
+    a density with jumps; of it, only the knots are used here. The k-th of n sorted
+    values stands for the level `(k - 1/2) / n`. Equal knots become one, at their mean
+    level.
+    """
+    from scipy.special import ndtri
+    from sklearn.preprocessing import QuantileTransformer
+
+    n = len(values)
+    if knots is None:
+        knots = int(np.clip(n // _ROWS_PER_KNOT, 3, _MOST_KNOTS))
+    transformer = QuantileTransformer(n_quantiles=min(knots, n), subsample=None)
+    transformer.fit(values[:, None])
+    levels = (0.5 + transformer.references_ * (n - 1)) / n
+    places, levels = _distinct(transformer.quantiles_[:, 0], levels)
+    return Quantile(ndtri(levels), places, dtype=DTYPE)
 
 
-def _check_knots(knots: Any) -> None:
-    if knots is not None and (not isinstance(knots, int) or knots < 2):
-        raise ValueError(
-            "Argument `knots` must be None or an integer of at least 2. "
-            f"Received: knots={knots!r}"
-        )
-
-
-def _check_above(name: str, values: np.ndarray, low: float) -> None:
-    if not np.all(values > low) or not np.isfinite(low):
-        raise ValueError(
-            f"Column {name!r} must lie above `low` for `transform='log'`. "
-            f"Received: a least value of {values.min():g} with low={low}"
-        )
-
-
-def _name(transform: str | tfb.Bijector) -> str:
-    return transform if isinstance(transform, str) else transform.name
-
-
-def _bound(value: float | None) -> str:
-    return "..." if value is None else f"{value:g}"
+def _distinct(places: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Joins knots that lie too close together to have a slope between them."""
+    gap = _LEAST_GAP * (places[-1] - places[0])
+    group = np.cumsum(np.diff(places, prepend=places[0]) > gap)
+    counts = np.bincount(group)
+    first = np.flatnonzero(np.diff(group, prepend=-1))
+    return places[first], np.bincount(group, weights=levels) / counts

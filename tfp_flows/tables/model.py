@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import pyarrow as pa
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -24,6 +23,9 @@ from tfp_flows.tables.schema import Schema
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.sampling import sample
 from tfp_flows.training.summary import summary_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 tfd = tfp.distributions
 

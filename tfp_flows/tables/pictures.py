@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from tfp_flows.internal.pictures import REAL, SAMPLED
 from tfp_flows.tables.arrow import as_table, complete_rows, is_numeric, to_numbers
 
-# Colours of Okabe and Ito, distinct for colour-blind readers too.
-_COLOURS = {"real": "#0072B2", "sampled": "#D55E00"}
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = {"real": REAL, "sampled": SAMPLED}
 _FEW = 12
 _MOST_PAIRS = 6
 _MOST_POINTS = 1_000
@@ -59,10 +61,9 @@ def marginals_figure(
 
     Returns:
         A `matplotlib.figure.Figure`, to be saved by its `savefig`.
-
-    Raises:
-        ValueError: If a table lacks a column.
     """
+    from matplotlib.figure import Figure
+
     axes_of = _axes(real, sampled, columns)
     across = min(per_row, len(axes_of))
     rows = math.ceil(len(axes_of) / across)
@@ -94,10 +95,9 @@ def pairs_figure(
 
     Returns:
         A `matplotlib.figure.Figure`, to be saved by its `savefig`.
-
-    Raises:
-        ValueError: If a table lacks a column.
     """
+    from matplotlib.figure import Figure
+
     names = columns or as_table(real).column_names[:_MOST_PAIRS]
     axes_of = _axes(real, sampled, names, together=True)
     d = len(axes_of)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow_probability as tfp
 
 from tfp_flows.distributions.tables import Dequantizer
-from tfp_flows.tables.arrow import as_table, is_numeric, is_whole
-from tfp_flows.tables.categorical import Categorical
-from tfp_flows.tables.columns import Column, Continuous, Integer
+from tfp_flows.internal.arguments import invalid
+from tfp_flows.tables.arrow import as_table, inner_type, is_numeric, is_text, is_whole
+from tfp_flows.tables.columns import Categorical, Column, Continuous, Integer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 tfb = tfp.bijectors
 
@@ -51,6 +52,8 @@ class Schema:
             columns: A fitted column for each name.
         """
         if isinstance(arrow, str):
+            import pyarrow as pa
+
             buffer = pa.py_buffer(base64.b64decode(arrow))
             arrow = pa.ipc.read_schema(buffer)
         self.arrow = arrow
@@ -77,9 +80,6 @@ class Schema:
 
         Returns:
             The schema.
-
-        Raises:
-            ValueError: If a column cannot be modelled; the message names it.
         """
         table = as_table(table)
         if table.num_columns == 0 or table.num_rows < MIN_ROWS:
@@ -137,9 +137,9 @@ class Schema:
                 infinite or an unknown category; the message says where.
         """
         table = as_table(table)
-        given = set(table.column_names)
-        if given != set(self.names):
-            lacks, has = set(self.names) - given, given - set(self.names)
+        names = set(table.column_names)
+        if names != set(self.names):
+            lacks, has = set(self.names) - names, names - set(self.names)
             raise ValueError(
                 f"Argument `table` must have the columns {self.names}. "
                 f"Received: a table without {sorted(lacks)} and with {sorted(has)}"
@@ -152,6 +152,8 @@ class Schema:
 
     def decode(self, rows: Any) -> pa.Table:
         """Returns a table of encoded rows `[n, C]`."""
+        import pyarrow as pa
+
         rows = np.asarray(rows, np.float64)
         arrays = [
             column.decode(rows[:, i], self.arrow.field(name).type)
@@ -190,9 +192,9 @@ class Schema:
 
     def _cast(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         """Gives a column its type, such as that which a CSV file does not know."""
-        kind = self.arrow.field(name).type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
+        import pyarrow as pa
+
+        kind = inner_type(self.arrow.field(name).type)
         try:
             return column.cast(kind)
         except pa.ArrowException as error:
@@ -203,43 +205,38 @@ class Schema:
 
 
 def _type_name(kind: pa.DataType) -> str:
-    if pa.types.is_dictionary(kind):
-        return f"dictionary of {kind.value_type}"
-    return str(kind)
+    inner = inner_type(kind)
+    return str(kind) if kind == inner else f"dictionary of {inner}"
 
 
-def _kind(name: str, kind: Any) -> Column:
+def _kind(name: str, kind: Column | str) -> Column:
     if isinstance(kind, Column):
         return kind
     if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(
-            f"Argument `columns` must give column {name!r} one of {tuple(KINDS)} or a "
-            f"`Continuous`, `Integer` or `Categorical`. Received: {kind!r}"
-        )
+        must = f"give column {name!r} one of {tuple(KINDS)} or a `Continuous`, "
+        raise invalid("columns", f"{must}`Integer` or `Categorical`", kind)
     return KINDS[kind]
-
-
-def _all_whole(values: np.ndarray) -> bool:
-    return bool(np.all(values == np.floor(values)))
 
 
 def _inferred(name: str, column: pa.ChunkedArray) -> Column:
     """Returns the kind that a column's type and values suggest."""
+    import pyarrow as pa
+
     kind = column.type
     if is_numeric(kind):
-        values = column.drop_null()
-        if not is_whole(kind) and not _all_whole(values.to_numpy()):
+        column = column.drop_null()
+        values = column.to_numpy()
+        if not is_whole(kind) and np.any(values != np.floor(values)):
             return Continuous()
-        few = len(pc.unique(values)) == 2 and not pa.types.is_date32(kind)
+        few = len(column.unique()) == 2 and not pa.types.is_date32(kind)
         return Categorical() if few else Integer()
-    dictionary = pa.types.is_dictionary(kind)
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if not (dictionary or text or pa.types.is_boolean(kind)):
+    dictionary = kind != inner_type(kind)
+    if not (dictionary or is_text(kind) or pa.types.is_boolean(kind)):
         raise ValueError(
             f"Column {name!r} must hold numbers, dates, text or truth values; drop it "
             f"or turn it into one of these. Received: values of type {kind}"
         )
-    distinct = len(pc.unique(column))
+    distinct = len(column.unique())
     if distinct > MAX_CATEGORIES:
         raise ValueError(
             f"Column {name!r} must have at most {MAX_CATEGORIES} different values to "

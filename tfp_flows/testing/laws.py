@@ -1,36 +1,48 @@
-"""What makes a map a bijector: an inverse, a log-det, gradients, one network call."""
+"""The laws: what makes a map a bijector, and what it goes through in use.
+
+`LAWS` names them. Each takes a `Subject` and a tolerance, or None for that of the
+subject's float type, and returns a `CheckResult`. Users run them by `check_bijector`;
+the tests and benchmarks of this package run the same.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
-import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.autoregressive import MaskedAutoregressive
-from tfp_flows.bijectors.continuous import ContinuousFlow
-from tfp_flows.bijectors.tree import nested_bijectors
-from tfp_flows.testing.report import Finding, judged, not_judged, sentence_of
-from tfp_flows.testing.subject import Subject, in_double
+from tfp_flows.bijectors.autoregressive import Autoregressive
+from tfp_flows.internal.compat import counted_calls
+from tfp_flows.saving.files import load_bijector, save_bijector
+from tfp_flows.testing.report import (
+    CheckResult,
+    Skip,
+    checked,
+    measured,
+    message_of,
+)
+from tfp_flows.testing.subject import Outputs, Subject
 
 tfb = tfp.bijectors
 
 # A Jacobian has size x size numbers for each input.
-LARGEST_JACOBIAN = 256
-JACOBIAN_ROWS = 4
+_LARGEST_JACOBIAN = 256
+_JACOBIAN_ROWS = 4
 # A network that is called this often in one direction belongs to a solver.
 _ITERATIVE = 4
-_AUTOREGRESSIVE = (MaskedAutoregressive, tfb.MaskedAutoregressiveFlow)
+_AUTOREGRESSIVE = (Autoregressive, tfb.MaskedAutoregressiveFlow)
+
+Law = Callable[[Subject, "float | None"], CheckResult]
 
 
-def difference(a: Any, b: Any) -> float:
+def difference(found: tf.Tensor, expected: tf.Tensor) -> float:
     """Returns the largest `|a - b| / (1 + |b|)`; infinite where one is not finite."""
-    a, b = np.asarray(a, "float64"), np.asarray(b, "float64")
+    a, b = np.asarray(found, "float64"), np.asarray(expected, "float64")
     if a.shape != b.shape:
         raise ValueError(f"Expected an output of shape {b.shape}. Received: {a.shape}")
     with np.errstate(invalid="ignore"):
@@ -38,204 +50,286 @@ def difference(a: Any, b: Any) -> float:
     return float(np.max(np.where(np.isfinite(off), off, np.inf), initial=0.0))
 
 
-def tolerance(subject: Subject) -> float:
-    """Returns the largest difference that rounding, or a solver, explains."""
-    exact = {tf.float64: 1e-8, tf.float32: 1e-3}.get(subject.dtype, 0.1)
-    solved = has_part(subject.bijector, (ContinuousFlow,))
-    return max(exact, 1e-3) if solved else exact
+def _equal(
+    subject: Subject,
+    tolerance: float | None,
+    found: Sequence[tf.Tensor],
+    expected: Sequence[tf.Tensor],
+    message: str,
+    note: str = "",
+) -> CheckResult:
+    off = max(difference(a, b) for a, b in zip(found, expected, strict=True))
+    limit = subject.tolerance if tolerance is None else tolerance
+    return measured(off, limit, message, note)
 
 
-def finite(subject: Subject) -> Finding:
+# Values and log-dets.
+
+
+def forward_runs(subject: Subject, tolerance: float | None = None) -> CheckResult:
+    """Passes if `forward` raises nothing."""
+    subject.run("forward", *subject.inputs, log_det=False)
+    return CheckResult(ok=True)
+
+
+def finite(subject: Subject, tolerance: float | None = None) -> CheckResult:
     """Counts values and log-dets that are not finite, in both directions."""
     count = sum(int(np.sum(~np.isfinite(part.numpy()))) for part in subject.expected)
-    return judged(count, 0, f"{count} outputs are NaN or infinite.")
+    return measured(count, 0, f"{count} outputs are NaN or infinite.")
 
 
-def round_trip_of_x(subject: Subject, largest: float) -> Finding:
-    """Compares `inverse(forward(x))` with `x`."""
-    _, _, x, _ = subject.expected
-    wrong = "`inverse(forward(x))` is not `x`: one of the two is wrong."
-    return judged(difference(x, subject.x), largest, wrong)
-
-
-def round_trip_of_y(subject: Subject, largest: float) -> Finding:
-    """Compares `forward(inverse(y))` with `y = forward(x)`."""
-    y, _, x, _ = subject.expected
-    again, _ = subject.forward(x, subject.condition)
-    wrong = "`forward(inverse(y))` is not `y`: one of the two is wrong."
-    return judged(difference(again, y), largest, wrong)
-
-
-def log_dets_cancel(subject: Subject, largest: float) -> Finding:
-    """Adds the log-dets of both directions at one point; they must cancel."""
-    _, fldj, _, ildj = subject.expected
-    wrong = (
-        "The log-dets of `forward` at x and of `inverse` at forward(x) do not add up "
-        "to 0: one of the two is wrong."
-    )
-    return judged(difference(fldj, -ildj), largest, wrong)
-
-
-def log_det(subject: Subject, direction: str, largest: float | None) -> Finding:
-    """Compares a log-det with that of the Jacobian by automatic differentiation.
-
-    Args:
-        subject: The bijector.
-        direction: `"forward"` or `"inverse"`.
-        largest: Largest difference that passes, or None for the float type's own.
-    """
-    subject, remark = _as_exact_as_possible(subject.first(JACOBIAN_ROWS))
-    inputs = _inputs(subject, direction)
-    if int(np.prod(inputs.shape[1:])) > LARGEST_JACOBIAN:
-        return not_judged(
-            f"Events of more than {LARGEST_JACOBIAN} values have too large a Jacobian; "
-            "check the bijector on smaller events."
+def log_det(
+    subject: Subject, tolerance: float | None = None, *, direction: str
+) -> CheckResult:
+    """Compares a log-det with that of the Jacobian by automatic differentiation."""
+    subject, note = subject.in_double
+    size = int(np.prod(subject.input_of(direction).shape[1:]))
+    if size > _LARGEST_JACOBIAN:
+        raise Skip(
+            f"Events of more than {_LARGEST_JACOBIAN} values have too large a "
+            "Jacobian; check the bijector on smaller events."
         )
-    call = getattr(subject, direction)
-    jacobian, claimed = _jacobian(call, inputs, subject.condition)
+    subject = subject.first(max(_JACOBIAN_ROWS, _LARGEST_JACOBIAN // size))
+    jacobian, claimed = _jacobian(subject, direction)
     if jacobian.shape[1] != jacobian.shape[2]:
-        return not_judged("The event changes its size, so its Jacobian is not square.")
+        raise Skip("The event changes its size, so its Jacobian is not square.")
     _, exact = np.linalg.slogdet(jacobian)
-    off = difference(claimed, exact)
     wrong = (
         f"The log-det of `{direction}` is {claimed[0]:.6g} where the Jacobian's is "
         f"{exact[0]:.6g}."
     )
-    limit = tolerance(subject) if largest is None else largest
-    return judged(off, limit, wrong, remark)
+    return _equal(subject, tolerance, [claimed], [exact], wrong, note)
 
 
-def _inputs(subject: Subject, direction: str) -> tf.Tensor:
-    return subject.x if direction == "forward" else subject.expected[0]
-
-
-def _as_exact_as_possible(subject: Subject) -> tuple[Subject, str]:
-    try:
-        double = in_double(subject)
-        _ = double.expected
-    except Exception as error:  # any reason is one to stay in the own float type
-        why = f"In {subject.dtype.name}: no float64 copy ({sentence_of(error)})"
-        return subject, why
-    return double, ""
-
-
-def _jacobian(
-    call: Callable, x: tf.Tensor, condition: Any
-) -> tuple[np.ndarray, np.ndarray]:
+def _jacobian(subject: Subject, direction: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns the Jacobians `[n, outputs, inputs]` and the claimed log-dets `[n]`.
 
     Each input is repeated once for each output, so that one gradient of the batch
     holds all rows: output k is differentiated in repetition k.
     """
-    value, log_det = call(x, condition)
+    x, condition = subject.input_of(direction), subject.condition
+    value, claimed = subject.run(direction, x, condition)
     rows, outputs = x.shape[0], int(np.prod(value.shape[1:]))
     repeated = tf.repeat(x, outputs, axis=0)
     if condition is not None:
         condition = tf.repeat(condition, outputs, axis=0)
     with tf.GradientTape() as tape:
         tape.watch(repeated)
-        values, _ = call(repeated, condition)
+        values, _ = subject.run(direction, repeated, condition)
         values = tf.reshape(values, [rows, outputs, outputs])
         diagonal = tf.reduce_sum(tf.linalg.diag_part(values))
-    jacobian = tape.gradient(diagonal, repeated)
-    return np.reshape(jacobian, [rows, outputs, -1]), log_det.numpy()
+    jacobian = tape.gradient(diagonal, repeated, unconnected_gradients="zero")
+    return np.reshape(jacobian, [rows, outputs, -1]), claimed.numpy()
 
 
-def gradients(subject: Subject, direction: str) -> Finding:
-    """Names the weights that no gradient reaches in one direction."""
-    weights = subject.trainable_variables()
-    if not weights:
-        return not_judged("There are no trainable weights.")
-    inputs = _inputs(subject, direction)
-    with tf.GradientTape() as tape:
-        value, log_det = getattr(subject, direction)(inputs, subject.condition)
-        # Random weights, so that no symmetry makes a gradient vanish.
-        loss = _random_sum(value, 1) + _random_sum(log_det, 2)
-    found = tape.gradient(loss, list(weights.values()))
-    named = dict(zip(weights, found, strict=True))
-    unreached = [name for name, gradient in named.items() if _is_nothing(gradient)]
-    broken = [name for name, gradient in named.items() if _is_not_finite(gradient)]
-    wrong = f"No gradient of `{direction}` reaches: {', '.join(unreached)}."
-    if broken:
-        wrong = f"The gradient of `{direction}` is not finite at: {', '.join(broken)}."
-    return judged(len(unreached) + len(broken), 0, wrong)
+# Weights and networks.
 
 
-def _random_sum(value: tf.Tensor, seed: int) -> tf.Tensor:
-    factors = np.random.default_rng(seed).uniform(0.5, 1.5, value.shape)
-    return tf.reduce_sum(value * tf.cast(factors, value.dtype))
-
-
-def _is_nothing(gradient: Any) -> bool:
-    return gradient is None or not np.any(tf.convert_to_tensor(gradient).numpy())
-
-
-def _is_not_finite(gradient: Any) -> bool:
-    if gradient is None:
-        return False
-    return not np.all(np.isfinite(tf.convert_to_tensor(gradient).numpy()))
-
-
-def weights_made_early(names_before: set[str], names_after: set[str]) -> Finding:
+def weights_made_early(subject: Subject, tolerance: float | None = None) -> CheckResult:
     """Counts weights that did not exist before the first call."""
-    late = sorted(names_after - names_before)
+    _ = subject.expected
+    late = sorted(set(subject.variables()) - subject.first_weights)
     wrong = (
         "These weights are made by the first call and not by the constructor, which "
         f"breaks training in a graph: {', '.join(late)}."
     )
-    return judged(len(late), 0, wrong)
+    return measured(len(late), 0, wrong)
 
 
-def network_calls(subject: Subject, direction: str) -> Finding:
+def every_weight_gets_a_gradient(
+    subject: Subject, tolerance: float | None = None, *, direction: str
+) -> CheckResult:
+    """Names the weights that no gradient reaches in one direction."""
+    weights = subject.variables(trainable=True)
+    if not weights:
+        raise Skip("There are no trainable weights.")
+    inputs = subject.input_of(direction)
+
+    def loss() -> tf.Tensor:
+        outputs = subject.run(direction, inputs, subject.condition)
+        generator = np.random.default_rng(1)
+        # Random factors, so that no symmetry makes a gradient vanish.
+        factors = [generator.uniform(0.5, 1.5, part.shape) for part in outputs]
+        parts = zip(factors, outputs, strict=True)
+        return sum(tf.reduce_sum(tf.cast(a, b.dtype) * b) for a, b in parts)
+
+    unreached, broken = missed_weights(weights, loss)
+    wrong = f"No gradient of `{direction}` reaches: {', '.join(unreached)}."
+    if broken:
+        wrong = f"The gradient of `{direction}` is not finite at: {', '.join(broken)}."
+    return measured(len(unreached) + len(broken), 0, wrong)
+
+
+def missed_weights(
+    weights: Mapping[str, tf.Variable], loss: Callable[[], tf.Tensor]
+) -> tuple[list[str], list[str]]:
+    """Names the weights with no or a zero gradient, and those with one not finite.
+
+    Of a weight whose name says `stacked`, as in `Repeat`, each copy must be reached.
+    """
+    with tf.GradientTape() as tape:
+        value = loss()
+    gradients = tape.gradient(value, list(weights.values()))
+    unreached, broken = [], []
+    for name, gradient in zip(weights, gradients, strict=True):
+        if gradient is None:
+            unreached.append(name)
+            continue
+        # That of an embedding comes as the rows that were looked up.
+        gradient = tf.convert_to_tensor(gradient).numpy()
+        copies = gradient if "stacked" in name else [gradient]
+        if not np.all(np.isfinite(gradient)):
+            broken.append(name)
+        elif not all(map(np.any, copies)):
+            unreached.append(name)
+    return unreached, broken
+
+
+def one_network_call(
+    subject: Subject, tolerance: float | None = None, *, direction: str
+) -> CheckResult:
     """Counts the calls of each Keras layer for a value together with its log-det."""
     due = subject.networks()
-    inputs = _inputs(subject, direction)
-    call = functools.partial(getattr(subject, direction), inputs, subject.condition)
-    with _counted(due) as alone:
+    layers = [layer for layer, _ in due.values()]
+    inputs = subject.input_of(direction)
+    call = partial(subject.run, direction, inputs, subject.condition)
+    with counted_calls(layers) as alone:
         call(log_det=False)
-    with _counted(due) as together:
-        call(log_det=True)
-    if not any(together.values()):
-        return not_judged("The bijector holds no Keras layer that it calls.")
-    each = {key: together[key] / due[key][1] for key in together if together[key]}
-    most = max(each, key=lambda key: each[key])
-    name = due[most][0].name
-    twice = [due[key][0].name for key in together if together[key] > alone[key] > 0]
+    with counted_calls(layers) as together:
+        call()
+    with counted_calls(layers) as traced:
+        tf.function(call, autograph=False).get_concrete_function()
+    calls = {key: max(count, traced[key]) for key, count in together.items() if count}
+    if not calls:
+        raise Skip("The bijector holds no Keras layer that it calls.")
+    most = max(calls, key=lambda key: calls[key] / due[key][1])
+    each, name = calls[most] / due[most][1], due[most][0].name
+    wrong = f"`{direction}` calls '{name}' {each:g} times where once would do."
+    twice = [due[key][0].name for key in calls if together[key] > alone[key] > 0]
     if twice:
         wrong = (
             f"`{direction}` and its log-det each call '{twice[0]}': compute both at "
+            "once, as `FlowBijector` does."
         )
-        return judged(each[most], 1, f"{wrong}once, as `FlowBijector` does.")
-    if each[most] >= _ITERATIVE:
-        return Finding(each[most], None, f"'{name}' is called by an iteration.")
-    if each[most] > 1 and has_part(subject.bijector, _AUTOREGRESSIVE):
-        return not_judged(f"An autoregressive `{direction}` goes value by value.")
-    wrong = f"`{direction}` calls '{name}' {each[most]:g} times where once would do."
-    return judged(each[most], 1, wrong)
+    elif each >= _ITERATIVE:
+        return CheckResult(value=each, message=f"'{name}' is called by an iteration.")
+    elif each > 1 and subject.has_part(*_AUTOREGRESSIVE):
+        raise Skip(f"An autoregressive `{direction}` goes value by value.")
+    return measured(each, 1, wrong)
 
 
-def has_part(bijector: tfb.Bijector, kinds: tuple[type, ...]) -> bool:
-    """Says whether a bijector, or one inside it, is of one of some classes."""
-    return any(isinstance(part, kinds) for part in nested_bijectors(bijector))
+# Batches, graphs, XLA, files.
 
 
-@contextlib.contextmanager
-def _counted(due: dict[int, tuple[keras.Layer, int]]) -> Iterator[dict[int, int]]:
-    """Counts the calls of Keras layers for a while, without touching their class."""
-    calls = dict.fromkeys(due, 0)
-
-    def counting(key: int, call: Callable) -> Callable:
-        @functools.wraps(call)
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            calls[key] += 1
-            return call(*args, **kwargs)
-
-        return counted
-
+def _compiled(subject: Subject) -> Outputs:
+    function = tf.function(subject.there_and_back, autograph=False, jit_compile=True)
     try:
-        for key, (layer, _) in due.items():
-            vars(layer)["call"] = counting(key, layer.call)
-        yield calls
-    finally:
-        for layer, _ in due.values():
-            vars(layer).pop("call", None)
+        return function(*subject.inputs)
+    except Exception as error:  # XLA is an option, and refuses in many ways
+        raise Skip(f"XLA does not compile it ({message_of(error)})") from None
+
+
+def _spread(parts: Iterable[tf.Tensor]) -> list[tf.Tensor]:
+    """Makes batches of shape `[2, n, 1]` of batches of shape `[n]`."""
+    return [tf.stack([part, part])[:, :, tf.newaxis] for part in parts]
+
+
+def _saved_and_loaded(subject: Subject) -> Outputs:
+    with tempfile.TemporaryDirectory(prefix="check_bijector-") as folder:
+        path = os.path.join(folder, "bijector.keras")
+        save_bijector(subject.bijector, path)
+        return Subject(load_bijector(path), *subject.inputs).expected
+
+
+def _exported_and_loaded(subject: Subject) -> Outputs:
+    module = tf.Module()
+    module.weights = list(subject.variables().values())
+    module.run = subject.open_graph
+    with tempfile.TemporaryDirectory(prefix="check_bijector-") as folder:
+        tf.saved_model.save(module, folder)
+        loaded = tf.saved_model.load(folder)
+        return loaded.run(*subject.inputs)
+
+
+def _equality(
+    message: str,
+    found: Callable[[Subject], Sequence[tf.Tensor]],
+    expected: Callable[[Subject], Sequence[tf.Tensor]] = lambda s: s.expected,
+    exact: bool = False,
+) -> Law:
+    """Returns the law that two ways to compute the same agree."""
+
+    def law(subject: Subject, tolerance: float | None = None) -> CheckResult:
+        limit = 0.0 if exact else tolerance
+        return _equal(subject, limit, found(subject), expected(subject), message)
+
+    return law
+
+
+# In the order of the report; `s.expected` is `y, fldj, x, ildj`.
+LAWS: dict[str, Law] = {
+    "forward runs": forward_runs,
+    "weights made by constructor": weights_made_early,
+    "finite outputs": finite,
+    "round trip of x": _equality(
+        "`inverse(forward(x))` is not `x`: one of the two is wrong.",
+        lambda s: [s.expected[2]],
+        lambda s: [s.x],
+    ),
+    "round trip of y": _equality(
+        "`forward(inverse(y))` is not `y`: one of the two is wrong.",
+        lambda s: s.run("forward", s.expected[2], s.condition)[:1],
+        lambda s: s.expected[:1],
+    ),
+    "forward log-det": partial(log_det, direction="forward"),
+    "inverse log-det": partial(log_det, direction="inverse"),
+    "log-dets cancel": _equality(
+        "The log-dets of `forward` at x and of `inverse` at forward(x) do not add up "
+        "to 0: one of the two is wrong.",
+        lambda s: [s.expected[1]],
+        lambda s: [-s.expected[3]],
+    ),
+    "forward gradients": partial(every_weight_gets_a_gradient, direction="forward"),
+    "inverse gradients": partial(every_weight_gets_a_gradient, direction="inverse"),
+    "forward network calls": partial(one_network_call, direction="forward"),
+    "inverse network calls": partial(one_network_call, direction="inverse"),
+    "no batch axis": _equality(
+        "An input without a batch axis gives another result than in a batch.",
+        lambda s: s.there_and_back(*(part[0] for part in s.inputs)),
+        lambda s: [part[0] for part in s.expected],
+    ),
+    "several batch axes": _equality(
+        "Inputs with several batch axes give another result than with one.",
+        lambda s: s.there_and_back(*_spread(s.inputs)),
+        lambda s: _spread(s.expected),
+    ),
+    "unknown batch size": _equality(
+        "A graph with an unknown batch size gives another result.",
+        lambda s: s.open_graph(*s.inputs),
+    ),
+    "graph": _equality(
+        "Graph and eager execution differ.",
+        lambda s: tf.function(s.there_and_back, autograph=False)(*s.inputs),
+    ),
+    "XLA": _equality("XLA and eager execution differ.", _compiled),
+    "save and load": _equality(
+        "The loaded bijector is not bit-equal to the saved one.",
+        _saved_and_loaded,
+        exact=True,
+    ),
+    "export and load": _equality(
+        "The exported bijector gives another result.", _exported_and_loaded
+    ),
+}
+
+
+def check(
+    subject: Subject, names: Iterable[str] = LAWS, tolerance: float | None = None
+) -> list[CheckResult]:
+    """Holds a bijector to some laws; stops after the first if that fails."""
+    rows: list[CheckResult] = []
+    for name in names:
+        rows.append(checked(name, partial(LAWS[name], subject, tolerance)))
+        if name == "forward runs" and not rows[-1].ok:
+            break
+    return rows

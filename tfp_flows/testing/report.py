@@ -1,4 +1,4 @@
-"""`CheckReport`: the rows that `check_bijector` fills, as a table."""
+"""`CheckReport`: what the laws found of one bijector, as a table."""
 
 from __future__ import annotations
 
@@ -6,86 +6,60 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-# Sentences of exceptions can be pages long; a report wants the point.
-_LONGEST_SENTENCE = 300
-# What TensorFlow adds about its own nodes helps nobody to mend a bijector.
+# Messages of exceptions can be pages long; a report wants the point.
+_LONGEST_MESSAGE = 300
+# What TensorFlow adds about its own nodes does not help to mend a bijector.
 _NODE_NAMES = re.compile(r"\{\{.*?\}\}|\[Op:.*")
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
-    """What one check found.
-
-    Attributes:
-        value: The measured number, or None if there is none.
-        tolerance: The largest value that passes, or None if nothing was judged.
-        sentence: What is wrong, or why nothing was judged, or a remark.
-        ok: Whether it passed; None if it does not apply to this bijector.
-    """
-
-    value: float | None = None
-    tolerance: float | None = None
-    sentence: str = ""
-    ok: bool | None = None
-
-
-def judged(value: float, tolerance: float, wrong: str, remark: str = "") -> Finding:
-    """Returns the finding of a number that must not exceed a tolerance.
-
-    Args:
-        value: The measured number; NaN fails.
-        tolerance: The largest number that passes.
-        wrong: The sentence for a number that is too large.
-        remark: The sentence for one that passes.
-    """
-    ok = value <= tolerance
-    return Finding(value, tolerance, remark if ok else wrong, bool(ok))
-
-
-def not_judged(why: str) -> Finding:
-    """Returns the finding of a check that does not apply to this bijector."""
-    return Finding(sentence=why)
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckRow:
-    """One named check of a report.
+class CheckResult:
+    """What one check found; a row of the report.
 
     Attributes:
         name: What was checked.
-        value: The measured number, or None.
-        tolerance: The largest number that passes, or None.
+        value: The measured number, or None if there is none.
+        tolerance: The largest value that passes, or None.
         ok: Whether it passed; None if it does not apply to this bijector.
-        sentence: What is wrong, or a remark; empty if there is nothing to say.
+        message: What is wrong, why the check was skipped, or a note; often empty.
     """
 
-    name: str
-    value: float | None
-    tolerance: float | None
-    ok: bool | None
-    sentence: str
-
-    @property
-    def verdict(self) -> str:
-        """The word in the table: `ok`, `FAILED` or `-`."""
-        return {True: "ok", False: "FAILED", None: "-"}[self.ok]
+    name: str = ""
+    value: float | None = None
+    tolerance: float | None = None
+    ok: bool | None = None
+    message: str = ""
 
 
-def row(name: str, check: Callable[[], Finding]) -> CheckRow:
-    """Runs one check; an exception becomes the sentence of a failed row."""
+def measured(
+    value: float, tolerance: float, message: str, note: str = ""
+) -> CheckResult:
+    """Returns the result of a number that must not exceed a tolerance; NaN fails."""
+    ok = bool(value <= tolerance)
+    return CheckResult("", value, tolerance, ok, note if ok else message)
+
+
+class Skip(Exception):
+    """Raised by a check that does not apply to this bijector; says why."""
+
+
+def checked(name: str, law: Callable[[], CheckResult]) -> CheckResult:
+    """Runs one check; an exception becomes the message of a failed row."""
     try:
-        found = check()
+        result = law()
+    except Skip as why:
+        result = CheckResult(message=str(why))
     except Exception as error:  # a report tells what is broken, whatever it is
-        found = Finding(sentence=sentence_of(error), ok=False)
-    return CheckRow(name, found.value, found.tolerance, found.ok, found.sentence)
+        result = CheckResult(ok=False, message=message_of(error))
+    return dataclasses.replace(result, name=name)
 
 
-def sentence_of(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """Returns an exception's first paragraph on one line, with its class."""
     paragraph = str(error).strip().split("\n\n")[0]
     words = " ".join(_NODE_NAMES.sub("", paragraph).split())
-    if len(words) > _LONGEST_SENTENCE:
-        words = words[:_LONGEST_SENTENCE].rsplit(" ", 1)[0] + " ..."
+    if len(words) > _LONGEST_MESSAGE:
+        words = words[:_LONGEST_MESSAGE].rsplit(" ", 1)[0] + " ..."
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
@@ -95,11 +69,11 @@ class CheckReport:
 
     Attributes:
         subject: Name and class of the bijector that was checked.
-        rows: The checks, in order.
+        rows: The results, in order.
     """
 
     subject: str
-    rows: tuple[CheckRow, ...]
+    rows: tuple[CheckResult, ...]
 
     @property
     def ok(self) -> bool:
@@ -107,45 +81,32 @@ class CheckReport:
         return not any(row.ok is False for row in self.rows)
 
     def __str__(self) -> str:
-        head = ("check", "value", "tolerance", "result")
-        cells = [
-            (row.name, _number(row.value), _number(row.tolerance), row.verdict)
+        words = {True: "ok", False: "FAILED", None: "-"}
+        cells = [("check", "value", "tolerance", "result")] + [
+            (row.name, _number(row.value), _number(row.tolerance), words[row.ok])
             for row in self.rows
         ]
-        widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-        lines = [_line(head, widths), _line(tuple("-" * w for w in widths), widths)]
-        lines += [_line(each, widths) for each in cells]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        cells.insert(1, tuple("-" * width for width in widths))
+        a, b, c, _ = widths
+        table = [f"{n:{a}}  {v:>{b}}  {t:>{c}}  {result}" for n, v, t, result in cells]
         failed = sum(row.ok is False for row in self.rows)
-        verdict = (
-            "every check passed" if self.ok else f"{failed} of {len(cells)} failed"
-        )
-        notes = self._notes()
-        return "\n".join(
-            [f"{self.subject}: {verdict}", "", *lines, *([""] if notes else []), *notes]
-        )
-
-    def _notes(self) -> list[str]:
-        """Says each sentence once, after the names of the rows it belongs to."""
-        names: dict[tuple[bool, str], list[str]] = {}
-        for each in self.rows:
-            if each.sentence:
-                key = (each.ok is not False, each.sentence)
-                names.setdefault(key, []).append(each.name)
-        return [
-            f"{'note' if fine else 'FAILED'} {', '.join(rows)}: {sentence}"
-            for (fine, sentence), rows in sorted(names.items(), key=lambda i: i[0][0])
+        outcome = f"{failed} of {len(self.rows)} failed" if failed else ""
+        head = f"{self.subject}: {outcome or 'every check passed'}"
+        # Each message once, failures first, after the rows that it belongs to.
+        names: dict[tuple[str, str], list[str]] = {}
+        for row in self.rows:
+            if row.message:
+                kind = "FAILED" if row.ok is False else "note"
+                names.setdefault((kind, row.message), []).append(row.name)
+        notes = [
+            f"{kind} {', '.join(rows)}: {message}"
+            for (kind, message), rows in sorted(names.items(), key=lambda i: i[0][0])
         ]
+        return "\n".join([head, "", *table, *([""] if notes else []), *notes])
 
 
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return str(int(value)) if float(value).is_integer() else f"{value:.1e}"
-
-
-def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    name, value, tolerance, verdict = (
-        cell.ljust(width) if column in (0, 3) else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return f"{name}  {value}  {tolerance}  {verdict}".rstrip()

@@ -1,4 +1,4 @@
-"""Text of fixed length by flows: bits a character, samples, and what to beat.
+"""Text of fixed length by flows: bits a character, and samples.
 
     text = tfpf.text.load("kjv.txt")                       # 27 characters, as text8
     first, last = tfpf.text.split(text, held_out=0.1)
@@ -7,13 +7,13 @@
     flow = tfpf.text.TextFlow(length=32)
     flow.fit(train, epochs=2, batch_size=128)
     flow.bits_per_char(test, samples=8)                   # an upper bound
-    tfpf.text.baselines.bigram(train).bits_per_char(test)
     flow.sample(5, seed=1, prompt="in the beginning ")
 
 A flow has a density of real numbers; characters have probabilities. Between them lie
-learned codes: each character is drawn as a vector near a place of its own, and the
-flow has the density of the sequence of vectors (`CategoricalFlow`).
-`python -m benchmarks.text` measures what that reaches.
+learned embeddings: each character is drawn as a vector near a place of its own, and
+the flow has the density of the sequence of vectors (`CategoricalFlow`).
+`python -m benchmarks.text` measures what that reaches, beside counts of characters and
+a recurrent language model.
 """
 
 from tfp_flows.architectures.autoregressive import causal_flow
@@ -21,10 +21,7 @@ from tfp_flows.bijectors.autoregressive import Causal
 from tfp_flows.bijectors.mixture import ConditionalMixture
 from tfp_flows.distributions.surjections import CategoricalFlow, character_embeddings
 from tfp_flows.nets.sequence import CausalLSTM
-from tfp_flows.text import baselines
-from tfp_flows.text.alphabet import LETTERS
-from tfp_flows.text.corpus import clean, load, split, windows
-from tfp_flows.text.example_text import example_text
+from tfp_flows.text.corpus import LETTERS, clean, load, split, windows
 from tfp_flows.text.text_flow import TextFlow
 
 __all__ = [
@@ -34,11 +31,9 @@ __all__ = [
     "CausalLSTM",
     "ConditionalMixture",
     "TextFlow",
-    "baselines",
     "causal_flow",
     "character_embeddings",
     "clean",
-    "example_text",
     "load",
     "split",
     "windows",

@@ -1,4 +1,7 @@
-"""Texts from files: cleaned, split in two, and cut into windows."""
+"""Texts from files: cleaned, split in two, cut into windows, and as integers.
+
+The k-th character of an alphabet is the integer k.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,17 @@ import os
 import re
 import unicodedata
 import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
+import numpy.typing as npt
 
-from tfp_flows.internal.arguments import checked_integer
-from tfp_flows.text.alphabet import LETTERS, checked_alphabet, numbers
+from tfp_flows.internal.arguments import checked_integer, checked_number, invalid
+
+LETTERS = " abcdefghijklmnopqrstuvwxyz"
+"""The 27 characters of `text8`: a space and the lower-case letters."""
 
 
 def load(path: str | os.PathLike, alphabet: str = LETTERS) -> str:
@@ -32,9 +40,7 @@ def load(path: str | os.PathLike, alphabet: str = LETTERS) -> str:
     checked_alphabet(alphabet)
     path = Path(path)
     if not path.is_file():
-        raise ValueError(
-            f"Argument `path` must be an existing text file. Received: {str(path)!r}"
-        )
+        raise invalid("path", "be an existing text file", str(path))
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8") as file:
@@ -58,7 +64,7 @@ def clean(text: str, alphabet: str = LETTERS) -> str:
 
     Args:
         text: Any text.
-        alphabet: The characters to keep.
+        alphabet: The characters that remain.
 
     Returns:
         The cleaned text, without spaces at its ends.
@@ -71,11 +77,11 @@ def clean(text: str, alphabet: str = LETTERS) -> str:
     if alphabet == alphabet.lower():
         text = text.lower()
     text = unicodedata.normalize("NFC", text)
-    text = text.translate({ord(c): _instead(c, alphabet) for c in set(text)})
+    text = text.translate({ord(c): _replacement(c, alphabet) for c in set(text)})
     return re.sub(" +", " ", text).strip(" ") if " " in alphabet else text
 
 
-def _instead(character: str, alphabet: str) -> str:
+def _replacement(character: str, alphabet: str) -> str:
     """Returns what stands for a character in a cleaned text."""
     if character in alphabet:
         return character
@@ -96,15 +102,8 @@ def split(text: str, held_out: float = 0.1) -> tuple[str, str]:
 
     Returns:
         Both parts.
-
-    Raises:
-        ValueError: If `held_out` is out of range.
     """
-    if not 0.0 < held_out < 1.0:
-        raise ValueError(
-            "Argument `held_out` must lie between 0 and 1. "
-            f"Received: held_out={held_out}"
-        )
+    held_out = checked_number("held_out", held_out, above=0, below=1)
     cut = round(len(text) * (1.0 - held_out))
     return text[:cut], text[cut:]
 
@@ -122,10 +121,7 @@ def windows(
             each character is in one window. What is left at the end is dropped.
 
     Returns:
-        Numbers of characters, `[n, length]`.
-
-    Raises:
-        ValueError: If the text is shorter than a window or has other characters.
+        Integers of characters, `[n, length]`.
     """
     checked_integer("length", length)
     stride = length if stride is None else checked_integer("stride", stride)
@@ -136,3 +132,81 @@ def windows(
         )
     rows = np.lib.stride_tricks.sliding_window_view(numbers(text, alphabet), length)
     return rows[::stride].copy()
+
+
+def checked_alphabet(alphabet: Any) -> str:
+    """Returns `alphabet` if it is a string of at least two different characters."""
+    good = isinstance(alphabet, str) and len(alphabet) > 1
+    if not good or len(set(alphabet)) < len(alphabet):
+        must = "be a string of at least 2 characters, each of them once"
+        raise invalid("alphabet", must, alphabet)
+    return alphabet
+
+
+def numbers(text: str, alphabet: str = LETTERS) -> np.ndarray:
+    """Returns the characters of a text as integers `[len(text)]`."""
+    place = {character: k for k, character in enumerate(alphabet)}
+    try:
+        return np.fromiter((place[c] for c in text), np.int32, len(text))
+    except KeyError as error:
+        raise ValueError(
+            f"Argument `text` must consist of characters of {alphabet!r}; "
+            "`tfpf.text.clean` replaces others. "
+            f"Received: the character {error.args[0]!r}"
+        ) from error
+
+
+def strings(windows: Iterable, alphabet: str = LETTERS) -> list[str]:
+    """Returns the texts whose characters are the integers `windows`, `[n, length]`."""
+    return ["".join(alphabet[int(k)] for k in row) for row in np.asarray(windows)]
+
+
+def checked_windows(
+    windows: Sequence[str] | npt.ArrayLike,
+    length: int | None = None,
+    alphabet: str = LETTERS,
+) -> np.ndarray:
+    """Returns windows as integers.
+
+    Args:
+        windows: Strings of equal length, or integers of characters `[n, length]`.
+        length: How many characters a window must have; None for any number.
+        alphabet: The characters.
+
+    Returns:
+        Integers in `[0, len(alphabet))`, `[n, length]`.
+    """
+    if isinstance(windows, str):
+        raise ValueError(
+            "Argument `windows` must be a list of strings; `tfpf.text.windows` cuts a "
+            f"text into windows. Received: a string of {len(windows)} characters"
+        )
+    if _are_strings(windows):
+        expected = len(windows[0]) if length is None else length
+        for window in windows:
+            if len(window) != expected:
+                must = f"hold strings of {expected} characters"
+                raise invalid("windows", must, window)
+        windows = [numbers(text, alphabet) for text in windows]
+    rows = np.asarray(windows)
+    if rows.ndim != 2 or 0 in rows.shape or length not in (None, rows.shape[1]):
+        size = "length" if length is None else length
+        raise ValueError(
+            f"Argument `windows` must have the shape [n, {size}]. "
+            f"Received: windows of shape {rows.shape}"
+        )
+    whole = rows.astype(np.int32)
+    if np.any(whole != rows) or whole.min() < 0 or whole.max() >= len(alphabet):
+        raise ValueError(
+            f"Argument `windows` must hold integers from 0 to {len(alphabet) - 1}. "
+            f"Received: values from {rows.min()} to {rows.max()}"
+        )
+    return whole
+
+
+def _are_strings(windows: object) -> TypeGuard[Sequence[str]]:
+    return (
+        isinstance(windows, Sequence)
+        and len(windows) > 0
+        and all(isinstance(window, str) for window in windows)
+    )

@@ -17,7 +17,7 @@ from tfp_flows.distributions.surjections import CategoricalFlow, character_embed
 from tfp_flows.internal.arguments import checked_integer
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.seeds import stateless_seed
-from tfp_flows.text.alphabet import (
+from tfp_flows.text.corpus import (
     LETTERS,
     checked_alphabet,
     checked_windows,

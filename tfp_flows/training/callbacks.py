@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.tree import clear_caches, nested_bijectors
+from tfp_flows.bijectors.tree import clear_caches
 from tfp_flows.internal.arguments import checked_integer
 from tfp_flows.internal.files import atomic_write
 from tfp_flows.internal.pictures import picture_grid, write_png
@@ -161,7 +161,7 @@ def _forget(model: keras.Model) -> None:
     """Clears what bijectors have computed with the other weights."""
     distribution = getattr(model, "distribution", None)
     if distribution is not None:
-        clear_caches(nested_bijectors(distribution))
+        clear_caches(distribution)
 
 
 _NAME = re.compile(r"epoch-(\d+)\.npz")
@@ -179,7 +179,7 @@ class Backup(keras.callbacks.Callback):
 
     A run that goes on equals the uninterrupted one bit for bit on a CPU if the order
     and noise of its data depend on the number of the epoch and not on what was drawn
-    before, as those of `tfpf.data.Data.epochs` do, and if its other callbacks keep no
+    before, as those of `tfpf.data.Data.passes` do, and if its other callbacks keep no
     count of their own, as `EarlyStopping` does.
 
     Under `tf.distribute` with several workers only the chief writes.
@@ -192,7 +192,7 @@ class Backup(keras.callbacks.Callback):
         >>> backup = tfpf.Backup(tempfile.mkdtemp())
         >>> done = backup.restore(model)  # 0, or the number of finished epochs
         >>> history = model.fit(
-        ...     data.epochs(done),
+        ...     data.passes(done),
         ...     steps_per_epoch=data.steps,
         ...     initial_epoch=done,
         ...     epochs=2,

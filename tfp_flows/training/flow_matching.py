@@ -8,10 +8,10 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import chain as paired
+from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import EncodedCondition
 from tfp_flows.bijectors.continuous import ContinuousFlow
-from tfp_flows.bijectors.tree import nested_bijectors
+from tfp_flows.bijectors.tree import bijectors_in
 from tfp_flows.internal.arguments import (
     checked_choice,
     checked_integer,
@@ -161,7 +161,7 @@ class FlowMatchingModel(FlowModel):
         x_0 = self._distribution.distribution.sample(n, seed=seed)
         for part in reversed(self._latent_side):
             event_ndims = int(part.forward_min_event_ndims)
-            x_0, _ = paired.forward_and_log_det(part, x_0, event_ndims, condition)
+            x_0, _ = chain.forward_and_log_det(part, x_0, event_ndims, condition)
         return x_0
 
     def example_losses(self, y_pred: Any) -> tf.Tensor:
@@ -207,7 +207,7 @@ def _around_the_flow(distribution: tfd.Distribution) -> tuple:
 
 def _encoding(distribution: tfd.Distribution) -> EncodedCondition | None:
     """Returns the part that encodes conditions, if there is one."""
-    parts = nested_bijectors(distribution)
+    parts = bijectors_in(distribution)
     return next((part for part in parts if isinstance(part, EncodedCondition)), None)
 
 
@@ -223,6 +223,6 @@ def _through(
     parts: tuple[tfb.Bijector, ...], x: tf.Tensor, event_ndims: int, condition: Any
 ) -> tf.Tensor:
     for part in parts:
-        x, _ = paired.inverse_and_log_det(part, x, event_ndims, condition)
+        x, _ = chain.inverse_and_log_det(part, x, event_ndims, condition)
         event_ndims = part.inverse_event_ndims(event_ndims)
     return tf.stop_gradient(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
-from tfp_flows.bijectors import chain as paired
-from tfp_flows.bijectors.chain import condition_arguments
+from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import condition_shape
-from tfp_flows.bijectors.tree import clear_caches, nested_bijectors, nested_layers
+from tfp_flows.bijectors.tree import clear_caches, is_adapted, layers_in
 from tfp_flows.internal.arguments import (
     check_event,
     checked_instance,
@@ -238,7 +238,7 @@ class LikelihoodModel(keras.Model):
             raise
         finally:
             for distribution in self.distributions:
-                clear_caches(nested_bijectors(distribution))
+                clear_caches(distribution)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Takes one optimizer step on a batch."""
@@ -395,7 +395,7 @@ class FlowModel(LikelihoodModel):
         kwargs.setdefault("dtype", policy_of(distribution))
         super().__init__(["nll"], distribution.dtype, **kwargs)
         self._distribution = distribution
-        self._flow_layers = nested_layers(distribution)
+        self._flow_layers = layers_in(distribution)
         self._adopted = AdoptedVariables.of(distribution)
         values = math.prod(self.event_shape)
         self._bits_per_dim = BitsPerDim(self._means["nll"], values)
@@ -427,14 +427,9 @@ class FlowModel(LikelihoodModel):
         Keras hands `training` on to the layers inside the distribution.
         """
         x, condition = self._checked(*split_inputs(inputs))
-        if condition is None:
-            return in_shards(self._distribution.log_prob, self._shards)(x)
-
-        def log_prob(x: tf.Tensor, condition: tf.Tensor) -> tf.Tensor:
-            keywords = condition_arguments(self._distribution.bijector, condition)
-            return self._distribution.log_prob(x, bijector_kwargs=keywords)
-
-        return in_shards(log_prob, self._shards)(x, condition)
+        given = (x,) if condition is None else (x, condition)
+        log_prob = functools.partial(sampling.log_prob, self._distribution)
+        return in_shards(log_prob, self._shards)(*given)
 
     def _checked(self, x: Any, condition: Any) -> tuple[tf.Tensor, Any]:
         """Returns data in the distribution's dtype, and conditions, of right shape."""
@@ -458,8 +453,7 @@ class FlowModel(LikelihoodModel):
     @property
     def is_adapted(self) -> bool:
         """Whether no data-dependent weight waits for `adapt`."""
-        parts = nested_bijectors(self._distribution)
-        return all(getattr(part, "is_adapted", True) for part in parts)
+        return is_adapted(self._distribution)
 
     def adapt(self, data: Any, condition: Any = None) -> None:
         """Initializes data-dependent weights, such as those of `ActNorm`.
@@ -479,13 +473,8 @@ class FlowModel(LikelihoodModel):
                 "Argument `data` must be finite to initialize weights from it. "
                 f"Received: {non_finite_rows(x)}"
             )
-        bijector = getattr(self._distribution, "bijector", None)
-        if hasattr(self._distribution, "adapt"):
-            # A distribution around flows, such as `tfpf.Dequantized`, adapts its own.
-            self._distribution.adapt(x)
-        elif bijector is not None:
-            paired.adapt(bijector, x, len(self.event_shape), condition)
-        clear_caches(nested_bijectors(self._distribution))
+        chain.adapt_distribution(self._distribution, x, condition)
+        clear_caches(self._distribution)
 
     def sample(
         self,

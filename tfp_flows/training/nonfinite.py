@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import chain as paired
-from tfp_flows.bijectors.repeat import Repeat
-from tfp_flows.internal.compat import Chain
+from tfp_flows.bijectors import chain
+from tfp_flows.bijectors.tree import clear_caches
+from tfp_flows.training.sampling import log_prob
 
 tfb = tfp.bijectors
 
@@ -85,28 +85,26 @@ class StopAtNonFinite(keras.callbacks.Callback):
 
 
 def first_non_finite(distribution: Any, x: tf.Tensor, condition: Any = None) -> str:
-    """Says where a batch stops being finite on its way to the latents.
-
-    Args:
-        distribution: A distribution, or a model without one of its data.
-        x: A batch.
-        condition: Its conditions, for a conditional flow.
-    """
-    if not np.all(np.isfinite(x.numpy())):
+    """Says where a batch stops being finite on its way to the latents."""
+    if not _finite(x):
         return f"the data itself is not finite ({non_finite_rows(x)})."
-    bijector = getattr(distribution, "bijector", None)
-    if bijector is None:
-        return f"'{distribution.name}' gives it no finite log-likelihood."
-    x, event_ndims = tf.cast(x, distribution.dtype), len(distribution.event_shape)
-    for part, value, ndims, copy in _steps(bijector, x, event_ndims, condition):
-        latent, log_det = paired.inverse_and_log_det(part, value, ndims, condition)
+    found: list[str] = []
+
+    def watch(part: tfb.Bijector, latent: tf.Tensor, log_det: tf.Tensor) -> None:
         for what, result in (("latent", latent), ("log-det", log_det)):
-            if not _finite(result):
-                return (
+            if not found and not _finite(result):
+                layers = "".join(f" in layer {k}" for k in chain.layers()[::-1])
+                found.append(
                     f"the first output that is not finite is the {what} of "
-                    f"{type(part).__name__.lstrip('_')} '{part.name}'{copy}."
+                    f"{type(part).__name__.lstrip('_')} '{part.name}'{layers}."
                 )
-    return f"the base distribution '{distribution.distribution.name}' gives it."
+
+    clear_caches(distribution)
+    with chain.watching(watch):
+        log_prob(distribution, x, condition)
+    clear_caches(distribution)
+    base = getattr(distribution, "distribution", distribution)
+    return found[0] if found else f"the base distribution '{base.name}' gives it."
 
 
 def non_finite_rows(x: tf.Tensor) -> str:
@@ -121,27 +119,6 @@ def first_non_finite_weight(model: keras.Model) -> str:
         if not np.all(np.isfinite(keras.ops.convert_to_numpy(weight))):
             return f"the first weight that is not finite is '{weight.path}'."
     return "all weights are finite."
-
-
-def _steps(
-    bijector: tfb.Bijector,
-    y: tf.Tensor,
-    event_ndims: int,
-    condition: Any,
-    copy: str = "",
-) -> Iterator[tuple[tfb.Bijector, tf.Tensor, int, str]]:
-    """Yields each part with the value that reaches it from the data's side."""
-    if isinstance(bijector, Chain):
-        for part in bijector.bijectors:
-            yield from _steps(part, y, event_ndims, condition, copy)
-            y = paired.inverse_and_log_det(part, y, event_ndims, condition)[0]
-            event_ndims = part.inverse_event_ndims(event_ndims)
-    elif isinstance(bijector, Repeat):
-        for k, step in enumerate(bijector.each_step()):
-            yield from _steps(step, y, event_ndims, condition, f" in copy {k}{copy}")
-            y = paired.inverse_and_log_det(step, y, event_ndims, condition)[0]
-    else:
-        yield bijector, y, event_ndims, copy
 
 
 def _finite(x: tf.Tensor) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from tfp_flows.internal.arguments import (
     checked_choice,
@@ -13,77 +12,13 @@ from tfp_flows.internal.arguments import (
     checked_number,
     invalid,
 )
-from tfp_flows.internal.compat import adam_moments
 
-
-class _FusedUpdate(keras.optimizers.Adam):
-    """Adam's update of one weight by TensorFlow's own kernel for it."""
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Moves one weight and its two moments."""
-        if self.amsgrad or isinstance(gradient, tf.IndexedSlices):
-            super().update_step(gradient, variable, learning_rate)
-            return
-        m, v = adam_moments(self, variable)
-        dtype = variable.dtype
-        step = tf.cast(tf.convert_to_tensor(self.iterations) + 1, dtype)
-        beta_1 = tf.constant(self.beta_1, dtype)
-        beta_2 = tf.constant(self.beta_2, dtype)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=_handle(m),
-            v=_handle(v),
-            beta1_power=tf.pow(beta_1, step),
-            beta2_power=tf.pow(beta_2, step),
-            lr=tf.cast(learning_rate, dtype),
-            beta1=beta_1,
-            beta2=beta_2,
-            epsilon=tf.constant(self.epsilon, dtype),
-            grad=tf.cast(gradient, dtype),
-        )
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class FusedAdam(_FusedUpdate):
-    """Keras's Adam by TensorFlow's one kernel for each weight.
-
-        m <- m + (1 - beta_1) (g - m)
-        v <- v + (1 - beta_2) (g^2 - v)
-        w <- w - rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)
-
-    The formula, the arguments and the state are those of `keras.optimizers.Adam`,
-    of which every argument works here; the numbers differ by rounding only. A flow
-    has many small weights, and Keras traces and runs two dozen operations more for
-    each of them. What the kernel cannot do (`amsgrad`, sparse gradients) is left to
-    Keras.
-
-    Reference:
-        Kingma, Ba: Adam, 2014, arXiv:1412.6980.
-
-    Example:
-        >>> FusedAdam(1e-3, global_clipnorm=1.0).global_clipnorm
-        1.0
-    """
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class FusedAdamW(_FusedUpdate, keras.optimizers.AdamW):
-    """Keras's AdamW in the same way; its decay of the weights stays Keras's.
-
-    Reference:
-        Loshchilov, Hutter: Decoupled Weight Decay Regularization, 2017,
-        arXiv:1711.05101.
-
-    Example:
-        >>> FusedAdamW(1e-3, weight_decay=0.01).weight_decay
-        0.01
-    """
-
-
-def _handle(variable: Any) -> Any:
-    """Returns where a moment is kept, on the device that is being updated."""
-    return getattr(variable, "value", variable).handle
-
+# Optimizers by which files of version 0.1 may have been compiled.
+for _kind in (keras.optimizers.Adam, keras.optimizers.AdamW):
+    _name = f"Fused{_kind.__name__}"
+    keras.saving.register_keras_serializable(package="tfp_flows", name=_name)(
+        type(_name, (_kind,), {"__doc__": _kind.__doc__})
+    )
 
 # Largest global norms of a step's gradient. Normalizing flows blow up by single
 # steps, not slowly: the looser ones only catch those.
@@ -180,8 +115,8 @@ def optimizer(
         "ema_momentum": 0.99 if ema is None else ema,
     }
     if not weight_decay:  # AdamW would subtract a product with zero in every step
-        return FusedAdam(**arguments)
-    return FusedAdamW(weight_decay=weight_decay, **arguments)
+        return keras.optimizers.Adam(**arguments)
+    return keras.optimizers.AdamW(weight_decay=weight_decay, **arguments)
 
 
 def checked_clip_norm(clip_norm: float | str | None) -> float | None:

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.repeat import Repeat
-from tfp_flows.bijectors.tree import nested_bijectors, nested_layers
+from tfp_flows.bijectors.tree import bijectors_in, layers_in
 from tfp_flows.internal.compat import layers_inside
 
 tfd = tfp.distributions
@@ -67,8 +67,8 @@ def policy_of(distribution: tfd.Distribution) -> keras.DTypePolicy | None:
 
 def _all_layers(module: tf.Module) -> list[keras.Layer]:
     """Lists the layers of a flow, those of templates that `Repeat` hides included."""
-    found = nested_layers(module)
-    for part in nested_bijectors(module):
+    found = layers_in(module)
+    for part in bijectors_in(module):
         if isinstance(part, Repeat):
             found += _all_layers(part.step)
     return found

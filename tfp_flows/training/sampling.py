@@ -7,7 +7,6 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.chain import condition_arguments
 from tfp_flows.bijectors.conditional import condition as conditioned
 from tfp_flows.internal.arguments import invalid
 from tfp_flows.internal.compat import broadcast_base
@@ -52,13 +51,23 @@ def latents_and_log_prob(
     Returns:
         `(latent, log_prob)`.
     """
+    if condition is not None:
+        distribution = conditioned(distribution, condition)
     # TFP's transformed distributions have no common public base class.
     if not hasattr(distribution, "bijector"):
         return x, distribution.log_prob(x)
-    keywords = condition_arguments(distribution.bijector, condition)
     # First the latents: the log-density then finds them in TFP's cache.
-    latent = distribution.bijector.inverse(x, **keywords)
-    return latent, distribution.log_prob(x, bijector_kwargs=keywords)
+    latent = distribution.bijector.inverse(x)
+    return latent, distribution.log_prob(x)
+
+
+def log_prob(
+    distribution: tfd.Distribution, x: tf.Tensor, condition: Any = None
+) -> tf.Tensor:
+    """Returns the log-density of data, given conditions where the flow takes them."""
+    if condition is not None:
+        distribution = conditioned(distribution, condition)
+    return distribution.log_prob(x)
 
 
 def sample(

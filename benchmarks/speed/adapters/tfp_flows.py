@@ -53,11 +53,11 @@ def build(w, jit=False, mode="auto", shards=1):
         return tf.function(body, jit_compile=jit, autograph=False)
 
     train = function(lambda: model.train_step((batch,)))
-    score = tfpf.in_parts(model.distribution.log_prob)
+    score = tfpf.map_batches(model.distribution.log_prob)
     log_prob = function(lambda: score(scored))
     seed = tf.Variable([0, 0])
 
-    decode = function(tfpf.in_parts(model.distribution.bijector.forward))
+    decode = function(tfpf.map_batches(model.distribution.bijector.forward))
 
     # On a CPU XLA takes ten times as long as TensorFlow's own kernel to draw normal
     # numbers, so that only the bijector is compiled.

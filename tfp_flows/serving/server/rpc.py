@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import grpc
-import numpy as np
 import tensorflow as tf
 from google.protobuf.message import Message
 from tensorflow_serving.apis import (
@@ -20,6 +19,7 @@ from tensorflow_serving.apis import (
 from tfp_flows.serving.server.messages import (
     RequestError,
     array_from_proto,
+    check_input_names,
     metadata_response,
     proto_from_array,
     status_response,
@@ -81,15 +81,13 @@ class _Services(
             )
         spec = request.model_spec
         with self._model.version(self._wanted(spec)) as loaded:
+            # Names before values: what is not asked for is not decoded.
             infos = loaded.signature(spec.signature_name).inputs
+            check_input_names(request.inputs, infos)
             inputs = {
                 name: array_from_proto(name, proto, self._max_bytes)
                 for name, proto in request.inputs.items()
-                if name in infos
             }
-            # Names that the signature does not have are refused by `run`.
-            unknown = set(request.inputs) - set(infos)
-            inputs |= {name: np.zeros([], np.float32) for name in unknown}
             outputs = loaded.run(
                 spec.signature_name, inputs, list(request.output_filter)
             )

@@ -1,0 +1,20 @@
+"""Transforms: elementwise bijections whose parameters a structure provides.
+
+A transform is a value without weights or shapes. `Coupling`, `Autoregressive` and
+`Elementwise` say where its parameters come from.
+"""
+
+from tfp_flows.bijectors.transforms.affine import Affine, LeakyReLU, Shift, SinhArcsinh
+from tfp_flows.bijectors.transforms.base import Transform
+from tfp_flows.bijectors.transforms.mixture import LogisticMixture
+from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
+
+__all__ = [
+    "Affine",
+    "LeakyReLU",
+    "LogisticMixture",
+    "RationalQuadraticSpline",
+    "Shift",
+    "SinhArcsinh",
+    "Transform",
+]

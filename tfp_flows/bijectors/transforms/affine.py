@@ -1,0 +1,196 @@
+"""Transforms in closed form: `Shift`, `Affine`, `LeakyReLU`, `SinhArcsinh`."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors.transforms.base import Transform, ValuesAndLogSlopes
+from tfp_flows.internal.arguments import checked_choice, checked_number
+
+tfb = tfp.bijectors
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows.transforms")
+class Shift(Transform):
+    """Shift by a parameter: volume is kept.
+
+        forward:  y = x + t
+        inverse:  x = y - t
+        log-derivative:  0
+
+    Reference:
+        Dinh, Krueger, Bengio: NICE, 2014, arXiv:1410.8516.
+    """
+
+    parameters_per_value = 1
+
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+        """Adds the shift."""
+        y = x + parameters[..., 0]
+        return y, tf.zeros_like(y)
+
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+        """Subtracts the shift."""
+        x = y - parameters[..., 0]
+        return x, tf.zeros_like(x)
+
+
+def _soft_clamp(r: tf.Tensor) -> tf.Tensor:
+    return 2.0 * tf.tanh(0.5 * r)
+
+
+def _log_sigmoid(r: tf.Tensor) -> tf.Tensor:
+    return tf.math.log_sigmoid(r + 2.0)
+
+
+LOG_SCALES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "soft_clamp": _soft_clamp,
+    "sigmoid": _log_sigmoid,
+    "tanh": tf.tanh,
+    "exp": tf.identity,
+}
+ORDERS = ("interleaved", "halves")
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows.transforms")
+class Affine(Transform):
+    """Scale and shift.
+
+        forward:  y = x exp(s) + t
+        inverse:  x = (y - t) exp(-s)
+        log-derivative:  s (forward), -s (inverse)
+
+    The parameters of a value are `t` and a raw value `r`. `log_scale` says how `r`
+    becomes `s`:
+
+    * `"soft_clamp"`: `s = 2 tanh(r / 2)`, so a scale stays within `e^-2..e^2`;
+    * `"sigmoid"`: `s = log sigmoid(r + 2)`, as in Glow's published code;
+    * `"tanh"`: `s = c tanh(r)` with one learned weight `c`, as in RealNVP's
+      experiments;
+    * `"exp"`: `s = r`, unbounded, as in RealNVP's formula.
+
+    Reference:
+        Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
+        arXiv:1605.08803. Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039.
+    """
+
+    parameters_per_value = 2
+
+    def __init__(
+        self, log_scale: str = "soft_clamp", order: str = "interleaved"
+    ) -> None:
+        """Chooses how scales are bounded.
+
+        Args:
+            log_scale: `"soft_clamp"`, `"sigmoid"`, `"tanh"` or `"exp"`; see above.
+            order: How a network's outputs on the last axis are meant: `"interleaved"`
+                for `t, r` of one value beside each other, as every transform has its
+                parameters, or `"halves"` for all `t` before all `r`, as
+                `AffineCoupling` and TFP's networks have them.
+        """
+        self.log_scale = checked_choice("log_scale", log_scale, LOG_SCALES)
+        self.order = checked_choice("order", order, ORDERS)
+        self._factor: keras.Variable | float = 1.0
+
+    def with_weights(self, add_weight: Callable) -> Transform:
+        """Makes the learned factor of `"tanh"`, which starts at 1."""
+        if self.log_scale != "tanh":
+            return self
+        own = copy.copy(self)
+        own._factor = add_weight((), "ones", name="factor")
+        return own
+
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+        """Scales, then shifts."""
+        t, s = self._shift_and_log_scale(parameters)
+        return x * tf.exp(s) + t, s
+
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+        """Shifts back, then scales back."""
+        t, s = self._shift_and_log_scale(parameters)
+        return (y - t) * tf.exp(-s), -s
+
+    def _shift_and_log_scale(self, parameters: tf.Tensor) -> list[tf.Tensor]:
+        if self.order == "halves":
+            *batch, values, _ = parameters.shape
+            flat = tf.reshape(parameters, [*_sizes(parameters)[:-2], 2 * values])
+            flat.set_shape([*batch, 2 * values])
+            t, r = tf.split(flat, 2, axis=-1)
+        else:
+            t, r = tf.unstack(parameters, axis=-1)
+        s = LOG_SCALES[self.log_scale](r)
+        return [t, s if self.log_scale != "tanh" else self._factor * s]
+
+
+def _sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
+    """Returns the sizes of all axes, as integers where they are known."""
+    dynamic = tf.shape(x)
+    return [dynamic[i] if n is None else n for i, n in enumerate(x.shape)]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows.transforms")
+class LeakyReLU(Transform):
+    """Leaky ReLU with a slope of its own below zero.
+
+        forward:  y = x where x >= 0, exp(s) x elsewhere
+        inverse:  x = y where y >= 0, exp(-s) y elsewhere
+        log-derivative:  s below zero, 0 elsewhere (forward), minus that
+
+    with `s = log(slope) + parameter`.
+    """
+
+    parameters_per_value = 1
+
+    def __init__(self, slope: float = 0.5) -> None:
+        """Chooses the slope that parameter 0 stands for, positive."""
+        self.slope = checked_number("slope", slope, above=0.0)
+
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+        """Bends below zero."""
+        return self._bent(x, math.log(self.slope) + parameters[..., 0])
+
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+        """Bends back."""
+        return self._bent(y, -math.log(self.slope) - parameters[..., 0])
+
+    def _bent(self, x: tf.Tensor, log_slope: tf.Tensor) -> ValuesAndLogSlopes:
+        s = tf.where(x < 0.0, log_slope, tf.zeros_like(x))
+        return x * tf.exp(s), s
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows.transforms")
+class SinhArcsinh(Transform):
+    """Skewness and tail weight (`tfb.SinhArcsinh`).
+
+        forward:  y = c sinh((arcsinh(x) + skewness) tailweight)
+        inverse:  x = sinh(arcsinh(y / c) / tailweight - skewness)
+
+    `c = 2 / sinh(arcsinh(2) tailweight)` keeps the point 2 in its place without
+    skewness. A tail weight above 1 makes tails heavier. The parameters are the skewness
+    and the logarithm of the tail weight.
+
+    Reference:
+        Jones, Pewsey: Sinh-arcsinh distributions, Biometrika, 2009.
+    """
+
+    parameters_per_value = 2
+
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+        """Changes skewness and tails."""
+        bijector = self._bijector(parameters)
+        return bijector.forward(x), bijector.forward_log_det_jacobian(x, 0)
+
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+        """Changes them back."""
+        bijector = self._bijector(parameters)
+        return bijector.inverse(y), bijector.inverse_log_det_jacobian(y, 0)
+
+    def _bijector(self, parameters: tf.Tensor) -> tfb.Bijector:
+        skewness, log_tailweight = tf.unstack(parameters, axis=-1)
+        return tfb.SinhArcsinh(skewness, tf.exp(log_tailweight))
