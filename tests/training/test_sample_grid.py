@@ -21,7 +21,7 @@ def make_model(**kwargs):
 
 def test_grid_layout():
     images = np.arange(5.0)[:, None, None, None] * np.ones((5, 2, 3, 1))
-    picture = picture_grid(images, levels=6, columns=3)
+    picture = picture_grid(images, pixel_levels=6, columns=3)
     assert picture.shape == (2 * 3 - 1, 3 * 4 - 1, 1)
     assert picture.dtype == np.uint8
     assert picture[0, 4, 0] == 51
@@ -32,8 +32,8 @@ def test_grid_layout():
 
 def test_rows_of_images_stay_rows():
     rows = np.random.default_rng(0).uniform(0.0, 6.0, (2, 5, 2, 3, 1))
-    flat = picture_grid(rows.reshape(10, 2, 3, 1), levels=6, columns=5)
-    np.testing.assert_array_equal(picture_grid(rows, levels=6), flat)
+    flat = picture_grid(rows.reshape(10, 2, 3, 1), pixel_levels=6, columns=5)
+    np.testing.assert_array_equal(picture_grid(rows, pixel_levels=6), flat)
 
 
 def test_pixels_are_whole_values_and_bad_ones_are_tamed():
@@ -44,10 +44,10 @@ def test_pixels_are_whole_values_and_bad_ones_are_tamed():
 
 def test_png_round_trip(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    write_png(tmp_path / "folder" / "p.png", picture)
-    again = tf.io.decode_png((tmp_path / "folder" / "p.png").read_bytes())
+    write_png(tmp_path / "p.png", picture)
+    again = tf.io.decode_png((tmp_path / "p.png").read_bytes())
     np.testing.assert_array_equal(again, picture)
-    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["p.png"]
+    assert [p.name for p in tmp_path.iterdir()] == ["p.png"]
 
 
 def test_callback_writes_every_second_epoch(tmp_path):
@@ -84,8 +84,11 @@ def test_a_column_for_each_condition(tmp_path):
     [
         (lambda: picture_grid(np.zeros((4, 4, 1)), 256), "`images` must have shape"),
         (lambda: picture_grid(np.zeros((0, 4, 4, 1)), 256), "`images` must have shape"),
-        (lambda: SampleGrid("x", 256, every=0), "`every` must be a positive"),
-        (lambda: SampleGrid("x", 256, n=1.5), "`n` must be a positive"),
+        (
+            lambda: SampleGrid("x", 256, every=0),
+            "`every` must be an integer of at least 1",
+        ),
+        (lambda: SampleGrid("x", 256, n=1.5), "`n` must be an integer of at least 1"),
     ],
 )
 def test_wrong_arguments_are_named(make, message):

@@ -372,7 +372,8 @@ class SampleGrid(keras.callbacks.Callback):
         self._draw: Any = None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Prepares a graph that draws samples with the weights of the moment."""
+        """Makes the folder, and a graph that draws with the weights of the moment."""
+        self._directory.mkdir(parents=True, exist_ok=True)
 
         def draw() -> tf.Tensor:
             return self.model.sample(**self._arguments, condition=self._condition)
