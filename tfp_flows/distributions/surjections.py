@@ -260,10 +260,16 @@ class CategoricalFlow(Surjection):
                 f"{embeddings.event_shape}, a flow of shape {flow.event_shape}"
             )
         self.categories = checked_integer("categories", categories, minimum=2)
-        self.embeddings = embeddings
+        # Sorted before the flow: files know weights by their order.
+        self._embeddings = embeddings
         super().__init__(
             flow, parameters, samples=samples, event_shape=flow.event_shape[:-1]
         )
+
+    @property
+    def embeddings(self) -> tfd.Distribution:
+        """The flow of vectors given their categories."""
+        return self._embeddings
 
     @property
     def children(self) -> tuple[tfd.Distribution, ...]:

@@ -171,6 +171,10 @@ class ArgmaxDequantizer(Dequantizer):
         return {**super().get_config(), **own}
 
 
+# Files know the weights of a layer by the name of its class.
+ArgmaxDequantizer.__name__ = "ArgmaxLift"
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class TableDistribution(Surjection):
     """Rows of C encoded values, dequantized to D >= C real coordinates of a flow.
