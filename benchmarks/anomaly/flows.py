@@ -46,6 +46,7 @@ def trained_glow(options, path, name, mutation, minutes):
         steps=4,
         hidden_channels=32,
         preprocess=tfpf.logit(256.0, alpha=1e-3),
+        log_scale="soft_clamp",
     )
     model = tfpf.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.Adam(1e-3, global_clipnorm=50.0))

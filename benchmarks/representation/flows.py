@@ -33,6 +33,7 @@ def trained(name, data, folder, minutes, seed):
     keras.utils.set_random_seed(seed)
     flow = tfpf.glow(
         data.event_shape,
+        log_scale="soft_clamp",
         levels=2,
         preprocess=logit_of(name, data.pixel_levels),
         **SIZES[name],

@@ -48,7 +48,7 @@ def glow(
     residual: bool = False,
     dropout: float = 0.0,
     coupling: str = "affine",
-    log_scale: str = "soft_clamp",
+    log_scale: str | None = None,
     permutation: str = "lu",
     split_prior: str | None = None,
     top_prior: str | None = None,
@@ -73,6 +73,9 @@ def glow(
             by `2**L`. None for as many as fit, at most 3.
         hidden_channels: For images, width of each conditioner; None for 128.
         hidden_units: For vectors; None for `(128, 128)`.
+        log_scale: None for `"sigmoid"` on images, as in the published code: scales
+            that only shrink do not explode in the first steps of training, which
+            sixteen exponentials in a row do; and for `"soft_clamp"` on vectors.
         split_prior: For images, prior of the channels that leave after a level:
             `"learned"` from those that stay, or `"normal"`. None for the first.
         top_prior: For images, prior of the last level: `"normal"`, or `"learned"`, one
@@ -122,7 +125,7 @@ def glow(
     coupled = coupling_maker(
         coupling,
         network,
-        log_scale=log_scale,
+        log_scale=log_scale or ("sigmoid" if image else "soft_clamp"),
         condition_shape=seen if "couplings" in uses else None,
         dtype=dtype,
     )

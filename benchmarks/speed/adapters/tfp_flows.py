@@ -12,6 +12,7 @@ def flow(w, mode="auto"):
     if w.kind == "glow":
         return tfpf.glow(
             w.event_shape,
+            log_scale="soft_clamp",
             levels=w.levels,
             steps=w.layers,
             hidden_channels=w.width,
