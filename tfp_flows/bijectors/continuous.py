@@ -163,10 +163,7 @@ class PathMonitor(keras.Layer):
         """Does nothing: the layer has no weights."""
 
     def call(
-        self,
-        evaluations: Any,
-        energies: tuple[Any, ...],
-        training: bool | None = None,
+        self, evaluations: Any, energies: tuple[Any, ...], training: bool | None = None
     ) -> None:
         """Takes the number of evaluations and the integrals, `[n]` each, or none."""
         if training:

@@ -229,12 +229,7 @@ class Linear(FlowBijector):
     """
 
     def __init__(
-        self,
-        d: int,
-        *,
-        kind: str = "lu",
-        reflections: int | None = None,
-        **kwargs: Any,
+        self, d: int, *, kind: str = "lu", reflections: int | None = None, **kwargs: Any
     ) -> None:
         """Makes the weights.
 

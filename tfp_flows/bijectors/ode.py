@@ -25,10 +25,7 @@ Derivative = Callable[[tf.Tensor, State, list[tf.Tensor]], State]
 _TABLEAUS = {
     "euler": (((),), (1.0,)),
     "midpoint": (((), (0.5,)), (0.0, 1.0)),
-    "rk4": (
-        ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
-        (1 / 6, 1 / 3, 1 / 3, 1 / 6),
-    ),
+    "rk4": (((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
 }
 
 
@@ -142,11 +139,7 @@ class FixedStep(Solver):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {
-            "method": self.method,
-            "steps": self.steps,
-            "gradient": self.gradient,
-        }
+        return {"method": self.method, "steps": self.steps, "gradient": self.gradient}
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -187,10 +180,7 @@ class Adaptive(Solver):
     ) -> tuple[State, tf.Tensor]:
         """Calls TFP's solver."""
         dtype = state[0].dtype
-        kinds = {
-            "dormand_prince": tfp.math.ode.DormandPrince,
-            "bdf": tfp.math.ode.BDF,
-        }
+        kinds = {"dormand_prince": tfp.math.ode.DormandPrince, "bdf": tfp.math.ode.BDF}
         solver = kinds[self.method](rtol=self.rtol, atol=self.atol)
 
         def ode_fn(s: tf.Tensor, y: State, **constants: tf.Tensor) -> State:

@@ -69,13 +69,7 @@ class Squeeze(FlowBijector):
         TensorShape([1, 4, 4, 12])
     """
 
-    def __init__(
-        self,
-        block: int = 2,
-        *,
-        order: str = "block",
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, block: int = 2, *, order: str = "block", **kwargs: Any) -> None:
         """Chooses patch size and channel order.
 
         Args:
@@ -186,11 +180,7 @@ class Grouped(FlowBijector):
         TensorShape([1, 3, 4])
     """
 
-    def __init__(
-        self,
-        group: int = 8,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, group: int = 8, **kwargs: Any) -> None:
         """Chooses the number of samples of a group.
 
         Args:

@@ -181,11 +181,7 @@ def _backward(
 
 
 def _inputs(
-    layer: Layer,
-    x: tf.Tensor,
-    stacks: list[tf.Tensor],
-    order: range,
-    condition: Any,
+    layer: Layer, x: tf.Tensor, stacks: list[tf.Tensor], order: range, condition: Any
 ) -> tf.TensorArray:
     """Runs the layers once more and keeps the input of each."""
     n, read, static = len(order), _from_stacks(stacks), x.shape

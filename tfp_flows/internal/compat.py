@@ -222,8 +222,6 @@ def glow_actnorm_values(
     return bijector._m, bijector._s.pretransformed_input, bijector._initialized
 
 
-def glow_mixing_values(
-    bijector: tfp.bijectors.Bijector,
-) -> tuple[tf.Tensor, tf.Tensor]:
+def glow_mixing_values(bijector: tfp.bijectors.Bijector) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the triangular factors and the permutation of a 1x1 convolution."""
     return bijector._bijector.lower_upper, bijector._bijector.permutation
