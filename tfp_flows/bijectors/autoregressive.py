@@ -18,6 +18,7 @@ from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
 from tfp_flows.bijectors.tree import known_dtype
 from tfp_flows.internal.arguments import (
+    Condition,
     Shape,
     check_event,
     checked_choice,
@@ -124,14 +125,14 @@ class Autoregressive(FlowBijector):
         return self._transform
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         y, condition = self._with_equal_batch(y, condition)
         x, log_slope = self._transform.inverse(y, self._parameters_at(y, condition))
         return x, tf.reduce_sum(log_slope, axis=-1)
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         x, condition = self._with_equal_batch(x, condition)
 
@@ -151,12 +152,12 @@ class Autoregressive(FlowBijector):
         )
         return y, tf.reduce_sum(log_slope, axis=-1)
 
-    def _parameters_at(self, y: tf.Tensor, condition: Any) -> tf.Tensor:
+    def _parameters_at(self, y: tf.Tensor, condition: Condition) -> tf.Tensor:
         ndims = len(self.condition_shape or ())
         parameters = conditioners.apply(self.conditioner, y, 1, condition, ndims)
         return per_value(parameters, self._transform, y)
 
-    def _with_equal_batch(self, x: tf.Tensor, condition: Any) -> tuple:
+    def _with_equal_batch(self, x: tf.Tensor, condition: Condition) -> tuple:
         if self._event is None:
             self._connect(x.shape[-1:])
         check_event(x, self._event, f"{type(self).__name__} '{self.name}'", "value")
@@ -294,7 +295,7 @@ class Causal(FlowBijector):
         return self._net
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         self._check_event(y)
         h = conditioners.apply(self._net, y, 2)
@@ -302,14 +303,20 @@ class Causal(FlowBijector):
         return x, chain.over_event(ildj, y, 1, 2)
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         self._check_event(x)
         length, d = self._event_shape
         noise = tf.transpose(tf.reshape(x, [-1, length, d]), [1, 0, 2])
         n = tf.shape(noise)[1]
 
-        def one_more(t: Any, y: Any, states: Any, done: Any, fldj: Any) -> tuple:
+        def one_more(
+            t: tf.Tensor,
+            y: tf.Tensor,
+            states: list,
+            done: tf.TensorArray,
+            fldj: tf.Tensor,
+        ) -> tuple:
             h, states = self._net.step(y, tf.equal(t, 0), states)
             y, log_det = chain.forward_and_log_det(
                 self._bijector, noise[t], 1, tf.cast(h, x.dtype)
@@ -335,7 +342,7 @@ class Causal(FlowBijector):
         fldj.set_shape(x.shape[:-2])
         return y, fldj
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Initializes the bijector inside from the vectors of all positions."""
         h = conditioners.apply(self._net, y, 2)
         vectors = tf.reshape(y, [-1, y.shape[-1]])
@@ -347,7 +354,7 @@ class Causal(FlowBijector):
         check_event(x, self._event_shape, owner, "value")
 
 
-def _checked_condition(bijector: Any) -> tuple[int, ...]:
+def _checked_condition(bijector: object) -> tuple[int, ...]:
     """Returns the shape of one condition of a bijector of vectors."""
     part = conditional_part(bijector) if isinstance(bijector, tfb.Bijector) else None
     shape = None if part is None else part.condition_shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -13,7 +13,14 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.internal import compat
-from tfp_flows.internal.arguments import Shape, words
+from tfp_flows.internal.arguments import (
+    Condition,
+    Config,
+    DType,
+    Initializer,
+    Shape,
+    words,
+)
 
 tfb = tfp.bijectors
 
@@ -81,9 +88,9 @@ class FlowBijector(tfb.Bijector):
         inverse_event_ndims: int | None = None,
         condition_shape: Shape | None = None,
         is_constant_jacobian: bool = False,
-        dtype: Any = None,
+        dtype: DType = None,
         validate_args: bool = False,
-        parameters: dict[str, Any] | None = None,
+        parameters: Config | None = None,
         name: str | None = None,
     ) -> None:
         """Initializes the TFP side of the bijector.
@@ -132,12 +139,16 @@ class FlowBijector(tfb.Bijector):
 
     # What a subclass writes, or may write.
 
-    def _forward_and_log_det(self, x: tf.Tensor, condition: Any = None) -> Any:
+    def _forward_and_log_det(
+        self, x: tf.Tensor, condition: Condition = None
+    ) -> ValueAndLogDet:
         raise NotImplementedError(
             f"{type(self).__name__} does not define `_forward_and_log_det`."
         )
 
-    def _inverse_and_log_det(self, y: tf.Tensor, condition: Any = None) -> Any:
+    def _inverse_and_log_det(
+        self, y: tf.Tensor, condition: Condition = None
+    ) -> ValueAndLogDet:
         raise NotImplementedError(
             f"{type(self).__name__} does not define `_inverse_and_log_det`."
         )
@@ -157,7 +168,7 @@ class FlowBijector(tfb.Bijector):
         """Integer weights of its own that are nonzero once `adapt` has set it."""
         return []
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Initializes data-dependent weights from a batch; returns the latents.
 
         Args:
@@ -181,7 +192,7 @@ class FlowBijector(tfb.Bijector):
     # Both directions, for containers and for TFP.
 
     def forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         """Returns `y = f(x)` and `log |det dy/dx|` over the event.
 
@@ -194,13 +205,13 @@ class FlowBijector(tfb.Bijector):
         return self._reported(self._forward_and_log_det(x, **keywords))
 
     def inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         """Returns `x = f^-1(y)` and `log |det dx/dy|` over the event."""
         keywords = self._condition_kwargs(condition)
         return self._reported(self._inverse_and_log_det(y, **keywords))
 
-    def _condition_kwargs(self, condition: Any) -> dict[str, Any]:
+    def _condition_kwargs(self, condition: Condition) -> Config:
         if self.condition_shape is None:
             return {}
         if condition is None:
@@ -222,17 +233,17 @@ class FlowBijector(tfb.Bijector):
             watcher(self, value, log_det)
         return value, log_det
 
-    def _augmented_forward(self, x: tf.Tensor, condition: Any = None) -> tuple:
+    def _augmented_forward(self, x: tf.Tensor, condition: Condition = None) -> tuple:
         self._refuse_unused(condition)
         y, fldj = self.forward_and_log_det(x, condition)
         return y, {"fldj": fldj, "ildj": -fldj}
 
-    def _augmented_inverse(self, y: tf.Tensor, condition: Any = None) -> tuple:
+    def _augmented_inverse(self, y: tf.Tensor, condition: Condition = None) -> tuple:
         self._refuse_unused(condition)
         x, ildj = self.inverse_and_log_det(y, condition)
         return x, {"ildj": ildj, "fldj": -ildj}
 
-    def _refuse_unused(self, condition: Any) -> None:
+    def _refuse_unused(self, condition: Condition) -> None:
         if condition is not None and self.condition_shape is None:
             raise ValueError(
                 f"{type(self).__name__} '{self.name}' takes no `condition`; build it "
@@ -260,13 +271,15 @@ class FlowBijector(tfb.Bijector):
         return ildj
 
     @classmethod
-    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict:
+    def _parameter_properties(
+        cls, dtype: DType, num_classes: int | None = None
+    ) -> dict:
         return {}
 
-    def _batch_shape(self, x_event_ndims: Any) -> tf.TensorShape:
+    def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
         return tf.TensorShape([])
 
-    def _batch_shape_tensor(self, x_event_ndims: Any) -> tf.Tensor:
+    def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
         return tf.constant([], tf.int32)
 
     # Weights.
@@ -274,11 +287,11 @@ class FlowBijector(tfb.Bijector):
     def add_weight(
         self,
         shape: Shape = (),
-        initializer: Any = "zeros",
+        initializer: Initializer = "zeros",
         *,
         name: str | None = None,
         trainable: bool = True,
-        dtype: Any = None,
+        dtype: DType = None,
         **kwargs: Any,
     ) -> keras.Variable:
         """Makes a Keras weight, which mixed precision never rounds.
@@ -316,7 +329,7 @@ class FlowBijector(tfb.Bijector):
         self._list_variables()
         return weight
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         """Lists the weights of a Keras layer that becomes an attribute."""
         super().__setattr__(name, value)
         if isinstance(value, keras.Layer):
@@ -346,12 +359,12 @@ class FlowBijector(tfb.Bijector):
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns exactly the constructor's arguments."""
         return dict(self.parameters)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> FlowBijector:
+    def from_config(cls, config: Config) -> FlowBijector:
         """Builds the bijector that `get_config` described, with fresh weights."""
         return cls(**config)
 
@@ -375,7 +388,7 @@ class FlowBijector(tfb.Bijector):
 
 
 # Called with each of our bijectors that runs, its value and its log-det.
-WATCHERS: list[Any] = []
+WATCHERS: list[Callable[[tfb.Bijector, tf.Tensor, tf.Tensor], None]] = []
 
 
 class Weights(keras.Layer):
@@ -389,14 +402,14 @@ class Weights(keras.Layer):
 class _Array(keras.initializers.Initializer):
     """Starts a weight at given numbers."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.value = value
 
-    def __call__(self, shape: Shape, dtype: Any = None) -> tf.Tensor:
+    def __call__(self, shape: Shape, dtype: DType = None) -> tf.Tensor:
         return tf.reshape(tf.cast(self.value, dtype), shape)
 
 
-def _bound(cls: type, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _bound(cls: type, args: tuple, kwargs: Config) -> Config:
     """Returns the arguments of a constructor's call by their names."""
     signature = inspect.signature(cls.__init__)
     try:
@@ -412,7 +425,7 @@ def _bound(cls: type, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _without_self(parameters: dict[str, Any]) -> dict[str, Any]:
+def _without_self(parameters: Config) -> Config:
     return {
         name: value
         for name, value in parameters.items()

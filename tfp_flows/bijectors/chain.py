@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -17,15 +16,16 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors.base import WATCHERS, FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.tree import children, is_adapted
 from tfp_flows.internal import compat
+from tfp_flows.internal.arguments import Arrays, Condition, Config
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 # How a leaf is evaluated: (bijector, value, rank of its event, condition).
-Leaf = Callable[[tfb.Bijector, tf.Tensor, int, Any], ValueAndLogDet]
+Leaf = Callable[[tfb.Bijector, tf.Tensor, int, Condition], ValueAndLogDet]
 
 
 def forward_and_log_det(
-    bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, condition: Any = None
+    bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, condition: Condition = None
 ) -> ValueAndLogDet:
     """Computes `y = f(x)` and `log |det dy/dx|`.
 
@@ -42,14 +42,14 @@ def forward_and_log_det(
 
 
 def inverse_and_log_det(
-    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any = None
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition = None
 ) -> ValueAndLogDet:
     """Computes `x = f^-1(y)` and `log |det dx/dy|`: see `forward_and_log_det`."""
     return _evaluate(_inverse_leaf, bijector, y, event_ndims, condition, False)
 
 
 def adapt(
-    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any = None
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition = None
 ) -> tf.Tensor:
     """Initializes every data-dependent weight inside `bijector` from a batch.
 
@@ -73,7 +73,7 @@ def _evaluate(
     bijector: tfb.Bijector,
     x: tf.Tensor,
     event_ndims: int,
-    condition: Any,
+    condition: Condition,
     forward: bool,
 ) -> ValueAndLogDet:
     """Walks through containers, forward (latents to data) or back."""
@@ -113,7 +113,7 @@ def _evaluate(
 
 
 def _forward_leaf(
-    bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, condition: Any
+    bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
     if isinstance(bijector, FlowBijector):
         y, fldj = bijector.forward_and_log_det(x, condition)
@@ -124,7 +124,7 @@ def _forward_leaf(
 
 
 def _inverse_leaf(
-    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
     if isinstance(bijector, FlowBijector):
         x, ildj = bijector.inverse_and_log_det(y, condition)
@@ -138,7 +138,7 @@ def _inverse_leaf(
 
 
 def _adapting_leaf(
-    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
     if isinstance(bijector, FlowBijector):
         keywords = {} if bijector.condition_shape is None else {"condition": condition}
@@ -148,7 +148,7 @@ def _adapting_leaf(
 
 
 def _adapting_inverted_leaf(
-    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
     """Adapts a bijector whose `forward` leads to the latents, where it can be."""
     inverted = getattr(bijector, "adapt_inverted", None)
@@ -167,7 +167,7 @@ def _refuse_waiting(bijector: tfb.Bijector, place: str) -> None:
         )
 
 
-def condition_kwargs(bijector: tfb.Bijector, condition: Any) -> dict[str, Any]:
+def condition_kwargs(bijector: tfb.Bijector, condition: Condition) -> Config:
     """Returns the keyword arguments that bring `condition` to where it is taken.
 
     TFP's containers route keyword arguments by the names of their parts, as in
@@ -253,7 +253,7 @@ def layers() -> tuple[int, ...]:
 
 
 def adapt_distribution(
-    distribution: tfd.Distribution, x: Any, condition: Any = None
+    distribution: tfd.Distribution, x: Arrays, condition: Condition = None
 ) -> None:
     """Initializes every data-dependent weight inside a distribution.
 

@@ -14,7 +14,9 @@ from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import children, known_dtype
 from tfp_flows.internal.arguments import (
+    Condition,
     Shape,
+    TensorLike,
     check_event,
     checked_instance,
     checked_integer,
@@ -51,22 +53,22 @@ class Wrapped(FlowBijector):
         """The bijector inside."""
         return self._bijector
 
-    def _inner_condition(self, condition: Any) -> Any:
+    def _inner_condition(self, condition: Condition) -> Condition:
         raise NotImplementedError
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         ndims, inner = self.forward_min_event_ndims, self._inner_condition(condition)
         return chain.forward_and_log_det(self._bijector, x, ndims, inner)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         ndims, inner = self.inverse_min_event_ndims, self._inner_condition(condition)
         return chain.inverse_and_log_det(self._bijector, y, ndims, inner)
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Adapts the bijector inside."""
         ndims, inner = self.inverse_min_event_ndims, self._inner_condition(condition)
         return chain.adapt(self._bijector, y, ndims, inner)
@@ -96,7 +98,7 @@ class Conditioned(Wrapped):
     """
 
     def __init__(
-        self, bijector: tfb.Bijector, condition: Any, name: str | None = None
+        self, bijector: tfb.Bijector, condition: Condition, name: str | None = None
     ) -> None:
         """Binds `condition` to `bijector`.
 
@@ -109,17 +111,17 @@ class Conditioned(Wrapped):
         super().__init__(bijector, name=name)
         self._condition = _tensor_or_reference(condition)
 
-    def _inner_condition(self, condition: Any) -> tf.Tensor:
+    def _inner_condition(self, condition: Condition) -> tf.Tensor:
         return tf.convert_to_tensor(self._condition)
 
-    def _batch_shape(self, x_event_ndims: Any) -> tf.TensorShape:
+    def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
         return self._condition.shape[: self._batch_ndims(x_event_ndims)]
 
-    def _batch_shape_tensor(self, x_event_ndims: Any) -> tf.Tensor:
+    def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
         shape = tf.shape(tf.convert_to_tensor(self._condition))
         return shape[: self._batch_ndims(x_event_ndims)]
 
-    def _batch_ndims(self, x_event_ndims: Any) -> int:
+    def _batch_ndims(self, x_event_ndims: int) -> int:
         """Counts the batch axes of the condition that are none of the event's."""
         own = len(condition_shape(self._bijector) or ())
         extra = x_event_ndims - self.forward_min_event_ndims
@@ -153,7 +155,7 @@ def label_count(bijector: tfb.Bijector) -> int | None:
 
 
 def condition(
-    flow: tfd.Distribution, c: Any, name: str | None = None
+    flow: tfd.Distribution, c: TensorLike, name: str | None = None
 ) -> tfd.TransformedDistribution:
     """Returns the distribution of a conditional flow given the condition `c`.
 
@@ -190,7 +192,7 @@ def condition(
     return tfd.TransformedDistribution(flow.distribution, bound, name=name)
 
 
-def _tensor_or_reference(c: Any, dtype: tf.DType | None = None) -> Any:
+def _tensor_or_reference(c: TensorLike, dtype: tf.DType | None = None) -> TensorLike:
     """Returns a tensor of `dtype`, or the variable that `c` is."""
     if isinstance(c, _REFERENCES):
         return c
@@ -264,10 +266,10 @@ class EncodedCondition(Wrapped):
         embedding = _first_embedding(self._encoder)
         return None if embedding is None else int(embedding.input_dim)
 
-    def _inner_condition(self, condition: Any) -> tf.Tensor:
+    def _inner_condition(self, condition: Condition) -> tf.Tensor:
         return self.encode(condition)
 
-    def encode(self, condition: Any) -> tf.Tensor:
+    def encode(self, condition: Condition) -> tf.Tensor:
         """Returns what the bijector inside sees of conditions `[..., *shape]`."""
         condition = tf.cast(tf.convert_to_tensor(condition), self.condition_dtype)
         ndims = len(self.condition_shape)
@@ -389,12 +391,12 @@ class LocalCondition(Wrapped):
         """The layer that frames go through."""
         return self._upsampler
 
-    def _inner_condition(self, condition: Any) -> tf.Tensor:
+    def _inner_condition(self, condition: Condition) -> tf.Tensor:
         frames = tf.cast(tf.convert_to_tensor(condition), self.dtype)
         return conditioners.apply(self._upsampler, frames, 2)
 
 
-def _check_upsampler(upsampler: Any, features: int, stride: int) -> None:
+def _check_upsampler(upsampler: object, features: int, stride: int) -> None:
     layer = "a `keras.Layer`, such as `keras.layers.Conv1DTranspose`"
     checked_instance("upsampler", upsampler, keras.Layer, layer)
     if not upsampler.built:

@@ -11,6 +11,8 @@ import tensorflow as tf
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.ode import FixedStep, Solver, State
 from tfp_flows.internal.arguments import (
+    Condition,
+    Config,
     check_event,
     checked_choice,
     checked_instance,
@@ -21,11 +23,11 @@ from tfp_flows.nets.velocity import VelocityNet
 
 TRACES = ("exact", "rademacher", "gaussian")
 
-Field = Callable[[tf.Tensor, Any], tf.Tensor]
+Field = Callable[[tf.Tensor, Condition], tf.Tensor]
 Divergence = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
-def exact(field: Field, z: tf.Tensor, condition: Any = None) -> Divergence:
+def exact(field: Field, z: tf.Tensor, condition: Condition = None) -> Divergence:
     """Computes a field and the trace of its Jacobian.
 
     Each point is repeated once for each of its D values, so that one pullback gives
@@ -60,7 +62,7 @@ def _repeated(x: tf.Tensor, d: int) -> tf.Tensor:
 
 
 def hutchinson(
-    field: Field, z: tf.Tensor, condition: Any, probe: tf.Tensor
+    field: Field, z: tf.Tensor, condition: Condition, probe: tf.Tensor
 ) -> Divergence:
     """Computes a field and Hutchinson's estimate `e^T J e` of its trace.
 
@@ -103,14 +105,14 @@ class Probe(keras.Layer):
         self._generator = keras.random.SeedGenerator(seed)
         self.built = True
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "kind": self.kind, "seed": self.seed}
 
-    def build_from_config(self, config: dict[str, Any]) -> None:
+    def build_from_config(self, config: Config) -> None:
         """Does nothing: the layer has no weights but the state of its seed."""
 
-    def call(self, z: Any, training: bool | None = None) -> Any:
+    def call(self, z: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns one probe for each point, in the shape of `z`."""
         state = self._generator.next() if training else [self.seed, 0]
         seed = tf.cast(state, tf.int32)
@@ -123,7 +125,7 @@ class Probe(keras.Layer):
 
 
 def _pullback(
-    field: Field, z: tf.Tensor, condition: Any, weights: tf.Tensor
+    field: Field, z: tf.Tensor, condition: Condition, weights: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the field and `weights^T J`, row by row."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -154,16 +156,19 @@ class PathMonitor(keras.Layer):
         self.nfe = keras.metrics.Mean(name="nfe")
         self.built = True
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         arguments = {"kinetic": self.kinetic, "jacobian": self.jacobian}
         return {**super().get_config(), **arguments}
 
-    def build_from_config(self, config: dict[str, Any]) -> None:
+    def build_from_config(self, config: Config) -> None:
         """Does nothing: the layer has no weights."""
 
     def call(
-        self, evaluations: Any, energies: tuple[Any, ...], training: bool | None = None
+        self,
+        evaluations: tf.Tensor,
+        energies: State,
+        training: bool | None = None,
     ) -> None:
         """Takes the number of evaluations and the integrals, `[n]` each, or none."""
         if training:
@@ -270,7 +275,7 @@ class ContinuousFlow(FlowBijector):
         return self._velocity
 
     def velocity_at(
-        self, t: tf.Tensor, z: tf.Tensor, condition: Any = None
+        self, t: tf.Tensor, z: tf.Tensor, condition: Condition = None
     ) -> tf.Tensor:
         """Computes `f(t, z)`, as flow matching needs it.
 
@@ -286,17 +291,17 @@ class ContinuousFlow(FlowBijector):
         return tf.cast(self._velocity(z, t, **keywords), z.dtype)
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         return self._flow(x, condition, backwards=False)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         return self._flow(y, condition, backwards=True)
 
     def _flow(
-        self, z: tf.Tensor, condition: Any, backwards: bool
+        self, z: tf.Tensor, condition: Condition, backwards: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         owner = f"{type(self).__name__} '{self.name}'"
         check_event(z, self._event_shape, owner, "value")
@@ -318,7 +323,7 @@ class ContinuousFlow(FlowBijector):
         return value, log_det
 
     def _solved(
-        self, z: tf.Tensor, condition: Any, backwards: bool
+        self, z: tf.Tensor, condition: Condition, backwards: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Solves for points and log-dets of one batch axis."""
         # Weights go to the solver as tensors, so that its gradients reach them
@@ -350,8 +355,10 @@ class ContinuousFlow(FlowBijector):
         self._monitor(evaluations, tuple(energies))
         return z, log_det
 
-    def _field(self, t: tf.Tensor, z: tf.Tensor, condition: Any, probe: Any) -> tuple:
-        def field(z: tf.Tensor, condition: Any) -> tf.Tensor:
+    def _field(
+        self, t: tf.Tensor, z: tf.Tensor, condition: Condition, probe: tf.Tensor | None
+    ) -> Divergence:
+        def field(z: tf.Tensor, condition: Condition) -> tf.Tensor:
             return self.velocity_at(t, z, condition)
 
         if probe is None:
@@ -372,7 +379,7 @@ class ContinuousFlow(FlowBijector):
 
 
 def _check_arguments(
-    velocity: Any, solver: Any, trace: str, kinetic: float, jacobian: float
+    velocity: object, solver: object, trace: str, kinetic: float, jacobian: float
 ) -> None:
     words = "a network that sees the time, such as `tfpf.nets.VelocityNet((64, 64))`"
     checked_instance("velocity", velocity, conditioners.Conditioner, words)

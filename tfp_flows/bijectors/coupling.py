@@ -13,7 +13,7 @@ from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.transforms.affine import Affine, Shift
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
-from tfp_flows.internal.arguments import check_event, checked_instance
+from tfp_flows.internal.arguments import Condition, check_event, checked_instance
 from tfp_flows.nets import conditioner as conditioners
 
 
@@ -98,16 +98,18 @@ class Coupling(FlowBijector):
         return self._transform
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         return self._couple(x, condition, inverse=False)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         return self._couple(y, condition, inverse=True)
 
-    def _couple(self, x: tf.Tensor, condition: Any, inverse: bool) -> ValueAndLogDet:
+    def _couple(
+        self, x: tf.Tensor, condition: Condition, inverse: bool
+    ) -> ValueAndLogDet:
         event = self._mask.event_shape
         check_event(x, event, f"{type(self).__name__} '{self.name}'", "value")
         same, changed = self._mask.split(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ from tfp_flows.bijectors.transforms import affine
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import Bin, forward_in_bin, inverse_in_bin
 from tfp_flows.internal.arguments import (
+    Condition,
     check_event,
     checked_instance,
     checked_integer,
@@ -103,17 +104,17 @@ class Elementwise(FlowBijector):
         return self._transform
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         return self._evaluated(x, condition, self._transform.forward)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         return self._evaluated(y, condition, self._transform.inverse)
 
     def _evaluated(
-        self, x: tf.Tensor, condition: Any, direction: Any
+        self, x: tf.Tensor, condition: Condition, direction: Callable
     ) -> ValueAndLogDet:
         check_event(x, self._event, f"{type(self).__name__} '{self.name}'", "value")
         ndims = len(self._event)
@@ -259,7 +260,7 @@ class Quantile(FlowBijector):
         ]
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         knots = self._vectors()
         places, slopes = knots[0], knots[-1]
@@ -270,7 +271,7 @@ class Quantile(FlowBijector):
         return y, tf.where(x == inside, log_slope, tf.math.log(steep))
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         knots = self._vectors()
         places, slopes = knots[1], knots[-1]

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.internal.arguments import (
+    DType,
     check_last_axis,
     checked_choice,
     checked_integer,
@@ -92,7 +93,9 @@ class InvertibleConv1x1(FlowBijector):
         for weight, value in zip(weights, lu_parts(matrix), strict=True):
             weight.assign(value)
 
-    def _fixed(self, name: str, value: np.ndarray, dtype: Any = None) -> keras.Variable:
+    def _fixed(
+        self, name: str, value: np.ndarray, dtype: DType = None
+    ) -> keras.Variable:
         return self.add_weight(
             value.shape, value, name=name, dtype=dtype, trainable=False
         )

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.base import ValueAndLogDet
 from tfp_flows.bijectors.normalization import Adaptable
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import Condition, TensorLike, checked_integer
 
 
 class PredictionFilters(NamedTuple):
@@ -28,7 +28,7 @@ class PredictionFilters(NamedTuple):
     deviations: np.ndarray
 
 
-def prediction_filters(windows: Any, order: int) -> PredictionFilters:
+def prediction_filters(windows: TensorLike, order: int) -> PredictionFilters:
     """Fits predictions of all orders up to `order` by least squares.
 
     With `m` the mean and `t` over all samples of all windows that have p before them,
@@ -69,7 +69,7 @@ def prediction_filters(windows: Any, order: int) -> PredictionFilters:
     return PredictionFilters(mean, coefficients, deviations)
 
 
-def checked_audio(windows: Any, least: int = 1) -> np.ndarray:
+def checked_audio(windows: TensorLike, least: int = 1) -> np.ndarray:
     """Returns windows of audio as numbers of double precision, `[n, length]`."""
     x = np.asarray(windows, np.float64)
     if x.ndim != 2 or not len(x) or x.shape[1] < least or not np.all(np.isfinite(x)):
@@ -172,7 +172,7 @@ class LinearPrediction(Adaptable):
         """The weights of the p samples before, nearest first."""
         return keras.ops.convert_to_numpy(self._coefficients)[-1]
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Measures the filters on audio `[n, length]`."""
         rows = np.asarray(y).reshape(-1, y.shape[-1])
         filters = prediction_filters(rows, self.order)

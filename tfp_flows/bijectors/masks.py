@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.bijectors.reshape import depth_to_space, space_to_depth
+from tfp_flows.internal.arguments import Config
 
 Shape = tuple[int, ...]
 
@@ -43,7 +44,7 @@ class Mask(ABC):
         """Puts the two parts back in their places."""
 
     @abstractmethod
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
 
     def __repr__(self) -> str:
@@ -82,7 +83,7 @@ class LastAxisMask(Mask):
         """Concatenates the halves in their order."""
         return tf.concat(self._ordered(identity, transformed), axis=-1)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {"event_shape": self.event_shape, "flip": self.flip}
 
@@ -125,7 +126,7 @@ class CheckerboardMask(Mask):
         top_left, bottom_right = tf.split(even, 2, axis=-1)
         return depth_to_space(tf.concat([top_left, odd, bottom_right], axis=-1), 2)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {"event_shape": self.event_shape, "flip": self.flip}
 
@@ -166,12 +167,12 @@ class IndexMask(Mask):
             tf.concat([identity, transformed], axis=-1), self._places, axis=-1
         )
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {"size": self.event_shape[0], "identity": self.identity}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> IndexMask:
+    def from_config(cls, config: Config) -> IndexMask:
         """Builds the mask; files of version 0.1 say `kept` for `identity`."""
         return cls(config["size"], config.get("identity", config.get("kept")))
 
@@ -202,5 +203,5 @@ def checkerboard(event_shape: Sequence[int], flip: bool = False) -> Mask:
 
 
 def indices(d: int, identity: Sequence[int]) -> Mask:
-    """Lets chosen positions of a vector of `d` values pass, such as `range(0, d, 2)`."""
+    """Lets positions of a vector of `d` values pass, such as `range(0, d, 2)`."""
     return IndexMask(d, identity)

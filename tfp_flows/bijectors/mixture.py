@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.transforms.mixture import mixture_from_noise, mixture_to_noise
-from tfp_flows.internal.arguments import check_event, checked_integer
+from tfp_flows.internal.arguments import Condition, check_event, checked_integer
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.sequence import code_table
 
@@ -85,7 +85,7 @@ class ConditionalMixture(FlowBijector):
         self._table = code_table(components, d, scale, self.dtype.name)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         log_weights = self._log_weights(y, condition)
         x, ildj = [], 0.0
@@ -98,7 +98,7 @@ class ConditionalMixture(FlowBijector):
         return tf.stack(x, axis=-1), ildj
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         log_weights = self._log_weights(x, condition)
         y, fldj = [], 0.0
@@ -109,7 +109,7 @@ class ConditionalMixture(FlowBijector):
             fldj += log_slope
         return tf.stack(y, axis=-1), fldj
 
-    def _log_weights(self, x: tf.Tensor, condition: Any) -> tf.Tensor:
+    def _log_weights(self, x: tf.Tensor, condition: Condition) -> tf.Tensor:
         check_event(x, (self._d,), f"{type(self).__name__} '{self.name}'", "value")
         condition = tf.cast(tf.convert_to_tensor(condition), x.dtype)
         ndims = len(self.condition_shape)

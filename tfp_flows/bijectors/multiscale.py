@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,7 +14,7 @@ from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import known_dtype
-from tfp_flows.internal.arguments import Shape, checked_integer
+from tfp_flows.internal.arguments import Condition, Shape, checked_integer
 from tfp_flows.nets.conditioner import broadcast_batch
 
 tfb = tfp.bijectors
@@ -101,7 +100,7 @@ class MultiScale(FlowBijector):
         return next((shape for shape in shapes if shape is not None), None)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         parts, log_det = [], tf.zeros([], y.dtype)
         y = self._over_condition(y, 3, condition)
@@ -115,7 +114,7 @@ class MultiScale(FlowBijector):
         return tf.concat(parts[::-1], axis=-1), log_det + ildj
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         y, *done = self._images(self._over_condition(x, 1, condition))
         y, log_det = chain.forward_and_log_det(self._levels[-1], y, 3, condition)
@@ -125,7 +124,7 @@ class MultiScale(FlowBijector):
             log_det += fldj
         return y, log_det
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Adapts the levels in turn, from the data's side."""
         y, parts = tf.convert_to_tensor(y, self.dtype), []
         for level in self._levels[:-1]:
@@ -134,7 +133,9 @@ class MultiScale(FlowBijector):
         parts.append(_flat(chain.adapt(self._levels[-1], y, 3, condition)))
         return tf.concat(parts[::-1], axis=-1)
 
-    def _over_condition(self, x: tf.Tensor, ndims: int, condition: Any) -> tf.Tensor:
+    def _over_condition(
+        self, x: tf.Tensor, ndims: int, condition: Condition
+    ) -> tf.Tensor:
         """Gives `x` the condition's batch axes, so that all parts have them."""
         if condition is None:
             return x
@@ -257,26 +258,26 @@ class EarlyOutput(FlowBijector):
         return condition_shape(self._bijector)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         done, rest = self._split(y, condition)
         rest, ildj = chain.inverse_and_log_det(self._bijector, rest, 2, condition)
         return tf.concat([done, rest], axis=-1), ildj
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         done, rest = self._split(x, condition)
         rest, fldj = chain.forward_and_log_det(self._bijector, rest, 2, condition)
         return tf.concat([done, rest], axis=-1), fldj
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Adapts the bijector inside to the channels that go on."""
         done, rest = self._split(tf.convert_to_tensor(y), condition)
         rest = chain.adapt(self._bijector, rest, 2, condition)
         return tf.concat([done, rest], axis=-1)
 
-    def _split(self, x: tf.Tensor, condition: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def _split(self, x: tf.Tensor, condition: Condition) -> tuple[tf.Tensor, tf.Tensor]:
         """Splits the channels; all get the condition's batch axes."""
         if x.shape.rank is not None and (x.shape[-1] or 0) <= self._channels:
             raise ValueError(

@@ -11,6 +11,9 @@ import tensorflow as tf
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.linear import mix_channels
 from tfp_flows.internal.arguments import (
+    Condition,
+    Config,
+    TensorLike,
     check_last_axis,
     checked_integer,
     checked_number,
@@ -85,13 +88,13 @@ class ActNorm(Adaptable):
         check_last_axis(self, x, self.channels)
         return tf.convert_to_tensor(self._log_scale), tf.convert_to_tensor(self._shift)
 
-    def set(self, log_scale: Any, shift: Any, adapted: int = 1) -> None:
+    def set(self, log_scale: TensorLike, shift: TensorLike, adapted: int = 1) -> None:
         """Sets `s` and `b`, and whether they count as set."""
         self._log_scale.assign(log_scale)
         self._shift.assign(shift)
         self._adapted.assign(adapted)
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Sets mean and variance of the latents of `y` to 0 and 1."""
         mean, log_deviation = self._measured(y)
         self.set(log_deviation, mean)
@@ -144,7 +147,7 @@ class RunningStatistics(keras.Layer):
         """Returns the running mean and variance."""
         return tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.variance)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         arguments = {"channels": self.channels, "momentum": self.momentum}
         return {**super().get_config(), **arguments}
@@ -224,7 +227,7 @@ class BatchNorm(FlowBijector):
         log_det = 0.5 * tf.reduce_sum(tf.math.log(spread))
         return x * tf.sqrt(spread) + mean, log_det
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Sets the statistics to the moments of `y`."""
         mean, variance = moments(y)
         self._statistics.mean.assign(mean)
@@ -248,8 +251,8 @@ class Whitening(Adaptable):
     fitted to the data, and learns only what that misses. The latents of an
     autoencoder need this: most of them are copies of a few directions, and couplings
     that take turns in the given order first have to find those. The axes are
-    interleaved, the largest, third, fifth, ... in the first half, so that both halves of
-    `tfpf.masks.half` have large ones.
+    interleaved, the largest, third, fifth, ... in the first half, so that both halves
+    of `tfpf.masks.half` have large ones.
 
     Shapes: vectors `[..., d]`; the log-det is a scalar.
 
@@ -290,7 +293,7 @@ class Whitening(Adaptable):
         x = mix_channels(y - self._shift, axes) / scale
         return x, -tf.reduce_sum(tf.math.log(scale))
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Measures mean and principal axes of vectors `[n, d]`, with n > d.
 
         Raises:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.arguments import checked_choice, checked_integer
+from tfp_flows.internal.arguments import Config, checked_choice, checked_integer
 
 State = tuple[tf.Tensor, ...]
 Derivative = Callable[[tf.Tensor, State, list[tf.Tensor]], State]
@@ -39,7 +38,7 @@ class Solver(ABC):
         """Returns the state at `s = 1` and the number of evaluations of `f`."""
 
     @abstractmethod
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
 
     def __repr__(self) -> str:
@@ -137,7 +136,7 @@ class FixedStep(Solver):
 
         return tuple(solved(*state, *constants))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {"method": self.method, "steps": self.steps, "gradient": self.gradient}
 
@@ -198,7 +197,7 @@ class Adaptive(Solver):
             part.set_shape(before.shape)
         return end, results.diagnostics.num_ode_fn_evaluations
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {"method": self.method, "rtol": self.rtol, "atol": self.atol}
 

@@ -17,6 +17,7 @@ from tfp_flows.bijectors.reversible import Layer, looped, reversible
 from tfp_flows.bijectors.tree import known_dtype, layers_in, rebuilt, walk
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
+    Condition,
     checked_choice,
     checked_instance,
     checked_integer,
@@ -194,21 +195,21 @@ class Repeat(FlowBijector):
         return [stacks[id(flag)] for one in steps for flag in one.adapted_flags]
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         directions = chain.forward_and_log_det, chain.inverse_and_log_det
         return self._run(x, condition, *directions, range(self._n)[::-1])
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         directions = chain.inverse_and_log_det, chain.forward_and_log_det
         return self._run(y, condition, *directions, range(self._n))
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Adapts the layers in turn, each to the latents of the one before."""
 
-        def adapted(*arguments: Any) -> ValueAndLogDet:
+        def adapted(*arguments: object) -> ValueAndLogDet:
             return chain.adapt(*arguments), tf.zeros([], self.dtype)
 
         y = tf.convert_to_tensor(y, dtype_hint=self.dtype)
@@ -217,7 +218,7 @@ class Repeat(FlowBijector):
     def _run(
         self,
         x: tf.Tensor,
-        condition: Any,
+        condition: Condition,
         direction: Callable,
         back: Callable,
         order: range,
@@ -247,7 +248,11 @@ class Repeat(FlowBijector):
         return "loop" if self._n > _LOOP_ABOVE and not stateful else "unrolled"
 
     def _in_scope(
-        self, direction: Callable, x: tf.Tensor, slices: list[tf.Tensor], condition: Any
+        self,
+        direction: Callable,
+        x: tf.Tensor,
+        slices: list[tf.Tensor],
+        condition: Condition,
     ) -> tuple[tf.Tensor, tf.Tensor, keras.StatelessScope]:
         """Runs the template with the weights of one layer."""
         scope = keras.StatelessScope(collect_losses=True, initialize_variables=False)
@@ -261,7 +266,7 @@ class Repeat(FlowBijector):
         return value, log_det, scope
 
     def _unrolled(
-        self, direction: Callable, x: tf.Tensor, condition: Any, order: range
+        self, direction: Callable, x: tf.Tensor, condition: Condition, order: range
     ) -> ValueAndLogDet:
         slices = [tf.unstack(tf.convert_to_tensor(s)) for s in self._stacked.stacks]
         log_dets, updated = [], [list(each) for each in slices]
@@ -287,7 +292,7 @@ class Repeat(FlowBijector):
         """Returns a function of value, weights and condition, and of nothing else."""
 
         def layer(
-            x: tf.Tensor, slices: list[tf.Tensor], condition: Any
+            x: tf.Tensor, slices: list[tf.Tensor], condition: Condition
         ) -> ValueAndLogDet:
             value, log_det, scope = self._in_scope(direction, x, slices, condition)
             self._refuse_updates(slices, scope)
@@ -322,7 +327,7 @@ class Repeat(FlowBijector):
 class _Holder:
     """Keeps an object out of reach of `tf.Module`'s search for variables."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.value = value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -149,7 +150,9 @@ class Squeeze(FlowBijector):
         )
 
 
-def _on_one_batch_axis(function: Any, x: tf.Tensor) -> tf.Tensor:
+def _on_one_batch_axis(
+    function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor
+) -> tf.Tensor:
     if x.shape.rank == 4:
         return function(x)
     batch = tf.shape(x)[:-3]
@@ -237,7 +240,7 @@ class Grouped(FlowBijector):
         return tf.stack([output_shape[0] // self._group, self._group])
 
 
-def checked_sequences(bijector: Any) -> tfb.Bijector:
+def checked_sequences(bijector: object) -> tfb.Bijector:
     """Returns `bijector` if it maps sequences of vectors to such."""
     ranks = (
         (bijector.forward_min_event_ndims, bijector.inverse_min_event_ndims)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
 from tfp_flows.bijectors.base import ValueAndLogDet
+from tfp_flows.internal.arguments import Condition
 
 # A layer maps (value, its slices of the stacks, condition) to (value, log-det).
-Layer = Callable[[tf.Tensor, list[tf.Tensor], Any], ValueAndLogDet]
+Layer = Callable[[tf.Tensor, list[tf.Tensor], Condition], ValueAndLogDet]
 # Takes the number of a layer and returns its slices of the stacks.
 Reader = Callable[[tf.Tensor], list[tf.Tensor]]
 
@@ -24,7 +24,7 @@ def looped(
     x: tf.Tensor,
     stacks: list[tf.Tensor],
     order: range,
-    condition: Any,
+    condition: Condition,
     zero: tf.Tensor,
     reader: Callable[[list[tf.Tensor]], Reader] | None = None,
 ) -> ValueAndLogDet:
@@ -59,7 +59,7 @@ def reversible(
     x: tf.Tensor,
     stacks: list[tf.Tensor],
     order: range,
-    condition: Any,
+    condition: Condition,
     zero: tf.Tensor,
 ) -> ValueAndLogDet:
     """Runs the layers in a loop whose gradient stores one layer at a time.
@@ -114,7 +114,7 @@ def reversible(
                     layer, recall, y, whole, floats, order, c, dy, d_log_det
                 )
 
-            def by_inverse(_: Any, value: tf.Tensor, slices: list) -> tf.Tensor:
+            def by_inverse(_: tf.Tensor, value: tf.Tensor, slices: list) -> tf.Tensor:
                 return inverse(value, slices, c)[0]
 
             def from_kept() -> list[tf.Tensor]:
@@ -136,7 +136,7 @@ def _backward(
     stacks: list[tf.Tensor],
     floats: list[int],
     order: range,
-    condition: Any,
+    condition: Condition,
     dy: tf.Tensor,
     d_log_det: tf.Tensor,
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
@@ -162,7 +162,7 @@ def _backward(
             watched = [value, *(slices[j] for j in floats), *conditions]
             tape.watch(watched)
             result = layer(value, slices, condition)
-        gradients: list[Any] = tape.gradient(
+        gradients: list[tf.Tensor] = tape.gradient(
             result,
             watched,
             [d_value, _shaped(d_log_det, result[1])],
@@ -181,7 +181,11 @@ def _backward(
 
 
 def _inputs(
-    layer: Layer, x: tf.Tensor, stacks: list[tf.Tensor], order: range, condition: Any
+    layer: Layer,
+    x: tf.Tensor,
+    stacks: list[tf.Tensor],
+    order: range,
+    condition: Condition,
 ) -> tf.TensorArray:
     """Runs the layers once more and keeps the input of each."""
     n, read, static = len(order), _from_stacks(stacks), x.shape

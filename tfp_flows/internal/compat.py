@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -23,6 +23,8 @@ from tensorflow_probability.python.bijectors import (
 from tensorflow_probability.python.distributions import transformed_distribution
 from tensorflow_probability.python.internal import cache_util
 
+from tfp_flows.internal.arguments import Config
+
 # TFP makes `tfb.Chain(...)` and `tfb.Invert(...)` of these classes wherever a part
 # is no composite tensor, as ours are not.
 Chain = chain._Chain
@@ -31,6 +33,7 @@ Blockwise = blockwise._Blockwise
 JointMap = joint_map._JointMap
 TransformedDistribution = transformed_distribution._TransformedDistribution
 Composition = composition.Composition
+Kept = TypeVar("Kept")
 
 
 def _current_graph() -> int:
@@ -54,14 +57,14 @@ class PairedCache(cache_util.BijectorCacheWithGreedyAttrs):
     """
 
     def _lookup(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, input: Any, forward_name: str, inverse_name: str, **kwargs: Any
+        self, input: tf.Tensor, forward_name: str, inverse_name: str, **kwargs: Any
     ) -> tf.Tensor:
         return super()._lookup(
             input, forward_name, inverse_name, _graph=_current_graph(), **kwargs
         )
 
     def _attributes(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, input: Any, fn_name: str, **kwargs: Any
+        self, input: tf.Tensor, fn_name: str, **kwargs: Any
     ) -> dict[str, tf.Tensor]:
         kwargs["_graph"] = _current_graph()
         edge = self._get_or_create_edge(input, fn_name, kwargs)
@@ -70,7 +73,7 @@ class PairedCache(cache_util.BijectorCacheWithGreedyAttrs):
         return edge.attributes
 
     def _invoke(
-        self, input: Any, fn_name: str, kwargs: dict[str, Any], attributes: dict
+        self, input: tf.Tensor, fn_name: str, kwargs: Config, attributes: dict
     ) -> tf.Tensor:
         kwargs = {k: v for k, v in kwargs.items() if k != "_graph"}
         return super()._invoke(input, fn_name, kwargs, attributes)
@@ -95,7 +98,7 @@ def share_storage(weight: keras.Variable, variable: tf.Variable) -> None:
     weight._value = variable
 
 
-def untracked(module: tf.Module, value: Any) -> Any:
+def untracked(module: tf.Module, value: Kept) -> Kept:
     """Returns a value that a module can hold without `tf.Module` looking into it."""
     return module._no_dependency(value)
 
@@ -154,7 +157,7 @@ def forget_layer(owner: keras.Layer, layer: keras.Layer) -> None:
     owner._tracker.untrack(layer)
 
 
-def constructor_arguments(layer: keras.Layer) -> dict[str, Any]:
+def constructor_arguments(layer: keras.Layer) -> Config:
     """Returns a layer's constructor's arguments, as far as all are plain values."""
     known = getattr(layer, "_auto_config", None)
     return {} if known is None else dict(known.config)
@@ -191,13 +194,13 @@ def counted_calls(layers: Iterable[keras.Layer]) -> Iterator[dict[int, int]]:
 
 
 def modules_inside(
-    module: tf.Module, predicate: Callable[[Any], bool]
+    module: tf.Module, predicate: Callable[[object], bool]
 ) -> list[tf.Module]:
     """Returns what a module holds, at any depth, that fulfils a predicate."""
     return list(module._flatten(predicate=predicate))
 
 
-def template_function(value: Any) -> Callable | None:
+def template_function(value: object) -> Callable | None:
     """Returns the function of a `tf.make_template`; None for anything else."""
     is_template = hasattr(value, "_func") and hasattr(value, "_variable_scope")
     return value._func if is_template else None

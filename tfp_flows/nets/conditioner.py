@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flows.internal.arguments import Config
 from tfp_flows.internal.compat import constructor_arguments
 
 Shape = tuple[int, ...]
@@ -89,7 +90,7 @@ class Conditioner(keras.Layer):
             )
         self.build_network(**self._connection)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments, from attributes of their names."""
         own = {
             name: _SERIALIZERS.get(name, lambda value: value)(getattr(self, name))
@@ -98,15 +99,15 @@ class Conditioner(keras.Layer):
         }
         return {**constructor_arguments(self), **own, **super().get_config()}
 
-    def get_build_config(self) -> dict[str, Any] | None:
+    def get_build_config(self) -> Config | None:
         """Returns the shapes given to `connect`."""
         return self._connection
 
-    def build_from_config(self, config: dict[str, Any]) -> None:
+    def build_from_config(self, config: Config) -> None:
         """Connects the network as it was when it was saved."""
         self.connect(**{key: shape and tuple(shape) for key, shape in config.items()})
 
-    def compute_output_shape(self, input_shape: Shape, *_: Any) -> Shape:
+    def compute_output_shape(self, input_shape: Shape, *_: object) -> Shape:
         """Returns the batch axis followed by the connected output shape."""
         return (input_shape[0], *self._connection["output_shape"])
 

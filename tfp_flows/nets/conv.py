@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfp_flows.internal.arguments import (
     Activation,
+    Config,
     checked_integer,
     checked_number,
     invalid,
@@ -36,7 +37,7 @@ class _Convolution(keras.Layer):
         shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
         self.kernel = self.add_weight(shape, kernel_initializer, name="kernel")
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         arguments = {"filters": self.filters, "kernel_size": self.kernel_size}
         return {**super().get_config(), **arguments}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -11,17 +11,20 @@ import tensorflow as tf
 
 from tfp_flows.internal.arguments import (
     Activation,
+    Config,
     DType,
+    Initializer,
     checked_number,
     checked_widths,
 )
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
 
+LayerOf = TypeVar("LayerOf", bound=keras.Layer)
 # Networks of so few values start wide.
 _FEW = 4
 
 
-def built(layer: keras.Layer, *shape: int | None) -> Any:
+def built(layer: LayerOf, *shape: int | None) -> LayerOf:
     """Builds a Keras layer for inputs `[n, *shape]` and returns it."""
     layer.build((None, *shape))
     return layer
@@ -33,8 +36,8 @@ def cast(x: tf.Tensor, dtype: DType) -> tf.Tensor:
 
 
 def hidden_initializers(
-    inputs: int, values: int, kernel_initializer: Any = None
-) -> dict[str, Any]:
+    inputs: int, values: int, kernel_initializer: Initializer = None
+) -> Config:
     """Returns the initializers of a hidden dense layer of so many inputs.
 
     With `n` inputs of the layer, biases are uniform on +-1 / sqrt(n) and kernels on
@@ -88,7 +91,7 @@ class MLP(Conditioner):
         activation: Activation = "relu",
         residual: bool = False,
         dropout: float = 0.0,
-        kernel_initializer: Any = None,
+        kernel_initializer: Initializer = None,
         **kwargs: Any,
     ) -> None:
         """Configures the network; weights are made when it is connected.
@@ -129,8 +132,10 @@ class MLP(Conditioner):
         self._head = self._dense(size(output_shape), width, kernel_initializer="zeros")
         self._drop = dropout_layer(self.dropout, self.dtype_policy, width)
 
-    def _dense(self, units: int, inputs: int, **initializers: Any) -> keras.Layer:
-        layer = keras.layers.Dense(units, dtype=self.dtype_policy, **initializers)
+    def _dense(
+        self, units: int, inputs: int, **initializers: Initializer
+    ) -> keras.Layer:
+        layer = keras.layers.Dense(units, dtype=self.dtype_policy, **start)
         return built(layer, inputs)
 
     def call(
@@ -184,8 +189,8 @@ class MaskedDense(keras.Layer):
     def __init__(
         self,
         mask: np.ndarray,
-        kernel_initializer: Any,
-        bias_initializer: Any = "zeros",
+        kernel_initializer: Initializer,
+        bias_initializer: Initializer = "zeros",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -235,7 +240,7 @@ class MADE(Conditioner):
         hidden_units: Sequence[int] = (128, 128),
         activation: Activation = "relu",
         reverse: bool = False,
-        kernel_initializer: Any = None,
+        kernel_initializer: Initializer = None,
         **kwargs: Any,
     ) -> None:
         """Configures the network; weights are made when it is connected.
@@ -288,7 +293,7 @@ class MADE(Conditioner):
                 size(condition_shape),
             )
 
-    def _masked(self, mask: np.ndarray, **initializers: Any) -> MaskedDense:
+    def _masked(self, mask: np.ndarray, **initializers: Initializer) -> MaskedDense:
         return MaskedDense(mask, dtype=self.dtype_policy, **initializers)
 
     def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:

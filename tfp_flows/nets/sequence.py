@@ -13,6 +13,7 @@ from keras import ops
 
 from tfp_flows.internal.arguments import (
     Activation,
+    Config,
     DType,
     checked_integer,
     checked_number,
@@ -103,11 +104,11 @@ class WaveNet(Conditioner):
     def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[batch, steps, n]` to `[batch, steps, m]`."""
         h = at_each_step(self._start, inputs)
-        local: list[Any] = [0.0] * self.depth
+        local: list[tf.Tensor | float] = [0.0] * self.depth
         if self._local is not None:
             condition = cast(condition, h.dtype)
             local = _split(at_each_step(self._local, condition), self.depth)
-        total: Any = 0.0
+        total: tf.Tensor | float = 0.0
         for i, (gates, mix) in enumerate(zip(self._gates, self._mixes, strict=True)):
             f, g = _split(gates(h) + local[i], 2)
             mixed = at_each_step(mix, ops.tanh(f) * ops.sigmoid(g))
@@ -214,7 +215,7 @@ class CausalLSTM(Conditioner):
             h = layer(h)
         return h
 
-    def start(self, n: Any) -> States:
+    def start(self, n: int | tf.Tensor) -> States:
         """Returns the states of `n` sequences before their first position."""
         zeros = keras.ops.zeros
         return [
@@ -223,7 +224,7 @@ class CausalLSTM(Conditioner):
         ]
 
     def step(
-        self, before: tf.Tensor, is_first: Any, states: States
+        self, before: tf.Tensor, is_first: tf.Tensor, states: States
     ) -> tuple[tf.Tensor, States]:
         """Goes on by one position.
 
@@ -258,7 +259,7 @@ class BinaryCodes(keras.initializers.Initializer):
         """Remembers the scale that all rows start with."""
         self.scale = float(scale)
 
-    def __call__(self, shape: Any, dtype: DType = None) -> Any:
+    def __call__(self, shape: Shape, dtype: DType = None) -> tf.Tensor:
         """Returns the table."""
         rows, width = shape
         digits = (np.arange(rows)[:, np.newaxis] >> np.arange(width // 2)) & 1
@@ -266,7 +267,7 @@ class BinaryCodes(keras.initializers.Initializer):
         table = np.concatenate([2.0 * digits - 1.0, scales], axis=1)
         return keras.ops.convert_to_tensor(table, dtype=dtype or keras.config.floatx())
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {"scale": self.scale}
 

@@ -8,7 +8,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import Activation, checked_choice, checked_widths
+from tfp_flows.internal.arguments import (
+    Activation,
+    Config,
+    Initializer,
+    checked_choice,
+    checked_widths,
+)
 from tfp_flows.nets.conditioner import Conditioner, Shape, size
 from tfp_flows.nets.dense import built, cast, hidden_initializers
 
@@ -112,7 +118,7 @@ class VelocityNet(Conditioner):
         values, self._timed = self._seen(width) + conditions, []
         for units in (*self.hidden_units, last):
             final = len(self._timed) == len(self.hidden_units)
-            start: dict[str, Any] = {"kernel_initializer": "zeros"}
+            start: Config = {"kernel_initializer": "zeros"}
             if not final:
                 start = hidden_initializers(self._seen(width), values)
             shape = () if dense else input_shape[:-1]
@@ -133,7 +139,7 @@ class VelocityNet(Conditioner):
         """Returns how many numbers an output of a layer with so many inputs sees."""
         return width * (self.kernel_size or 1) ** 2
 
-    def _linear(self, units: int, **initializers: Any) -> keras.Layer:
+    def _linear(self, units: int, **initializers: Initializer) -> keras.Layer:
         arguments = {"dtype": self.dtype_policy, **initializers}
         if self.kernel_size is None:
             return keras.layers.Dense(units, **arguments)
@@ -156,7 +162,9 @@ class VelocityNet(Conditioner):
             return h
         return keras.ops.reshape(h, (-1, *inputs.shape[1:]))
 
-    def _joined(self, time: tf.Tensor, condition: tf.Tensor, n: Any) -> tf.Tensor:
+    def _joined(
+        self, time: tf.Tensor, condition: tf.Tensor, n: int | tf.Tensor
+    ) -> tf.Tensor:
         values = cast(condition, time.dtype)
         flat = keras.ops.reshape(values, (-1, size(values.shape[1:])))
         times = keras.ops.broadcast_to(time, (n, 1))

@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors.tree import layers_in
-from tfp_flows.internal.arguments import checked_instance, invalid
+from tfp_flows.internal.arguments import Config, checked_instance, invalid
 from tfp_flows.internal.compat import share_storage, tf_variables
 from tfp_flows.internal.files import atomic_write
 
@@ -90,7 +90,7 @@ class SavedObject(keras.Model):
     shape is not static, and bijectors without a base.
     """
 
-    def __init__(self, content: Any, **kwargs: Any) -> None:
+    def __init__(self, content: object, **kwargs: Any) -> None:
         """Adopts every weight of `content`.
 
         Args:
@@ -104,18 +104,18 @@ class SavedObject(keras.Model):
         self.built = True
 
     @property
-    def content(self) -> Any:
+    def content(self) -> tf.Module:
         """The distribution or bijector."""
         return self._content.value
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Describes the content."""
         content = serialization.serialize(self.content)
         return {"content": content, "name": self.name, **written_by()}
 
     @classmethod
     def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
+        cls, config: Config, custom_objects: Config | None = None
     ) -> SavedObject:
         """Builds the model that `get_config` described, with fresh weights."""
         with keras.saving.custom_object_scope(custom_objects or {}):
@@ -126,7 +126,7 @@ class SavedObject(keras.Model):
 class _Untracked:
     """Keeps Keras from wrapping the content's own lists and dictionaries."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.value = value
 
 
@@ -227,7 +227,9 @@ def load_archive(path: str | os.PathLike) -> keras.Model:
         raise ValueError(f"The file {path} cannot be loaded: {error}") from error
 
 
-def _content(path: str | os.PathLike, cls: type, name: str) -> Any:
+def _content(
+    path: str | os.PathLike, cls: type, name: str
+) -> tfb.Bijector | tfd.Distribution:
     model = load_archive(path)
     held = "content" if isinstance(model, SavedObject) else "distribution"
     content = getattr(model, held, model)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+
+from tfp_flows.internal.arguments import Config
 
 # Values, and the logarithms of the derivatives at them, all of one shape.
 ValuesAndLogSlopes = tuple[tf.Tensor, tf.Tensor]
@@ -57,7 +58,7 @@ class Transform:
         """
         return self
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments, which are attributes too."""
         return {
             name: getattr(self, name)
@@ -65,7 +66,7 @@ class Transform:
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Transform:
+    def from_config(cls, config: Config) -> Transform:
         """Builds the transform that `get_config` described."""
         return cls(**config)
 
