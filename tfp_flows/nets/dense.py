@@ -132,9 +132,7 @@ class MLP(Conditioner):
         self._head = self._dense(size(output_shape), width, kernel_initializer="zeros")
         self._drop = dropout_layer(self.dropout, self.dtype_policy, width)
 
-    def _dense(
-        self, units: int, inputs: int, **initializers: Initializer
-    ) -> keras.Layer:
+    def _dense(self, units: int, inputs: int, **start: Initializer) -> keras.Layer:
         layer = keras.layers.Dense(units, dtype=self.dtype_policy, **start)
         return built(layer, inputs)
 

@@ -91,7 +91,7 @@ def _functions(model: Servable, rows: int) -> Functions:
         function = tf.function(function, input_signature=inputs, autograph=False)
         return function.get_concrete_function()
 
-    functions = {"log_prob": traced(log_prob, "x", model.event_shape)}
+    functions: Functions = {"log_prob": traced(log_prob, "x", model.event_shape)}
     if model.has_latent:
         functions["decode"] = traced(decode, "latent", model.latent_shape)
     return functions

@@ -42,7 +42,8 @@ def perturb(module: T, spread: float = 0.3, seed: int = 0) -> T:
     layer of zeros no gradient gets through. A list of variables will do, too.
     """
     generator = np.random.default_rng(seed)
-    for variable in getattr(module, "trainable_variables", module):
+    variables: Any = getattr(module, "trainable_variables", module)
+    for variable in variables:
         noise = spread * generator.standard_normal(variable.shape)
         variable.assign_add(tf.cast(noise, variable.dtype))
     return module
@@ -103,7 +104,8 @@ class Subject:
             for part in (x, condition)
             if part is not None
         )
-        self.x, self.condition = (*self.inputs, None)[:2]
+        self.x: tf.Tensor = self.inputs[0]
+        self.condition = (*self.inputs, None)[1]
         self.event_ndims = self.x.shape.rank - 1
         self.first_weights = set(self.variables())
 

@@ -12,7 +12,7 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -204,7 +204,7 @@ def checked_windows(
     return whole
 
 
-def _are_strings(windows: Any) -> bool:
+def _are_strings(windows: Any) -> TypeGuard[Sequence[str]]:
     return (
         isinstance(windows, Sequence)
         and len(windows) > 0
