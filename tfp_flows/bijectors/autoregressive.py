@@ -82,7 +82,6 @@ class Autoregressive(FlowBijector):
             event_shape: Shape `(d,)` of one vector, or `d`. None takes it from the
                 first input; the weights are made then.
             condition_shape: Shape of one condition, for a conditional flow.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             TypeError: If `conditioner` is not a `MADE`, or `transform` no transform.
@@ -199,7 +198,6 @@ class MaskedAutoregressive(Autoregressive):
             bins: Number of bins of each spline.
             bound: Half the side of the square on which a spline bends.
             condition_shape: Shape of one condition, for a conditional flow.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
         checked_choice("transform", transform, TRANSFORMS)
         spline = transform == "spline"
@@ -258,8 +256,6 @@ class Causal(FlowBijector):
             bijector: A bijector of vectors of `d` values, or chain of them, with
                 conditions of shape `(h,)`.
             net: Network from sequences `[n, length, d]` to `[n, length, h]`.
-            validate_args: See `FlowBijector`.
-            name: See `FlowBijector`.
 
         Raises:
             TypeError: If `net` is not a `CausalLSTM`.
@@ -336,11 +332,11 @@ class Causal(FlowBijector):
             maximum_iterations=length,
             parallel_iterations=1,
         )
-        y = tf.reshape(tf.transpose(done.stack(), [1, 0, 2]), tf.shape(x))
-        y.set_shape(x.shape)
-        fldj = tf.reshape(fldj, tf.shape(x)[:-2])
-        fldj.set_shape(x.shape[:-2])
-        return y, fldj
+        y = tf.transpose(done.stack(), [1, 0, 2])
+        return (
+            conditioners.reshaped(y, tf.shape(x), x.shape),
+            conditioners.reshaped(fldj, tf.shape(x)[:-2], x.shape[:-2]),
+        )
 
     def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Initializes the bijector inside from the vectors of all positions."""

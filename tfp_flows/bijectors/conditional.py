@@ -106,7 +106,6 @@ class Conditioned(Wrapped):
             bijector: A bijector, or chain of them, that takes a condition.
             condition: Tensor `[..., *condition_shape]`; gradients flow to it. A
                 `tf.Variable` is kept as such and is a weight of the bijector.
-            name: Name of the bijector.
         """
         super().__init__(bijector, name=name)
         self._condition = _tensor_or_reference(condition)
@@ -240,7 +239,6 @@ class EncodedCondition(Wrapped):
                 of `bijector`.
             condition_shape: Shape of one condition before it is encoded; `()` for
                 integer labels.
-            name: Name of the bijector.
 
         Raises:
             TypeError: If `encoder` is not a Keras layer.
@@ -368,7 +366,6 @@ class LocalCondition(Wrapped):
                 with `strides=stride` and `padding="same"`.
             features: Number of values of a frame, such as the mel channels.
             stride: Number of positions to a frame.
-            name: Name of the bijector.
 
         Raises:
             TypeError: If `upsampler` is not a Keras layer.

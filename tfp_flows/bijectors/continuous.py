@@ -245,7 +245,6 @@ class ContinuousFlow(FlowBijector):
             jacobian: Weight of the mean of `integral |df/dz|_F^2 dt` in the loss.
             seed: Integer from which the probes of an estimated trace follow.
             condition_shape: Shape of one condition, for a conditional flow.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             TypeError: If `velocity` or `solver` is of another kind.
@@ -311,16 +310,15 @@ class ContinuousFlow(FlowBijector):
                 z, len(self._event_shape), condition, len(self._condition_shape or ())
             )
             condition = tf.reshape(condition, [-1, *(self._condition_shape or ())])
-        batch = tf.shape(z)[: z.shape.rank - len(self._event_shape)]
-        static = z.shape
-        z, log_det = self._solved(
-            tf.reshape(z, [-1, *self._event_shape]), condition, backwards
+        ndims, static = z.shape.rank - len(self._event_shape), z.shape
+        batch = tf.shape(z)[:ndims]
+        flat = tf.reshape(z, [-1, *self._event_shape])
+        z, log_det = self._solved(flat, condition, backwards)
+        sizes = tf.concat([batch, self._event_shape], 0)
+        return (
+            conditioners.reshaped(z, sizes, static),
+            conditioners.reshaped(log_det, batch, static[:ndims]),
         )
-        value = tf.reshape(z, tf.concat([batch, self._event_shape], 0))
-        value.set_shape(static)
-        log_det = tf.reshape(log_det, batch)
-        log_det.set_shape(static[: static.rank - len(self._event_shape)])
-        return value, log_det
 
     def _solved(
         self, z: tf.Tensor, condition: Condition, backwards: bool

@@ -67,7 +67,6 @@ class Elementwise(FlowBijector):
                 `tfpf.nets.MLP()`.
             shared_positions: Whether all positions of an event, channels last, share
                 the parameters of their channel.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             TypeError: If `transform` or `conditioner` is of another kind.
@@ -167,7 +166,6 @@ class ConditionalAffine(Elementwise):
                 first; a `keras.layers.Dense(2 * c, kernel_initializer="zeros")`
                 starts at the identity.
             condition_shape: Shape of one condition.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
         super().__init__(
             affine.Affine("exp", order="halves"),
@@ -244,8 +242,6 @@ class Quantile(FlowBijector):
         Args:
             latents: Increasing latents, at least 2.
             values: As many increasing values of the data.
-            name: Name of the bijector.
-            **kwargs: `dtype` and `validate_args` of `FlowBijector`.
 
         Raises:
             ValueError: If there are fewer than 2 knots, or they do not increase.

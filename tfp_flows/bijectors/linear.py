@@ -16,6 +16,7 @@ from tfp_flows.internal.arguments import (
     checked_choice,
     checked_integer,
 )
+from tfp_flows.nets.conditioner import reshaped
 
 KINDS = ("lu", "matrix", "permutation", "reverse")
 
@@ -59,7 +60,6 @@ class InvertibleConv1x1(FlowBijector):
         Args:
             channels: Size of the last axis.
             kind: `"lu"`, `"matrix"`, `"permutation"` or `"reverse"`; see above.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `channels` is not positive or `kind` is not known.
@@ -202,9 +202,7 @@ def mix_channels(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     if x.shape.rank == 2:
         return tf.matmul(x, matrix)
     mixed = tf.matmul(tf.reshape(x, [-1, matrix.shape[0]]), matrix)
-    mixed = tf.reshape(mixed, tf.shape(x))
-    mixed.set_shape(x.shape)
-    return mixed
+    return reshaped(mixed, tf.shape(x), x.shape)
 
 
 FACTORS = ("full", "triangular", "lu", "householder")
@@ -241,7 +239,6 @@ class Linear(FlowBijector):
             kind: `"full"`, `"triangular"`, `"lu"` or `"householder"`; see above.
             reflections: Number of reflections; None for `d`, which reaches every
                 rotation or reflection.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `kind` is not known.

@@ -154,7 +154,6 @@ class LinearPrediction(Adaptable):
 
         Args:
             order: Number p of samples to predict from, at least 1.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `order` is not a positive integer.

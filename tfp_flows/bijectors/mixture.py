@@ -72,7 +72,6 @@ class ConditionalMixture(FlowBijector):
                 the cube `[-1, 1]^d`.
             condition_shape: Shape of one condition.
             scale: The scale that all components start with.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If an argument is out of its range.

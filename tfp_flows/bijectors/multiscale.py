@@ -65,8 +65,6 @@ class MultiScale(FlowBijector):
             event_shape: Shape `(h, w, c)` of one image.
             levels: Bijectors of images, from the data's side to the latent side.
                 Each but the last must return an even number of channels.
-            validate_args: See `FlowBijector`.
-            name: See `FlowBijector`.
 
         Raises:
             ValueError: If there is no level, or a level's latents are no image with
@@ -230,8 +228,6 @@ class EarlyOutput(FlowBijector):
         Args:
             bijector: A bijector of sequences, or chain of them.
             channels: Number of channels that are factored out.
-            validate_args: See `FlowBijector`.
-            name: See `FlowBijector`.
 
         Raises:
             ValueError: If `bijector` is none of sequences, or `channels` no positive

@@ -66,7 +66,6 @@ class ActNorm(Adaptable):
             channels: Size of the last axis.
             epsilon: Smallest standard deviation that `adapt` divides by; a channel
                 with less keeps its scale.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
         self.channels = checked_integer("channels", channels)
         super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
@@ -197,7 +196,6 @@ class BatchNorm(FlowBijector):
             channels: Size of the last axis.
             momentum: Share `rho` of the old statistics in the new, in [0, 1).
             epsilon: Added to the variance before its root is taken.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `channels`, `momentum` or `epsilon` is out of range.
@@ -270,7 +268,6 @@ class Whitening(Adaptable):
             d: Number of values in a vector.
             epsilon: Smallest standard deviation that `adapt` divides by; an axis
                 with less keeps its scale.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
         self._d = checked_integer("d", d)
         super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)

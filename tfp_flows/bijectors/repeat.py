@@ -116,8 +116,6 @@ class Repeat(FlowBijector):
             step: The template. It belongs to this bijector from now on.
             n: Number of layers, at least 1.
             mode: `"auto"`, `"unrolled"`, `"loop"` or `"reversible"`; see above.
-            validate_args: See `FlowBijector`.
-            name: See `FlowBijector`.
 
         Raises:
             TypeError: If `step` is not a bijector.

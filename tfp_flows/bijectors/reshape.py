@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.nets.conditioner import reshaped
 
 tfb = tfp.bijectors
 
@@ -76,7 +77,6 @@ class Squeeze(FlowBijector):
         Args:
             block: Side of a patch, at least 2.
             order: `"block"`, `"channel"` or `"checkerboard"`; see above.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `block` or `order` is not understood.
@@ -157,9 +157,8 @@ def _on_one_batch_axis(
         return function(x)
     batch = tf.shape(x)[:-3]
     y = function(tf.reshape(x, [-1, *x.shape[-3:]]))
-    unfolded = tf.reshape(y, tf.concat([batch, tf.shape(y)[1:]], 0))
-    unfolded.set_shape(x.shape[:-3].concatenate(y.shape[1:]))
-    return unfolded
+    static = x.shape[:-3].concatenate(y.shape[1:])
+    return reshaped(y, tf.concat([batch, tf.shape(y)[1:]], 0), static)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -188,7 +187,6 @@ class Grouped(FlowBijector):
 
         Args:
             group: Number g of neighbouring samples, at least 2.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `group` is not an integer of at least 2.

@@ -8,6 +8,7 @@ Every check returns the value that it has passed, in the type that the caller ne
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import numbers
 from collections.abc import Callable, Collection, Sequence
@@ -30,6 +31,25 @@ Seed = int | Sequence[int] | tf.Tensor | None
 # The arguments of a constructor by their names.
 Config = dict[str, Any]
 Choice, Kind = TypeVar("Choice"), TypeVar("Kind")
+
+
+class Described:
+    """A value that its constructor's arguments, attributes of equal names, describe."""
+
+    def get_config(self) -> Config:
+        """Returns the constructor's arguments."""
+        names = inspect.signature(type(self)).parameters
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_config(cls: type[Kind], config: Config) -> Kind:
+        """Builds the value that `get_config` described."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        """Shows the constructor's call."""
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
 
 
 def invalid(name: str, must: str, value: object, kind: type = ValueError) -> Exception:

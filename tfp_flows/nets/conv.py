@@ -14,7 +14,7 @@ from tfp_flows.internal.arguments import (
     checked_number,
     invalid,
 )
-from tfp_flows.nets.conditioner import Conditioner, Shape
+from tfp_flows.nets.conditioner import Conditioner, Shape, ops
 from tfp_flows.nets.dense import built, cast, dropout_layer
 
 
@@ -105,7 +105,7 @@ class ZeroConv2D(_Convolution):
         """Maps `[batch, h, w, n]` to `[batch, h, w, filters]`."""
         kernel = tf.convert_to_tensor(self.kernel)
         outputs = tf.nn.conv2d(inputs, kernel, 1, "SAME")
-        return (outputs + self.bias) * keras.ops.exp(_FACTOR * self.logs)
+        return (outputs + self.bias) * ops.exp(_FACTOR * self.logs)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -263,8 +263,8 @@ class ConvNet(Conditioner):
                 h += second(active(first(activated(h))))
         else:
             # In two dimensions this is one matrix product.
-            flat = keras.ops.reshape(active(h), (-1, self.hidden_channels))
-            h = keras.ops.reshape(self._middle[0](flat), (-1, *h.shape[1:]))
+            flat = ops.reshape(active(h), (-1, self.hidden_channels))
+            h = ops.reshape(self._middle[0](flat), (-1, *h.shape[1:]))
         return self._head(active(h))
 
 
@@ -291,7 +291,7 @@ def _stacked(inputs: tf.Tensor, condition: tf.Tensor, block: int) -> tf.Tensor:
     condition = cast(condition, inputs.dtype)
     if block > 1:
         condition = tf.nn.space_to_depth(condition, block)
-    return keras.ops.concatenate([inputs, condition], axis=-1)
+    return ops.concatenate([inputs, condition], axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

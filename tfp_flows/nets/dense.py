@@ -17,7 +17,7 @@ from tfp_flows.internal.arguments import (
     checked_number,
     checked_widths,
 )
-from tfp_flows.nets.conditioner import Conditioner, Shape, size
+from tfp_flows.nets.conditioner import Conditioner, Shape, ops, size
 
 LayerOf = TypeVar("LayerOf", bound=keras.Layer)
 # Networks of so few values start wide.
@@ -32,7 +32,7 @@ def built(layer: LayerOf, *shape: int | None) -> LayerOf:
 
 def cast(x: tf.Tensor, dtype: DType) -> tf.Tensor:
     """Is `keras.ops.cast`, annotated as a tensor of this backend."""
-    return keras.ops.cast(x, dtype)
+    return ops.cast(x, dtype)
 
 
 def hidden_initializers(
@@ -120,7 +120,7 @@ class MLP(Conditioner):
         self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
     ) -> None:
         """Makes the dense layers for the given shapes."""
-        width = size(input_shape) + (size(condition_shape) if condition_shape else 0)
+        width = size(input_shape) + size(condition_shape)
         values, widths = width, [*self.hidden_units]
         if self.residual:
             widths = [widths[0]] + [w for w in widths for _ in range(2)]
@@ -146,13 +146,10 @@ class MLP(Conditioner):
         h = _flat(inputs)
         if condition is not None:
             condition = cast(_flat(condition), h.dtype)
-            h = keras.ops.concatenate([h, condition], axis=-1)
+            h = ops.concatenate([h, condition], axis=-1)
         h = self._residual(h, training) if self.residual else self._plain(h, training)
         outputs = self._head(h)
-        output_shape = self._connection["output_shape"]
-        if len(output_shape) == 1:
-            return outputs
-        return keras.ops.reshape(outputs, (-1, *output_shape))
+        return self.unflattened(outputs)
 
     def _plain(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
         for layer in self._hidden:
@@ -178,7 +175,7 @@ def dropout_layer(
 
 
 def _flat(x: tf.Tensor) -> tf.Tensor:
-    return x if len(x.shape) == 2 else keras.ops.reshape(x, (-1, size(x.shape[1:])))
+    return x if len(x.shape) == 2 else ops.reshape(x, (-1, size(x.shape[1:])))
 
 
 class MaskedDense(keras.Layer):
@@ -206,8 +203,8 @@ class MaskedDense(keras.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps `[n, inputs]` to `[n, outputs]`."""
-        mask = keras.ops.cast(self._mask, x.dtype)
-        return keras.ops.matmul(x, self.kernel * mask) + self.bias
+        mask = ops.cast(self._mask, x.dtype)
+        return ops.matmul(x, self.kernel * mask) + self.bias
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -271,7 +268,7 @@ class MADE(Conditioner):
         # Units of degree 0 see no value, and bring the condition to the first one.
         lowest = 1 if condition_shape is None else 0
         degrees = [order]
-        values = d + (size(condition_shape) if condition_shape else 0)
+        values = d + size(condition_shape)
         for units in self.hidden_units:
             degrees.append(lowest + np.arange(units) % (d - lowest))
         self._masked_layers = []
@@ -298,11 +295,8 @@ class MADE(Conditioner):
         """Maps `[n, d]` to `[n, *output_shape]`."""
         h = self._masked_layers[0](inputs)
         if self._from_condition is not None:
-            flat = keras.ops.reshape(condition, (-1, size(condition.shape[1:])))
-            h = h + self._from_condition(keras.ops.cast(flat, h.dtype))
+            flat = ops.reshape(condition, (-1, size(condition.shape[1:])))
+            h = h + self._from_condition(ops.cast(flat, h.dtype))
         for layer in self._masked_layers[1:]:
             h = layer(self.activation(h))
-        output_shape = self._connection["output_shape"]
-        if len(output_shape) == 1:
-            return h
-        return keras.ops.reshape(h, (-1, *output_shape))
+        return self.unflattened(h)

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from tfp_flows.internal.arguments import (
     Activation,
@@ -19,7 +18,7 @@ from tfp_flows.internal.arguments import (
     checked_number,
     checked_widths,
 )
-from tfp_flows.nets.conditioner import Conditioner, Shape
+from tfp_flows.nets.conditioner import Conditioner, Shape, ops
 from tfp_flows.nets.dense import built, cast
 
 
@@ -202,7 +201,6 @@ class CausalLSTM(Conditioner):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[n, length, d]` to `[n, length, units[-1]]`."""
-        ops = keras.ops
         late = ops.pad(inputs[:, :-1], [[0, 0], [1, 0], [0, 0]])
         # A vector of zeros could also be one that was seen: the mark tells them apart.
         mark = ops.pad(
@@ -217,9 +215,8 @@ class CausalLSTM(Conditioner):
 
     def start(self, n: int | tf.Tensor) -> States:
         """Returns the states of `n` sequences before their first position."""
-        zeros = keras.ops.zeros
         return [
-            [zeros((n, units), dtype=self.compute_dtype) for _ in range(2)]
+            [ops.zeros((n, units), dtype=self.compute_dtype) for _ in range(2)]
             for units in self.units
         ]
 
@@ -236,7 +233,6 @@ class CausalLSTM(Conditioner):
         Returns:
             The summaries `[n, units[-1]]` and the states.
         """
-        ops = keras.ops
         before = cast(before, self.compute_dtype)
         mark = ops.zeros_like(before[:, :1]) + ops.cast(is_first, before.dtype)
         h = self._dense(ops.concatenate([before, mark], axis=-1))
@@ -265,7 +261,7 @@ class BinaryCodes(keras.initializers.Initializer):
         digits = (np.arange(rows)[:, np.newaxis] >> np.arange(width // 2)) & 1
         scales = np.full(digits.shape, math.log(self.scale))
         table = np.concatenate([2.0 * digits - 1.0, scales], axis=1)
-        return keras.ops.convert_to_tensor(table, dtype=dtype or keras.config.floatx())
+        return ops.convert_to_tensor(table, dtype=dtype or keras.config.floatx())
 
     def get_config(self) -> Config:
         """Returns the constructor's arguments."""

@@ -15,7 +15,7 @@ from tfp_flows.internal.arguments import (
     checked_choice,
     checked_widths,
 )
-from tfp_flows.nets.conditioner import Conditioner, Shape, size
+from tfp_flows.nets.conditioner import Conditioner, Shape, ops, size
 from tfp_flows.nets.dense import built, cast, hidden_initializers
 
 STYLES = ("concat", "concatsquash")
@@ -48,7 +48,7 @@ class TimedLayer(keras.Layer):
         """Maps `x` of `[n, ..., inputs]` and `context` of `[n or 1, context]`."""
         y = self._linear(x)
         if self._gate is not None:
-            y = y * _at_every_pixel(keras.ops.sigmoid(self._gate(context)), y)
+            y = y * _at_every_pixel(ops.sigmoid(self._gate(context)), y)
         return y + _at_every_pixel(self._shift(context), y)
 
 
@@ -110,7 +110,7 @@ class VelocityNet(Conditioner):
                 f"(h, w, c). Received: kernel_size={self.kernel_size} for events of "
                 f"shape {input_shape}"
             )
-        conditions = size(condition_shape) if condition_shape else 0
+        conditions = size(condition_shape)
         context = 1 + conditions
         dense = self.kernel_size is None
         width = size(input_shape) if dense else input_shape[-1]
@@ -131,7 +131,7 @@ class VelocityNet(Conditioner):
                 dtype=self.dtype_policy,
             )
             if final:
-                layer._shift.kernel.assign(keras.ops.zeros_like(layer._shift.kernel))
+                layer._shift.kernel.assign(ops.zeros_like(layer._shift.kernel))
             self._timed.append(layer)
             width = units
 
@@ -151,27 +151,27 @@ class VelocityNet(Conditioner):
         """Returns the velocities of `[n, *event]` at `time`, a scalar or `[n]`."""
         h = inputs
         if self.kernel_size is None and len(h.shape) != 2:
-            h = keras.ops.reshape(h, (-1, size(inputs.shape[1:])))
-        context = keras.ops.reshape(keras.ops.cast(time, h.dtype), (-1, 1))
+            h = ops.reshape(h, (-1, size(inputs.shape[1:])))
+        context = ops.reshape(ops.cast(time, h.dtype), (-1, 1))
         if condition is not None:
-            context = self._joined(context, condition, keras.ops.shape(h)[0])
+            context = self._joined(context, condition, ops.shape(h)[0])
         for layer in self._timed[:-1]:
             h = self.activation(layer(h, context))
         h = self._timed[-1](h, context)
         if h.shape[1:] == inputs.shape[1:]:
             return h
-        return keras.ops.reshape(h, (-1, *inputs.shape[1:]))
+        return ops.reshape(h, (-1, *inputs.shape[1:]))
 
     def _joined(
         self, time: tf.Tensor, condition: tf.Tensor, n: int | tf.Tensor
     ) -> tf.Tensor:
         values = cast(condition, time.dtype)
-        flat = keras.ops.reshape(values, (-1, size(values.shape[1:])))
-        times = keras.ops.broadcast_to(time, (n, 1))
-        return keras.ops.concatenate([times, flat], axis=-1)
+        flat = ops.reshape(values, (-1, size(values.shape[1:])))
+        times = ops.broadcast_to(time, (n, 1))
+        return ops.concatenate([times, flat], axis=-1)
 
 
 def _at_every_pixel(context: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     if len(y.shape) == 2:
         return context
-    return keras.ops.expand_dims(context, (1, 2))
+    return ops.expand_dims(context, (1, 2))
