@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -19,6 +20,7 @@ from tfp_flows.internal.arguments import (
     DType,
     Initializer,
     Shape,
+    invalid,
     words,
 )
 
@@ -110,28 +112,26 @@ class FlowBijector(tfb.Bijector):
         """
         dtype = tf.as_dtype(dtype or keras.config.floatx())
         if not dtype.is_floating:
-            raise ValueError(
-                "Argument `dtype` must be a floating point type. "
-                f"Received: dtype={dtype.name}"
-            )
-        arguments = {**self._arguments, **_without_self(parameters or {})}
-        if "dtype" in arguments:
+            raise invalid("dtype", "be a floating point type", dtype.name)
+        own = self._arguments | {
+            name: value
+            for name, value in (parameters or {}).items()
+            if name != "self" and not name.startswith("__")
+        }
+        if "dtype" in own:
             # A copy or a loaded bijector must not depend on Keras's default then.
-            arguments["dtype"] = dtype.name
+            own["dtype"] = dtype.name
+        inverse = event_ndims if inverse_event_ndims is None else inverse_event_ndims
         super().__init__(
             forward_min_event_ndims=event_ndims,
-            inverse_min_event_ndims=(
-                event_ndims if inverse_event_ndims is None else inverse_event_ndims
-            ),
+            inverse_min_event_ndims=inverse,
             is_constant_jacobian=is_constant_jacobian,
             validate_args=validate_args,
             dtype=dtype,
-            parameters=arguments,
+            parameters=own,
             name=name or _snake_case(type(self).__name__),
         )
-        self._condition_shape = (
-            None if condition_shape is None else tuple(condition_shape)
-        )
+        self._condition_shape = None if condition_shape is None else (*condition_shape,)
         self._layers: dict[str, keras.Layer] = compat.untracked(self, {})
 
     # Class name of the layer that holds the weights, by which files find them.
@@ -143,14 +143,14 @@ class FlowBijector(tfb.Bijector):
         self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         raise NotImplementedError(
-            f"{type(self).__name__} does not define `_forward_and_log_det`."
+            f"{type(self).__name__} lacks `_forward_and_log_det`."
         )
 
     def _inverse_and_log_det(
         self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         raise NotImplementedError(
-            f"{type(self).__name__} does not define `_inverse_and_log_det`."
+            f"{type(self).__name__} lacks `_inverse_and_log_det`."
         )
 
     @property
@@ -185,7 +185,7 @@ class FlowBijector(tfb.Bijector):
     def is_adapted(self) -> bool:
         """Whether no weight waits for `adapt`, in the bijector or in those inside."""
         flags = map(keras.ops.convert_to_numpy, self.adapted_flags)
-        return all(flag.all() for flag in flags) and all(
+        return all(np.all(flag) for flag in flags) and all(
             getattr(child, "is_adapted", True) for child in self.children
         )
 
@@ -201,15 +201,15 @@ class FlowBijector(tfb.Bijector):
             condition: Conditions `[..., *condition_shape]`; a bijector that takes none
                 passes over what is meant for others.
         """
-        keywords = self._condition_kwargs(condition)
-        return self._reported(self._forward_and_log_det(x, **keywords))
+        result = self._forward_and_log_det(x, **self._condition_kwargs(condition))
+        return self._reported(*result)
 
     def inverse_and_log_det(
         self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         """Returns `x = f^-1(y)` and `log |det dx/dy|` over the event."""
-        keywords = self._condition_kwargs(condition)
-        return self._reported(self._inverse_and_log_det(y, **keywords))
+        result = self._inverse_and_log_det(y, **self._condition_kwargs(condition))
+        return self._reported(*result)
 
     def _condition_kwargs(self, condition: Condition) -> Config:
         if self.condition_shape is None:
@@ -222,9 +222,8 @@ class FlowBijector(tfb.Bijector):
             )
         return {"condition": condition}
 
-    def _reported(self, result: ValueAndLogDet) -> ValueAndLogDet:
-        """Checks a result, if asked to, and shows it to whoever watches."""
-        value, log_det = result
+    def _reported(self, value: tf.Tensor, log_det: tf.Tensor) -> ValueAndLogDet:
+        """Checks a result, if asked to, and shows it to the watchers."""
         if self.validate_args:
             message = f"{type(self).__name__} '{self.name}' returned a non-finite"
             value = tf.debugging.assert_all_finite(value, f"{message} value.")
@@ -308,15 +307,11 @@ class FlowBijector(tfb.Bijector):
             The weight. TensorFlow's functions take it like a tensor.
         """
         if "_weights" not in self._layers:
-            holder = type(
-                self._WEIGHTS or f"{type(self).__name__}Weights", (Weights,), {}
-            )
-            self._weights = holder(dtype=self.dtype.name)
-        start = (
-            initializer
-            if isinstance(initializer, str) or callable(initializer)
-            else _Array(initializer)
-        )
+            holder = self._WEIGHTS or f"{type(self).__name__}Weights"
+            self._weights = type(holder, (Weights,), {})(dtype=self.dtype.name)
+        start: Any = initializer
+        if not isinstance(start, str) and not callable(start):
+            start = _Array(start)
         weight = self._weights.add_weight(
             tuple(shape),
             start,
@@ -375,9 +370,6 @@ class FlowBijector(tfb.Bijector):
             **override_parameters_kwargs: Constructor arguments to replace. With
                 any but `name` and `validate_args`, layers that the constructor
                 makes are made afresh.
-
-        Returns:
-            A bijector of the same class.
         """
         copied = super().copy(**override_parameters_kwargs)
         if set(override_parameters_kwargs) <= {"name", "validate_args"}:
@@ -420,22 +412,11 @@ def _bound(cls: type, args: tuple, kwargs: Config) -> Config:
     arguments = dict(list(bound.arguments.items())[1:])
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
-            given = arguments.pop(parameter.name)
-            arguments |= {"dtype": None, "validate_args": False, "name": None, **given}
+            others = arguments.pop(parameter.name)
+            arguments |= {"dtype": None, "validate_args": False, "name": None, **others}
     return arguments
-
-
-def _without_self(parameters: Config) -> Config:
-    return {
-        name: value
-        for name, value in parameters.items()
-        if name != "self" and not name.startswith("__")
-    }
 
 
 def _snake_case(name: str) -> str:
     # "LeakyReLU" is two words: capitals in a row belong together.
-    parts: Iterator[str] = iter(
-        re.findall(r"[A-Z]*[a-z0-9]+[A-Z]*$|[A-Z]+[a-z0-9]*", name)
-    )
-    return "_".join(parts).lower()
+    return "_".join(re.findall(r"[A-Z]*[a-z0-9]+[A-Z]*$|[A-Z]+[a-z0-9]*", name)).lower()
