@@ -24,6 +24,7 @@ from tfp_flows.internal.arguments import (
     checked_choice,
     checked_instance,
     checked_shape,
+    invalid,
 )
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.dense import MADE
@@ -38,8 +39,7 @@ TRANSFORMS = ("affine", "spline")
 class Autoregressive(FlowBijector):
     """Transforms each value of a vector, given those before it.
 
-    With `g` the elementwise `transform` and an order of the values that is the
-    network's,
+    With `g` the elementwise `transform` and the network's order of the values,
 
         inverse:  x_k = g^-1(y_k; net(y_1, ..., y_{k-1}))   all k in one network call
         forward:  y_k = g(x_k; net(y_1, ..., y_{k-1}))      one k after the other:
@@ -102,10 +102,7 @@ class Autoregressive(FlowBijector):
     def _connect(self, event_shape: int | Sequence[int]) -> None:
         event = checked_shape("event_shape", event_shape)
         if len(event) != 1:
-            raise ValueError(
-                "Argument `event_shape` must be that of a vector, (d,). "
-                f"Received: event_shape={event_shape!r}"
-            )
+            raise invalid("event_shape", "be that of a vector, (d,)", event_shape)
         outputs = (event[0] * self._transform.parameters_per_value,)
         conditioners.connect(self.conditioner, event, outputs, self.condition_shape)
         self._event = event
@@ -263,10 +260,7 @@ class Causal(FlowBijector):
         """
         event = checked_shape("event_shape", event_shape, 2)
         if len(event) != 2:
-            raise ValueError(
-                "Argument `event_shape` must be (length, d). "
-                f"Received: event_shape={event_shape!r}"
-            )
+            raise invalid("event_shape", "be (length, d)", event_shape)
         checked_instance("net", net, CausalLSTM, "a `tfpf.nets.CausalLSTM`")
         (features,) = _checked_condition(bijector)
         super().__init__(
@@ -355,9 +349,7 @@ def _checked_condition(bijector: object) -> tuple[int, ...]:
     part = conditional_part(bijector) if isinstance(bijector, tfb.Bijector) else None
     shape = None if part is None else part.condition_shape
     if shape is None or len(shape) != 1 or int(bijector.forward_min_event_ndims) > 1:
-        raise ValueError(
-            "Argument `bijector` must be a bijector of vectors with vectors for "
-            "conditions, such as `tfpf.MaskedAutoregressive(d, net, "
-            f"condition_shape=(h,))`. Received: {bijector!r}"
-        )
+        must = "be of vectors with vectors for conditions, such as "
+        must += "`tfpf.MaskedAutoregressive(d, net, condition_shape=(h,))`"
+        raise invalid("bijector", must, bijector)
     return shape

@@ -20,6 +20,7 @@ from tfp_flows.internal.arguments import (
     check_event,
     checked_instance,
     checked_integer,
+    invalid,
     words,
 )
 from tfp_flows.nets import conditioner as conditioners
@@ -32,9 +33,6 @@ _REFERENCES = (tf.Variable, tfp.util.DeferredTensor)
 
 class Wrapped(FlowBijector):
     """Runs another bijector under the condition that `_inner_condition` returns.
-
-    A subclass hands the bijector to the constructor and says which condition the
-    bijector sees; everything else is the bijector's.
 
     Shapes: those of the bijector inside.
     """
@@ -161,13 +159,11 @@ def condition(
     Args:
         flow: A conditional flow, such as `tfpf.glow((2,), condition_shape=(3,))`.
         c: Tensor `[*batch, *condition_shape]`; gradients flow to it. A `tf.Variable`
-            becomes a weight of the distribution, to be trained with the others or
-            alone.
+            becomes a weight of the distribution.
         name: Name of the distribution; None leaves it to a joint distribution.
 
     Returns:
-        A `tfd.TransformedDistribution` of batch shape `batch`, to be used like any
-        other: `log_prob`, `sample`, in joint distributions.
+        A `tfd.TransformedDistribution` of batch shape `batch`.
 
     Raises:
         ValueError: If the flow takes no condition, or `c` has another shape.
@@ -181,10 +177,8 @@ def condition(
     bijector = getattr(flow, "bijector", None)
     shape = None if bijector is None else condition_shape(bijector)
     if shape is None:
-        raise ValueError(
-            "Argument `flow` must be a conditional flow, built with "
-            f"`condition_shape=(...)`. Received: {flow}"
-        )
+        must = "be a conditional flow, built with `condition_shape=(...)`"
+        raise invalid("flow", must, flow)
     c = _tensor_or_reference(c, condition_dtype(bijector))
     check_event(c, shape, f"the condition of '{flow.name}'", "c")
     bound = Conditioned(bijector, c)
@@ -207,10 +201,9 @@ class EncodedCondition(Wrapped):
         inverse:  x = f^-1(y; e(c))
         log-det:  that of f at e(c)
 
-    The encoder `e` runs once in each direction, however many parts of `f` look at
-    its output, and is trained with them. It can be `keras.layers.Embedding(10, 8)`
-    for class labels (`condition_shape=()`), a convolutional network for images, or
-    any other Keras layer or model.
+    The encoder `e` runs once in each direction, however many parts of `f` take its
+    output. It can be `keras.layers.Embedding(10, 8)` for class labels
+    (`condition_shape=()`), or any other Keras layer or model.
 
     Shapes: events those of `f`; conditions `[..., *condition_shape]`.
 
@@ -289,10 +282,8 @@ def encoded_shape(encoder: keras.Layer, condition_shape: Sequence[int] | None) -
     layer = "a `keras.Layer`, such as `keras.layers.Embedding(10, 8)`"
     checked_instance("encoder", encoder, keras.Layer, layer)
     if condition_shape is None:
-        raise ValueError(
-            "Argument `condition_shape` must be given with `encoder`: the shape of one "
-            "condition before it is encoded, `()` for labels. Received: None"
-        )
+        must = "be given with `encoder`: that of one condition before it is encoded"
+        raise invalid("condition_shape", must, None)
     try:
         if not encoder.built:
             encoder.build((None, *condition_shape))

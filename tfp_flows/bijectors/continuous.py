@@ -45,10 +45,10 @@ def exact(field: Field, z: tf.Tensor, condition: Condition = None) -> Divergence
     """
     d = z.shape[1:].num_elements()
     n = tf.shape(z)[0]
-    copies = _repeated(z, d)
-    given = None if condition is None else _repeated(condition, d)
-    units = tf.reshape(tf.tile(tf.eye(d, dtype=z.dtype), [n, 1]), tf.shape(copies))
-    velocity, rows = _pullback(field, copies, given, units)
+    repeated = _repeated(z, d)
+    conditions = None if condition is None else _repeated(condition, d)
+    units = tf.reshape(tf.tile(tf.eye(d, dtype=z.dtype), [n, 1]), tf.shape(repeated))
+    velocity, rows = _pullback(field, repeated, conditions, units)
     jacobian = tf.reshape(rows, [-1, d, d])
     velocity = tf.reshape(velocity, [-1, d, *z.shape[1:]])[:, 0]
     norm = tf.reduce_sum(tf.square(jacobian), axis=[1, 2])
@@ -70,15 +70,13 @@ def hutchinson(
     costs one pullback for any dimension.
 
     Args:
-        field: Maps points `[m, *event]` and their conditions to velocities
-            `[m, *event]`, row by row.
+        field: As in `exact`.
         z: Points `[n, *event]`.
         condition: The conditions of the points, `[n, ...]`, or None.
         probe: One probe for each point, of the shape of `z`.
 
     Returns:
-        Velocities `[n, *event]`, estimated traces `[n]`, estimated squared
-        Frobenius norms `|e^T J|^2` of the Jacobian `[n]`.
+        As `exact`, with estimates of the traces and of the norms, `|e^T J|^2`.
     """
     velocity, row = _pullback(field, z, condition, probe)
     return velocity, sum_event(row * probe), sum_event(tf.square(row))
@@ -172,13 +170,11 @@ class PathMonitor(keras.Layer):
     ) -> None:
         """Takes the number of evaluations and the integrals, `[n]` each, or none."""
         if training:
-            for weight, energy in zip(self._weights_in_use(), energies, strict=True):
+            weights = [weight for weight in (self.kinetic, self.jacobian) if weight]
+            for weight, energy in zip(weights, energies, strict=True):
                 self.add_loss(weight * tf.reduce_mean(energy))
         if training is not None:
             self.nfe.update_state(tf.cast(evaluations, tf.float32))
-
-    def _weights_in_use(self) -> list[float]:
-        return [weight for weight in (self.kinetic, self.jacobian) if weight]
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -189,21 +185,19 @@ class ContinuousFlow(FlowBijector):
         inverse:  the same equation solved from time 1 back to time 0
         log-det:  integral_0^1 tr(df/dz) dt (forward), minus that (inverse)
 
-    All three are as accurate as `solver` makes them; `inverse` undoes `forward` up
-    to that error. The trace is
+    All three are as accurate as `solver` makes them. The trace is
 
     * `"exact"`: at the cost of `D` pullbacks, for events of `D` values;
     * `"rademacher"` or `"gaussian"`: Hutchinson's unbiased estimate by a random
-      probe, one pullback for any `D`. The probes are fixed during a solve. They are
-      drawn anew in each training step of Keras, and follow from `seed` and the shape
-      of the batch everywhere else. So train by `fit`, or on
-      `FlowModel(flow)(x, training=True)` in a loop of your own: weights overfit fixed
-      probes, and the estimate leaves the density. For the exact likelihood
-      of a flow trained with an estimate, use `flow.bijector.copy(trace="exact")`.
+      probe, one pullback for any `D`. Probes are fixed during a solve, drawn anew in
+      each training step of Keras, and follow from `seed` and the shape of the batch
+      everywhere else. So train by `fit`, or on `FlowModel(flow)(x, training=True)`:
+      weights overfit fixed probes. `flow.bijector.copy(trace="exact")` then gives the
+      exact likelihood.
 
-    `kinetic` and `jacobian` are the weights of RNODE's regularizers, which make the
-    paths straight and so the equation cheap to solve: they are added to the loss as
-    Keras layer losses. `fit` reports the evaluations a solve as the metric `nfe`.
+    `kinetic` and `jacobian` are the weights of RNODE's regularizers, Keras layer losses
+    that make paths straight, and so the equation cheap to solve. `fit` reports the
+    evaluations a solve as the metric `nfe`.
 
     Shapes: events of `event_shape`; log-dets have the batch shape.
 
@@ -250,11 +244,15 @@ class ContinuousFlow(FlowBijector):
             TypeError: If `velocity` or `solver` is of another kind.
             ValueError: If `trace` is not known or a weight is negative.
         """
-        _check_arguments(velocity, solver, trace, kinetic, jacobian)
+        words = "a network of the time too, such as `tfpf.nets.VelocityNet((64, 64))`"
+        checked_instance("velocity", velocity, conditioners.Conditioner, words)
+        self._solver = FixedStep() if solver is None else solver
+        words = "`tfpf.FixedStep(...)` or `tfpf.Adaptive(...)`"
+        checked_instance("solver", self._solver, Solver, words)
+        self._trace = checked_choice("trace", trace, TRACES)
+        self._kinetic = checked_number("kinetic", kinetic, minimum=0.0)
+        self._jacobian = checked_number("jacobian", jacobian, minimum=0.0)
         self._event_shape = tuple(int(n) for n in event_shape)
-        self._solver = solver or FixedStep()
-        self._trace = trace
-        self._kinetic, self._jacobian = float(kinetic), float(jacobian)
         super().__init__(
             event_ndims=len(self._event_shape),
             condition_shape=condition_shape,
@@ -335,11 +333,11 @@ class ContinuousFlow(FlowBijector):
         def derivative(s: tf.Tensor, state: State, constants: list) -> State:
             t = 1.0 - s if backwards else s
             values = constants[: len(weights)]
-            given = constants[len(weights)] if condition is not None else None
+            c = constants[len(weights)] if condition is not None else None
             with keras.StatelessScope(
                 list(zip(weights, values, strict=True)), initialize_variables=False
             ):
-                f, trace, norm = self._field(t, state[0], given, probe)
+                f, trace, norm = self._field(t, state[0], c, probe)
             if backwards:
                 f, trace = -f, -trace
             return (f, trace, *self._energies(f, norm))
@@ -374,16 +372,3 @@ class ContinuousFlow(FlowBijector):
         if self._jacobian:
             energies.append(norm)
         return tuple(energies)
-
-
-def _check_arguments(
-    velocity: object, solver: object, trace: str, kinetic: float, jacobian: float
-) -> None:
-    words = "a network that sees the time, such as `tfpf.nets.VelocityNet((64, 64))`"
-    checked_instance("velocity", velocity, conditioners.Conditioner, words)
-    if solver is not None:
-        words = "`tfpf.FixedStep(...)` or `tfpf.Adaptive(...)`"
-        checked_instance("solver", solver, Solver, words)
-    checked_choice("trace", trace, TRACES)
-    checked_number("kinetic", kinetic, minimum=0.0)
-    checked_number("jacobian", jacobian, minimum=0.0)

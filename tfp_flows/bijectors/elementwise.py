@@ -20,6 +20,7 @@ from tfp_flows.internal.arguments import (
     checked_instance,
     checked_integer,
     checked_shape,
+    invalid,
 )
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.dense import MLP
@@ -76,10 +77,7 @@ class Elementwise(FlowBijector):
         checked_instance("transform", transform, Transform, "one of `tfpf.transforms`")
         event = checked_shape("event_shape", event_shape)
         if conditioner is not None and condition_shape is None:
-            raise ValueError(
-                "Argument `condition_shape` must be given with `conditioner`. "
-                "Received: condition_shape=None"
-            )
+            raise invalid("condition_shape", "be given with `conditioner`", None)
         super().__init__(
             event_ndims=len(event), condition_shape=condition_shape, **kwargs
         )
@@ -90,9 +88,8 @@ class Elementwise(FlowBijector):
         if condition_shape is None:
             self._own_parameters = self.add_weight((*own, each), name="parameters")
         else:
-            conditioner = (
-                MLP(dtype=self.dtype.name) if conditioner is None else conditioner
-            )
+            if conditioner is None:
+                conditioner = MLP(dtype=self.dtype.name)
             outputs = (*own[:-1], own[-1] * each)
             conditioners.connect(conditioner, self.condition_shape, outputs)
             self._conditioner = conditioner
@@ -121,9 +118,8 @@ class Elementwise(FlowBijector):
             parameters = tf.convert_to_tensor(self._own_parameters)
         else:
             condition = tf.cast(tf.convert_to_tensor(condition), x.dtype)
-            outputs = conditioners.apply(
-                self._conditioner, condition, len(self.condition_shape)
-            )
+            rank = len(self.condition_shape or ())
+            outputs = conditioners.apply(self._conditioner, condition, rank)
             parameters = per_value(outputs, self._transform, x)
             # Shared parameters have no axes for positions.
             for _ in range(ndims - len(self._own)):
@@ -255,9 +251,7 @@ class Quantile(FlowBijector):
             for key, start in starts.items()
         ]
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
         knots = self._vectors()
         places, slopes = knots[0], knots[-1]
         inside = tf.clip_by_value(x, places[0], places[-1])
@@ -266,9 +260,7 @@ class Quantile(FlowBijector):
         y = y + steep * (x - inside)
         return y, tf.where(x == inside, log_slope, tf.math.log(steep))
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
         knots = self._vectors()
         places, slopes = knots[1], knots[-1]
         inside = tf.clip_by_value(y, places[0], places[-1])
@@ -290,18 +282,11 @@ def _bin_of(
 ) -> Bin:
     """Returns the bin between knots in whose stretch of `sought` each value lies."""
     index = tf.reduce_sum(tf.cast(value[..., None] >= sought[1:-1], tf.int32), axis=-1)
-    left, right = (
+    (left, bottom, slope), (right, top, next_slope) = (
         [tf.gather(v, index + step) for v in (latents, values, slopes)]
         for step in (0, 1)
     )
-    return Bin(
-        left=left[0],
-        width=right[0] - left[0],
-        bottom=left[1],
-        height=right[1] - left[1],
-        slope=left[2],
-        next_slope=right[2],
-    )
+    return Bin(left, right - left, bottom, top - bottom, slope, next_slope)
 
 
 def _tail_slope(value: tf.Tensor, knots: tf.Tensor, slopes: tf.Tensor) -> tf.Tensor:
@@ -321,12 +306,6 @@ def _slopes(latents: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _check_knots(latents: np.ndarray, values: np.ndarray) -> None:
     for name, knots in (("latents", latents), ("values", values)):
         if knots.ndim != 1 or len(knots) < 2 or not np.all(np.diff(knots) > 0.0):
-            raise ValueError(
-                f"Argument `{name}` must be at least 2 increasing numbers. "
-                f"Received: {name}={knots.tolist()}"
-            )
+            raise invalid(name, "be at least 2 increasing numbers", knots.tolist())
     if len(latents) != len(values):
-        raise ValueError(
-            "Arguments `latents` and `values` must have equally many knots. "
-            f"Received: {len(latents)} and {len(values)}"
-        )
+        raise invalid("values", f"have {len(latents)} knots, as `latents`", len(values))

@@ -28,8 +28,7 @@ class InvertibleConv1x1(FlowBijector):
     With channels as rows and `W` the learned `c x c` matrix,
 
         inverse:  x = y W          (data to latent: one matmul)
-        forward:  y = x W^-1       (latent to data: one matmul; `W^-1` is `c x c`
-                                    and computed once a call, not once a pixel)
+        forward:  y = x W^-1       (latent to data: one matmul, one inverse a call)
         log-det:  log |det W| for each position (inverse), minus that (forward)
 
     `kind` says how `W` is parametrized:
@@ -44,9 +43,8 @@ class InvertibleConv1x1(FlowBijector):
 
     `W` starts as a random rotation, so the log-det starts at 0.
 
-    Shapes: channels-last with any number of positions, `[..., channels]` or
-    `[..., h, w, channels]`. The log-det is a scalar for one position; TFP
-    multiplies it by the number of positions in the event.
+    Shapes: `[..., channels]`, images too. The log-det is a scalar for one position,
+    which TFP multiplies by the number of positions in the event.
 
     Reference:
         Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.2.

@@ -130,10 +130,9 @@ class LinearPrediction(Adaptable):
 
     The Jacobian is triangular. `adapt` measures the mean m, the weights `a` and the
     deviations `s` on audio, by least squares; they are not trained. The p-th row of
-    weights is made stable, so that synthesis cannot run away (see
-    `prediction_filters.stable`). On noise of variance 1 this is a Gaussian
-    autoregressive process, AR(p); as the first bijector on the data's side it makes
-    a flow start as one, and learn only what that misses.
+    weights is made stable, so that synthesis cannot run away (see `stable`). On noise
+    of variance 1 this is a Gaussian autoregressive process, AR(p), as which a flow
+    with it on the data's side starts.
 
     Shapes: audio `[..., length]` of any length above p; the log-det is a scalar.
 
@@ -245,13 +244,7 @@ def _inverted(triangle: tf.Tensor) -> tf.Tensor:
 def _synthesized(noise: tf.Tensor, before: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
     """Runs `y_t = noise_t + sum_j a_j y_{t-j}`, block by block.
 
-    Args:
-        noise: What drives the recursion, `[..., n]`.
-        before: The p samples before, `[..., p]`.
-        a: The weights, `[p]`.
-
-    Returns:
-        The samples, `[..., n]`.
+    Shapes: noise and result `[..., n]`, the samples before `[..., p]`, weights `[p]`.
     """
     p = int(a.shape[0])
     block = max(_BLOCK, p)

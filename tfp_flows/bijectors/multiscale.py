@@ -14,8 +14,8 @@ from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import known_dtype
-from tfp_flows.internal.arguments import Condition, Shape, checked_integer
-from tfp_flows.nets.conditioner import broadcast_batch
+from tfp_flows.internal.arguments import Condition, Shape, checked_integer, invalid
+from tfp_flows.nets.conditioner import broadcast_batch, reshaped
 
 tfb = tfp.bijectors
 
@@ -34,13 +34,10 @@ class MultiScale(FlowBijector):
     and the log-det is the sum of the levels' log-dets. The first half of the
     channels goes on to the next level, the second half is factored out.
 
-    **Order of the flat latent vector:** coarsest first. The values that passed all
-    levels lead, those that left after the first level come last; each part is in
-    row, column, channel order. `latent_shapes` lists the parts in this order.
-    Since latents are one vector, any distribution of vectors can be the base.
+    **Order of the flat latent vector:** coarsest first, each part in row, column,
+    channel order. `latent_shapes` lists the parts in this order.
 
-    The prior of a half that leaves is a standard normal, as in RealNVP, if the
-    base is one. A prior learned from the half that stays, as in Glow, is a part of
+    Glow's prior of a half that leaves, learned from the half that stays, is a part of
     the level: an `AffineCoupling` with a channel mask as its last bijector turns
     `z_l ~ Normal(m(h_l), s(h_l))` into a standard normal.
 
@@ -71,10 +68,7 @@ class MultiScale(FlowBijector):
                 an even number of channels.
         """
         if not levels:
-            raise ValueError(
-                "Argument `levels` must hold at least one bijector. "
-                f"Received: levels={levels!r}"
-            )
+            raise invalid("levels", "hold at least one bijector", levels)
         super().__init__(
             event_ndims=1,
             inverse_event_ndims=3,
@@ -143,13 +137,11 @@ class MultiScale(FlowBijector):
     def _images(self, x: tf.Tensor) -> list[tf.Tensor]:
         """Cuts flat latents into images, coarsest first."""
         batch, static = tf.shape(x)[:-1], x.shape[:-1]
-        images = []
         parts = tf.split(x, [math.prod(shape) for shape in self._shapes], axis=-1)
-        for part, shape in zip(parts, self._shapes, strict=True):
-            image = tf.reshape(part, tf.concat([batch, shape], 0))
-            image.set_shape(static.concatenate(shape))
-            images.append(image)
-        return images
+        return [
+            reshaped(part, tf.concat([batch, shape], 0), static.concatenate(shape))
+            for part, shape in zip(parts, self._shapes, strict=True)
+        ]
 
     def _forward_event_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(self._event)
@@ -183,9 +175,8 @@ def _latent_shapes(event: Shape, levels: list[tfb.Bijector]) -> list[Shape]:
 
 def _flat(x: tf.Tensor) -> tf.Tensor:
     size = x.shape[-3:].num_elements()
-    flat = tf.reshape(x, tf.concat([tf.shape(x)[:-3], [size]], 0))
-    flat.set_shape(x.shape[:-3].concatenate([size]))
-    return flat
+    static = x.shape[:-3].concatenate([size])
+    return reshaped(x, tf.concat([tf.shape(x)[:-3], [size]], 0), static)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -197,9 +188,6 @@ class EarlyOutput(FlowBijector):
         inverse:  x = (y_d, f^-1(y_r))
         forward:  y = (x_d, f(x_r))
         log-det:  that of f
-
-    Gradients reach the steps near the data by the shorter way too, and channels that
-    are factored out skip all later layers.
 
     Shapes: those of sequences `[..., steps, channels + r]` for a bijector of
     `[..., steps, r]`; log-dets have the batch shape.

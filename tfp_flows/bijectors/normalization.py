@@ -17,6 +17,7 @@ from tfp_flows.internal.arguments import (
     check_last_axis,
     checked_integer,
     checked_number,
+    invalid,
 )
 
 
@@ -48,12 +49,10 @@ class ActNorm(Adaptable):
 
     `b` and `s` have one value a channel. They start at the identity; `adapt` sets
     them so that the latents of one batch have mean 0 and variance 1 in each
-    channel. `FlowModel.fit` calls it once before training; no call of the bijector
-    ever changes a weight.
+    channel. `FlowModel.fit` calls it once before training.
 
-    Shapes: channels-last with any number of positions, `[..., channels]` or
-    `[..., h, w, channels]`. The log-det is a scalar for one position; TFP
-    multiplies it by the number of positions in the event.
+    Shapes: `[..., channels]`, images too. The log-det is a scalar for one position,
+    which TFP multiplies by the number of positions in the event.
 
     Reference:
         Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.1.
@@ -169,13 +168,11 @@ class BatchNorm(FlowBijector):
     * Everywhere else, and always in `forward`, they stand still, so that the flow
       is a proper bijector and its density integrates to 1.
 
-    Which of the two it is follows from Keras's `training` argument of the call that
-    is under way; nothing is stored, and a plain TFP call never trains. `adapt` sets
-    both to the moments of one batch.
+    Keras's `training` argument of the call that is under way tells the two apart; a
+    plain TFP call never trains. `adapt` sets both to the moments of one batch.
 
-    Shapes: channels-last with any number of positions, `[..., channels]` or
-    `[..., h, w, channels]`. The log-det is a scalar for one position; TFP
-    multiplies it by the number of positions in the event.
+    Shapes: `[..., channels]`, images too. The log-det is a scalar for one position,
+    which TFP multiplies by the number of positions in the event.
 
     Reference:
         Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
@@ -246,11 +243,9 @@ class Whitening(Adaptable):
     of the covariance, and `s^2`, its eigenvalues. They are not trained.
 
     With it as the first bijector on the data's side, a flow starts as the Gaussian
-    fitted to the data, and learns only what that misses. The latents of an
-    autoencoder need this: most of them are copies of a few directions, and couplings
-    that take turns in the given order first have to find those. The axes are
-    interleaved, the largest, third, fifth, ... in the first half, so that both halves
-    of `tfpf.masks.half` have large ones.
+    fitted to the data, as the latents of an autoencoder need: most of them repeat a few
+    directions. The axes are interleaved, the largest, third, fifth, ... in the first
+    half, so that both halves of `tfpf.masks.half` have large ones.
 
     Shapes: vectors `[..., d]`; the log-det is a scalar.
 
@@ -298,10 +293,8 @@ class Whitening(Adaptable):
         """
         rows = np.asarray(y, np.float64).reshape(-1, self._d)
         if len(rows) <= self._d:
-            raise ValueError(
-                f"Argument `y` must have more than {self._d} rows to measure the "
-                f"covariance of {self._d} values. Received: {len(rows)} rows"
-            )
+            must = f"have more than {self._d} rows to measure a covariance"
+            raise invalid("y", must, rows.shape)
         variances, axes = np.linalg.eigh(np.cov(rows, rowvar=False, bias=True))
         # Largest first, then every second one before the others.
         order = np.arange(self._d)[::-1]

@@ -21,6 +21,7 @@ from tfp_flows.internal.arguments import (
     checked_choice,
     checked_instance,
     checked_integer,
+    invalid,
 )
 from tfp_flows.nets.conditioner import broadcast_batch
 
@@ -36,12 +37,7 @@ class StackedWeights(keras.Layer):
     """The weights of n layers, each weight stacked on a first axis."""
 
     def __init__(self, variables: list[list[keras.Variable]], **kwargs: Any) -> None:
-        """Stacks variables of equal shapes.
-
-        Args:
-            variables: For each layer its variables.
-            **kwargs: Passed on to `keras.Layer`.
-        """
+        """Stacks the variables of each layer, which have equal shapes."""
         super().__init__(autocast=False, **kwargs)
         self.stacks = [
             self._stack(index, group)
@@ -140,7 +136,7 @@ class Repeat(FlowBijector):
             validate_args=validate_args,
             name=name,
         )
-        self._step = compat.untracked(self, _Holder(step))
+        self._step = compat.untracked(self, compat.Holder(step))
         self._template = compat.untracked(self, _variables(step))
         _refuse_raw_variables(step)
         draws = [step, *(rebuilt(step) for _ in range(n - 1))]
@@ -303,15 +299,10 @@ class Repeat(FlowBijector):
     ) -> None:
         for variable, value in zip(self._template, slices, strict=True):
             if scope.get_current_value(variable) is not value:
-                raise ValueError(
-                    "Argument `mode` must be 'unrolled' for a step that updates its "
-                    f"state, as '{variable.path}' is. Received: mode={self._mode!r}"
-                )
+                must = f"be 'unrolled' for a step that updates '{variable.path}'"
+                raise invalid("mode", must, self._mode)
         if scope.losses:
-            raise ValueError(
-                "Argument `mode` must be 'unrolled' for a step that adds losses. "
-                f"Received: mode={self._mode!r}"
-            )
+            raise invalid("mode", "be 'unrolled' for a step with losses", self._mode)
 
     def _zero_log_det(self, x: tf.Tensor) -> tf.Tensor:
         if self.is_constant_jacobian:
@@ -320,13 +311,6 @@ class Repeat(FlowBijector):
         zeros = tf.zeros(tf.shape(x)[:batch_ndims], x.dtype)
         zeros.set_shape(x.shape[:batch_ndims])
         return zeros
-
-
-class _Holder:
-    """Keeps an object out of reach of `tf.Module`'s search for variables."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
 
 
 def _variables(step: tfb.Bijector) -> list[keras.Variable]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import checked_integer, invalid
 from tfp_flows.nets.conditioner import reshaped
 
 tfb = tfp.bijectors
@@ -169,8 +169,7 @@ class Grouped(FlowBijector):
         forward:  y_{n g + i} = x_{n, i}
         log-det:  0
 
-    It is to audio what `Squeeze` is to images, and knows no length: any multiple of
-    the group will do.
+    It is to audio what `Squeeze` is to images, of any multiple of the group in length.
 
     Shapes: data `[..., t]`, latents `[..., t/g, g]`; the log-det is a scalar 0.
 
@@ -246,8 +245,6 @@ def checked_sequences(bijector: object) -> tfb.Bijector:
         else ()
     )
     if not ranks or tf.nest.is_nested(ranks[0]) or ranks[0] != ranks[1] or ranks[0] > 2:
-        raise ValueError(
-            "Argument `bijector` must be a bijector of sequences [steps, channels]. "
-            f"Received: {bijector!r}"
-        )
+        must = "be a bijector of sequences [steps, channels]"
+        raise invalid("bijector", must, bijector)
     return bijector

@@ -75,17 +75,7 @@ def reversible(
     layer, still without what the networks have computed: XLA plans the memory of both
     ways in advance, whichever is taken.
 
-    Args:
-        layer: One layer as a function of value, weights and condition.
-        inverse: Its inverse, likewise.
-        x: The value that enters.
-        stacks: Weights of all layers, each with a first axis of `n`.
-        order: The layers' numbers in the order in which they run.
-        condition: The conditions of the batch, or None.
-        zero: A log-det of zeros.
-
-    Returns:
-        The value that leaves and the sum of the log-dets.
+    Arguments are those of `looped`, and `inverse`, a layer's inverse.
 
     Reference:
         Gomez et al.: The reversible residual network, 2017, arXiv:1707.04585.

@@ -98,6 +98,13 @@ def share_storage(weight: keras.Variable, variable: tf.Variable) -> None:
     weight._value = variable
 
 
+class Holder:
+    """Keeps an object out of reach of what Keras and `tf.Module` track."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 def untracked(module: tf.Module, value: Kept) -> Kept:
     """Returns a value that a module can hold without `tf.Module` looking into it."""
     return module._no_dependency(value)

@@ -14,7 +14,7 @@ import tensorflow_probability as tfp
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors.tree import layers_in
 from tfp_flows.internal.arguments import Config, checked_instance, invalid
-from tfp_flows.internal.compat import share_storage, tf_variables
+from tfp_flows.internal.compat import Holder, share_storage, tf_variables
 from tfp_flows.internal.files import atomic_write
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -98,7 +98,7 @@ class SavedObject(keras.Model):
             **kwargs: Passed on to `keras.Model`, such as `name`.
         """
         super().__init__(autocast=False, **kwargs)
-        self._content = _Untracked(content)
+        self._content = Holder(content)
         self._content_layers = layers_in(content)
         self._adopted = AdoptedVariables.of(content)
         self.built = True
@@ -121,13 +121,6 @@ class SavedObject(keras.Model):
         with keras.saving.custom_object_scope(custom_objects or {}):
             content = serialization.deserialize(config["content"])
         return cls(content, name=config["name"])
-
-
-class _Untracked:
-    """Keeps Keras from wrapping the content's own lists and dictionaries."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
 
 
 def save_distribution(distribution: tfd.Distribution, path: str | os.PathLike) -> None:
