@@ -138,7 +138,7 @@ class Autoregressive(FlowBijector):
             parameters = self._parameters_at(y, condition)
             return k + 1, *self._transform.forward(x, parameters)
 
-        (d,) = self._event
+        (d,) = self._event or (x.shape[-1],)
         _, y, log_slope = tf.while_loop(
             lambda k, *_: k < d,
             one_more_value,

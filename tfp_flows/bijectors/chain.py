@@ -8,6 +8,8 @@ condition reaches every part that takes one without names.
 from __future__ import annotations
 
 import contextlib
+import functools
+import operator
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
@@ -90,26 +92,23 @@ def _evaluate(
         other = {_forward_leaf: _inverse_leaf, _inverse_leaf: _forward_leaf}
         inner, inverted = bijector.bijector, other.get(leaf, _adapting_inverted_leaf)
         return _evaluate(inverted, inner, x, event_ndims, condition, not forward)
-    if isinstance(bijector, compat.Blockwise):
+    blockwise = isinstance(bijector, compat.Blockwise)
+    if not blockwise and not isinstance(bijector, compat.JointMap):
+        return leaf(bijector, x, event_ndims, condition)
+    parts, values, ranks = map(tf.nest.flatten, (bijector.bijectors, x, event_ndims))
+    if blockwise:
         sizes = bijector.block_sizes if forward else bijector.inverse_block_sizes
-        blocks = tf.split(x, sizes, axis=-1)
-        results = [
-            _evaluate(leaf, part, block, event_ndims, condition, forward)
-            for part, block in zip(bijector.bijectors, blocks, strict=True)
-        ]
-        values, log_dets = zip(*results, strict=True)
-        return tf.concat(values, axis=-1), sum(log_dets)
-    if isinstance(bijector, compat.JointMap):
-        parts, values = (tf.nest.flatten(s) for s in (bijector.bijectors, x))
-        ranks = tf.nest.flatten(event_ndims)
-        ranks = ranks * len(parts) if len(ranks) == 1 else ranks
-        results = [
-            _evaluate(leaf, part, value, rank, condition, forward)
-            for part, value, rank in zip(parts, values, ranks, strict=True)
-        ]
-        values, log_dets = zip(*results, strict=True)
-        return tf.nest.pack_sequence_as(x, values), sum(log_dets)
-    return leaf(bijector, x, event_ndims, condition)
+        values = tf.split(x, sizes, axis=-1)
+    ranks = ranks * len(parts) if len(ranks) == 1 else ranks
+    results = [
+        _evaluate(leaf, part, value, rank, condition, forward)
+        for part, value, rank in zip(parts, values, ranks, strict=True)
+    ]
+    values = [value for value, _ in results]
+    total = functools.reduce(operator.add, (log_det for _, log_det in results))
+    if blockwise:
+        return tf.concat(values, axis=-1), total
+    return tf.nest.pack_sequence_as(x, values), total
 
 
 def _forward_leaf(

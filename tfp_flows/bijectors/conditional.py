@@ -112,7 +112,8 @@ class Conditioned(Wrapped):
         return tf.convert_to_tensor(self._condition)
 
     def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
-        return self._condition.shape[: self._batch_ndims(x_event_ndims)]
+        shape = tf.TensorShape(self._condition.shape)
+        return shape[: self._batch_ndims(x_event_ndims)]
 
     def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
         shape = tf.shape(tf.convert_to_tensor(self._condition))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -170,7 +169,7 @@ def permute_channels(x: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
     """
 
     @tf.custom_gradient
-    def permuted(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    def permuted(x: tf.Tensor) -> Any:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             return permute_channels(upstream, tf.argsort(order))
 

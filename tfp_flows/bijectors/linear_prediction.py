@@ -168,7 +168,7 @@ class LinearPrediction(Adaptable):
     @property
     def filter(self) -> np.ndarray:
         """The weights of the p samples before, nearest first."""
-        return keras.ops.convert_to_numpy(self._coefficients)[-1]
+        return np.array(keras.ops.convert_to_numpy(self._coefficients))[-1]
 
     def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Measures the filters on audio `[n, length]`."""

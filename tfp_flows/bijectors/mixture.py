@@ -87,7 +87,7 @@ class ConditionalMixture(FlowBijector):
         self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         log_weights = self._log_weights(y, condition)
-        x, ildj = [], 0.0
+        x, ildj = [], tf.zeros([], y.dtype)
         for y_j, components in self._values(y):
             x_j, log_slope, log_weights = mixture_to_noise(
                 y_j, log_weights, *components
@@ -100,7 +100,7 @@ class ConditionalMixture(FlowBijector):
         self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         log_weights = self._log_weights(x, condition)
-        y, fldj = [], 0.0
+        y, fldj = [], tf.zeros([], x.dtype)
         for x_j, components in self._values(x):
             y_j, log_slope = mixture_from_noise(x_j, log_weights, *components)
             *_, log_weights = mixture_to_noise(y_j, log_weights, *components)
@@ -111,10 +111,9 @@ class ConditionalMixture(FlowBijector):
     def _log_weights(self, x: tf.Tensor, condition: Condition) -> tf.Tensor:
         check_event(x, (self._d,), f"{type(self).__name__} '{self.name}'", "value")
         condition = tf.cast(tf.convert_to_tensor(condition), x.dtype)
-        ndims = len(self.condition_shape)
-        return tf.nn.log_softmax(
-            conditioners.apply(self._conditioner, condition, ndims)
-        )
+        ndims = len(self.condition_shape or ())
+        weights = conditioners.apply(self._conditioner, condition, ndims)
+        return tf.nn.log_softmax(weights)
 
     def _values(self, x: tf.Tensor) -> list[tuple[tf.Tensor, tuple]]:
         """Returns each value with the components' locations and log-scales there."""

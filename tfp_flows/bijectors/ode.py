@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -193,7 +194,7 @@ def _adjoint(derivative: Derivative, n: int) -> Derivative:
         with tf.GradientTape() as tape:
             tape.watch([*y, *constants])
             slopes = derivative(1.0 - s, y, constants)
-        gradients = tape.gradient(
+        gradients: Any = tape.gradient(
             slopes,
             [*y, *constants],
             output_gradients=list(a),

@@ -112,24 +112,32 @@ class Squeeze(FlowBijector):
         return places[[0, 3, 1, 2]].reshape(-1)
 
     def _squeezed_shape(self, shape: tf.TensorShape) -> list[int | None]:
-        height, width, channels = shape.as_list()
+        height, width, channels = shape
         b = self._block
         if (height or 0) % b or (width or 0) % b:
             raise ValueError(
                 f"Squeeze '{self.name}' expected a height and width divisible by {b}. "
                 f"Received: images of shape {shape}"
             )
-        return [height and height // b, width and width // b, channels * b * b]
+        return [
+            height and height // b,
+            width and width // b,
+            channels and channels * b * b,
+        ]
 
     def _unsqueezed_shape(self, shape: tf.TensorShape) -> list[int | None]:
-        height, width, channels = shape.as_list()
+        height, width, channels = shape
         b = self._block
-        if channels % (b * b):
+        if int(channels) % (b * b):
             raise ValueError(
                 f"Squeeze '{self.name}' expected a number of latent channels divisible "
                 f"by {b * b}. Received: images of shape {shape}"
             )
-        return [height and height * b, width and width * b, channels // (b * b)]
+        return [
+            height and height * b,
+            width and width * b,
+            channels and channels // (b * b),
+        ]
 
     def _forward_event_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(self._unsqueezed_shape(input_shape))

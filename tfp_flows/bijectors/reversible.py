@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -152,7 +153,7 @@ def _backward(
             watched = [value, *(slices[j] for j in floats), *conditions]
             tape.watch(watched)
             result = layer(value, slices, condition)
-        gradients: list[tf.Tensor] = tape.gradient(
+        gradients: Any = tape.gradient(
             result,
             watched,
             [d_value, _shaped(d_log_det, result[1])],

@@ -88,8 +88,8 @@ def _builder(name: str, data_dir: str | Path | None) -> tfds.core.DatasetBuilder
         raise ValueError(f"TFDS cannot make {name!r}: {reason}") from error
 
 
-def _features(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
-    return dict(builder.info.features or {})
+def _features(builder: tfds.core.DatasetBuilder) -> Any:
+    return builder.info.features or {}
 
 
 def _keys(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None]:

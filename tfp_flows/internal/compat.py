@@ -67,7 +67,7 @@ class PairedCache(cache_util.BijectorCacheWithGreedyAttrs):
         self, input: tf.Tensor, fn_name: str, **kwargs: Any
     ) -> dict[str, tf.Tensor]:
         kwargs["_graph"] = _current_graph()
-        edge = self._get_or_create_edge(input, fn_name, kwargs)
+        edge: Any = self._get_or_create_edge(input, fn_name, kwargs)
         if not edge.output_ref:
             edge.attributes.clear()
         return edge.attributes
@@ -190,11 +190,11 @@ def counted_calls(layers: Iterable[keras.Layer]) -> Iterator[dict[int, int]]:
 
     try:
         for layer in layers:
-            vars(layer)["call"] = counting(id(layer), layer.call)
+            layer.__dict__["call"] = counting(id(layer), layer.call)
         yield calls
     finally:
         for layer in layers:
-            vars(layer).pop("call", None)
+            layer.__dict__.pop("call", None)
 
 
 # TFP's own flows and their networks, which `from_tfp` reads.

@@ -32,11 +32,8 @@ def noise_like(mean: tf.Tensor, seed: Seed) -> tf.Tensor:
         mean: Gives shape and dtype.
         seed: One seed for all rows, or a tensor `[n, 2]` of one for each. A row's own
             seed gives what it gives to a batch of one row.
-
-    Returns:
-        The values.
     """
-    if not (tf.is_tensor(seed) and seed.shape.rank == 2):
+    if not (isinstance(seed, tf.Tensor) and seed.shape.rank == 2):
         return tf.random.stateless_normal(
             tf.shape(mean), stateless_seed(seed), dtype=mean.dtype
         )

@@ -187,7 +187,7 @@ class ConvNet(Conditioner):
         width, channels = self.hidden_channels, input_shape[-1]
         self._condition_block = _block_of(condition_shape, input_shape)
         self._project = None
-        if self._condition_block:
+        if condition_shape and self._condition_block:
             channels += condition_shape[-1] * self._condition_block**2
         elif condition_shape:
             project = keras.layers.Dense(width, use_bias=False, dtype=self.dtype_policy)
@@ -317,7 +317,7 @@ class PriorNet(Conditioner):
         channels, outputs = input_shape[-1], output_shape[-1]
         self._block = _block_of(condition_shape, input_shape)
         self._project = None
-        if self._block:
+        if condition_shape and self._block:
             channels += condition_shape[-1] * self._block**2
         elif condition_shape:
             project = keras.layers.Dense(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,12 +19,11 @@ from tfp_flows.internal.arguments import (
 )
 from tfp_flows.nets.conditioner import Conditioner, Shape, ops, size
 
-LayerOf = TypeVar("LayerOf", bound=keras.Layer)
 # Networks of so few values start wide.
 _FEW = 4
 
 
-def built(layer: LayerOf, *shape: int | None) -> LayerOf:
+def built(layer: keras.Layer, *shape: int | None) -> Any:
     """Builds a Keras layer for inputs `[n, *shape]` and returns it."""
     layer.build((None, *shape))
     return layer
@@ -148,8 +147,7 @@ class MLP(Conditioner):
             condition = cast(_flat(condition), h.dtype)
             h = ops.concatenate([h, condition], axis=-1)
         h = self._residual(h, training) if self.residual else self._plain(h, training)
-        outputs = self._head(h)
-        return self.unflattened(outputs)
+        return self.unflattened(self._head(h))
 
     def _plain(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
         for layer in self._hidden:
@@ -167,9 +165,7 @@ class MLP(Conditioner):
         return h if self._drop is None else self._drop(h, training=training)
 
 
-def dropout_layer(
-    rate: float, dtype: DType, *shape: int | None
-) -> keras.layers.Dropout | None:
+def dropout_layer(rate: float, dtype: DType, *shape: int | None) -> Any:
     """Returns a built layer, or None for no dropout: a layer keeps a seed state."""
     return built(keras.layers.Dropout(rate, dtype=dtype), *shape) if rate else None
 
@@ -294,9 +290,8 @@ class MADE(Conditioner):
     def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[n, d]` to `[n, *output_shape]`."""
         h = self._masked_layers[0](inputs)
-        if self._from_condition is not None:
-            flat = ops.reshape(condition, (-1, size(condition.shape[1:])))
-            h = h + self._from_condition(ops.cast(flat, h.dtype))
+        if condition is not None and self._from_condition is not None:
+            h = h + self._from_condition(cast(_flat(condition), h.dtype))
         for layer in self._masked_layers[1:]:
             h = layer(self.activation(h))
         return self.unflattened(h)

@@ -103,7 +103,7 @@ class WaveNet(Conditioner):
     def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[batch, steps, n]` to `[batch, steps, m]`."""
         h = at_each_step(self._start, inputs)
-        local: list[tf.Tensor | float] = [0.0] * self.depth
+        local: Sequence[tf.Tensor | float] = [0.0] * self.depth
         if self._local is not None:
             condition = cast(condition, h.dtype)
             local = _split(at_each_step(self._local, condition), self.depth)

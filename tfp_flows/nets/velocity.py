@@ -131,7 +131,8 @@ class VelocityNet(Conditioner):
                 dtype=self.dtype_policy,
             )
             if final:
-                layer._shift.kernel.assign(ops.zeros_like(layer._shift.kernel))
+                kernel: Any = layer._shift.kernel
+                kernel.assign(ops.zeros_like(kernel))
             self._timed.append(layer)
             width = units
 

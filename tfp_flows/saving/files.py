@@ -215,9 +215,10 @@ def load_archive(path: str | os.PathLike) -> keras.Model:
     target = checked_path(path)
     check_archive(target)
     try:
-        return keras.models.load_model(target)
+        model: Any = keras.models.load_model(target)
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise ValueError(f"The file {path} cannot be loaded: {error}") from error
+    return model
 
 
 def _content(
