@@ -1,8 +1,7 @@
 """A value and its log-det through any bijector, and its initialization from data.
 
-What our containers, models and conditions evaluate bijectors with, instead of TFP's
-four methods: nothing is looked up, nothing is kept alive, each part runs once, and a
-condition reaches every part that takes one without names.
+Containers, models and conditions evaluate bijectors with it instead of TFP's four
+methods: no cache, one run of each part, and conditions without names.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Conditioned(Wrapped):
     """
 
     def __init__(
-        self, bijector: tfb.Bijector, condition: Condition, name: str | None = None
+        self, bijector: tfb.Bijector, condition: TensorLike, name: str | None = None
     ) -> None:
         """Binds `condition` to `bijector`.
 

@@ -181,9 +181,6 @@ def permute_channels(x: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
 def lu_parts(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Decomposes an invertible matrix into the weights of kind `"lu"`.
 
-    Args:
-        matrix: The matrix `W`, `[c, c]`.
-
     Returns:
         The packed triangles with the logarithms of the diagonal, the signs of the
         diagonal, and the order of the rows.

@@ -118,8 +118,8 @@ class Repeat(FlowBijector):
             ValueError: If `n` or `mode` is not understood, the step changes the
                 rank of events, or it holds a raw `tf.Variable`.
         """
-        words = "a bijector, such as a `tfb.Chain` of couplings"
-        checked_instance("step", step, tfb.Bijector, words)
+        kind = "a bijector, such as a `tfb.Chain` of couplings"
+        checked_instance("step", step, tfb.Bijector, kind)
         ranks = step.forward_min_event_ndims, step.inverse_min_event_ndims
         if tf.nest.is_nested(ranks[0]) or ranks[0] != ranks[1]:
             raise ValueError(
@@ -140,17 +140,13 @@ class Repeat(FlowBijector):
         self._template = compat.untracked(self, _variables(step))
         _refuse_raw_variables(step)
         draws = [step, *(rebuilt(step) for _ in range(n - 1))]
-        self._stacked = StackedWeights(
-            [_variables(draw) for draw in draws], name="stacked"
-        )
+        self._stacked = StackedWeights([*map(_variables, draws)], name="stacked")
 
     @classmethod
     def of(cls, steps: Sequence[tfb.Bijector], **kwargs: Any) -> Repeat:
         """Stacks steps of one structure, each with its own weights.
 
-        Args:
-            steps: The steps, from the data's side.
-            **kwargs: Other arguments of the constructor.
+        The steps come from the data's side; `kwargs` are the constructor's.
         """
         repeat = cls(steps[0], len(steps), **kwargs)
         groups = zip(*map(_variables, steps), strict=True)
@@ -170,9 +166,8 @@ class Repeat(FlowBijector):
         """
         steps = [rebuilt(self.step) for _ in range(self._n)]
         for k, step in enumerate(steps):
-            for variable, stack in zip(
-                _variables(step), self._stacked.stacks, strict=True
-            ):
+            stacks = self._stacked.stacks
+            for variable, stack in zip(_variables(step), stacks, strict=True):
                 variable.assign(stack[k])
         return steps
 

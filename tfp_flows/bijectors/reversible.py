@@ -71,10 +71,9 @@ def reversible(
     the time of a step grows by about a third to a half.
 
     The recomputed inputs carry rounding errors. The first of them is compared with
-    the true one; where they have drifted apart, a second pass forward keeps the true
-    input of each layer, and the way back reads those. Memory then grows by one value a
-    layer, still without what the networks have computed: XLA plans the memory of both
-    ways in advance, whichever is taken.
+    the true one; where they have drifted apart, a second run forward keeps the true
+    input of each layer for the gradients. Memory then grows by one value a layer: XLA
+    plans for both cases in advance, whichever is taken.
 
     Arguments are those of `looped`, and `inverse`, a layer's inverse.
 

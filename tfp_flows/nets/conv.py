@@ -22,12 +22,7 @@ class _Convolution(keras.Layer):
     """A convolution of `[batch, h, w, n]` to `[batch, h, w, filters]`, zero-padded."""
 
     def __init__(self, filters: int, kernel_size: int = 3, **kwargs: Any) -> None:
-        """Configures the convolution.
-
-        Args:
-            filters: Number of output channels m.
-            kernel_size: Side k of the kernel.
-        """
+        """Configures the convolution, with kernels of side `kernel_size`."""
         super().__init__(**kwargs)
         self.filters = filters
         self.kernel_size = kernel_size
@@ -126,10 +121,6 @@ class ConvNet(Conditioner):
         residual    (9 n + 1) w + 2 B (9 w + 1) w + (w + 2) m  P (n + (4 B + 1) w + m)
         normalized  (2 B + 1) 2 w more                         P (2 B + 1) w more
 
-    of 4 bytes in float32; Adam keeps the weights four times. For w = 512, n = 6, m = 12
-    on 16 x 16 positions a plain network has 346,136 weights (1.4 MB) and activations of
-    1.1 MB an image.
-
     A condition that is a vector of d values is added to the first convolution's output
     at every position, through `d w` weights. A condition that is an image is stacked
     onto the input channels; if it is larger by a whole factor, its blocks become
@@ -190,17 +181,13 @@ class ConvNet(Conditioner):
         if condition_shape and self._condition_block:
             channels += condition_shape[-1] * self._condition_block**2
         elif condition_shape:
-            project = keras.layers.Dense(width, use_bias=False, dtype=self.dtype_policy)
-            self._project = built(project, *condition_shape)
+            self._project = self.dense(width, *condition_shape, use_bias=False)
         self._first = self._conv(channels)
         if self.residual:
             self._middle = [self._conv(width) for _ in range(2 * self.blocks)]
         else:
             # A 1x1 convolution is a dense layer at every position.
-            middle = keras.layers.Dense(
-                width, kernel_initializer="he_normal", dtype=self.dtype_policy
-            )
-            self._middle = [built(middle, width)]
+            self._middle = [self.dense(width, width, kernel_initializer="he_normal")]
         head = ZeroConv2D(
             output_shape[-1], 1 if self.residual else 3, dtype=self.dtype_policy
         )
@@ -320,13 +307,8 @@ class PriorNet(Conditioner):
         if condition_shape and self._block:
             channels += condition_shape[-1] * self._block**2
         elif condition_shape:
-            project = keras.layers.Dense(
-                outputs,
-                use_bias=False,
-                kernel_initializer="zeros",
-                dtype=self.dtype_policy,
-            )
-            self._project = built(project, *condition_shape)
+            start = {"use_bias": False, "kernel_initializer": "zeros"}
+            self._project = self.dense(outputs, *condition_shape, **start)
         conv = ZeroConv2D(outputs, 3, dtype=self.dtype_policy)
         self._conv = built(conv, *input_shape[:-1], channels)
 
