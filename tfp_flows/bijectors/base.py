@@ -20,6 +20,7 @@ from tfp_flows.internal.arguments import (
     DType,
     Initializer,
     Shape,
+    check_event,
     invalid,
     words,
 )
@@ -222,6 +223,9 @@ class FlowBijector(tfb.Bijector):
             )
         return {"condition": condition}
 
+    def _check_shape(self, x: tf.Tensor, event: Shape) -> None:
+        check_event(x, event, f"{type(self).__name__} '{self.name}'", "value")
+
     def _reported(self, value: tf.Tensor, log_det: tf.Tensor) -> ValueAndLogDet:
         """Checks a result, if asked to, and shows it to the watchers."""
         if self.validate_args:
@@ -392,7 +396,7 @@ class Weights(keras.Layer):
 
 
 class _Array(keras.initializers.Initializer):
-    """Starts a weight at given numbers."""
+    """Starts a weight at the values of an array."""
 
     def __init__(self, value: object) -> None:
         self.value = value

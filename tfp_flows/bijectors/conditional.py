@@ -103,7 +103,7 @@ class Conditioned(Wrapped):
         Args:
             bijector: A bijector, or chain of them, that takes a condition.
             condition: Tensor `[..., *condition_shape]`; gradients flow to it. A
-                `tf.Variable` is kept as such and is a weight of the bijector.
+                `tf.Variable` stays a weight of the bijector.
         """
         super().__init__(bijector, name=name)
         self._condition = _tensor_or_reference(condition)

@@ -70,7 +70,7 @@ def prediction_filters(windows: TensorLike, order: int) -> PredictionFilters:
 
 
 def checked_audio(windows: TensorLike, least: int = 1) -> np.ndarray:
-    """Returns windows of audio as numbers of double precision, `[n, length]`."""
+    """Returns windows of audio in double precision, `[n, length]`."""
     x = np.asarray(windows, np.float64)
     if x.ndim != 2 or not len(x) or x.shape[1] < least or not np.all(np.isfinite(x)):
         raise ValueError(
@@ -92,7 +92,7 @@ def stable(coefficients: np.ndarray, most: float = 0.999) -> np.ndarray:
         most: Largest modulus of a root.
 
     Returns:
-        The weights of the stable filter, `[p]`; the given ones if it is stable.
+        The weights of the stable filter, `[p]`; `coefficients` if they are stable.
     """
     roots = np.roots([1.0, *-np.asarray(coefficients)])
     size = np.abs(roots)

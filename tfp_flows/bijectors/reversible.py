@@ -66,7 +66,7 @@ def reversible(
     """Runs the layers in a loop whose gradient stores one layer at a time.
 
     Ordinary back-propagation keeps what every layer has computed. Here only the
-    last value is kept: going back, each layer's input is recomputed by its inverse,
+    last value is stored: going back, each layer's input is recomputed by its inverse,
     and its gradient taken at once. Memory does not grow with the number of layers;
     the time of a step grows by about a third to a half.
 
@@ -107,12 +107,12 @@ def reversible(
             def by_inverse(_: tf.Tensor, value: tf.Tensor, slices: list) -> tf.Tensor:
                 return inverse(value, slices, c)[0]
 
-            def from_kept() -> list[tf.Tensor]:
-                kept = _inputs(layer, x, whole, order, c)
-                return back(lambda i, *_: kept.read(i))[1]
+            def from_stored() -> list[tf.Tensor]:
+                stored = _inputs(layer, x, whole, order, c)
+                return back(lambda i, *_: stored.read(i))[1]
 
             again, gradients = back(by_inverse)
-            return tf.cond(_drifted(again, x), from_kept, lambda: gradients)
+            return tf.cond(_drifted(again, x), from_stored, lambda: gradients)
 
         return (y, log_det), gradient
 
@@ -180,10 +180,10 @@ def _inputs(
     """Runs the layers once more and keeps the input of each."""
     n, read, static = len(order), _from_stacks(stacks), x.shape
 
-    def body(i: tf.Tensor, value: tf.Tensor, kept: tf.TensorArray) -> tuple:
-        kept = kept.write(i, value)
+    def body(i: tf.Tensor, value: tf.Tensor, stored: tf.TensorArray) -> tuple:
+        stored = stored.write(i, value)
         value = layer(value, read(_at(order, i)), condition)[0]
-        return i + 1, tf.ensure_shape(value, static), kept
+        return i + 1, tf.ensure_shape(value, static), stored
 
     empty = tf.TensorArray(x.dtype, size=n, element_shape=static)
     return _rounds(n, body, (x, empty))[2]

@@ -162,7 +162,7 @@ class ConvNet(Conditioner):
         """
         super().__init__(**kwargs)
         self.hidden_channels = checked_integer("hidden_channels", hidden_channels)
-        self.activation = keras.activations.get(activation)
+        self.activation: Any = keras.activations.get(activation)
         self.residual = bool(residual)
         self.blocks = checked_integer("blocks", blocks)
         self.dropout = checked_number("dropout", dropout, minimum=0.0, below=1.0)

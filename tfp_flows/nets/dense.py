@@ -105,7 +105,7 @@ class MLP(Conditioner):
         """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
-        self.activation = keras.activations.get(activation)
+        self.activation: Any = keras.activations.get(activation)
         self.residual = bool(residual)
         self.dropout = checked_number("dropout", dropout, minimum=0.0, below=1.0)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -238,7 +238,7 @@ class MADE(Conditioner):
         """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
-        self.activation = keras.activations.get(activation)
+        self.activation: Any = keras.activations.get(activation)
         self.reverse = bool(reverse)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 

@@ -242,7 +242,7 @@ class CausalLSTM(Conditioner):
 class BinaryCodes(keras.initializers.Initializer):
     """Starts row k of a table `[n, 2 d]` at the k-th corner of a cube.
 
-    The first `d` numbers are a location: the binary digits of k as -1 and 1. The
+    The first `d` values are a location: the binary digits of k as -1 and 1. The
     others are `log(scale)`. Locations of different rows lie at least 2 apart.
     """
 
@@ -273,7 +273,7 @@ def code_table(rows: int, d: int, scale: float, dtype: DType = None) -> keras.La
         dtype: Float type; None for Keras's default.
 
     Returns:
-        A `keras.layers.Embedding` of `2 d` numbers a row, as `BinaryCodes` starts it.
+        A `keras.layers.Embedding` of `2 d` values a row, as `BinaryCodes` starts it.
     """
     if rows > 2**d:
         raise ValueError(

@@ -18,7 +18,7 @@ tfb = tfp.bijectors
 
 @keras.saving.register_keras_serializable(package="tfp_flows.transforms")
 class Shift(Transform):
-    """Shift by a parameter: volume is kept.
+    """Shift by a parameter, which preserves volume.
 
         forward:  y = x + t
         inverse:  x = y - t

@@ -34,7 +34,7 @@ class LogisticMixture(Transform):
         self.parameters_per_value = 3 * components
 
     def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
-        """Searches for the value of a given noise."""
+        """Searches for the value that has this noise."""
         log_weights, location, log_scale = self._components(parameters)
         return mixture_from_noise(x, log_weights, location, log_scale)
 
