@@ -58,7 +58,7 @@ class PairedCache(cache_util.BijectorCacheWithGreedyAttrs):
 
     def _lookup(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input: tf.Tensor, forward_name: str, inverse_name: str, **kwargs: Any
-    ) -> tf.Tensor:
+    ) -> Any:
         return super()._lookup(
             input, forward_name, inverse_name, _graph=_current_graph(), **kwargs
         )

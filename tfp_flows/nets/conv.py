@@ -121,6 +121,10 @@ class ConvNet(Conditioner):
         residual    (9 n + 1) w + 2 B (9 w + 1) w + (w + 2) m  P (n + (4 B + 1) w + m)
         normalized  (2 B + 1) 2 w more                         P (2 B + 1) w more
 
+    of 4 bytes in float32; Adam keeps the weights four times. For w = 512, n = 6, m = 12
+    on 16 x 16 positions a plain network has 346,136 weights (1.4 MB) and activations of
+    1.1 MB an image.
+
     A condition that is a vector of d values is added to the first convolution's output
     at every position, through `d w` weights. A condition that is an image is stacked
     onto the input channels; if it is larger by a whole factor, its blocks become
