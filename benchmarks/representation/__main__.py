@@ -19,7 +19,7 @@ from rich.console import Console
 
 import tfp_flows as tfpf
 from benchmarks.default_runs import machine
-from benchmarks.representation import flows
+from benchmarks.representation import flows, probes
 from benchmarks.representation.representations import (
     COARSEST,
     LATENTS,
@@ -45,8 +45,8 @@ def measure(name, options):
     logit = flows.logit_of(name, data.pixel_levels)
     features = representations(name, model, logit, train, test)
     arguments = {"seed": options.seed, "max_iter": options.max_iter}
-    full = tfpf.representation.probe(features, *labels, **arguments)
-    few = tfpf.representation.few_labels(
+    full = probes.probe(features, *labels, **arguments)
+    few = probes.few_labels(
         features, *labels, per_class=PER_CLASS, draws=options.draws, **arguments
     )
     facts = {
@@ -57,7 +57,7 @@ def measure(name, options):
         "flow_seconds": seconds,
         "flow_weights": int(sum(np.prod(v.shape) for v in model.trainable_weights)),
     }
-    return tfpf.representation.ProbeReport(few.rows + full.rows), facts
+    return probes.ProbeReport(few.rows + full.rows), facts
 
 
 def leads(report):

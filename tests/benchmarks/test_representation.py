@@ -5,7 +5,7 @@ import pytest
 
 import tfp_flows as tfpf
 from benchmarks.representation import __main__ as benchmark
-from benchmarks.representation import flows
+from benchmarks.representation import flows, probes
 from benchmarks.representation import representations as kinds
 
 
@@ -45,7 +45,7 @@ def test_leads_are_those_of_the_same_draws(features, digits):
     some = {k: features[k] for k in (kinds.PIXELS, kinds.PCA_FEW, kinds.LATENTS)}
     some[kinds.COARSEST] = some[kinds.LATENTS]
     labels = digits.labels_train[:400], digits.labels_test[:50]
-    report = tfpf.representation.few_labels(some, *labels, per_class=(5,), draws=3)
+    report = probes.few_labels(some, *labels, per_class=(5,), draws=3)
     found = benchmark.leads(report)
     over = found[f"{kinds.LATENTS} over {kinds.PIXELS}"]["5"]
     pair = [report.row(k, 5).accuracies for k in (kinds.LATENTS, kinds.PIXELS)]

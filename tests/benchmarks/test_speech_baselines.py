@@ -100,7 +100,7 @@ def test_one_that_has_seen_the_answer_is_better():
 def test_the_filter_as_a_bijector_has_the_same_density():
     train, test = process(50, 60, 7), process(6, 60, 8)
     bijector = tfpf.speech.LinearPrediction(10, dtype="float64")
-    bijector.adapt(train)
+    bijector.adapt(tf.constant(train))
     base = tfd.Sample(tfd.Normal(np.float64(0), np.float64(1)), 60)
     flow = tfd.TransformedDistribution(base, bijector)
     expected = baselines.autoregression(train, 10).nats_per_sample(test)

@@ -13,8 +13,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 import tfp_flows as tfpf
+from benchmarks.representation import probes
+from benchmarks.representation.probes import ProbeReport, ProbeRow
 from tfp_flows import representation
-from tfp_flows.representation import ProbeReport, ProbeRow
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -120,7 +121,7 @@ def test_flows_without_levels_or_latents_are_refused(glow, images):
 
 def test_probe_is_the_logistic_regression_of_scaled_features(groups):
     (x, y), (x_test, y_test) = groups
-    row = representation.probe(
+    row = probes.probe(
         {"clusters": (x, x_test)}, y, y_test, inverse_penalties=(2.0,)
     ).row("clusters")
     centred = x - x.mean(axis=0)
@@ -143,8 +144,8 @@ def test_units_offsets_and_rotations_change_nothing(groups):
         "moved": (1e4 * x @ turn + 50.0, 1e4 * x_test @ turn + 50.0),
     }
     for report in (
-        representation.probe(moved, y, y_test),
-        representation.few_labels(moved, y, y_test, per_class=(2,), draws=3),
+        probes.probe(moved, y, y_test),
+        probes.few_labels(moved, y, y_test, per_class=(2,), draws=3),
     ):
         first, second = report.rows
         np.testing.assert_allclose(first.accuracies, second.accuracies, atol=0.004)
@@ -156,9 +157,7 @@ def test_noise_is_told_from_signal(groups):
     generator = np.random.default_rng(4)
     noise = generator.normal(size=x.shape), generator.normal(size=x_test.shape)
     both = {"clusters": (x, x_test), "noise": noise}
-    report = representation.few_labels(
-        both, y, y_test, per_class=(1, 20), draws=8, seed=5
-    )
+    report = probes.few_labels(both, y, y_test, per_class=(1, 20), draws=8, seed=5)
     # A coin has a third; 600 test rows have a standard error of 0.019.
     assert abs(report.row("noise", 20).accuracy - 1 / 3) < 0.08
     assert report.row("clusters", 20).accuracy > 0.95
@@ -168,23 +167,21 @@ def test_noise_is_told_from_signal(groups):
     assert twenty.accuracy > 10 * twenty.standard_error > 0.0
     back = report.leads("noise", "clusters")[1]
     assert back.accuracy == pytest.approx(-twenty.accuracy)
-    assert abs(representation.probe(both, y, y_test).row("noise").accuracy - 1 / 3) < (
-        0.08
-    )
+    assert abs(probes.probe(both, y, y_test).row("noise").accuracy - 1 / 3) < (0.08)
 
 
 def test_standard_errors_are_those_of_the_draws(groups):
     (x, y), (x_test, y_test) = groups
     arguments = {"per_class": (1,), "draws": 6}
     both = {"all": (x, x_test), "first": (x[:, :1], x_test[:, :1])}
-    report = representation.few_labels(both, y, y_test, **arguments)
+    report = probes.few_labels(both, y, y_test, **arguments)
     row = report.row("all", 1)
     assert len(row.accuracies) == 6
     assert len(set(row.accuracies)) > 1, "every draw took the same rows"
     spread = np.std(row.accuracies, ddof=1) / np.sqrt(6)
     assert row.standard_error == pytest.approx(spread)
-    assert representation.few_labels(both, y, y_test, **arguments) == report
-    other = representation.few_labels(both, y, y_test, seed=1, **arguments)
+    assert probes.few_labels(both, y, y_test, **arguments) == report
+    other = probes.few_labels(both, y, y_test, seed=1, **arguments)
     assert other.row("all", 1).accuracies != row.accuracies
 
 
@@ -195,7 +192,7 @@ def test_the_penalty_is_chosen_on_training_rows():
     x[:, 0] += 3.0 * y
     choices = (1e4, 10.0, 1e-3)
     arguments = {"inverse_penalties": choices, "seed": 1}
-    chosen = representation.probe({"x": (x, x)}, y, y, **arguments).rows[0]
+    chosen = probes.probe({"x": (x, x)}, y, y, **arguments).rows[0]
     centred = x - x.mean(axis=0)
     scaled = centred / np.sqrt(np.mean(np.sum(centred**2, axis=1)))
     fit, held = train_test_split(
@@ -212,7 +209,7 @@ def test_the_penalty_is_chosen_on_training_rows():
     # Of equal ones the strongest penalty, the smallest `C`.
     assert chosen.inverse_penalty == min(c for c in choices if scores[c] == best)
     # Other labels of the test rows must not matter to it.
-    flipped = representation.probe({"x": (x, x)}, y, 1 - y, **arguments).rows[0]
+    flipped = probes.probe({"x": (x, x)}, y, 1 - y, **arguments).rows[0]
     assert flipped.inverse_penalty == chosen.inverse_penalty
     assert flipped.accuracy == pytest.approx(1.0 - chosen.accuracy)
 
@@ -224,7 +221,7 @@ def test_works_with_scikit_learn_and_image_axes(groups):
         "image": (x.reshape(-1, 5, 1, 1), x_test.reshape(-1, 5, 1, 1)),
         "PCA": (pca.transform(x), pca.transform(x_test)),
     }
-    report = representation.probe(both, y, y_test)
+    report = probes.probe(both, y, y_test)
     assert [row.size for row in report.rows] == [5, 2]
     assert report.row("PCA").accuracy > 0.9
 
@@ -253,7 +250,7 @@ def test_is_a_table_and_json():
 def test_wrong_arguments_are_named(groups):
     (x, y), (x_test, y_test) = groups
     good = {"x": (x, x_test)}
-    for measure in (representation.probe, representation.few_labels):
+    for measure in (probes.probe, probes.few_labels):
         for bad, words in (
             ((x[1:], x_test), "a row for each of 300 and 600 labels"),
             ((x, x_test[:, 1:]), "of equal shapes"),
@@ -265,10 +262,10 @@ def test_wrong_arguments_are_named(groups):
                 measure({"bad": bad}, y, y_test)
     for counts in ((), (0,), (101,)):
         with pytest.raises(ValueError, match="`per_class`.*smallest class, 100"):
-            representation.few_labels(good, y, y_test, per_class=counts)
+            probes.few_labels(good, y, y_test, per_class=counts)
     for draws in (1, 2.0, True):
         with pytest.raises(ValueError, match="`draws`"):
-            representation.few_labels(good, y, y_test, draws=draws)
+            probes.few_labels(good, y, y_test, draws=draws)
     for choices in ((), (0.0, 1.0)):
         with pytest.raises(ValueError, match="`inverse_penalties`"):
-            representation.probe(good, y, y_test, inverse_penalties=choices)
+            probes.probe(good, y, y_test, inverse_penalties=choices)

@@ -135,7 +135,7 @@ def wrong_shape():
 @pytest.mark.parametrize(
     ("build", "error", "words"),
     [
-        (wrong_net, TypeError, "must be a `tfpf.text.CausalLSTM`"),
+        (wrong_net, TypeError, "must be a `tfpf.nets.CausalLSTM`"),
         (wrong_units, ValueError, "gives 6 values a position"),
         (wrong_step, ValueError, "with vectors for conditions"),
         (wrong_shape, ValueError, r"must be \(length, d\)"),
@@ -149,5 +149,5 @@ def test_wrong_arguments_are_named(build, error, words):
 
 
 def test_wrong_sequences_are_named():
-    with pytest.raises(ValueError, match=r"sequences of shape \[..., 4, 2\]"):
+    with pytest.raises(ValueError, match=r"must have shape \[..., 4, 2\]"):
         causal("spline").inverse(np.zeros([2, 5, 2]))

@@ -14,7 +14,7 @@ tfd = tfp.distributions
 
 
 def mixture(d=3, components=6, dtype="float64", scale=0.4, seed=1):
-    """A mixture whose clouds lie somewhere and whose weights depend on conditions."""
+    """A mixture with components somewhere and weights that depend on conditions."""
     net = keras.layers.Dense(components, dtype=dtype)
     bijector = tfpf.text.ConditionalMixture(
         d, net, components=components, condition_shape=(2,), scale=scale, dtype=dtype
@@ -64,11 +64,11 @@ def test_it_keeps_all_laws_in_float32(conditions):
 
 def test_density_is_that_of_tfps_mixture(conditions):
     bijector = mixture()
-    dense, table = bijector._owned.values()
+    dense, table = bijector._conditioner, bijector._table
     locations, log_scales = np.split(np.array(table.embeddings), 2, axis=-1)
-    clouds = tfd.Independent(tfd.Logistic(locations, np.exp(log_scales)), 1)
+    components = tfd.Independent(tfd.Logistic(locations, np.exp(log_scales)), 1)
     exact = tfd.MixtureSameFamily(
-        tfd.Categorical(logits=tf.convert_to_tensor(dense(conditions))), clouds
+        tfd.Categorical(logits=tf.convert_to_tensor(dense(conditions))), components
     )
     y = exact.sample(50, seed=(0, 1))
     flow = tfd.TransformedDistribution(standard_logistic((3,), "float64"), bijector)
@@ -76,9 +76,9 @@ def test_density_is_that_of_tfps_mixture(conditions):
     np.testing.assert_allclose(log_p, exact.log_prob(y), rtol=1e-9)
 
 
-def test_samples_fill_the_clouds_by_their_weights():
+def test_samples_fill_the_components_by_their_weights():
     bijector = mixture(scale=0.05)
-    dense, table = bijector._owned.values()
+    dense, table = bijector._conditioner, bijector._table
     c = tf.constant([[0.5, -1.0]], tf.float64)
     flow = tfd.TransformedDistribution(standard_logistic((3,), "float64"), bijector)
     drawn = tfpf.condition(flow, c).sample(4_000, seed=(0, 2))[:, 0].numpy()
@@ -105,7 +105,7 @@ def test_tails_and_gaps_stay_finite():
     assert np.all(np.isfinite(tape.gradient(total, z)))
 
 
-def test_one_cloud_is_an_affine_map():
+def test_one_component_is_an_affine_map():
     net = keras.layers.Dense(1, dtype="float64")
     one = tfpf.text.ConditionalMixture(
         2, net, components=1, condition_shape=(1,), scale=0.5, dtype="float64"
@@ -118,7 +118,7 @@ def test_one_cloud_is_an_affine_map():
     )
 
 
-def test_codes_start_at_corners():
+def test_embeddings_start_at_corners():
     table = np.array(code_table(5, 3, 0.25).embeddings)
     corners, log_scales = np.split(table, 2, axis=-1)
     assert set(np.unique(corners)) == {-1.0, 1.0}
@@ -129,9 +129,9 @@ def test_codes_start_at_corners():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"components": 9}, "9 codes need at least 4 values"),
+        ({"components": 9}, "at least 4 for 9 embeddings"),
         ({"components": 0}, "`components` must be an integer"),
-        ({"components": 4, "scale": 0.0}, "`scale` must be positive"),
+        ({"components": 4, "scale": 0.0}, "`scale` must be"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, words):
@@ -143,5 +143,5 @@ def test_wrong_arguments_are_named(arguments, words):
 
 
 def test_wrong_width_is_named():
-    with pytest.raises(ValueError, match="expected vectors of 3 values"):
+    with pytest.raises(ValueError, match=r"must have shape \[..., 3\]"):
         mixture().inverse(np.zeros([2, 4]), condition=np.zeros([2, 2]))

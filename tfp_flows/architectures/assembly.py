@@ -14,7 +14,7 @@ from tfp_flows.bijectors.conditional import condition_shape as condition_shape_o
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.distributions.bases import standard_normal
-from tfp_flows.internal.arguments import DType, Shape, checked_choice
+from tfp_flows.internal.arguments import DType, Shape, checked_choice, checked_shape
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -70,6 +70,18 @@ def assemble(
     if preprocess is not None:
         parts.insert(0, preprocess)
     return tfd.TransformedDistribution(base, tfb.Chain(parts), name=name)
+
+
+def checked_event(event_shape: int | Sequence[int]) -> Shape:
+    """Returns the shape of one data point of a flow whose parts look at each other."""
+    shape = checked_shape("event_shape", event_shape)
+    if math.prod(shape) < 2:
+        raise ValueError(
+            "Argument `event_shape` must be the shape of one data point with at least "
+            "2 values; for single values use `tfpf.spline_flow` or `tfpf.maf`. "
+            f"Received: event_shape={event_shape!r}"
+        )
+    return shape
 
 
 def seen_condition(

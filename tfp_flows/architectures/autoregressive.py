@@ -10,10 +10,18 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.architectures.assembly import assemble, seen_condition
-from tfp_flows.bijectors.autoregressive import Causal, MaskedAutoregressive
+from tfp_flows.bijectors.autoregressive import (
+    TRANSFORMS,
+    Autoregressive,
+    Causal,
+    MaskedAutoregressive,
+)
+from tfp_flows.bijectors.elementwise import Elementwise
 from tfp_flows.bijectors.mixture import ConditionalMixture
 from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
+from tfp_flows.bijectors.transforms.affine import Affine
+from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
 from tfp_flows.distributions.bases import standard_logistic
 from tfp_flows.internal.arguments import (
     Activation,
@@ -23,7 +31,7 @@ from tfp_flows.internal.arguments import (
     checked_shape,
     renamed,
 )
-from tfp_flows.nets.dense import MADE
+from tfp_flows.nets.dense import MADE, MLP
 from tfp_flows.nets.sequence import CausalLSTM
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -52,6 +60,8 @@ def maf(
 ) -> tfd.TransformedDistribution:
     """Builds a masked autoregressive flow whose order of values turns each step.
 
+    For events of one value the layers are `Elementwise`, given the condition alone.
+
     Args:
         steps: Number of autoregressive layers, at least 2.
         transform: `"affine"`, or `"spline"` for autoregressive spline flows.
@@ -68,24 +78,24 @@ def maf(
         >>> maf((2,), steps=2, hidden_units=(8,)).event_shape
         TensorShape([2])
     """
-    shape = checked_shape("event_shape", event_shape, 2)
+    shape = checked_shape("event_shape", event_shape)
     options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
     options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
     checked_integer("steps", steps, minimum=2)
     d = math.prod(shape)
 
+    checked_choice("transform", transform, TRANSFORMS)
+    spline = transform == "spline"
+    value = RationalQuadraticSpline(bins, bound) if spline else Affine(log_scale)
+
     def layer(reverse: bool) -> tfb.Bijector:
-        made = MaskedAutoregressive(
-            d,
-            MADE(hidden_units, activation, reverse, dtype=dtype),
-            transform=transform,
-            log_scale=log_scale,
-            bins=bins,
-            bound=bound,
-            condition_shape=seen,
-            dtype=dtype,
-        )
+        if d == 1:
+            net = MLP(hidden_units, activation, dtype=dtype) if seen else None
+            made = Elementwise(value, (1,), seen, net, dtype=dtype)
+        else:
+            net = MADE(hidden_units, activation, reverse, dtype=dtype)
+            made = Autoregressive(net, value, (d,), condition_shape=seen, dtype=dtype)
         return tfb.Invert(made) if inverse else made
 
     pair = [layer(False), layer(True)]

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.architectures.assembly import (
     assemble,
+    checked_event,
     condition_places,
     coupling_maker,
     is_image,
@@ -19,11 +20,13 @@ from tfp_flows.architectures.assembly import (
 from tfp_flows.architectures.images import multiscale_flow
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.coupling import AdditiveCoupling, SplineCoupling
+from tfp_flows.bijectors.elementwise import Elementwise
 from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.normalization import ActNorm, BatchNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
+from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
 from tfp_flows.internal.arguments import (
     Activation,
     DType,
@@ -72,7 +75,7 @@ def nice(
         >>> nice((2,), steps=2, hidden_units=(8,)).event_shape
         TensorShape([2])
     """
-    shape = checked_shape("event_shape", event_shape, 2)
+    shape = checked_event(event_shape)
     options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
     options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
@@ -163,7 +166,7 @@ def real_nvp(
         >>> real_nvp((8, 8, 1), levels=2, hidden_channels=8).event_shape
         TensorShape([8, 8, 1])
     """
-    shape = checked_shape("event_shape", event_shape, 2)
+    shape = checked_event(event_shape)
     seen = seen_condition(condition_shape, encoder)
     image = is_image(
         shape,
@@ -273,7 +276,8 @@ def spline_flow(
     """Builds a neural spline flow: `steps` times actnorm, mixing, spline coupling.
 
     Each coupling passes on the first half of the values; the learned linear map before
-    it decides what those are. Actnorm centers the values where the splines bend.
+    it decides what those are. Actnorm centers the values where the splines bend. For
+    events of one value the splines are `Elementwise`, given the condition alone.
 
     Args:
         actnorm: Whether each step starts with an `ActNorm`. For the other arguments
@@ -287,23 +291,23 @@ def spline_flow(
         >>> spline_flow((2,), steps=2, bins=4, hidden_units=(8,)).event_shape
         TensorShape([2])
     """
-    shape = checked_shape("event_shape", event_shape, 2)
+    shape = checked_shape("event_shape", event_shape)
     options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
     options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
     checked_integer("steps", steps)
     d = math.prod(shape)
-    step = [
-        InvertibleConv1x1(d, kind=permutation, dtype=dtype),
-        SplineCoupling(
-            masks.half(d),
-            MLP(hidden_units, activation, residual, dropout, dtype=dtype),
-            bins=bins,
-            bound=bound,
-            condition_shape=seen,
-            dtype=dtype,
-        ),
-    ]
+    spline = RationalQuadraticSpline(bins, bound)
+    net = MLP(hidden_units, activation, residual, dropout, dtype=dtype)
+    if d == 1:
+        net = net if seen else None
+        step = [Elementwise(spline, (1,), seen, net, dtype=dtype)]
+    else:
+        mask, given = masks.half(d), {"condition_shape": seen, "dtype": dtype}
+        step = [
+            InvertibleConv1x1(d, kind=permutation, dtype=dtype),
+            SplineCoupling(mask, net, bins=bins, bound=bound, **given),
+        ]
     if actnorm:
         step.insert(0, ActNorm(d, dtype=dtype))
     return assemble(shape, [Repeat(tfb.Chain(step), steps, mode=mode)], **options)

@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.architectures.assembly import (
     assemble,
+    checked_event,
     condition_places,
     coupling_maker,
     is_image,
@@ -29,7 +30,6 @@ from tfp_flows.internal.arguments import (
     Shape,
     checked_choice,
     checked_integer,
-    checked_shape,
 )
 from tfp_flows.nets.conv import ConvNet
 from tfp_flows.nets.dense import MLP
@@ -92,7 +92,7 @@ def glow(
         >>> glow((8, 8, 1), levels=2, steps=2, hidden_channels=8).event_shape
         TensorShape([8, 8, 1])
     """
-    shape = checked_shape("event_shape", event_shape, 2)
+    shape = checked_event(event_shape)
     seen = seen_condition(condition_shape, encoder)
     checked_integer("steps", steps)
     image = is_image(

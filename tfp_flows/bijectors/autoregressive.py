@@ -89,6 +89,9 @@ class Autoregressive(Structure):
         words = "a masked network, such as `tfpf.nets.MADE((128, 128))`"
         checked_instance("conditioner", conditioner, MADE, words)
         transform = checked_transform(transform)
+        if getattr(transform, "order", "interleaved") != "interleaved":
+            # Of a vector's outputs the k-th ones must belong to the k-th value.
+            raise invalid("transform", "have order='interleaved'", transform)
         super().__init__(event_ndims=1, condition_shape=condition_shape, **kwargs)
         self._use(transform)
         # In a tuple, since it may not be built yet.
@@ -229,6 +232,8 @@ class Causal(FlowBijector):
         >>> b.inverse(tf.zeros([3, 5, 2])).shape
         TensorShape([3, 5, 2])
     """
+
+    fills_conditions = True  # of the bijector inside, from the network
 
     def __init__(
         self,

@@ -95,6 +95,8 @@ class Conditioned(Wrapped):
     The batch axes of the condition are batch axes of the bijector.
     """
 
+    fills_conditions = True
+
     def __init__(
         self, bijector: tfb.Bijector, condition: TensorLike, name: str | None = None
     ) -> None:
@@ -130,7 +132,7 @@ def conditional_part(bijector: tfb.Bijector) -> FlowBijector | None:
     """Returns the outermost part that takes a condition and has none yet."""
     if getattr(bijector, "condition_shape", None) is not None:
         return bijector
-    if isinstance(bijector, Conditioned):
+    if getattr(bijector, "fills_conditions", False):
         return None
     found = map(conditional_part, children(bijector))
     return next((part for part in found if part is not None), None)

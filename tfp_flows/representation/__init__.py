@@ -1,9 +1,7 @@
-"""Latents as features: how much of a label a linear classifier finds in them.
+"""Latents as features, for a classifier or any other use of them.
 
     train = tfpf.representation.features(model, x_train)
     test = tfpf.representation.features(model, x_test)
-    report = tfpf.representation.probe({"latents": (train, test)}, y_train, y_test)
-    few = tfpf.representation.few_labels({"latents": (train, test)}, y_train, y_test)
 
 Features are latents and nothing else: all of `z = f^-1(x)`, or one level of a flow on
 several scales. What the networks inside the couplings compute on the way (their hidden
@@ -16,12 +14,5 @@ like noise. Give the raw data and a PCA of it beside the latents, as
 """
 
 from tfp_flows.representation.latents import features
-from tfp_flows.representation.probes import (
-    Lead,
-    ProbeReport,
-    ProbeRow,
-    few_labels,
-    probe,
-)
 
-__all__ = ["Lead", "ProbeReport", "ProbeRow", "features", "few_labels", "probe"]
+__all__ = ["features"]

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.framework import node_def_pb2
-from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from tfp_flows.internal.arguments import checked_choice, checked_integer, invalid
+from tfp_flows.internal.compat import meta_graph_pb2, node_def_pb2, saved_model_pb2
 from tfp_flows.serving import versions
 from tfp_flows.serving.metadata import describe, training_results, write_metadata
 from tfp_flows.serving.precision import PRECISIONS, CheckData, reduce_weights

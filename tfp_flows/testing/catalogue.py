@@ -15,15 +15,21 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import masks
-from tfp_flows.bijectors.autoregressive import MaskedAutoregressive
+from tfp_flows.bijectors import masks, transforms
+from tfp_flows.bijectors.autoregressive import Autoregressive, MaskedAutoregressive
 from tfp_flows.bijectors.conditional import EncodedCondition, condition
 from tfp_flows.bijectors.coupling import (
     AdditiveCoupling,
     AffineCoupling,
+    Coupling,
     SplineCoupling,
 )
-from tfp_flows.bijectors.elementwise import ConditionalAffine, LeakyReLU, SinhArcsinh
+from tfp_flows.bijectors.elementwise import (
+    ConditionalAffine,
+    Elementwise,
+    LeakyReLU,
+    SinhArcsinh,
+)
 from tfp_flows.bijectors.linear import InvertibleConv1x1, Linear
 from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.bijectors.normalization import ActNorm, BatchNorm
@@ -41,6 +47,7 @@ HALF, FLIP = masks.half(4), masks.half(4, flip=True)
 IMAGE = (4, 4, 2)
 CHANNEL, CHECKERBOARD = masks.channel(IMAGE), masks.checkerboard(IMAGE)
 CONDITION = (3,)
+SPLINE = transforms.RationalQuadraticSpline(4)
 CONDITIONAL = {"condition_shape": CONDITION}
 
 
@@ -155,6 +162,25 @@ TABLE = {
     "spline": Row(lambda: SplineCoupling(HALF, net(), bins=4), bound=6.0),
     "spline_circular": Row(
         lambda: SplineCoupling(HALF, net(), bins=4, tails="circular")
+    ),
+    "coupling_sinh_arcsinh": Row(
+        lambda: Coupling(HALF, net(), transforms.SinhArcsinh())
+    ),
+    "coupling_mixture": Row(
+        lambda: Coupling(HALF, net(), transforms.LogisticMixture(3))
+    ),
+    "coupling_image": Row(
+        lambda: Coupling(CHANNEL, ConvNet(4, "tanh"), transforms.Affine()), IMAGE
+    ),
+    "autoregressive_mixture": Row(
+        lambda: Autoregressive(MADE((8,), "tanh"), transforms.LogisticMixture(2), 4)
+    ),
+    "elementwise": Row(lambda: Elementwise(SPLINE, (4,)), bound=6.0),
+    "elementwise_image": Row(
+        lambda: Elementwise(transforms.Affine(), IMAGE, shared_positions=True), IMAGE
+    ),
+    "elementwise_condition": Row(
+        lambda: Elementwise(SPLINE, (1,), CONDITION, net()), (1,), CONDITION
     ),
     "maf": Row(maf),
     "maf_spline": Row(partial(maf, transform="spline")),

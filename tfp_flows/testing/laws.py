@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.autoregressive import MaskedAutoregressive
+from tfp_flows.bijectors.autoregressive import Autoregressive
 from tfp_flows.internal.compat import counted_calls
 from tfp_flows.saving.files import load_bijector, save_bijector
 from tfp_flows.testing.report import (
@@ -36,14 +35,14 @@ _LARGEST_JACOBIAN = 256
 _JACOBIAN_ROWS = 4
 # A network that is called this often in one direction belongs to a solver.
 _ITERATIVE = 4
-_AUTOREGRESSIVE = (MaskedAutoregressive, tfb.MaskedAutoregressiveFlow)
+_AUTOREGRESSIVE = (Autoregressive, tfb.MaskedAutoregressiveFlow)
 
 Law = Callable[[Subject, "float | None"], CheckResult]
 
 
-def difference(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+def difference(found: tf.Tensor, expected: tf.Tensor) -> float:
     """Returns the largest `|a - b| / (1 + |b|)`; infinite where one is not finite."""
-    a, b = np.asarray(a, "float64"), np.asarray(b, "float64")
+    a, b = np.asarray(found, "float64"), np.asarray(expected, "float64")
     if a.shape != b.shape:
         raise ValueError(f"Expected an output of shape {b.shape}. Received: {a.shape}")
     with np.errstate(invalid="ignore"):

@@ -18,9 +18,9 @@ from typing import Literal
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2
-from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
+
+from tfp_flows.internal.compat import meta_graph_pb2, tensor_pb2
 
 Arrays = dict[str, np.ndarray]
 Infos = Mapping[str, meta_graph_pb2.TensorInfo]

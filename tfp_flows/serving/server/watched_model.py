@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow.core.protobuf import meta_graph_pb2
 
 from tfp_flows.internal.arguments import invalid
+from tfp_flows.internal.compat import meta_graph_pb2
 from tfp_flows.serving.protos import Arrays, read_warmup
 from tfp_flows.serving.server.messages import (
     Code,
