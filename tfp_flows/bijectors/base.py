@@ -24,6 +24,7 @@ from tfp_flows.internal.arguments import (
     invalid,
     words,
 )
+from tfp_flows.nets.conditioner import broadcast_batch
 
 tfb = tfp.bijectors
 
@@ -222,6 +223,15 @@ class FlowBijector(tfb.Bijector):
                 "bind it with `tfpf.condition(flow, c)`. Received: condition=None"
             )
         return {"condition": condition}
+
+    def _over_condition(
+        self, x: tf.Tensor, ndims: int, condition: Condition
+    ) -> tf.Tensor:
+        """Gives `x` the condition's batch axes, so that all parts have them."""
+        if condition is None or self.condition_shape is None:
+            return x
+        condition = tf.convert_to_tensor(condition)
+        return broadcast_batch(x, ndims, condition, len(self.condition_shape))[0]
 
     def _check_shape(self, x: tf.Tensor, event: Shape) -> None:
         check_event(x, event, f"{type(self).__name__} '{self.name}'", "value")

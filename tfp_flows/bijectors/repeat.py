@@ -23,7 +23,6 @@ from tfp_flows.internal.arguments import (
     checked_integer,
     invalid,
 )
-from tfp_flows.nets.conditioner import broadcast_batch
 
 tfb = tfp.bijectors
 
@@ -217,10 +216,8 @@ class Repeat(FlowBijector):
         mode = self._resolved_mode()
         if mode == "unrolled":
             return self._unrolled(direction, x, condition, order)
-        if condition is not None:
-            # A loop's shapes are fixed: `x` gets the condition's batch axes first.
-            ndims, own = self.forward_min_event_ndims, len(self.condition_shape)
-            x = broadcast_batch(x, ndims, condition, own)[0]
+        # A loop's shapes are fixed: `x` gets the condition's batch axes first.
+        x = self._over_condition(x, self.forward_min_event_ndims, condition)
         stacks = [tf.convert_to_tensor(stack) for stack in self._stacked.stacks]
         layer, zero = self._stateless(direction), self._zero_log_det(x)
         if mode == "loop":
@@ -284,20 +281,16 @@ class Repeat(FlowBijector):
             x: tf.Tensor, slices: list[tf.Tensor], condition: Condition
         ) -> ValueAndLogDet:
             value, log_det, scope = self._in_scope(direction, x, slices, condition)
-            self._refuse_updates(slices, scope)
+            for variable, old in zip(self._template, slices, strict=True):
+                if scope.get_current_value(variable) is not old:
+                    must = f"be 'unrolled' for a step that updates '{variable.path}'"
+                    raise invalid("mode", must, self._mode)
+            if scope.losses:
+                must = "be 'unrolled' for a step that adds losses"
+                raise invalid("mode", must, self._mode)
             return value, log_det
 
         return layer
-
-    def _refuse_updates(
-        self, slices: list[tf.Tensor], scope: keras.StatelessScope
-    ) -> None:
-        for variable, value in zip(self._template, slices, strict=True):
-            if scope.get_current_value(variable) is not value:
-                must = f"be 'unrolled' for a step that updates '{variable.path}'"
-                raise invalid("mode", must, self._mode)
-        if scope.losses:
-            raise invalid("mode", "be 'unrolled' for a step with losses", self._mode)
 
     def _zero_log_det(self, x: tf.Tensor) -> tf.Tensor:
         if self.is_constant_jacobian:
