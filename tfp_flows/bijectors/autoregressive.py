@@ -80,7 +80,6 @@ class Autoregressive(Structure):
             transform: A value of `tfpf.transforms`; None for `Affine()`.
             event_shape: Shape `(d,)` of one vector, or `d`. None takes it from the
                 first input; the weights are made then.
-            condition_shape: Shape of one condition, for a conditional flow.
 
         Raises:
             TypeError: If `conditioner` is not a `MADE`, or `transform` no transform.
@@ -190,7 +189,6 @@ class MaskedAutoregressive(Autoregressive):
             log_scale: How an affine map bounds its scale; see `transforms.Affine`.
             bins: Number of bins of each spline.
             bound: Half the side of the square on which a spline bends.
-            condition_shape: Shape of one condition, for a conditional flow.
         """
         checked_choice("transform", transform, TRANSFORMS)
         spline = transform == "spline"

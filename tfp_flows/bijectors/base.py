@@ -48,7 +48,7 @@ class FlowBijector(tfb.Bijector):
     log-det cost one call together, eagerly and traced, alone and in `tfb.Chain`.
 
     Weights are made by `self.add_weight(shape)`, or belong to Keras layers that are
-    built and kept as attributes. `variables` and `trainable_variables` list them as
+    built and stored as attributes. `variables` and `trainable_variables` list them as
     `tf.Variable`s, so plain TFP training loops work too. `get_config`, `from_config`
     and `copy` follow from the arguments of the constructor.
 

@@ -237,7 +237,6 @@ class ContinuousFlow(FlowBijector):
             kinetic: Weight of the mean of `integral |f|^2 dt` in the loss.
             jacobian: Weight of the mean of `integral |df/dz|_F^2 dt` in the loss.
             seed: Integer from which the probes of an estimated trace follow.
-            condition_shape: Shape of one condition, for a conditional flow.
 
         Raises:
             TypeError: If `velocity` or `solver` is of another kind.

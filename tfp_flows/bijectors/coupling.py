@@ -101,7 +101,6 @@ class Coupling(Structure):
                 other's transform, those of one value beside each other on the last
                 axis; `tfpf.nets` have no output size until they are used.
             transform: A value of `tfpf.transforms`; None for `Affine()`.
-            condition_shape: Shape of one condition, for a conditional flow.
 
         Raises:
             TypeError: If `mask`, `conditioner` or `transform` is of another kind.

@@ -87,10 +87,6 @@ def stable(coefficients: np.ndarray, most: float = 0.999) -> np.ndarray:
     of `z^p - sum_j a_j z^{p-j}` lies outside of the unit circle. Such a root is
     mirrored at the circle, and none stays nearer to it than `most`.
 
-    Args:
-        coefficients: The weights `a_1, ..., a_p`.
-        most: Largest modulus of a root.
-
     Returns:
         The weights of the stable filter, `[p]`; `coefficients` if they are stable.
     """

@@ -76,10 +76,10 @@ class Repeat(FlowBijector):
         inverse:  x = f_{n-1}^-1(... f_0^-1(y))
         log-det:  the sum of the layers' log-dets
 
-    The step is any bijector or chain, ours or TFP's, whose weights are Keras
-    weights. It is a template: each layer runs it inside `keras.StatelessScope` with
-    its slice of the stacked weights, and has its own initial draw. Stacking also means
-    that an optimizer updates a few large weights instead of n times as many small ones.
+    The step is any bijector or chain whose weights are Keras weights. It is a template:
+    each layer runs it inside `keras.StatelessScope` with its slice of the stacked
+    weights, and has its own initial draw. Optimizers update a few large weights instead
+    of n times as many small ones.
 
     `mode` says how the layers run: `"unrolled"` writes them all into the graph,
     `"loop"` runs them in a `tf.while_loop`, so that the graph and the time to the

@@ -65,10 +65,9 @@ def reversible(
 ) -> ValueAndLogDet:
     """Runs the layers in a loop whose gradient stores one layer at a time.
 
-    Ordinary back-propagation keeps what every layer has computed. Here only the
-    last value is stored: going back, each layer's input is recomputed by its inverse,
-    and its gradient taken at once. Memory does not grow with the number of layers;
-    the time of a step grows by about a third to a half.
+    Only the last value is stored: going back, each layer's input is recomputed by its
+    inverse, and its gradient taken at once. Memory does not grow with the number of
+    layers; the time of a step grows by about a third to a half.
 
     The recomputed inputs carry rounding errors. The first of them is compared with
     the true one; where they have drifted apart, a second run forward keeps the true
