@@ -175,7 +175,7 @@ class LinearPrediction(Adaptable):
         self._log_scale.assign(np.log(filters.deviations))
         self._mean.assign(filters.mean)
         self._adapted.assign(1)
-        return self.inverse_and_log_det(y)[0]
+        return self.inverse_and_log_det(tf.convert_to_tensor(y))[0]
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
         self._check_length(y)

@@ -181,7 +181,7 @@ class Backup(keras.callbacks.Callback):
 
     A run that goes on equals the uninterrupted one bit for bit on a CPU if the order
     and noise of its data depend on the number of the epoch and not on what was drawn
-    before, as those of `tfpf.data.Data.passes` do, and if its other callbacks keep no
+    before, as those of `tfpf.data.Data.epochs` do, and if its other callbacks keep no
     count of their own, as `EarlyStopping` does.
 
     Under `tf.distribute` with several workers only the chief writes.
@@ -194,7 +194,7 @@ class Backup(keras.callbacks.Callback):
         >>> backup = tfpf.Backup(tempfile.mkdtemp())
         >>> done = backup.restore(model)  # 0, or the number of finished epochs
         >>> history = model.fit(
-        ...     data.passes(done),
+        ...     data.epochs(done),
         ...     steps_per_epoch=data.steps,
         ...     initial_epoch=done,
         ...     epochs=2,
