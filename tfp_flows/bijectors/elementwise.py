@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -10,22 +10,22 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
-from tfp_flows.bijectors.coupling import per_value
+from tfp_flows.bijectors.coupling import Structure, checked_transform
 from tfp_flows.bijectors.transforms import affine
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import Bin, forward_in_bin, inverse_in_bin
 from tfp_flows.internal.arguments import (
-    check_event,
-    checked_instance,
+    Condition,
     checked_integer,
     checked_shape,
+    invalid,
 )
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.dense import MLP
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class Elementwise(FlowBijector):
+class Elementwise(Structure):
     """Transforms each value by itself, by learned parameters or those of a condition.
 
         forward:  y_i = g(x_i; p_i)      p learned, or p = conditioner(c)
@@ -66,65 +66,44 @@ class Elementwise(FlowBijector):
                 `tfpf.nets.MLP()`.
             shared_positions: Whether all positions of an event, channels last, share
                 the parameters of their channel.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             TypeError: If `transform` or `conditioner` is of another kind.
             ValueError: If a conditioner comes without `condition_shape`, or its output
                 has another shape.
         """
-        checked_instance("transform", transform, Transform, "one of `tfpf.transforms`")
+        transform = checked_transform(transform)
         event = checked_shape("event_shape", event_shape)
         if conditioner is not None and condition_shape is None:
-            raise ValueError(
-                "Argument `condition_shape` must be given with `conditioner`. "
-                "Received: condition_shape=None"
-            )
+            raise invalid("condition_shape", "be given with `conditioner`", None)
         super().__init__(
             event_ndims=len(event), condition_shape=condition_shape, **kwargs
         )
         self._event = event
-        self._transform = transform.with_weights(self.add_weight)
+        self._use(transform)
         self._own = own = event[-1:] if shared_positions else event
         each = transform.parameters_per_value
         if condition_shape is None:
             self._own_parameters = self.add_weight((*own, each), name="parameters")
         else:
-            conditioner = (
-                MLP(dtype=self.dtype.name) if conditioner is None else conditioner
-            )
+            if conditioner is None:
+                conditioner = MLP(dtype=self.dtype.name)
             outputs = (*own[:-1], own[-1] * each)
             conditioners.connect(conditioner, self.condition_shape, outputs)
             self._conditioner = conditioner
 
-    @property
-    def transform(self) -> Transform:
-        """The elementwise bijection."""
-        return self._transform
-
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> ValueAndLogDet:
-        return self._evaluated(x, condition, self._transform.forward)
-
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> ValueAndLogDet:
-        return self._evaluated(y, condition, self._transform.inverse)
-
     def _evaluated(
-        self, x: tf.Tensor, condition: Any, direction: Any
+        self, x: tf.Tensor, condition: Condition, direction: Callable
     ) -> ValueAndLogDet:
-        check_event(x, self._event, f"{type(self).__name__} '{self.name}'", "value")
+        self._check_shape(x, self._event)
         ndims = len(self._event)
         if condition is None:
             parameters = tf.convert_to_tensor(self._own_parameters)
         else:
             condition = tf.cast(tf.convert_to_tensor(condition), x.dtype)
-            outputs = conditioners.apply(
-                self._conditioner, condition, len(self.condition_shape)
-            )
-            parameters = per_value(outputs, self._transform, x)
+            rank = len(self.condition_shape or ())
+            outputs = conditioners.apply(self._conditioner, condition, rank)
+            parameters = self._per_value(outputs, x)
             # Shared parameters have no axes for positions.
             for _ in range(ndims - len(self._own)):
                 parameters = tf.expand_dims(parameters, -3)
@@ -166,7 +145,6 @@ class ConditionalAffine(Elementwise):
                 first; a `keras.layers.Dense(2 * c, kernel_initializer="zeros")`
                 starts at the identity.
             condition_shape: Shape of one condition.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
         super().__init__(
             affine.Affine("exp", order="halves"),
@@ -243,8 +221,6 @@ class Quantile(FlowBijector):
         Args:
             latents: Increasing latents, at least 2.
             values: As many increasing values of the data.
-            name: Name of the bijector.
-            **kwargs: `dtype` and `validate_args` of `FlowBijector`.
 
         Raises:
             ValueError: If there are fewer than 2 knots, or they do not increase.
@@ -258,9 +234,7 @@ class Quantile(FlowBijector):
             for key, start in starts.items()
         ]
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
         knots = self._vectors()
         places, slopes = knots[0], knots[-1]
         inside = tf.clip_by_value(x, places[0], places[-1])
@@ -269,9 +243,7 @@ class Quantile(FlowBijector):
         y = y + steep * (x - inside)
         return y, tf.where(x == inside, log_slope, tf.math.log(steep))
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
         knots = self._vectors()
         places, slopes = knots[1], knots[-1]
         inside = tf.clip_by_value(y, places[0], places[-1])
@@ -293,18 +265,11 @@ def _bin_of(
 ) -> Bin:
     """Returns the bin between knots in whose stretch of `sought` each value lies."""
     index = tf.reduce_sum(tf.cast(value[..., None] >= sought[1:-1], tf.int32), axis=-1)
-    left, right = (
+    (left, bottom, slope), (right, top, next_slope) = (
         [tf.gather(v, index + step) for v in (latents, values, slopes)]
         for step in (0, 1)
     )
-    return Bin(
-        left=left[0],
-        width=right[0] - left[0],
-        bottom=left[1],
-        height=right[1] - left[1],
-        slope=left[2],
-        next_slope=right[2],
-    )
+    return Bin(left, right - left, bottom, top - bottom, slope, next_slope)
 
 
 def _tail_slope(value: tf.Tensor, knots: tf.Tensor, slopes: tf.Tensor) -> tf.Tensor:
@@ -324,12 +289,6 @@ def _slopes(latents: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _check_knots(latents: np.ndarray, values: np.ndarray) -> None:
     for name, knots in (("latents", latents), ("values", values)):
         if knots.ndim != 1 or len(knots) < 2 or not np.all(np.diff(knots) > 0.0):
-            raise ValueError(
-                f"Argument `{name}` must be at least 2 increasing numbers. "
-                f"Received: {name}={knots.tolist()}"
-            )
+            raise invalid(name, "be at least 2 increasing numbers", knots.tolist())
     if len(latents) != len(values):
-        raise ValueError(
-            "Arguments `latents` and `values` must have equally many knots. "
-            f"Received: {len(latents)} and {len(values)}"
-        )
+        raise invalid("values", f"have {len(latents)} knots, as `latents`", len(values))

@@ -17,11 +17,12 @@ from tfp_flows.bijectors.reversible import Layer, looped, reversible
 from tfp_flows.bijectors.tree import known_dtype, layers_in, rebuilt, walk
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
+    Condition,
     checked_choice,
     checked_instance,
     checked_integer,
+    invalid,
 )
-from tfp_flows.nets.conditioner import broadcast_batch
 
 tfb = tfp.bijectors
 
@@ -35,12 +36,7 @@ class StackedWeights(keras.Layer):
     """The weights of n layers, each weight stacked on a first axis."""
 
     def __init__(self, variables: list[list[keras.Variable]], **kwargs: Any) -> None:
-        """Stacks variables of equal shapes.
-
-        Args:
-            variables: For each layer its variables.
-            **kwargs: Passed on to `keras.Layer`.
-        """
+        """Stacks the variables of each layer, which have equal shapes."""
         super().__init__(autocast=False, **kwargs)
         self.stacks = [
             self._stack(index, group)
@@ -80,10 +76,10 @@ class Repeat(FlowBijector):
         inverse:  x = f_{n-1}^-1(... f_0^-1(y))
         log-det:  the sum of the layers' log-dets
 
-    The step is any bijector or chain, ours or TFP's, whose weights are Keras
-    weights. It is a template: each layer runs it inside `keras.StatelessScope` with
-    its slice of the stacked weights, and has its own initial draw. Stacking also means
-    that an optimizer updates a few large weights instead of n times as many small ones.
+    The step is any bijector or chain whose weights are Keras weights. It is a template:
+    each layer runs it inside `keras.StatelessScope` with its slice of the stacked
+    weights, and has its own initial draw. Optimizers update a few large weights instead
+    of n times as many small ones.
 
     `mode` says how the layers run: `"unrolled"` writes them all into the graph,
     `"loop"` runs them in a `tf.while_loop`, so that the graph and the time to the
@@ -115,16 +111,14 @@ class Repeat(FlowBijector):
             step: The template. It belongs to this bijector from now on.
             n: Number of layers, at least 1.
             mode: `"auto"`, `"unrolled"`, `"loop"` or `"reversible"`; see above.
-            validate_args: See `FlowBijector`.
-            name: See `FlowBijector`.
 
         Raises:
             TypeError: If `step` is not a bijector.
             ValueError: If `n` or `mode` is not understood, the step changes the
                 rank of events, or it holds a raw `tf.Variable`.
         """
-        words = "a bijector, such as a `tfb.Chain` of couplings"
-        checked_instance("step", step, tfb.Bijector, words)
+        kind = "a bijector, such as a `tfb.Chain` of couplings"
+        checked_instance("step", step, tfb.Bijector, kind)
         ranks = step.forward_min_event_ndims, step.inverse_min_event_ndims
         if tf.nest.is_nested(ranks[0]) or ranks[0] != ranks[1]:
             raise ValueError(
@@ -141,21 +135,17 @@ class Repeat(FlowBijector):
             validate_args=validate_args,
             name=name,
         )
-        self._step = compat.untracked(self, _Holder(step))
+        self._step = compat.untracked(self, compat.Holder(step))
         self._template = compat.untracked(self, _variables(step))
         _refuse_raw_variables(step)
         draws = [step, *(rebuilt(step) for _ in range(n - 1))]
-        self._stacked = StackedWeights(
-            [_variables(draw) for draw in draws], name="stacked"
-        )
+        self._stacked = StackedWeights([*map(_variables, draws)], name="stacked")
 
     @classmethod
     def of(cls, steps: Sequence[tfb.Bijector], **kwargs: Any) -> Repeat:
         """Stacks steps of one structure, each with its own weights.
 
-        Args:
-            steps: The steps, from the data's side.
-            **kwargs: Other arguments of the constructor.
+        The steps come from the data's side; `kwargs` are the constructor's.
         """
         repeat = cls(steps[0], len(steps), **kwargs)
         groups = zip(*map(_variables, steps), strict=True)
@@ -175,9 +165,8 @@ class Repeat(FlowBijector):
         """
         steps = [rebuilt(self.step) for _ in range(self._n)]
         for k, step in enumerate(steps):
-            for variable, stack in zip(
-                _variables(step), self._stacked.stacks, strict=True
-            ):
+            stacks = self._stacked.stacks
+            for variable, stack in zip(_variables(step), stacks, strict=True):
                 variable.assign(stack[k])
         return steps
 
@@ -194,21 +183,21 @@ class Repeat(FlowBijector):
         return [stacks[id(flag)] for one in steps for flag in one.adapted_flags]
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         directions = chain.forward_and_log_det, chain.inverse_and_log_det
         return self._run(x, condition, *directions, range(self._n)[::-1])
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         directions = chain.inverse_and_log_det, chain.forward_and_log_det
         return self._run(y, condition, *directions, range(self._n))
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Adapts the layers in turn, each to the latents of the one before."""
 
-        def adapted(*arguments: Any) -> ValueAndLogDet:
+        def adapted(*arguments: object) -> ValueAndLogDet:
             return chain.adapt(*arguments), tf.zeros([], self.dtype)
 
         y = tf.convert_to_tensor(y, dtype_hint=self.dtype)
@@ -217,7 +206,7 @@ class Repeat(FlowBijector):
     def _run(
         self,
         x: tf.Tensor,
-        condition: Any,
+        condition: Condition,
         direction: Callable,
         back: Callable,
         order: range,
@@ -227,10 +216,8 @@ class Repeat(FlowBijector):
         mode = self._resolved_mode()
         if mode == "unrolled":
             return self._unrolled(direction, x, condition, order)
-        if condition is not None:
-            # A loop's shapes are fixed: `x` gets the condition's batch axes first.
-            ndims, own = self.forward_min_event_ndims, len(self.condition_shape)
-            x = broadcast_batch(x, ndims, condition, own)[0]
+        # A loop's shapes are fixed: `x` gets the condition's batch axes first.
+        x = self._over_condition(x, self.forward_min_event_ndims, condition)
         stacks = [tf.convert_to_tensor(stack) for stack in self._stacked.stacks]
         layer, zero = self._stateless(direction), self._zero_log_det(x)
         if mode == "loop":
@@ -247,7 +234,11 @@ class Repeat(FlowBijector):
         return "loop" if self._n > _LOOP_ABOVE and not stateful else "unrolled"
 
     def _in_scope(
-        self, direction: Callable, x: tf.Tensor, slices: list[tf.Tensor], condition: Any
+        self,
+        direction: Callable,
+        x: tf.Tensor,
+        slices: list[tf.Tensor],
+        condition: Condition,
     ) -> tuple[tf.Tensor, tf.Tensor, keras.StatelessScope]:
         """Runs the template with the weights of one layer."""
         scope = keras.StatelessScope(collect_losses=True, initialize_variables=False)
@@ -261,7 +252,7 @@ class Repeat(FlowBijector):
         return value, log_det, scope
 
     def _unrolled(
-        self, direction: Callable, x: tf.Tensor, condition: Any, order: range
+        self, direction: Callable, x: tf.Tensor, condition: Condition, order: range
     ) -> ValueAndLogDet:
         slices = [tf.unstack(tf.convert_to_tensor(s)) for s in self._stacked.stacks]
         log_dets, updated = [], [list(each) for each in slices]
@@ -287,28 +278,19 @@ class Repeat(FlowBijector):
         """Returns a function of value, weights and condition, and of nothing else."""
 
         def layer(
-            x: tf.Tensor, slices: list[tf.Tensor], condition: Any
+            x: tf.Tensor, slices: list[tf.Tensor], condition: Condition
         ) -> ValueAndLogDet:
             value, log_det, scope = self._in_scope(direction, x, slices, condition)
-            self._refuse_updates(slices, scope)
+            for variable, old in zip(self._template, slices, strict=True):
+                if scope.get_current_value(variable) is not old:
+                    must = f"be 'unrolled' for a step that updates '{variable.path}'"
+                    raise invalid("mode", must, self._mode)
+            if scope.losses:
+                must = "be 'unrolled' for a step that adds losses"
+                raise invalid("mode", must, self._mode)
             return value, log_det
 
         return layer
-
-    def _refuse_updates(
-        self, slices: list[tf.Tensor], scope: keras.StatelessScope
-    ) -> None:
-        for variable, value in zip(self._template, slices, strict=True):
-            if scope.get_current_value(variable) is not value:
-                raise ValueError(
-                    "Argument `mode` must be 'unrolled' for a step that updates its "
-                    f"state, as '{variable.path}' is. Received: mode={self._mode!r}"
-                )
-        if scope.losses:
-            raise ValueError(
-                "Argument `mode` must be 'unrolled' for a step that adds losses. "
-                f"Received: mode={self._mode!r}"
-            )
 
     def _zero_log_det(self, x: tf.Tensor) -> tf.Tensor:
         if self.is_constant_jacobian:
@@ -317,13 +299,6 @@ class Repeat(FlowBijector):
         zeros = tf.zeros(tf.shape(x)[:batch_ndims], x.dtype)
         zeros.set_shape(x.shape[:batch_ndims])
         return zeros
-
-
-class _Holder:
-    """Keeps an object out of reach of `tf.Module`'s search for variables."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
 
 
 def _variables(step: tfb.Bijector) -> list[keras.Variable]:

@@ -8,9 +8,10 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flows.bijectors.base import ValueAndLogDet
+from tfp_flows.internal.arguments import Condition
 
 # A layer maps (value, its slices of the stacks, condition) to (value, log-det).
-Layer = Callable[[tf.Tensor, list[tf.Tensor], Any], ValueAndLogDet]
+Layer = Callable[[tf.Tensor, list[tf.Tensor], Condition], ValueAndLogDet]
 # Takes the number of a layer and returns its slices of the stacks.
 Reader = Callable[[tf.Tensor], list[tf.Tensor]]
 
@@ -24,7 +25,7 @@ def looped(
     x: tf.Tensor,
     stacks: list[tf.Tensor],
     order: range,
-    condition: Any,
+    condition: Condition,
     zero: tf.Tensor,
     reader: Callable[[list[tf.Tensor]], Reader] | None = None,
 ) -> ValueAndLogDet:
@@ -59,33 +60,21 @@ def reversible(
     x: tf.Tensor,
     stacks: list[tf.Tensor],
     order: range,
-    condition: Any,
+    condition: Condition,
     zero: tf.Tensor,
 ) -> ValueAndLogDet:
     """Runs the layers in a loop whose gradient stores one layer at a time.
 
-    Ordinary back-propagation keeps what every layer has computed. Here only the
-    last value is kept: going back, each layer's input is recomputed by its inverse,
-    and its gradient taken at once. Memory does not grow with the number of layers;
-    the time of a step grows by about a third to a half.
+    Only the last value is stored: going back, each layer's input is recomputed by its
+    inverse, and its gradient taken at once. Memory does not grow with the number of
+    layers; the time of a step grows by about a third to a half.
 
     The recomputed inputs carry rounding errors. The first of them is compared with
-    the true one; where they have drifted apart, a second pass forward keeps the true
-    input of each layer, and the way back reads those. Memory then grows by one value a
-    layer, still without what the networks have computed: XLA plans the memory of both
-    ways in advance, whichever is taken.
+    the true one; where they have drifted apart, a second run forward keeps the true
+    input of each layer for the gradients. Memory then grows by one value a layer: XLA
+    plans for both cases in advance, whichever is taken.
 
-    Args:
-        layer: One layer as a function of value, weights and condition.
-        inverse: Its inverse, likewise.
-        x: The value that enters.
-        stacks: Weights of all layers, each with a first axis of `n`.
-        order: The layers' numbers in the order in which they run.
-        condition: The conditions of the batch, or None.
-        zero: A log-det of zeros.
-
-    Returns:
-        The value that leaves and the sum of the log-dets.
+    Arguments are those of `looped`, and `inverse`, a layer's inverse.
 
     Reference:
         Gomez et al.: The reversible residual network, 2017, arXiv:1707.04585.
@@ -114,15 +103,15 @@ def reversible(
                     layer, recall, y, whole, floats, order, c, dy, d_log_det
                 )
 
-            def by_inverse(_: Any, value: tf.Tensor, slices: list) -> tf.Tensor:
+            def by_inverse(_: tf.Tensor, value: tf.Tensor, slices: list) -> tf.Tensor:
                 return inverse(value, slices, c)[0]
 
-            def from_kept() -> list[tf.Tensor]:
-                kept = _inputs(layer, x, whole, order, c)
-                return back(lambda i, *_: kept.read(i))[1]
+            def from_stored() -> list[tf.Tensor]:
+                stored = _inputs(layer, x, whole, order, c)
+                return back(lambda i, *_: stored.read(i))[1]
 
             again, gradients = back(by_inverse)
-            return tf.cond(_drifted(again, x), from_kept, lambda: gradients)
+            return tf.cond(_drifted(again, x), from_stored, lambda: gradients)
 
         return (y, log_det), gradient
 
@@ -136,7 +125,7 @@ def _backward(
     stacks: list[tf.Tensor],
     floats: list[int],
     order: range,
-    condition: Any,
+    condition: Condition,
     dy: tf.Tensor,
     d_log_det: tf.Tensor,
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
@@ -162,7 +151,7 @@ def _backward(
             watched = [value, *(slices[j] for j in floats), *conditions]
             tape.watch(watched)
             result = layer(value, slices, condition)
-        gradients: list[Any] = tape.gradient(
+        gradients: Any = tape.gradient(
             result,
             watched,
             [d_value, _shaped(d_log_det, result[1])],
@@ -185,15 +174,15 @@ def _inputs(
     x: tf.Tensor,
     stacks: list[tf.Tensor],
     order: range,
-    condition: Any,
+    condition: Condition,
 ) -> tf.TensorArray:
     """Runs the layers once more and keeps the input of each."""
     n, read, static = len(order), _from_stacks(stacks), x.shape
 
-    def body(i: tf.Tensor, value: tf.Tensor, kept: tf.TensorArray) -> tuple:
-        kept = kept.write(i, value)
+    def body(i: tf.Tensor, value: tf.Tensor, stored: tf.TensorArray) -> tuple:
+        stored = stored.write(i, value)
         value = layer(value, read(_at(order, i)), condition)[0]
-        return i + 1, tf.ensure_shape(value, static), kept
+        return i + 1, tf.ensure_shape(value, static), stored
 
     empty = tf.TensorArray(x.dtype, size=n, element_shape=static)
     return _rounds(n, body, (x, empty))[2]

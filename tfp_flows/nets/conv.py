@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from tfp_flows.internal.arguments import (
     Activation,
+    Config,
     checked_integer,
     checked_number,
     invalid,
 )
-from tfp_flows.nets.conditioner import Conditioner, Shape
+from tfp_flows.nets.conditioner import Conditioner, Shape, ops
 from tfp_flows.nets.dense import built, cast, dropout_layer
 
 
@@ -21,12 +22,7 @@ class _Convolution(keras.Layer):
     """A convolution of `[batch, h, w, n]` to `[batch, h, w, filters]`, zero-padded."""
 
     def __init__(self, filters: int, kernel_size: int = 3, **kwargs: Any) -> None:
-        """Configures the convolution.
-
-        Args:
-            filters: Number of output channels m.
-            kernel_size: Side k of the kernel.
-        """
+        """Configures the convolution, with kernels of side `kernel_size`."""
         super().__init__(**kwargs)
         self.filters = filters
         self.kernel_size = kernel_size
@@ -36,7 +32,7 @@ class _Convolution(keras.Layer):
         shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
         self.kernel = self.add_weight(shape, kernel_initializer, name="kernel")
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         arguments = {"filters": self.filters, "kernel_size": self.kernel_size}
         return {**super().get_config(), **arguments}
@@ -104,7 +100,7 @@ class ZeroConv2D(_Convolution):
         """Maps `[batch, h, w, n]` to `[batch, h, w, filters]`."""
         kernel = tf.convert_to_tensor(self.kernel)
         outputs = tf.nn.conv2d(inputs, kernel, 1, "SAME")
-        return (outputs + self.bias) * keras.ops.exp(_FACTOR * self.logs)
+        return (outputs + self.bias) * ops.exp(_FACTOR * self.logs)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -170,7 +166,7 @@ class ConvNet(Conditioner):
         """
         super().__init__(**kwargs)
         self.hidden_channels = checked_integer("hidden_channels", hidden_channels)
-        self.activation = keras.activations.get(activation)
+        self.activation: Any = keras.activations.get(activation)
         self.residual = bool(residual)
         self.blocks = checked_integer("blocks", blocks)
         self.dropout = checked_number("dropout", dropout, minimum=0.0, below=1.0)
@@ -186,20 +182,16 @@ class ConvNet(Conditioner):
         width, channels = self.hidden_channels, input_shape[-1]
         self._condition_block = _block_of(condition_shape, input_shape)
         self._project = None
-        if self._condition_block:
+        if condition_shape and self._condition_block:
             channels += condition_shape[-1] * self._condition_block**2
         elif condition_shape:
-            project = keras.layers.Dense(width, use_bias=False, dtype=self.dtype_policy)
-            self._project = built(project, *condition_shape)
+            self._project = self.dense(width, *condition_shape, use_bias=False)
         self._first = self._conv(channels)
         if self.residual:
             self._middle = [self._conv(width) for _ in range(2 * self.blocks)]
         else:
             # A 1x1 convolution is a dense layer at every position.
-            middle = keras.layers.Dense(
-                width, kernel_initializer="he_normal", dtype=self.dtype_policy
-            )
-            self._middle = [built(middle, width)]
+            self._middle = [self.dense(width, width, kernel_initializer="he_normal")]
         head = ZeroConv2D(
             output_shape[-1], 1 if self.residual else 3, dtype=self.dtype_policy
         )
@@ -262,8 +254,8 @@ class ConvNet(Conditioner):
                 h += second(active(first(activated(h))))
         else:
             # In two dimensions this is one matrix product.
-            flat = keras.ops.reshape(active(h), (-1, self.hidden_channels))
-            h = keras.ops.reshape(self._middle[0](flat), (-1, *h.shape[1:]))
+            flat = ops.reshape(active(h), (-1, self.hidden_channels))
+            h = ops.reshape(self._middle[0](flat), (-1, *h.shape[1:]))
         return self._head(active(h))
 
 
@@ -290,7 +282,7 @@ def _stacked(inputs: tf.Tensor, condition: tf.Tensor, block: int) -> tf.Tensor:
     condition = cast(condition, inputs.dtype)
     if block > 1:
         condition = tf.nn.space_to_depth(condition, block)
-    return keras.ops.concatenate([inputs, condition], axis=-1)
+    return ops.concatenate([inputs, condition], axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -316,16 +308,11 @@ class PriorNet(Conditioner):
         channels, outputs = input_shape[-1], output_shape[-1]
         self._block = _block_of(condition_shape, input_shape)
         self._project = None
-        if self._block:
+        if condition_shape and self._block:
             channels += condition_shape[-1] * self._block**2
         elif condition_shape:
-            project = keras.layers.Dense(
-                outputs,
-                use_bias=False,
-                kernel_initializer="zeros",
-                dtype=self.dtype_policy,
-            )
-            self._project = built(project, *condition_shape)
+            start = {"use_bias": False, "kernel_initializer": "zeros"}
+            self._project = self.dense(outputs, *condition_shape, **start)
         conv = ZeroConv2D(outputs, 3, dtype=self.dtype_policy)
         self._conv = built(conv, *input_shape[:-1], channels)
 

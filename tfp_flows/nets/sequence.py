@@ -9,16 +9,16 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from tfp_flows.internal.arguments import (
     Activation,
+    Config,
     DType,
     checked_integer,
     checked_number,
     checked_widths,
 )
-from tfp_flows.nets.conditioner import Conditioner, Shape
+from tfp_flows.nets.conditioner import Conditioner, Shape, ops
 from tfp_flows.nets.dense import built, cast
 
 
@@ -76,23 +76,19 @@ class WaveNet(Conditioner):
                     f"{tuple(output_shape)}, condition_shape={condition_shape}"
                 )
         width = self.channels
-        self._start = self._dense(width, input_shape[-1])
+        self._start = self.dense(width, input_shape[-1])
         self._gates = [self._dilated(width, 2**i) for i in range(self.depth)]
         # Features of the last layer go nowhere but into the sum.
         self._mixes = [
-            self._dense(width if last else 2 * width, width)
+            self.dense(width if last else 2 * width, width)
             for last in (i == self.depth - 1 for i in range(self.depth))
         ]
         self._local = (
-            self._dense(2 * width * self.depth, condition_shape[-1], use_bias=False)
+            self.dense(2 * width * self.depth, condition_shape[-1], use_bias=False)
             if condition_shape
             else None
         )
-        self._end = self._dense(output_shape[-1], width, kernel_initializer="zeros")
-
-    def _dense(self, units: int, inputs: int, **options: Any) -> keras.layers.Dense:
-        layer = keras.layers.Dense(units, dtype=self.dtype_policy, **options)
-        return built(layer, inputs)
+        self._end = self.dense(output_shape[-1], width, kernel_initializer="zeros")
 
     def _dilated(self, width: int, rate: int) -> keras.layers.Conv1D:
         layer = keras.layers.Conv1D(
@@ -103,11 +99,11 @@ class WaveNet(Conditioner):
     def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[batch, steps, n]` to `[batch, steps, m]`."""
         h = at_each_step(self._start, inputs)
-        local: list[Any] = [0.0] * self.depth
+        local: Sequence[tf.Tensor | float] = [0.0] * self.depth
         if self._local is not None:
             condition = cast(condition, h.dtype)
             local = _split(at_each_step(self._local, condition), self.depth)
-        total: Any = 0.0
+        total: tf.Tensor | float = 0.0
         for i, (gates, mix) in enumerate(zip(self._gates, self._mixes, strict=True)):
             f, g = _split(gates(h) + local[i], 2)
             mixed = at_each_step(mix, ops.tanh(f) * ops.sigmoid(g))
@@ -187,21 +183,19 @@ class CausalLSTM(Conditioner):
                 f"{input_shape}, outputs of shape {output_shape}, conditions of shape "
                 f"{condition_shape}"
             )
-        policy = self.dtype_policy
-        dense = keras.layers.Dense(
-            self.features, activation=self.activation, dtype=policy
-        )
-        self._dense = built(dense, length, d + 1)
+        activation = {"activation": self.activation}
+        self._dense = self.dense(self.features, length, d + 1, **activation)
         self._recurrent = []
         width = self.features
         for units in self.units:
-            layer = keras.layers.LSTM(units, return_sequences=True, dtype=policy)
+            layer = keras.layers.LSTM(
+                units, return_sequences=True, dtype=self.dtype_policy
+            )
             self._recurrent.append(built(layer, length, width))
             width = units
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[n, length, d]` to `[n, length, units[-1]]`."""
-        ops = keras.ops
         late = ops.pad(inputs[:, :-1], [[0, 0], [1, 0], [0, 0]])
         # A vector of zeros could also be one that was seen: the mark tells them apart.
         mark = ops.pad(
@@ -214,16 +208,15 @@ class CausalLSTM(Conditioner):
             h = layer(h)
         return h
 
-    def start(self, n: Any) -> States:
+    def start(self, n: int | tf.Tensor) -> States:
         """Returns the states of `n` sequences before their first position."""
-        zeros = keras.ops.zeros
         return [
-            [zeros((n, units), dtype=self.compute_dtype) for _ in range(2)]
+            [ops.zeros((n, units), dtype=self.compute_dtype) for _ in range(2)]
             for units in self.units
         ]
 
     def step(
-        self, before: tf.Tensor, is_first: Any, states: States
+        self, before: tf.Tensor, is_first: tf.Tensor, states: States
     ) -> tuple[tf.Tensor, States]:
         """Goes on by one position.
 
@@ -235,7 +228,6 @@ class CausalLSTM(Conditioner):
         Returns:
             The summaries `[n, units[-1]]` and the states.
         """
-        ops = keras.ops
         before = cast(before, self.compute_dtype)
         mark = ops.zeros_like(before[:, :1]) + ops.cast(is_first, before.dtype)
         h = self._dense(ops.concatenate([before, mark], axis=-1))
@@ -250,7 +242,7 @@ class CausalLSTM(Conditioner):
 class BinaryCodes(keras.initializers.Initializer):
     """Starts row k of a table `[n, 2 d]` at the k-th corner of a cube.
 
-    The first `d` numbers are a location: the binary digits of k as -1 and 1. The
+    The first `d` values are a location: the binary digits of k as -1 and 1. The
     others are `log(scale)`. Locations of different rows lie at least 2 apart.
     """
 
@@ -258,15 +250,15 @@ class BinaryCodes(keras.initializers.Initializer):
         """Remembers the scale that all rows start with."""
         self.scale = float(scale)
 
-    def __call__(self, shape: Any, dtype: DType = None) -> Any:
+    def __call__(self, shape: Shape, dtype: DType = None) -> tf.Tensor:
         """Returns the table."""
         rows, width = shape
         digits = (np.arange(rows)[:, np.newaxis] >> np.arange(width // 2)) & 1
         scales = np.full(digits.shape, math.log(self.scale))
         table = np.concatenate([2.0 * digits - 1.0, scales], axis=1)
-        return keras.ops.convert_to_tensor(table, dtype=dtype or keras.config.floatx())
+        return ops.convert_to_tensor(table, dtype=dtype or keras.config.floatx())
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {"scale": self.scale}
 
@@ -281,7 +273,7 @@ def code_table(rows: int, d: int, scale: float, dtype: DType = None) -> keras.La
         dtype: Float type; None for Keras's default.
 
     Returns:
-        A `keras.layers.Embedding` of `2 d` numbers a row, as `BinaryCodes` starts it.
+        A `keras.layers.Embedding` of `2 d` values a row, as `BinaryCodes` starts it.
     """
     if rows > 2**d:
         raise ValueError(

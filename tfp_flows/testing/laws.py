@@ -151,7 +151,7 @@ def every_weight_gets_a_gradient(
         # Random factors, so that no symmetry makes a gradient vanish.
         factors = [generator.uniform(0.5, 1.5, part.shape) for part in outputs]
         parts = zip(factors, outputs, strict=True)
-        return sum(tf.reduce_sum(tf.cast(a, b.dtype) * b) for a, b in parts)
+        return tf.add_n([tf.reduce_sum(tf.cast(a, b.dtype) * b) for a, b in parts])
 
     unreached, broken = missed_weights(weights, loss)
     wrong = f"No gradient of `{direction}` reaches: {', '.join(unreached)}."

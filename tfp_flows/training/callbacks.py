@@ -97,6 +97,8 @@ class AveragedWeights(keras.callbacks.Callback):
         >>> history = model.fit(x, validation_data=x, callbacks=averages, verbose=0)
     """
 
+    model: keras.Model
+
     def __init__(self) -> None:
         """Starts with the weights in their place."""
         super().__init__()
@@ -179,7 +181,7 @@ class Backup(keras.callbacks.Callback):
 
     A run that goes on equals the uninterrupted one bit for bit on a CPU if the order
     and noise of its data depend on the number of the epoch and not on what was drawn
-    before, as those of `tfpf.data.Data.passes` do, and if its other callbacks keep no
+    before, as those of `tfpf.data.Data.epochs` do, and if its other callbacks keep no
     count of their own, as `EarlyStopping` does.
 
     Under `tf.distribute` with several workers only the chief writes.
@@ -192,7 +194,7 @@ class Backup(keras.callbacks.Callback):
         >>> backup = tfpf.Backup(tempfile.mkdtemp())
         >>> done = backup.restore(model)  # 0, or the number of finished epochs
         >>> history = model.fit(
-        ...     data.passes(done),
+        ...     data.epochs(done),
         ...     steps_per_epoch=data.steps,
         ...     initial_epoch=done,
         ...     epochs=2,
@@ -202,6 +204,8 @@ class Backup(keras.callbacks.Callback):
         >>> backup.restore(model)
         2
     """
+
+    model: keras.Model
 
     def __init__(self, folder: str | os.PathLike) -> None:
         """Names the folder, which is made when there is something to write."""
@@ -283,7 +287,7 @@ def _as_written(value: np.ndarray, variable: keras.Variable) -> np.ndarray:
 def _as_stored(array: np.ndarray, variable: keras.Variable) -> np.ndarray:
     if variable.dtype != "bfloat16":
         return array
-    return array.view(keras.ops.convert_to_numpy(variable).dtype)
+    return array.view(tf.bfloat16.as_numpy_dtype)
 
 
 def _described(variables: list[keras.Variable]) -> list[list[Any]]:
@@ -330,6 +334,8 @@ class SampleGrid(keras.callbacks.Callback):
         >>> grids = SampleGrid("samples", pixel_levels=17, every=5)
         >>> # tfpf.FlowModel(flow).fit(data, callbacks=[grids])
     """
+
+    model: keras.Model
 
     def __init__(
         self,
