@@ -145,7 +145,7 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
             false_alarm_rate=self.false_alarm_rate_,
             batch_size=_SCORING_BATCH,
         )
-        self.offset_ = -scorer.threshold
+        self.offset_ = -scorer.threshold  # pyright: ignore[reportOptionalOperand]
         return self
 
     def score_samples(self, X: npt.ArrayLike) -> np.ndarray:  # noqa: N803

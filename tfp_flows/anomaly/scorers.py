@@ -159,7 +159,7 @@ class TypicalityScorer(AnomalyScorer):
     def call(self, x: tf.Tensor, log_prob: tf.Tensor, latent: tf.Tensor) -> tf.Tensor:
         """Returns the scores `[n]`."""
         _check_fitted("entropy", self.entropy)
-        return tf.abs(-log_prob - self.entropy)
+        return tf.abs(tf.add(log_prob, self.entropy))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -18,6 +18,7 @@ from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
 from tfp_flows.bijectors.tree import known_dtype
 from tfp_flows.internal.arguments import (
+    Condition,
     Shape,
     check_event,
     checked_choice,
@@ -38,8 +39,7 @@ TRANSFORMS = ("affine", "spline")
 class Autoregressive(FlowBijector):
     """Transforms each value of a vector, given those before it.
 
-    With `g` the elementwise `transform` and an order of the values that is the
-    network's,
+    With `g` the elementwise `transform` and the network's order of the values,
 
         inverse:  x_k = g^-1(y_k; net(y_1, ..., y_{k-1}))   all k in one network call
         forward:  y_k = g(x_k; net(y_1, ..., y_{k-1}))      one k after the other:
@@ -82,7 +82,6 @@ class Autoregressive(FlowBijector):
             event_shape: Shape `(d,)` of one vector, or `d`. None takes it from the
                 first input; the weights are made then.
             condition_shape: Shape of one condition, for a conditional flow.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             TypeError: If `conditioner` is not a `MADE`, or `transform` no transform.
@@ -106,10 +105,7 @@ class Autoregressive(FlowBijector):
     def _connect(self, event_shape: int | Sequence[int]) -> None:
         event = checked_shape("event_shape", event_shape)
         if len(event) != 1:
-            raise ValueError(
-                "Argument `event_shape` must be that of a vector, (d,). "
-                f"Received: event_shape={event_shape!r}"
-            )
+            raise invalid("event_shape", "be that of a vector, (d,)", event_shape)
         outputs = (event[0] * self._transform.parameters_per_value,)
         conditioners.connect(self.conditioner, event, outputs, self.condition_shape)
         self._event = event
@@ -128,14 +124,14 @@ class Autoregressive(FlowBijector):
         return self._transform
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         y, condition = self._with_equal_batch(y, condition)
         x, log_slope = self._transform.inverse(y, self._parameters_at(y, condition))
         return x, tf.reduce_sum(log_slope, axis=-1)
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         x, condition = self._with_equal_batch(x, condition)
 
@@ -145,7 +141,7 @@ class Autoregressive(FlowBijector):
             parameters = self._parameters_at(y, condition)
             return k + 1, *self._transform.forward(x, parameters)
 
-        (d,) = self._event
+        (d,) = self._event or (x.shape[-1],)
         _, y, log_slope = tf.while_loop(
             lambda k, *_: k < d,
             one_more_value,
@@ -155,12 +151,12 @@ class Autoregressive(FlowBijector):
         )
         return y, tf.reduce_sum(log_slope, axis=-1)
 
-    def _parameters_at(self, y: tf.Tensor, condition: Any) -> tf.Tensor:
+    def _parameters_at(self, y: tf.Tensor, condition: Condition) -> tf.Tensor:
         ndims = len(self.condition_shape or ())
         parameters = conditioners.apply(self.conditioner, y, 1, condition, ndims)
         return per_value(parameters, self._transform, y)
 
-    def _with_equal_batch(self, x: tf.Tensor, condition: Any) -> tuple:
+    def _with_equal_batch(self, x: tf.Tensor, condition: Condition) -> tuple:
         if self._event is None:
             self._connect(x.shape[-1:])
         check_event(x, self._event, f"{type(self).__name__} '{self.name}'", "value")
@@ -202,7 +198,6 @@ class MaskedAutoregressive(Autoregressive):
             bins: Number of bins of each spline.
             bound: Half the side of the square on which a spline bends.
             condition_shape: Shape of one condition, for a conditional flow.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
         checked_choice("transform", transform, TRANSFORMS)
         spline = transform == "spline"
@@ -263,8 +258,6 @@ class Causal(FlowBijector):
             bijector: A bijector of vectors of `d` values, or chain of them, with
                 conditions of shape `(h,)`.
             net: Network from sequences `[n, length, d]` to `[n, length, h]`.
-            validate_args: See `FlowBijector`.
-            name: See `FlowBijector`.
 
         Raises:
             TypeError: If `net` is not a `CausalLSTM`.
@@ -272,10 +265,7 @@ class Causal(FlowBijector):
         """
         event = checked_shape("event_shape", event_shape, 2)
         if len(event) != 2:
-            raise ValueError(
-                "Argument `event_shape` must be (length, d). "
-                f"Received: event_shape={event_shape!r}"
-            )
+            raise invalid("event_shape", "be (length, d)", event_shape)
         checked_instance("net", net, CausalLSTM, "a `tfpf.nets.CausalLSTM`")
         (features,) = _checked_condition(bijector)
         super().__init__(
@@ -300,7 +290,7 @@ class Causal(FlowBijector):
         return self._net
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         self._check_event(y)
         h = conditioners.apply(self._net, y, 2)
@@ -308,14 +298,20 @@ class Causal(FlowBijector):
         return x, chain.over_event(ildj, y, 1, 2)
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         self._check_event(x)
         length, d = self._event_shape
         noise = tf.transpose(tf.reshape(x, [-1, length, d]), [1, 0, 2])
         n = tf.shape(noise)[1]
 
-        def one_more(t: Any, y: Any, states: Any, done: Any, fldj: Any) -> tuple:
+        def one_more(
+            t: tf.Tensor,
+            y: tf.Tensor,
+            states: list,
+            done: tf.TensorArray,
+            fldj: tf.Tensor,
+        ) -> tuple:
             h, states = self._net.step(y, tf.equal(t, 0), states)
             y, log_det = chain.forward_and_log_det(
                 self._bijector, noise[t], 1, tf.cast(h, x.dtype)
@@ -335,13 +331,13 @@ class Causal(FlowBijector):
             maximum_iterations=length,
             parallel_iterations=1,
         )
-        y = tf.reshape(tf.transpose(done.stack(), [1, 0, 2]), tf.shape(x))
-        y.set_shape(x.shape)
-        fldj = tf.reshape(fldj, tf.shape(x)[:-2])
-        fldj.set_shape(x.shape[:-2])
-        return y, fldj
+        y = tf.transpose(done.stack(), [1, 0, 2])
+        return (
+            conditioners.reshaped(y, tf.shape(x), x.shape),
+            conditioners.reshaped(fldj, tf.shape(x)[:-2], x.shape[:-2]),
+        )
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Initializes the bijector inside from the vectors of all positions."""
         h = conditioners.apply(self._net, y, 2)
         vectors = tf.reshape(y, [-1, y.shape[-1]])
@@ -353,14 +349,12 @@ class Causal(FlowBijector):
         check_event(x, self._event_shape, owner, "value")
 
 
-def _checked_condition(bijector: Any) -> tuple[int, ...]:
+def _checked_condition(bijector: object) -> tuple[int, ...]:
     """Returns the shape of one condition of a bijector of vectors."""
     part = conditional_part(bijector) if isinstance(bijector, tfb.Bijector) else None
     shape = None if part is None else part.condition_shape
     if shape is None or len(shape) != 1 or int(bijector.forward_min_event_ndims) > 1:
-        raise ValueError(
-            "Argument `bijector` must be a bijector of vectors with vectors for "
-            "conditions, such as `tfpf.MaskedAutoregressive(d, net, "
-            f"condition_shape=(h,))`. Received: {bijector!r}"
-        )
+        must = "be of vectors with vectors for conditions, such as "
+        must += "`tfpf.MaskedAutoregressive(d, net, condition_shape=(h,))`"
+        raise invalid("bijector", must, bijector)
     return shape

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.internal import compat
-from tfp_flows.internal.arguments import Shape, words
+from tfp_flows.internal.arguments import (
+    Condition,
+    Config,
+    DType,
+    Initializer,
+    Shape,
+    invalid,
+    words,
+)
 
 tfb = tfp.bijectors
 
@@ -81,9 +90,9 @@ class FlowBijector(tfb.Bijector):
         inverse_event_ndims: int | None = None,
         condition_shape: Shape | None = None,
         is_constant_jacobian: bool = False,
-        dtype: Any = None,
+        dtype: DType = None,
         validate_args: bool = False,
-        parameters: dict[str, Any] | None = None,
+        parameters: Config | None = None,
         name: str | None = None,
     ) -> None:
         """Initializes the TFP side of the bijector.
@@ -103,28 +112,26 @@ class FlowBijector(tfb.Bijector):
         """
         dtype = tf.as_dtype(dtype or keras.config.floatx())
         if not dtype.is_floating:
-            raise ValueError(
-                "Argument `dtype` must be a floating point type. "
-                f"Received: dtype={dtype.name}"
-            )
-        arguments = {**self._arguments, **_without_self(parameters or {})}
-        if "dtype" in arguments:
+            raise invalid("dtype", "be a floating point type", dtype.name)
+        own = self._arguments | {
+            name: value
+            for name, value in (parameters or {}).items()
+            if name != "self" and not name.startswith("__")
+        }
+        if "dtype" in own:
             # A copy or a loaded bijector must not depend on Keras's default then.
-            arguments["dtype"] = dtype.name
+            own["dtype"] = dtype.name
+        inverse = event_ndims if inverse_event_ndims is None else inverse_event_ndims
         super().__init__(
             forward_min_event_ndims=event_ndims,
-            inverse_min_event_ndims=(
-                event_ndims if inverse_event_ndims is None else inverse_event_ndims
-            ),
+            inverse_min_event_ndims=inverse,
             is_constant_jacobian=is_constant_jacobian,
             validate_args=validate_args,
             dtype=dtype,
-            parameters=arguments,
+            parameters=own,
             name=name or _snake_case(type(self).__name__),
         )
-        self._condition_shape = (
-            None if condition_shape is None else tuple(condition_shape)
-        )
+        self._condition_shape = None if condition_shape is None else (*condition_shape,)
         self._layers: dict[str, keras.Layer] = compat.untracked(self, {})
 
     # Class name of the layer that holds the weights, by which files find them.
@@ -132,14 +139,18 @@ class FlowBijector(tfb.Bijector):
 
     # What a subclass writes, or may write.
 
-    def _forward_and_log_det(self, x: tf.Tensor, condition: Any = None) -> Any:
+    def _forward_and_log_det(
+        self, x: tf.Tensor, condition: Condition = None
+    ) -> ValueAndLogDet:
         raise NotImplementedError(
-            f"{type(self).__name__} does not define `_forward_and_log_det`."
+            f"{type(self).__name__} lacks `_forward_and_log_det`."
         )
 
-    def _inverse_and_log_det(self, y: tf.Tensor, condition: Any = None) -> Any:
+    def _inverse_and_log_det(
+        self, y: tf.Tensor, condition: Condition = None
+    ) -> ValueAndLogDet:
         raise NotImplementedError(
-            f"{type(self).__name__} does not define `_inverse_and_log_det`."
+            f"{type(self).__name__} lacks `_inverse_and_log_det`."
         )
 
     @property
@@ -157,7 +168,7 @@ class FlowBijector(tfb.Bijector):
         """Integer weights of its own that are nonzero once `adapt` has set it."""
         return []
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Initializes data-dependent weights from a batch; returns the latents.
 
         Args:
@@ -174,14 +185,14 @@ class FlowBijector(tfb.Bijector):
     def is_adapted(self) -> bool:
         """Whether no weight waits for `adapt`, in the bijector or in those inside."""
         flags = map(keras.ops.convert_to_numpy, self.adapted_flags)
-        return all(flag.all() for flag in flags) and all(
+        return all(np.all(flag) for flag in flags) and all(
             getattr(child, "is_adapted", True) for child in self.children
         )
 
     # Both directions, for containers and for TFP.
 
     def forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         """Returns `y = f(x)` and `log |det dy/dx|` over the event.
 
@@ -190,17 +201,17 @@ class FlowBijector(tfb.Bijector):
             condition: Conditions `[..., *condition_shape]`; a bijector that takes none
                 passes over what is meant for others.
         """
-        keywords = self._condition_kwargs(condition)
-        return self._reported(self._forward_and_log_det(x, **keywords))
+        result = self._forward_and_log_det(x, **self._condition_kwargs(condition))
+        return self._reported(*result)
 
     def inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         """Returns `x = f^-1(y)` and `log |det dx/dy|` over the event."""
-        keywords = self._condition_kwargs(condition)
-        return self._reported(self._inverse_and_log_det(y, **keywords))
+        result = self._inverse_and_log_det(y, **self._condition_kwargs(condition))
+        return self._reported(*result)
 
-    def _condition_kwargs(self, condition: Any) -> dict[str, Any]:
+    def _condition_kwargs(self, condition: Condition) -> Config:
         if self.condition_shape is None:
             return {}
         if condition is None:
@@ -211,9 +222,8 @@ class FlowBijector(tfb.Bijector):
             )
         return {"condition": condition}
 
-    def _reported(self, result: ValueAndLogDet) -> ValueAndLogDet:
-        """Checks a result, if asked to, and shows it to whoever watches."""
-        value, log_det = result
+    def _reported(self, value: tf.Tensor, log_det: tf.Tensor) -> ValueAndLogDet:
+        """Checks a result, if asked to, and shows it to the watchers."""
         if self.validate_args:
             message = f"{type(self).__name__} '{self.name}' returned a non-finite"
             value = tf.debugging.assert_all_finite(value, f"{message} value.")
@@ -222,17 +232,17 @@ class FlowBijector(tfb.Bijector):
             watcher(self, value, log_det)
         return value, log_det
 
-    def _augmented_forward(self, x: tf.Tensor, condition: Any = None) -> tuple:
+    def _augmented_forward(self, x: tf.Tensor, condition: Condition = None) -> tuple:
         self._refuse_unused(condition)
         y, fldj = self.forward_and_log_det(x, condition)
         return y, {"fldj": fldj, "ildj": -fldj}
 
-    def _augmented_inverse(self, y: tf.Tensor, condition: Any = None) -> tuple:
+    def _augmented_inverse(self, y: tf.Tensor, condition: Condition = None) -> tuple:
         self._refuse_unused(condition)
         x, ildj = self.inverse_and_log_det(y, condition)
         return x, {"ildj": ildj, "fldj": -ildj}
 
-    def _refuse_unused(self, condition: Any) -> None:
+    def _refuse_unused(self, condition: Condition) -> None:
         if condition is not None and self.condition_shape is None:
             raise ValueError(
                 f"{type(self).__name__} '{self.name}' takes no `condition`; build it "
@@ -260,13 +270,15 @@ class FlowBijector(tfb.Bijector):
         return ildj
 
     @classmethod
-    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict:
+    def _parameter_properties(
+        cls, dtype: DType, num_classes: int | None = None
+    ) -> dict:
         return {}
 
-    def _batch_shape(self, x_event_ndims: Any) -> tf.TensorShape:
+    def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
         return tf.TensorShape([])
 
-    def _batch_shape_tensor(self, x_event_ndims: Any) -> tf.Tensor:
+    def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
         return tf.constant([], tf.int32)
 
     # Weights.
@@ -274,11 +286,11 @@ class FlowBijector(tfb.Bijector):
     def add_weight(
         self,
         shape: Shape = (),
-        initializer: Any = "zeros",
+        initializer: Initializer = "zeros",
         *,
         name: str | None = None,
         trainable: bool = True,
-        dtype: Any = None,
+        dtype: DType = None,
         **kwargs: Any,
     ) -> keras.Variable:
         """Makes a Keras weight, which mixed precision never rounds.
@@ -295,15 +307,11 @@ class FlowBijector(tfb.Bijector):
             The weight. TensorFlow's functions take it like a tensor.
         """
         if "_weights" not in self._layers:
-            holder = type(
-                self._WEIGHTS or f"{type(self).__name__}Weights", (Weights,), {}
-            )
-            self._weights = holder(dtype=self.dtype.name)
-        start = (
-            initializer
-            if isinstance(initializer, str) or callable(initializer)
-            else _Array(initializer)
-        )
+            holder = self._WEIGHTS or f"{type(self).__name__}Weights"
+            self._weights = type(holder, (Weights,), {})(dtype=self.dtype.name)
+        start: Any = initializer
+        if not isinstance(start, str) and not callable(start):
+            start = _Array(start)
         weight = self._weights.add_weight(
             tuple(shape),
             start,
@@ -316,7 +324,7 @@ class FlowBijector(tfb.Bijector):
         self._list_variables()
         return weight
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         """Lists the weights of a Keras layer that becomes an attribute."""
         super().__setattr__(name, value)
         if isinstance(value, keras.Layer):
@@ -346,12 +354,12 @@ class FlowBijector(tfb.Bijector):
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns exactly the constructor's arguments."""
         return dict(self.parameters)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> FlowBijector:
+    def from_config(cls, config: Config) -> FlowBijector:
         """Builds the bijector that `get_config` described, with fresh weights."""
         return cls(**config)
 
@@ -362,9 +370,6 @@ class FlowBijector(tfb.Bijector):
             **override_parameters_kwargs: Constructor arguments to replace. With
                 any but `name` and `validate_args`, layers that the constructor
                 makes are made afresh.
-
-        Returns:
-            A bijector of the same class.
         """
         copied = super().copy(**override_parameters_kwargs)
         if set(override_parameters_kwargs) <= {"name", "validate_args"}:
@@ -375,7 +380,7 @@ class FlowBijector(tfb.Bijector):
 
 
 # Called with each of our bijectors that runs, its value and its log-det.
-WATCHERS: list[Any] = []
+WATCHERS: list[Callable[[tfb.Bijector, tf.Tensor, tf.Tensor], None]] = []
 
 
 class Weights(keras.Layer):
@@ -389,14 +394,14 @@ class Weights(keras.Layer):
 class _Array(keras.initializers.Initializer):
     """Starts a weight at given numbers."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.value = value
 
-    def __call__(self, shape: Shape, dtype: Any = None) -> tf.Tensor:
+    def __call__(self, shape: Shape, dtype: DType = None) -> tf.Tensor:
         return tf.reshape(tf.cast(self.value, dtype), shape)
 
 
-def _bound(cls: type, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _bound(cls: type, args: tuple, kwargs: Config) -> Config:
     """Returns the arguments of a constructor's call by their names."""
     signature = inspect.signature(cls.__init__)
     try:
@@ -407,22 +412,11 @@ def _bound(cls: type, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
     arguments = dict(list(bound.arguments.items())[1:])
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
-            given = arguments.pop(parameter.name)
-            arguments |= {"dtype": None, "validate_args": False, "name": None, **given}
+            others = arguments.pop(parameter.name)
+            arguments |= {"dtype": None, "validate_args": False, "name": None, **others}
     return arguments
-
-
-def _without_self(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in parameters.items()
-        if name != "self" and not name.startswith("__")
-    }
 
 
 def _snake_case(name: str) -> str:
     # "LeakyReLU" is two words: capitals in a row belong together.
-    parts: Iterator[str] = iter(
-        re.findall(r"[A-Z]*[a-z0-9]+[A-Z]*$|[A-Z]+[a-z0-9]*", name)
-    )
-    return "_".join(parts).lower()
+    return "_".join(re.findall(r"[A-Z]*[a-z0-9]+[A-Z]*$|[A-Z]+[a-z0-9]*", name)).lower()

@@ -8,8 +8,9 @@ condition reaches every part that takes one without names.
 from __future__ import annotations
 
 import contextlib
+import functools
+import operator
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -17,15 +18,16 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors.base import WATCHERS, FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.tree import children, is_adapted
 from tfp_flows.internal import compat
+from tfp_flows.internal.arguments import Arrays, Condition, Config
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 # How a leaf is evaluated: (bijector, value, rank of its event, condition).
-Leaf = Callable[[tfb.Bijector, tf.Tensor, int, Any], ValueAndLogDet]
+Leaf = Callable[[tfb.Bijector, tf.Tensor, int, Condition], ValueAndLogDet]
 
 
 def forward_and_log_det(
-    bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, condition: Any = None
+    bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, condition: Condition = None
 ) -> ValueAndLogDet:
     """Computes `y = f(x)` and `log |det dy/dx|`.
 
@@ -42,14 +44,14 @@ def forward_and_log_det(
 
 
 def inverse_and_log_det(
-    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any = None
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition = None
 ) -> ValueAndLogDet:
     """Computes `x = f^-1(y)` and `log |det dx/dy|`: see `forward_and_log_det`."""
     return _evaluate(_inverse_leaf, bijector, y, event_ndims, condition, False)
 
 
 def adapt(
-    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any = None
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition = None
 ) -> tf.Tensor:
     """Initializes every data-dependent weight inside `bijector` from a batch.
 
@@ -73,7 +75,7 @@ def _evaluate(
     bijector: tfb.Bijector,
     x: tf.Tensor,
     event_ndims: int,
-    condition: Any,
+    condition: Condition,
     forward: bool,
 ) -> ValueAndLogDet:
     """Walks through containers, forward (latents to data) or back."""
@@ -90,30 +92,27 @@ def _evaluate(
         other = {_forward_leaf: _inverse_leaf, _inverse_leaf: _forward_leaf}
         inner, inverted = bijector.bijector, other.get(leaf, _adapting_inverted_leaf)
         return _evaluate(inverted, inner, x, event_ndims, condition, not forward)
-    if isinstance(bijector, compat.Blockwise):
+    blockwise = isinstance(bijector, compat.Blockwise)
+    if not blockwise and not isinstance(bijector, compat.JointMap):
+        return leaf(bijector, x, event_ndims, condition)
+    parts, values, ranks = map(tf.nest.flatten, (bijector.bijectors, x, event_ndims))
+    if blockwise:
         sizes = bijector.block_sizes if forward else bijector.inverse_block_sizes
-        blocks = tf.split(x, sizes, axis=-1)
-        results = [
-            _evaluate(leaf, part, block, event_ndims, condition, forward)
-            for part, block in zip(bijector.bijectors, blocks, strict=True)
-        ]
-        values, log_dets = zip(*results, strict=True)
-        return tf.concat(values, axis=-1), sum(log_dets)
-    if isinstance(bijector, compat.JointMap):
-        parts, values = (tf.nest.flatten(s) for s in (bijector.bijectors, x))
-        ranks = tf.nest.flatten(event_ndims)
-        ranks = ranks * len(parts) if len(ranks) == 1 else ranks
-        results = [
-            _evaluate(leaf, part, value, rank, condition, forward)
-            for part, value, rank in zip(parts, values, ranks, strict=True)
-        ]
-        values, log_dets = zip(*results, strict=True)
-        return tf.nest.pack_sequence_as(x, values), sum(log_dets)
-    return leaf(bijector, x, event_ndims, condition)
+        values = tf.split(x, sizes, axis=-1)
+    ranks = ranks * len(parts) if len(ranks) == 1 else ranks
+    results = [
+        _evaluate(leaf, part, value, rank, condition, forward)
+        for part, value, rank in zip(parts, values, ranks, strict=True)
+    ]
+    values = [value for value, _ in results]
+    total = functools.reduce(operator.add, (log_det for _, log_det in results))
+    if blockwise:
+        return tf.concat(values, axis=-1), total
+    return tf.nest.pack_sequence_as(x, values), total
 
 
 def _forward_leaf(
-    bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, condition: Any
+    bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
     if isinstance(bijector, FlowBijector):
         y, fldj = bijector.forward_and_log_det(x, condition)
@@ -124,7 +123,7 @@ def _forward_leaf(
 
 
 def _inverse_leaf(
-    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
     if isinstance(bijector, FlowBijector):
         x, ildj = bijector.inverse_and_log_det(y, condition)
@@ -138,7 +137,7 @@ def _inverse_leaf(
 
 
 def _adapting_leaf(
-    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
     if isinstance(bijector, FlowBijector):
         keywords = {} if bijector.condition_shape is None else {"condition": condition}
@@ -148,7 +147,7 @@ def _adapting_leaf(
 
 
 def _adapting_inverted_leaf(
-    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Any
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
     """Adapts a bijector whose `forward` leads to the latents, where it can be."""
     inverted = getattr(bijector, "adapt_inverted", None)
@@ -167,7 +166,7 @@ def _refuse_waiting(bijector: tfb.Bijector, place: str) -> None:
         )
 
 
-def condition_kwargs(bijector: tfb.Bijector, condition: Any) -> dict[str, Any]:
+def condition_kwargs(bijector: tfb.Bijector, condition: Condition) -> Config:
     """Returns the keyword arguments that bring `condition` to where it is taken.
 
     TFP's containers route keyword arguments by the names of their parts, as in
@@ -253,7 +252,7 @@ def layers() -> tuple[int, ...]:
 
 
 def adapt_distribution(
-    distribution: tfd.Distribution, x: Any, condition: Any = None
+    distribution: tfd.Distribution, x: Arrays, condition: Condition = None
 ) -> None:
     """Initializes every data-dependent weight inside a distribution.
 

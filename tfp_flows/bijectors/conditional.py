@@ -14,10 +14,13 @@ from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import children, known_dtype
 from tfp_flows.internal.arguments import (
+    Condition,
     Shape,
+    TensorLike,
     check_event,
     checked_instance,
     checked_integer,
+    invalid,
     words,
 )
 from tfp_flows.nets import conditioner as conditioners
@@ -30,9 +33,6 @@ _REFERENCES = (tf.Variable, tfp.util.DeferredTensor)
 
 class Wrapped(FlowBijector):
     """Runs another bijector under the condition that `_inner_condition` returns.
-
-    A subclass hands the bijector to the constructor and says which condition the
-    bijector sees; everything else is the bijector's.
 
     Shapes: those of the bijector inside.
     """
@@ -51,22 +51,22 @@ class Wrapped(FlowBijector):
         """The bijector inside."""
         return self._bijector
 
-    def _inner_condition(self, condition: Any) -> Any:
+    def _inner_condition(self, condition: Condition) -> Condition:
         raise NotImplementedError
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         ndims, inner = self.forward_min_event_ndims, self._inner_condition(condition)
         return chain.forward_and_log_det(self._bijector, x, ndims, inner)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         ndims, inner = self.inverse_min_event_ndims, self._inner_condition(condition)
         return chain.inverse_and_log_det(self._bijector, y, ndims, inner)
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Adapts the bijector inside."""
         ndims, inner = self.inverse_min_event_ndims, self._inner_condition(condition)
         return chain.adapt(self._bijector, y, ndims, inner)
@@ -98,7 +98,7 @@ class Conditioned(Wrapped):
     fills_conditions = True
 
     def __init__(
-        self, bijector: tfb.Bijector, condition: Any, name: str | None = None
+        self, bijector: tfb.Bijector, condition: Condition, name: str | None = None
     ) -> None:
         """Binds `condition` to `bijector`.
 
@@ -106,22 +106,22 @@ class Conditioned(Wrapped):
             bijector: A bijector, or chain of them, that takes a condition.
             condition: Tensor `[..., *condition_shape]`; gradients flow to it. A
                 `tf.Variable` is kept as such and is a weight of the bijector.
-            name: Name of the bijector.
         """
         super().__init__(bijector, name=name)
         self._condition = _tensor_or_reference(condition)
 
-    def _inner_condition(self, condition: Any) -> tf.Tensor:
+    def _inner_condition(self, condition: Condition) -> tf.Tensor:
         return tf.convert_to_tensor(self._condition)
 
-    def _batch_shape(self, x_event_ndims: Any) -> tf.TensorShape:
-        return self._condition.shape[: self._batch_ndims(x_event_ndims)]
+    def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
+        shape = tf.TensorShape(self._condition.shape)
+        return shape[: self._batch_ndims(x_event_ndims)]
 
-    def _batch_shape_tensor(self, x_event_ndims: Any) -> tf.Tensor:
+    def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
         shape = tf.shape(tf.convert_to_tensor(self._condition))
         return shape[: self._batch_ndims(x_event_ndims)]
 
-    def _batch_ndims(self, x_event_ndims: Any) -> int:
+    def _batch_ndims(self, x_event_ndims: int) -> int:
         """Counts the batch axes of the condition that are none of the event's."""
         own = len(condition_shape(self._bijector) or ())
         extra = x_event_ndims - self.forward_min_event_ndims
@@ -155,20 +155,18 @@ def label_count(bijector: tfb.Bijector) -> int | None:
 
 
 def condition(
-    flow: tfd.Distribution, c: Any, name: str | None = None
+    flow: tfd.Distribution, c: TensorLike, name: str | None = None
 ) -> tfd.TransformedDistribution:
     """Returns the distribution of a conditional flow given the condition `c`.
 
     Args:
         flow: A conditional flow, such as `tfpf.glow((2,), condition_shape=(3,))`.
         c: Tensor `[*batch, *condition_shape]`; gradients flow to it. A `tf.Variable`
-            becomes a weight of the distribution, to be trained with the others or
-            alone.
+            becomes a weight of the distribution.
         name: Name of the distribution; None leaves it to a joint distribution.
 
     Returns:
-        A `tfd.TransformedDistribution` of batch shape `batch`, to be used like any
-        other: `log_prob`, `sample`, in joint distributions.
+        A `tfd.TransformedDistribution` of batch shape `batch`.
 
     Raises:
         ValueError: If the flow takes no condition, or `c` has another shape.
@@ -182,17 +180,15 @@ def condition(
     bijector = getattr(flow, "bijector", None)
     shape = None if bijector is None else condition_shape(bijector)
     if shape is None:
-        raise ValueError(
-            "Argument `flow` must be a conditional flow, built with "
-            f"`condition_shape=(...)`. Received: {flow}"
-        )
+        must = "be a conditional flow, built with `condition_shape=(...)`"
+        raise invalid("flow", must, flow)
     c = _tensor_or_reference(c, condition_dtype(bijector))
     check_event(c, shape, f"the condition of '{flow.name}'", "c")
     bound = Conditioned(bijector, c)
     return tfd.TransformedDistribution(flow.distribution, bound, name=name)
 
 
-def _tensor_or_reference(c: Any, dtype: tf.DType | None = None) -> Any:
+def _tensor_or_reference(c: TensorLike, dtype: tf.DType | None = None) -> TensorLike:
     """Returns a tensor of `dtype`, or the variable that `c` is."""
     if isinstance(c, _REFERENCES):
         return c
@@ -208,10 +204,9 @@ class EncodedCondition(Wrapped):
         inverse:  x = f^-1(y; e(c))
         log-det:  that of f at e(c)
 
-    The encoder `e` runs once in each direction, however many parts of `f` look at
-    its output, and is trained with them. It can be `keras.layers.Embedding(10, 8)`
-    for class labels (`condition_shape=()`), a convolutional network for images, or
-    any other Keras layer or model.
+    The encoder `e` runs once in each direction, however many parts of `f` take its
+    output. It can be `keras.layers.Embedding(10, 8)` for class labels
+    (`condition_shape=()`), or any other Keras layer or model.
 
     Shapes: events those of `f`; conditions `[..., *condition_shape]`.
 
@@ -240,7 +235,6 @@ class EncodedCondition(Wrapped):
                 of `bijector`.
             condition_shape: Shape of one condition before it is encoded; `()` for
                 integer labels.
-            name: Name of the bijector.
 
         Raises:
             TypeError: If `encoder` is not a Keras layer.
@@ -266,10 +260,10 @@ class EncodedCondition(Wrapped):
         embedding = _first_embedding(self._encoder)
         return None if embedding is None else int(embedding.input_dim)
 
-    def _inner_condition(self, condition: Any) -> tf.Tensor:
+    def _inner_condition(self, condition: Condition) -> tf.Tensor:
         return self.encode(condition)
 
-    def encode(self, condition: Any) -> tf.Tensor:
+    def encode(self, condition: Condition) -> tf.Tensor:
         """Returns what the bijector inside sees of conditions `[..., *shape]`."""
         condition = tf.cast(tf.convert_to_tensor(condition), self.condition_dtype)
         ndims = len(self.condition_shape)
@@ -291,10 +285,8 @@ def encoded_shape(encoder: keras.Layer, condition_shape: Sequence[int] | None) -
     layer = "a `keras.Layer`, such as `keras.layers.Embedding(10, 8)`"
     checked_instance("encoder", encoder, keras.Layer, layer)
     if condition_shape is None:
-        raise ValueError(
-            "Argument `condition_shape` must be given with `encoder`: the shape of one "
-            "condition before it is encoded, `()` for labels. Received: None"
-        )
+        must = "be given with `encoder`: that of one condition before it is encoded"
+        raise invalid("condition_shape", must, None)
     try:
         if not encoder.built:
             encoder.build((None, *condition_shape))
@@ -368,7 +360,6 @@ class LocalCondition(Wrapped):
                 with `strides=stride` and `padding="same"`.
             features: Number of values of a frame, such as the mel channels.
             stride: Number of positions to a frame.
-            name: Name of the bijector.
 
         Raises:
             TypeError: If `upsampler` is not a Keras layer.
@@ -391,12 +382,12 @@ class LocalCondition(Wrapped):
         """The layer that frames go through."""
         return self._upsampler
 
-    def _inner_condition(self, condition: Any) -> tf.Tensor:
+    def _inner_condition(self, condition: Condition) -> tf.Tensor:
         frames = tf.cast(tf.convert_to_tensor(condition), self.dtype)
         return conditioners.apply(self._upsampler, frames, 2)
 
 
-def _check_upsampler(upsampler: Any, features: int, stride: int) -> None:
+def _check_upsampler(upsampler: object, features: int, stride: int) -> None:
     layer = "a `keras.Layer`, such as `keras.layers.Conv1DTranspose`"
     checked_instance("upsampler", upsampler, keras.Layer, layer)
     if not upsampler.built:

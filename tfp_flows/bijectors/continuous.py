@@ -11,6 +11,8 @@ import tensorflow as tf
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.ode import FixedStep, Solver, State
 from tfp_flows.internal.arguments import (
+    Condition,
+    Config,
     check_event,
     checked_choice,
     checked_instance,
@@ -21,11 +23,11 @@ from tfp_flows.nets.velocity import VelocityNet
 
 TRACES = ("exact", "rademacher", "gaussian")
 
-Field = Callable[[tf.Tensor, Any], tf.Tensor]
+Field = Callable[[tf.Tensor, Condition], tf.Tensor]
 Divergence = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
-def exact(field: Field, z: tf.Tensor, condition: Any = None) -> Divergence:
+def exact(field: Field, z: tf.Tensor, condition: Condition = None) -> Divergence:
     """Computes a field and the trace of its Jacobian.
 
     Each point is repeated once for each of its D values, so that one pullback gives
@@ -43,10 +45,10 @@ def exact(field: Field, z: tf.Tensor, condition: Any = None) -> Divergence:
     """
     d = z.shape[1:].num_elements()
     n = tf.shape(z)[0]
-    copies = _repeated(z, d)
-    given = None if condition is None else _repeated(condition, d)
-    units = tf.reshape(tf.tile(tf.eye(d, dtype=z.dtype), [n, 1]), tf.shape(copies))
-    velocity, rows = _pullback(field, copies, given, units)
+    repeated = _repeated(z, d)
+    conditions = None if condition is None else _repeated(condition, d)
+    units = tf.reshape(tf.tile(tf.eye(d, dtype=z.dtype), [n, 1]), tf.shape(repeated))
+    velocity, rows = _pullback(field, repeated, conditions, units)
     jacobian = tf.reshape(rows, [-1, d, d])
     velocity = tf.reshape(velocity, [-1, d, *z.shape[1:]])[:, 0]
     norm = tf.reduce_sum(tf.square(jacobian), axis=[1, 2])
@@ -60,7 +62,7 @@ def _repeated(x: tf.Tensor, d: int) -> tf.Tensor:
 
 
 def hutchinson(
-    field: Field, z: tf.Tensor, condition: Any, probe: tf.Tensor
+    field: Field, z: tf.Tensor, condition: Condition, probe: tf.Tensor
 ) -> Divergence:
     """Computes a field and Hutchinson's estimate `e^T J e` of its trace.
 
@@ -68,15 +70,13 @@ def hutchinson(
     costs one pullback for any dimension.
 
     Args:
-        field: Maps points `[m, *event]` and their conditions to velocities
-            `[m, *event]`, row by row.
+        field: As in `exact`.
         z: Points `[n, *event]`.
         condition: The conditions of the points, `[n, ...]`, or None.
         probe: One probe for each point, of the shape of `z`.
 
     Returns:
-        Velocities `[n, *event]`, estimated traces `[n]`, estimated squared
-        Frobenius norms `|e^T J|^2` of the Jacobian `[n]`.
+        As `exact`, with estimates of the traces and of the norms, `|e^T J|^2`.
     """
     velocity, row = _pullback(field, z, condition, probe)
     return velocity, sum_event(row * probe), sum_event(tf.square(row))
@@ -103,14 +103,14 @@ class Probe(keras.Layer):
         self._generator = keras.random.SeedGenerator(seed)
         self.built = True
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "kind": self.kind, "seed": self.seed}
 
-    def build_from_config(self, config: dict[str, Any]) -> None:
+    def build_from_config(self, config: Config) -> None:
         """Does nothing: the layer has no weights but the state of its seed."""
 
-    def call(self, z: Any, training: bool | None = None) -> Any:
+    def call(self, z: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns one probe for each point, in the shape of `z`."""
         state = self._generator.next() if training else [self.seed, 0]
         seed = tf.cast(state, tf.int32)
@@ -123,7 +123,7 @@ class Probe(keras.Layer):
 
 
 def _pullback(
-    field: Field, z: tf.Tensor, condition: Any, weights: tf.Tensor
+    field: Field, z: tf.Tensor, condition: Condition, weights: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the field and `weights^T J`, row by row."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -154,29 +154,27 @@ class PathMonitor(keras.Layer):
         self.nfe = keras.metrics.Mean(name="nfe")
         self.built = True
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         arguments = {"kinetic": self.kinetic, "jacobian": self.jacobian}
         return {**super().get_config(), **arguments}
 
-    def build_from_config(self, config: dict[str, Any]) -> None:
+    def build_from_config(self, config: Config) -> None:
         """Does nothing: the layer has no weights."""
 
     def call(
         self,
-        evaluations: Any,
-        energies: tuple[Any, ...],
+        evaluations: tf.Tensor,
+        energies: State,
         training: bool | None = None,
     ) -> None:
         """Takes the number of evaluations and the integrals, `[n]` each, or none."""
         if training:
-            for weight, energy in zip(self._weights_in_use(), energies, strict=True):
+            weights = [weight for weight in (self.kinetic, self.jacobian) if weight]
+            for weight, energy in zip(weights, energies, strict=True):
                 self.add_loss(weight * tf.reduce_mean(energy))
         if training is not None:
             self.nfe.update_state(tf.cast(evaluations, tf.float32))
-
-    def _weights_in_use(self) -> list[float]:
-        return [weight for weight in (self.kinetic, self.jacobian) if weight]
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -187,21 +185,19 @@ class ContinuousFlow(FlowBijector):
         inverse:  the same equation solved from time 1 back to time 0
         log-det:  integral_0^1 tr(df/dz) dt (forward), minus that (inverse)
 
-    All three are as accurate as `solver` makes them; `inverse` undoes `forward` up
-    to that error. The trace is
+    All three are as accurate as `solver` makes them. The trace is
 
     * `"exact"`: at the cost of `D` pullbacks, for events of `D` values;
     * `"rademacher"` or `"gaussian"`: Hutchinson's unbiased estimate by a random
-      probe, one pullback for any `D`. The probes are fixed during a solve. They are
-      drawn anew in each training step of Keras, and follow from `seed` and the shape
-      of the batch everywhere else. So train by `fit`, or on
-      `FlowModel(flow)(x, training=True)` in a loop of your own: weights overfit fixed
-      probes, and the estimate leaves the density. For the exact likelihood
-      of a flow trained with an estimate, use `flow.bijector.copy(trace="exact")`.
+      probe, one pullback for any `D`. Probes are fixed during a solve, drawn anew in
+      each training step of Keras, and follow from `seed` and the shape of the batch
+      everywhere else. So train by `fit`, or on `FlowModel(flow)(x, training=True)`:
+      weights overfit fixed probes. `flow.bijector.copy(trace="exact")` then gives the
+      exact likelihood.
 
-    `kinetic` and `jacobian` are the weights of RNODE's regularizers, which make the
-    paths straight and so the equation cheap to solve: they are added to the loss as
-    Keras layer losses. `fit` reports the evaluations a solve as the metric `nfe`.
+    `kinetic` and `jacobian` are the weights of RNODE's regularizers, Keras layer losses
+    that make paths straight, and so the equation cheap to solve. `fit` reports the
+    evaluations a solve as the metric `nfe`.
 
     Shapes: events of `event_shape`; log-dets have the batch shape.
 
@@ -243,17 +239,20 @@ class ContinuousFlow(FlowBijector):
             jacobian: Weight of the mean of `integral |df/dz|_F^2 dt` in the loss.
             seed: Integer from which the probes of an estimated trace follow.
             condition_shape: Shape of one condition, for a conditional flow.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             TypeError: If `velocity` or `solver` is of another kind.
             ValueError: If `trace` is not known or a weight is negative.
         """
-        _check_arguments(velocity, solver, trace, kinetic, jacobian)
+        words = "a network of the time too, such as `tfpf.nets.VelocityNet((64, 64))`"
+        checked_instance("velocity", velocity, conditioners.Conditioner, words)
+        self._solver = FixedStep() if solver is None else solver
+        words = "`tfpf.FixedStep(...)` or `tfpf.Adaptive(...)`"
+        checked_instance("solver", self._solver, Solver, words)
+        self._trace = checked_choice("trace", trace, TRACES)
+        self._kinetic = checked_number("kinetic", kinetic, minimum=0.0)
+        self._jacobian = checked_number("jacobian", jacobian, minimum=0.0)
         self._event_shape = tuple(int(n) for n in event_shape)
-        self._solver = solver or FixedStep()
-        self._trace = trace
-        self._kinetic, self._jacobian = float(kinetic), float(jacobian)
         super().__init__(
             event_ndims=len(self._event_shape),
             condition_shape=condition_shape,
@@ -273,7 +272,7 @@ class ContinuousFlow(FlowBijector):
         return self._velocity
 
     def velocity_at(
-        self, t: tf.Tensor, z: tf.Tensor, condition: Any = None
+        self, t: tf.Tensor, z: tf.Tensor, condition: Condition = None
     ) -> tf.Tensor:
         """Computes `f(t, z)`, as flow matching needs it.
 
@@ -289,17 +288,17 @@ class ContinuousFlow(FlowBijector):
         return tf.cast(self._velocity(z, t, **keywords), z.dtype)
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         return self._flow(x, condition, backwards=False)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         return self._flow(y, condition, backwards=True)
 
     def _flow(
-        self, z: tf.Tensor, condition: Any, backwards: bool
+        self, z: tf.Tensor, condition: Condition, backwards: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         owner = f"{type(self).__name__} '{self.name}'"
         check_event(z, self._event_shape, owner, "value")
@@ -309,19 +308,18 @@ class ContinuousFlow(FlowBijector):
                 z, len(self._event_shape), condition, len(self._condition_shape or ())
             )
             condition = tf.reshape(condition, [-1, *(self._condition_shape or ())])
-        batch = tf.shape(z)[: z.shape.rank - len(self._event_shape)]
-        static = z.shape
-        z, log_det = self._solved(
-            tf.reshape(z, [-1, *self._event_shape]), condition, backwards
+        ndims, static = z.shape.rank - len(self._event_shape), z.shape
+        batch = tf.shape(z)[:ndims]
+        flat = tf.reshape(z, [-1, *self._event_shape])
+        z, log_det = self._solved(flat, condition, backwards)
+        sizes = tf.concat([batch, self._event_shape], 0)
+        return (
+            conditioners.reshaped(z, sizes, static),
+            conditioners.reshaped(log_det, batch, static[:ndims]),
         )
-        value = tf.reshape(z, tf.concat([batch, self._event_shape], 0))
-        value.set_shape(static)
-        log_det = tf.reshape(log_det, batch)
-        log_det.set_shape(static[: static.rank - len(self._event_shape)])
-        return value, log_det
 
     def _solved(
-        self, z: tf.Tensor, condition: Any, backwards: bool
+        self, z: tf.Tensor, condition: Condition, backwards: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Solves for points and log-dets of one batch axis."""
         # Weights go to the solver as tensors, so that its gradients reach them
@@ -335,11 +333,11 @@ class ContinuousFlow(FlowBijector):
         def derivative(s: tf.Tensor, state: State, constants: list) -> State:
             t = 1.0 - s if backwards else s
             values = constants[: len(weights)]
-            given = constants[len(weights)] if condition is not None else None
+            c = constants[len(weights)] if condition is not None else None
             with keras.StatelessScope(
                 list(zip(weights, values, strict=True)), initialize_variables=False
             ):
-                f, trace, norm = self._field(t, state[0], given, probe)
+                f, trace, norm = self._field(t, state[0], c, probe)
             if backwards:
                 f, trace = -f, -trace
             return (f, trace, *self._energies(f, norm))
@@ -353,8 +351,10 @@ class ContinuousFlow(FlowBijector):
         self._monitor(evaluations, tuple(energies))
         return z, log_det
 
-    def _field(self, t: tf.Tensor, z: tf.Tensor, condition: Any, probe: Any) -> tuple:
-        def field(z: tf.Tensor, condition: Any) -> tf.Tensor:
+    def _field(
+        self, t: tf.Tensor, z: tf.Tensor, condition: Condition, probe: tf.Tensor | None
+    ) -> Divergence:
+        def field(z: tf.Tensor, condition: Condition) -> tf.Tensor:
             return self.velocity_at(t, z, condition)
 
         if probe is None:
@@ -372,16 +372,3 @@ class ContinuousFlow(FlowBijector):
         if self._jacobian:
             energies.append(norm)
         return tuple(energies)
-
-
-def _check_arguments(
-    velocity: Any, solver: Any, trace: str, kinetic: float, jacobian: float
-) -> None:
-    words = "a network that sees the time, such as `tfpf.nets.VelocityNet((64, 64))`"
-    checked_instance("velocity", velocity, conditioners.Conditioner, words)
-    if solver is not None:
-        words = "`tfpf.FixedStep(...)` or `tfpf.Adaptive(...)`"
-        checked_instance("solver", solver, Solver, words)
-    checked_choice("trace", trace, TRACES)
-    checked_number("kinetic", kinetic, minimum=0.0)
-    checked_number("jacobian", jacobian, minimum=0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,7 +13,7 @@ from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.transforms.affine import Affine, Shift
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
-from tfp_flows.internal.arguments import check_event, checked_instance
+from tfp_flows.internal.arguments import Condition, check_event, checked_instance
 from tfp_flows.nets import conditioner as conditioners
 
 
@@ -59,7 +59,6 @@ class Coupling(FlowBijector):
                 axis; `tfpf.nets` have no output size until they are used.
             transform: A value of `tfpf.transforms`; None for `Affine()`.
             condition_shape: Shape of one condition, for a conditional flow.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             TypeError: If `mask`, `conditioner` or `transform` is of another kind.
@@ -98,50 +97,42 @@ class Coupling(FlowBijector):
         return self._transform
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
-        return self._couple(x, condition, inverse=False)
+        return self._couple(x, condition, self._transform.forward)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
-        return self._couple(y, condition, inverse=True)
+        return self._couple(y, condition, self._transform.inverse)
 
-    def _couple(self, x: tf.Tensor, condition: Any, inverse: bool) -> ValueAndLogDet:
-        event = self._mask.event_shape
+    def _couple(
+        self, x: tf.Tensor, condition: Condition, direction: Callable
+    ) -> ValueAndLogDet:
+        event, shape = self._mask.event_shape, self.condition_shape or ()
         check_event(x, event, f"{type(self).__name__} '{self.name}'", "value")
         same, changed = self._mask.split(x)
-        parameters = conditioners.apply(
-            self._conditioner,
-            same,
-            len(event),
-            condition,
-            len(self.condition_shape or ()),
-        )
+        net, ndims = self._conditioner, len(event)
+        parameters = conditioners.apply(net, same, ndims, condition, len(shape))
         if condition is not None:
             # The condition may have batch axes that the value has not.
-            same, _ = conditioners.broadcast_batch(
-                same, len(event), parameters, len(event)
-            )
-            changed, _ = conditioners.broadcast_batch(
-                changed, len(event), parameters, len(event)
+            same, changed = (
+                conditioners.broadcast_batch(part, ndims, parameters, ndims)[0]
+                for part in (same, changed)
             )
         parameters = per_value(parameters, self._transform, changed)
-        direction = self._transform.inverse if inverse else self._transform.forward
         changed, log_slope = direction(changed, parameters)
-        axes = list(range(-len(event), 0))
-        return self._mask.merge(same, changed), tf.reduce_sum(log_slope, axes)
+        log_det = tf.reduce_sum(log_slope, list(range(-ndims, 0)))
+        return self._mask.merge(same, changed), log_det
 
 
 def per_value(
     parameters: tf.Tensor, transform: Transform, values: tf.Tensor
 ) -> tf.Tensor:
     """Gives the parameters of each value an axis of their own, the last."""
-    each = transform.parameters_per_value
-    sizes = tf.concat([tf.shape(parameters)[:-1], [values.shape[-1], each]], 0)
-    result = tf.reshape(parameters, sizes)
-    result.set_shape([*parameters.shape[:-1], values.shape[-1], each])
-    return result
+    last = [values.shape[-1], transform.parameters_per_value]
+    sizes = tf.concat([tf.shape(parameters)[:-1], last], 0)
+    return conditioners.reshaped(parameters, sizes, [*parameters.shape[:-1], *last])
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -181,16 +172,7 @@ class AffineCoupling(Coupling):
         condition_shape: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Connects the conditioner: see `Coupling`.
-
-        Args:
-            mask: Division of an event into two parts.
-            conditioner: Keras layer to two parameters for each transformed value.
-            log_scale: `"soft_clamp"`, `"sigmoid"`, `"tanh"` or `"exp"`; see
-                `transforms.Affine`.
-            condition_shape: Shape of one condition, for a conditional flow.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
-        """
+        """Connects the conditioner: see `Coupling` and `transforms.Affine`."""
         transform = Affine(log_scale, order="halves")
         super().__init__(
             mask, conditioner, transform, condition_shape=condition_shape, **kwargs

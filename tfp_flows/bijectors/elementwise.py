@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,10 +15,12 @@ from tfp_flows.bijectors.transforms import affine
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import Bin, forward_in_bin, inverse_in_bin
 from tfp_flows.internal.arguments import (
+    Condition,
     check_event,
     checked_instance,
     checked_integer,
     checked_shape,
+    invalid,
 )
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.dense import MLP
@@ -66,7 +68,6 @@ class Elementwise(FlowBijector):
                 `tfpf.nets.MLP()`.
             shared_positions: Whether all positions of an event, channels last, share
                 the parameters of their channel.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             TypeError: If `transform` or `conditioner` is of another kind.
@@ -76,10 +77,7 @@ class Elementwise(FlowBijector):
         checked_instance("transform", transform, Transform, "one of `tfpf.transforms`")
         event = checked_shape("event_shape", event_shape)
         if conditioner is not None and condition_shape is None:
-            raise ValueError(
-                "Argument `condition_shape` must be given with `conditioner`. "
-                "Received: condition_shape=None"
-            )
+            raise invalid("condition_shape", "be given with `conditioner`", None)
         super().__init__(
             event_ndims=len(event), condition_shape=condition_shape, **kwargs
         )
@@ -90,9 +88,8 @@ class Elementwise(FlowBijector):
         if condition_shape is None:
             self._own_parameters = self.add_weight((*own, each), name="parameters")
         else:
-            conditioner = (
-                MLP(dtype=self.dtype.name) if conditioner is None else conditioner
-            )
+            if conditioner is None:
+                conditioner = MLP(dtype=self.dtype.name)
             outputs = (*own[:-1], own[-1] * each)
             conditioners.connect(conditioner, self.condition_shape, outputs)
             self._conditioner = conditioner
@@ -103,17 +100,17 @@ class Elementwise(FlowBijector):
         return self._transform
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         return self._evaluated(x, condition, self._transform.forward)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         return self._evaluated(y, condition, self._transform.inverse)
 
     def _evaluated(
-        self, x: tf.Tensor, condition: Any, direction: Any
+        self, x: tf.Tensor, condition: Condition, direction: Callable
     ) -> ValueAndLogDet:
         check_event(x, self._event, f"{type(self).__name__} '{self.name}'", "value")
         ndims = len(self._event)
@@ -121,9 +118,8 @@ class Elementwise(FlowBijector):
             parameters = tf.convert_to_tensor(self._own_parameters)
         else:
             condition = tf.cast(tf.convert_to_tensor(condition), x.dtype)
-            outputs = conditioners.apply(
-                self._conditioner, condition, len(self.condition_shape)
-            )
+            rank = len(self.condition_shape or ())
+            outputs = conditioners.apply(self._conditioner, condition, rank)
             parameters = per_value(outputs, self._transform, x)
             # Shared parameters have no axes for positions.
             for _ in range(ndims - len(self._own)):
@@ -166,7 +162,6 @@ class ConditionalAffine(Elementwise):
                 first; a `keras.layers.Dense(2 * c, kernel_initializer="zeros")`
                 starts at the identity.
             condition_shape: Shape of one condition.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
         super().__init__(
             affine.Affine("exp", order="halves"),
@@ -243,8 +238,6 @@ class Quantile(FlowBijector):
         Args:
             latents: Increasing latents, at least 2.
             values: As many increasing values of the data.
-            name: Name of the bijector.
-            **kwargs: `dtype` and `validate_args` of `FlowBijector`.
 
         Raises:
             ValueError: If there are fewer than 2 knots, or they do not increase.
@@ -258,9 +251,7 @@ class Quantile(FlowBijector):
             for key, start in starts.items()
         ]
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
-    ) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
         knots = self._vectors()
         places, slopes = knots[0], knots[-1]
         inside = tf.clip_by_value(x, places[0], places[-1])
@@ -269,9 +260,7 @@ class Quantile(FlowBijector):
         y = y + steep * (x - inside)
         return y, tf.where(x == inside, log_slope, tf.math.log(steep))
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
-    ) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
         knots = self._vectors()
         places, slopes = knots[1], knots[-1]
         inside = tf.clip_by_value(y, places[0], places[-1])
@@ -293,18 +282,11 @@ def _bin_of(
 ) -> Bin:
     """Returns the bin between knots in whose stretch of `sought` each value lies."""
     index = tf.reduce_sum(tf.cast(value[..., None] >= sought[1:-1], tf.int32), axis=-1)
-    left, right = (
+    (left, bottom, slope), (right, top, next_slope) = (
         [tf.gather(v, index + step) for v in (latents, values, slopes)]
         for step in (0, 1)
     )
-    return Bin(
-        left=left[0],
-        width=right[0] - left[0],
-        bottom=left[1],
-        height=right[1] - left[1],
-        slope=left[2],
-        next_slope=right[2],
-    )
+    return Bin(left, right - left, bottom, top - bottom, slope, next_slope)
 
 
 def _tail_slope(value: tf.Tensor, knots: tf.Tensor, slopes: tf.Tensor) -> tf.Tensor:
@@ -324,12 +306,6 @@ def _slopes(latents: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _check_knots(latents: np.ndarray, values: np.ndarray) -> None:
     for name, knots in (("latents", latents), ("values", values)):
         if knots.ndim != 1 or len(knots) < 2 or not np.all(np.diff(knots) > 0.0):
-            raise ValueError(
-                f"Argument `{name}` must be at least 2 increasing numbers. "
-                f"Received: {name}={knots.tolist()}"
-            )
+            raise invalid(name, "be at least 2 increasing numbers", knots.tolist())
     if len(latents) != len(values):
-        raise ValueError(
-            "Arguments `latents` and `values` must have equally many knots. "
-            f"Received: {len(latents)} and {len(values)}"
-        )
+        raise invalid("values", f"have {len(latents)} knots, as `latents`", len(values))

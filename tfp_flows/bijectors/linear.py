@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,10 +10,12 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.internal.arguments import (
+    DType,
     check_last_axis,
     checked_choice,
     checked_integer,
 )
+from tfp_flows.nets.conditioner import reshaped
 
 KINDS = ("lu", "matrix", "permutation", "reverse")
 
@@ -26,8 +27,7 @@ class InvertibleConv1x1(FlowBijector):
     With channels as rows and `W` the learned `c x c` matrix,
 
         inverse:  x = y W          (data to latent: one matmul)
-        forward:  y = x W^-1       (latent to data: one matmul; `W^-1` is `c x c`
-                                    and computed once a call, not once a pixel)
+        forward:  y = x W^-1       (latent to data: one matmul, one inverse a call)
         log-det:  log |det W| for each position (inverse), minus that (forward)
 
     `kind` says how `W` is parametrized:
@@ -42,9 +42,8 @@ class InvertibleConv1x1(FlowBijector):
 
     `W` starts as a random rotation, so the log-det starts at 0.
 
-    Shapes: channels-last with any number of positions, `[..., channels]` or
-    `[..., h, w, channels]`. The log-det is a scalar for one position; TFP
-    multiplies it by the number of positions in the event.
+    Shapes: `[..., channels]`, images too. The log-det is a scalar for one position,
+    which TFP multiplies by the number of positions in the event.
 
     Reference:
         Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.2.
@@ -58,7 +57,6 @@ class InvertibleConv1x1(FlowBijector):
         Args:
             channels: Size of the last axis.
             kind: `"lu"`, `"matrix"`, `"permutation"` or `"reverse"`; see above.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `channels` is not positive or `kind` is not known.
@@ -92,7 +90,9 @@ class InvertibleConv1x1(FlowBijector):
         for weight, value in zip(weights, lu_parts(matrix), strict=True):
             weight.assign(value)
 
-    def _fixed(self, name: str, value: np.ndarray, dtype: Any = None) -> keras.Variable:
+    def _fixed(
+        self, name: str, value: np.ndarray, dtype: DType = None
+    ) -> keras.Variable:
         return self.add_weight(
             value.shape, value, name=name, dtype=dtype, trainable=False
         )
@@ -169,7 +169,7 @@ def permute_channels(x: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
     """
 
     @tf.custom_gradient
-    def permuted(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    def permuted(x: tf.Tensor) -> Any:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             return permute_channels(upstream, tf.argsort(order))
 
@@ -199,9 +199,7 @@ def mix_channels(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     if x.shape.rank == 2:
         return tf.matmul(x, matrix)
     mixed = tf.matmul(tf.reshape(x, [-1, matrix.shape[0]]), matrix)
-    mixed = tf.reshape(mixed, tf.shape(x))
-    mixed.set_shape(x.shape)
-    return mixed
+    return reshaped(mixed, tf.shape(x), x.shape)
 
 
 FACTORS = ("full", "triangular", "lu", "householder")
@@ -229,12 +227,7 @@ class Linear(FlowBijector):
     """
 
     def __init__(
-        self,
-        d: int,
-        *,
-        kind: str = "lu",
-        reflections: int | None = None,
-        **kwargs: Any,
+        self, d: int, *, kind: str = "lu", reflections: int | None = None, **kwargs: Any
     ) -> None:
         """Makes the weights.
 
@@ -243,7 +236,6 @@ class Linear(FlowBijector):
             kind: `"full"`, `"triangular"`, `"lu"` or `"householder"`; see above.
             reflections: Number of reflections; None for `d`, which reaches every
                 rotation or reflection.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `kind` is not known.

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.base import ValueAndLogDet
 from tfp_flows.bijectors.normalization import Adaptable
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import Condition, TensorLike, checked_integer
 
 
 class PredictionFilters(NamedTuple):
@@ -28,7 +28,7 @@ class PredictionFilters(NamedTuple):
     deviations: np.ndarray
 
 
-def prediction_filters(windows: Any, order: int) -> PredictionFilters:
+def prediction_filters(windows: TensorLike, order: int) -> PredictionFilters:
     """Fits predictions of all orders up to `order` by least squares.
 
     With `m` the mean and `t` over all samples of all windows that have p before them,
@@ -69,7 +69,7 @@ def prediction_filters(windows: Any, order: int) -> PredictionFilters:
     return PredictionFilters(mean, coefficients, deviations)
 
 
-def checked_audio(windows: Any, least: int = 1) -> np.ndarray:
+def checked_audio(windows: TensorLike, least: int = 1) -> np.ndarray:
     """Returns windows of audio as numbers of double precision, `[n, length]`."""
     x = np.asarray(windows, np.float64)
     if x.ndim != 2 or not len(x) or x.shape[1] < least or not np.all(np.isfinite(x)):
@@ -130,10 +130,9 @@ class LinearPrediction(Adaptable):
 
     The Jacobian is triangular. `adapt` measures the mean m, the weights `a` and the
     deviations `s` on audio, by least squares; they are not trained. The p-th row of
-    weights is made stable, so that synthesis cannot run away (see
-    `prediction_filters.stable`). On noise of variance 1 this is a Gaussian
-    autoregressive process, AR(p); as the first bijector on the data's side it makes
-    a flow start as one, and learn only what that misses.
+    weights is made stable, so that synthesis cannot run away (see `stable`). On noise
+    of variance 1 this is a Gaussian autoregressive process, AR(p), as which a flow
+    with it on the data's side starts.
 
     Shapes: audio `[..., length]` of any length above p; the log-det is a scalar.
 
@@ -154,7 +153,6 @@ class LinearPrediction(Adaptable):
 
         Args:
             order: Number p of samples to predict from, at least 1.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `order` is not a positive integer.
@@ -170,9 +168,9 @@ class LinearPrediction(Adaptable):
     @property
     def filter(self) -> np.ndarray:
         """The weights of the p samples before, nearest first."""
-        return keras.ops.convert_to_numpy(self._coefficients)[-1]
+        return np.array(keras.ops.convert_to_numpy(self._coefficients))[-1]
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Measures the filters on audio `[n, length]`."""
         rows = np.asarray(y).reshape(-1, y.shape[-1])
         filters = prediction_filters(rows, self.order)
@@ -246,13 +244,7 @@ def _inverted(triangle: tf.Tensor) -> tf.Tensor:
 def _synthesized(noise: tf.Tensor, before: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
     """Runs `y_t = noise_t + sum_j a_j y_{t-j}`, block by block.
 
-    Args:
-        noise: What drives the recursion, `[..., n]`.
-        before: The p samples before, `[..., p]`.
-        a: The weights, `[p]`.
-
-    Returns:
-        The samples, `[..., n]`.
+    Shapes: noise and result `[..., n]`, the samples before `[..., p]`, weights `[p]`.
     """
     p = int(a.shape[0])
     block = max(_BLOCK, p)

@@ -1,25 +1,25 @@
 """Masks of coupling layers, as index splits: nothing is multiplied by zero.
 
-A mask divides an event into the part that passes a coupling as it is and the part that
-is transformed. `split` and `merge` are slices and concatenations, so a conditioner sees
-only the first part and computes only parameters that are used.
+`split` and `merge` are slices and concatenations, so a conditioner sees only the
+identity part and computes only parameters that are used.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeVar
 
 import keras
 import tensorflow as tf
 
 from tfp_flows.bijectors.reshape import depth_to_space, space_to_depth
+from tfp_flows.internal.arguments import Config, Described, Shape, invalid
 
-Shape = tuple[int, ...]
+Part = TypeVar("Part")
 
 
-class Mask(ABC):
+class Mask(Described, ABC):
     """A division of an event into an identity part and a transformed part.
 
     Attributes:
@@ -32,7 +32,7 @@ class Mask(ABC):
     event_shape: Shape
     identity_shape: Shape
     transformed_shape: Shape
-    flip: bool
+    flip: bool = False
 
     @abstractmethod
     def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -42,14 +42,8 @@ class Mask(ABC):
     def merge(self, identity: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
         """Puts the two parts back in their places."""
 
-    @abstractmethod
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-
-    def __repr__(self) -> str:
-        """Shows the constructor's call."""
-        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
+    def _ordered(self, first: Part, second: Part) -> tuple[Part, Part]:
+        return (second, first) if self.flip else (first, second)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -58,9 +52,8 @@ class LastAxisMask(Mask):
 
     def __init__(self, event_shape: Sequence[int], flip: bool = False) -> None:
         """Halves the last axis of `event_shape`; an odd value is transformed."""
-        self.event_shape = tuple(event_shape)
-        self.flip = bool(flip)
-        width = self.event_shape[-1]
+        self.event_shape, self.flip = tuple(event_shape), bool(flip)
+        *positions, width = self.event_shape
         if width < 2:
             raise ValueError(
                 "A mask needs at least 2 values on the last axis to split. "
@@ -68,11 +61,8 @@ class LastAxisMask(Mask):
             )
         self._sizes = [width // 2, width - width // 2]
         identity, transformed = self._ordered(*self._sizes)
-        self.identity_shape = (*self.event_shape[:-1], identity)
-        self.transformed_shape = (*self.event_shape[:-1], transformed)
-
-    def _ordered(self, first: Any, second: Any) -> tuple[Any, Any]:
-        return (second, first) if self.flip else (first, second)
+        self.identity_shape = (*positions, identity)
+        self.transformed_shape = (*positions, transformed)
 
     def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the two halves."""
@@ -82,10 +72,6 @@ class LastAxisMask(Mask):
         """Concatenates the halves in their order."""
         return tf.concat(self._ordered(identity, transformed), axis=-1)
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {"event_shape": self.event_shape, "flip": self.flip}
-
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class CheckerboardMask(Mask):
@@ -93,41 +79,30 @@ class CheckerboardMask(Mask):
 
     Each part is `[h/2, w/2, 2c]`: the two pixels that a 2x2 block contributes lie
     beside each other on the channel axis, upper one first. A convolution over a
-    part sees true neighbours and does a quarter of the positions' work, instead of
-    running over a full image of which half the outputs are thrown away.
+    part sees true neighbours and does a quarter of the positions' work.
     """
 
     def __init__(self, event_shape: Sequence[int], flip: bool = False) -> None:
         """Splits an image of even height and width."""
-        self.event_shape = tuple(event_shape)
-        self.flip = bool(flip)
+        self.event_shape, self.flip = tuple(event_shape), bool(flip)
         if len(self.event_shape) != 3 or any(n % 2 for n in self.event_shape[:2]):
-            raise ValueError(
-                "Argument `event_shape` of a checkerboard must be (h, w, c) with even "
-                f"h and w. Received: event_shape={self.event_shape}"
-            )
-        height, width, channels = self.event_shape
-        self.identity_shape = (height // 2, width // 2, 2 * channels)
+            must = "be (h, w, c) with even h and w for a checkerboard"
+            raise invalid("event_shape", must, self.event_shape)
+        height, width, self._channels = self.event_shape
+        self.identity_shape = (height // 2, width // 2, 2 * self._channels)
         self.transformed_shape = self.identity_shape
 
     def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the two sets of pixels."""
-        c = self.event_shape[-1]
-        top_left, others, bottom_right = tf.split(
-            space_to_depth(x, 2), [c, 2 * c, c], axis=-1
-        )
-        even = tf.concat([top_left, bottom_right], axis=-1)
-        return (others, even) if self.flip else (even, others)
+        c = self._channels
+        top_left, odd, bottom_right = tf.split(space_to_depth(x, 2), [c, 2 * c, c], -1)
+        return self._ordered(tf.concat([top_left, bottom_right], axis=-1), odd)
 
     def merge(self, identity: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
         """Puts the pixels back on the board."""
-        even, odd = (transformed, identity) if self.flip else (identity, transformed)
+        even, odd = self._ordered(identity, transformed)
         top_left, bottom_right = tf.split(even, 2, axis=-1)
         return depth_to_space(tf.concat([top_left, odd, bottom_right], axis=-1), 2)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {"event_shape": self.event_shape, "flip": self.flip}
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -136,42 +111,27 @@ class IndexMask(Mask):
 
     def __init__(self, size: int, identity: Sequence[int]) -> None:
         """Lets the positions `identity` of a vector of `size` values pass."""
-        self.event_shape = (int(size),)
-        self.flip = False
-        self.identity = tuple(int(i) for i in identity)
-        chosen = set(self.identity)
-        if not 0 < len(chosen) == len(self.identity) < size or not all(
-            0 <= i < size for i in chosen
-        ):
-            raise ValueError(
-                f"Argument `identity` must name some, not all, of the positions 0 to "
-                f"{size - 1}, each once. Received: identity={self.identity}"
-            )
-        self._transformed = tuple(i for i in range(size) if i not in chosen)
-        order = self.identity + self._transformed
+        self.size, self.identity = int(size), tuple(int(i) for i in identity)
+        self._others = tuple(i for i in range(size) if i not in self.identity)
+        order = self.identity + self._others
+        if not self.identity or not self._others or sorted(order) != [*range(size)]:
+            must = f"name some, not all, of the positions 0 to {size - 1}, each once"
+            raise invalid("identity", must, self.identity)
         self._places = sorted(range(size), key=order.__getitem__)
+        self.event_shape = (self.size,)
         self.identity_shape = (len(self.identity),)
-        self.transformed_shape = (len(self._transformed),)
+        self.transformed_shape = (len(self._others),)
 
     def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the two sets of values."""
-        return tuple(
-            tf.gather(x, places, axis=-1)
-            for places in (self.identity, self._transformed)
-        )
+        return tf.gather(x, self.identity, axis=-1), tf.gather(x, self._others, axis=-1)
 
     def merge(self, identity: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
         """Puts the values back in their places."""
-        return tf.gather(
-            tf.concat([identity, transformed], axis=-1), self._places, axis=-1
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {"size": self.event_shape[0], "identity": self.identity}
+        return tf.gather(tf.concat([identity, transformed], -1), self._places, axis=-1)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> IndexMask:
+    def from_config(cls, config: Config) -> IndexMask:
         """Builds the mask; files of version 0.1 say `kept` for `identity`."""
         return cls(config["size"], config.get("identity", config.get("kept")))
 
@@ -202,5 +162,5 @@ def checkerboard(event_shape: Sequence[int], flip: bool = False) -> Mask:
 
 
 def indices(d: int, identity: Sequence[int]) -> Mask:
-    """Lets chosen positions of `d` values pass, such as `range(0, d, 2)`."""
+    """Lets positions of a vector of `d` values pass, such as `range(0, d, 2)`."""
     return IndexMask(d, identity)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.transforms.mixture import mixture_from_noise, mixture_to_noise
-from tfp_flows.internal.arguments import check_event, checked_integer
+from tfp_flows.internal.arguments import Condition, check_event, checked_integer
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.sequence import code_table
 
@@ -72,7 +72,6 @@ class ConditionalMixture(FlowBijector):
                 the cube `[-1, 1]^d`.
             condition_shape: Shape of one condition.
             scale: The scale that all components start with.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If an argument is out of its range.
@@ -85,10 +84,10 @@ class ConditionalMixture(FlowBijector):
         self._table = code_table(components, d, scale, self.dtype.name)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         log_weights = self._log_weights(y, condition)
-        x, ildj = [], 0.0
+        x, ildj = [], tf.zeros([], y.dtype)
         for y_j, components in self._values(y):
             x_j, log_slope, log_weights = mixture_to_noise(
                 y_j, log_weights, *components
@@ -98,10 +97,10 @@ class ConditionalMixture(FlowBijector):
         return tf.stack(x, axis=-1), ildj
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         log_weights = self._log_weights(x, condition)
-        y, fldj = [], 0.0
+        y, fldj = [], tf.zeros([], x.dtype)
         for x_j, components in self._values(x):
             y_j, log_slope = mixture_from_noise(x_j, log_weights, *components)
             *_, log_weights = mixture_to_noise(y_j, log_weights, *components)
@@ -109,13 +108,12 @@ class ConditionalMixture(FlowBijector):
             fldj += log_slope
         return tf.stack(y, axis=-1), fldj
 
-    def _log_weights(self, x: tf.Tensor, condition: Any) -> tf.Tensor:
+    def _log_weights(self, x: tf.Tensor, condition: Condition) -> tf.Tensor:
         check_event(x, (self._d,), f"{type(self).__name__} '{self.name}'", "value")
         condition = tf.cast(tf.convert_to_tensor(condition), x.dtype)
-        ndims = len(self.condition_shape)
-        return tf.nn.log_softmax(
-            conditioners.apply(self._conditioner, condition, ndims)
-        )
+        ndims = len(self.condition_shape or ())
+        weights = conditioners.apply(self._conditioner, condition, ndims)
+        return tf.nn.log_softmax(weights)
 
     def _values(self, x: tf.Tensor) -> list[tuple[tf.Tensor, tuple]]:
         """Returns each value with the components' locations and log-scales there."""

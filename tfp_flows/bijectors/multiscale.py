@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,8 +14,8 @@ from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import known_dtype
-from tfp_flows.internal.arguments import Shape, checked_integer
-from tfp_flows.nets.conditioner import broadcast_batch
+from tfp_flows.internal.arguments import Condition, Shape, checked_integer, invalid
+from tfp_flows.nets.conditioner import broadcast_batch, reshaped
 
 tfb = tfp.bijectors
 
@@ -35,13 +34,10 @@ class MultiScale(FlowBijector):
     and the log-det is the sum of the levels' log-dets. The first half of the
     channels goes on to the next level, the second half is factored out.
 
-    **Order of the flat latent vector:** coarsest first. The values that passed all
-    levels lead, those that left after the first level come last; each part is in
-    row, column, channel order. `latent_shapes` lists the parts in this order.
-    Since latents are one vector, any distribution of vectors can be the base.
+    **Order of the flat latent vector:** coarsest first, each part in row, column,
+    channel order. `latent_shapes` lists the parts in this order.
 
-    The prior of a half that leaves is a standard normal, as in RealNVP, if the
-    base is one. A prior learned from the half that stays, as in Glow, is a part of
+    Glow's prior of a half that leaves, learned from the half that stays, is a part of
     the level: an `AffineCoupling` with a channel mask as its last bijector turns
     `z_l ~ Normal(m(h_l), s(h_l))` into a standard normal.
 
@@ -66,18 +62,13 @@ class MultiScale(FlowBijector):
             event_shape: Shape `(h, w, c)` of one image.
             levels: Bijectors of images, from the data's side to the latent side.
                 Each but the last must return an even number of channels.
-            validate_args: See `FlowBijector`.
-            name: See `FlowBijector`.
 
         Raises:
             ValueError: If there is no level, or a level's latents are no image with
                 an even number of channels.
         """
         if not levels:
-            raise ValueError(
-                "Argument `levels` must hold at least one bijector. "
-                f"Received: levels={levels!r}"
-            )
+            raise invalid("levels", "hold at least one bijector", levels)
         super().__init__(
             event_ndims=1,
             inverse_event_ndims=3,
@@ -101,7 +92,7 @@ class MultiScale(FlowBijector):
         return next((shape for shape in shapes if shape is not None), None)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         parts, log_det = [], tf.zeros([], y.dtype)
         y = self._over_condition(y, 3, condition)
@@ -115,7 +106,7 @@ class MultiScale(FlowBijector):
         return tf.concat(parts[::-1], axis=-1), log_det + ildj
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         y, *done = self._images(self._over_condition(x, 1, condition))
         y, log_det = chain.forward_and_log_det(self._levels[-1], y, 3, condition)
@@ -125,7 +116,7 @@ class MultiScale(FlowBijector):
             log_det += fldj
         return y, log_det
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Adapts the levels in turn, from the data's side."""
         y, parts = tf.convert_to_tensor(y, self.dtype), []
         for level in self._levels[:-1]:
@@ -134,7 +125,9 @@ class MultiScale(FlowBijector):
         parts.append(_flat(chain.adapt(self._levels[-1], y, 3, condition)))
         return tf.concat(parts[::-1], axis=-1)
 
-    def _over_condition(self, x: tf.Tensor, ndims: int, condition: Any) -> tf.Tensor:
+    def _over_condition(
+        self, x: tf.Tensor, ndims: int, condition: Condition
+    ) -> tf.Tensor:
         """Gives `x` the condition's batch axes, so that all parts have them."""
         if condition is None:
             return x
@@ -144,13 +137,11 @@ class MultiScale(FlowBijector):
     def _images(self, x: tf.Tensor) -> list[tf.Tensor]:
         """Cuts flat latents into images, coarsest first."""
         batch, static = tf.shape(x)[:-1], x.shape[:-1]
-        images = []
         parts = tf.split(x, [math.prod(shape) for shape in self._shapes], axis=-1)
-        for part, shape in zip(parts, self._shapes, strict=True):
-            image = tf.reshape(part, tf.concat([batch, shape], 0))
-            image.set_shape(static.concatenate(shape))
-            images.append(image)
-        return images
+        return [
+            reshaped(part, tf.concat([batch, shape], 0), static.concatenate(shape))
+            for part, shape in zip(parts, self._shapes, strict=True)
+        ]
 
     def _forward_event_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(self._event)
@@ -184,9 +175,8 @@ def _latent_shapes(event: Shape, levels: list[tfb.Bijector]) -> list[Shape]:
 
 def _flat(x: tf.Tensor) -> tf.Tensor:
     size = x.shape[-3:].num_elements()
-    flat = tf.reshape(x, tf.concat([tf.shape(x)[:-3], [size]], 0))
-    flat.set_shape(x.shape[:-3].concatenate([size]))
-    return flat
+    static = x.shape[:-3].concatenate([size])
+    return reshaped(x, tf.concat([tf.shape(x)[:-3], [size]], 0), static)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -198,9 +188,6 @@ class EarlyOutput(FlowBijector):
         inverse:  x = (y_d, f^-1(y_r))
         forward:  y = (x_d, f(x_r))
         log-det:  that of f
-
-    Gradients reach the steps near the data by the shorter way too, and channels that
-    are factored out skip all later layers.
 
     Shapes: those of sequences `[..., steps, channels + r]` for a bijector of
     `[..., steps, r]`; log-dets have the batch shape.
@@ -229,8 +216,6 @@ class EarlyOutput(FlowBijector):
         Args:
             bijector: A bijector of sequences, or chain of them.
             channels: Number of channels that are factored out.
-            validate_args: See `FlowBijector`.
-            name: See `FlowBijector`.
 
         Raises:
             ValueError: If `bijector` is none of sequences, or `channels` no positive
@@ -257,26 +242,26 @@ class EarlyOutput(FlowBijector):
         return condition_shape(self._bijector)
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         done, rest = self._split(y, condition)
         rest, ildj = chain.inverse_and_log_det(self._bijector, rest, 2, condition)
         return tf.concat([done, rest], axis=-1), ildj
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         done, rest = self._split(x, condition)
         rest, fldj = chain.forward_and_log_det(self._bijector, rest, 2, condition)
         return tf.concat([done, rest], axis=-1), fldj
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Adapts the bijector inside to the channels that go on."""
         done, rest = self._split(tf.convert_to_tensor(y), condition)
         rest = chain.adapt(self._bijector, rest, 2, condition)
         return tf.concat([done, rest], axis=-1)
 
-    def _split(self, x: tf.Tensor, condition: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def _split(self, x: tf.Tensor, condition: Condition) -> tuple[tf.Tensor, tf.Tensor]:
         """Splits the channels; all get the condition's batch axes."""
         if x.shape.rank is not None and (x.shape[-1] or 0) <= self._channels:
             raise ValueError(

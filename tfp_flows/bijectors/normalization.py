@@ -11,9 +11,13 @@ import tensorflow as tf
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.linear import mix_channels
 from tfp_flows.internal.arguments import (
+    Condition,
+    Config,
+    TensorLike,
     check_last_axis,
     checked_integer,
     checked_number,
+    invalid,
 )
 
 
@@ -45,12 +49,10 @@ class ActNorm(Adaptable):
 
     `b` and `s` have one value a channel. They start at the identity; `adapt` sets
     them so that the latents of one batch have mean 0 and variance 1 in each
-    channel. `FlowModel.fit` calls it once before training; no call of the bijector
-    ever changes a weight.
+    channel. `FlowModel.fit` calls it once before training.
 
-    Shapes: channels-last with any number of positions, `[..., channels]` or
-    `[..., h, w, channels]`. The log-det is a scalar for one position; TFP
-    multiplies it by the number of positions in the event.
+    Shapes: `[..., channels]`, images too. The log-det is a scalar for one position,
+    which TFP multiplies by the number of positions in the event.
 
     Reference:
         Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.1.
@@ -63,7 +65,6 @@ class ActNorm(Adaptable):
             channels: Size of the last axis.
             epsilon: Smallest standard deviation that `adapt` divides by; a channel
                 with less keeps its scale.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
         self.channels = checked_integer("channels", channels)
         super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
@@ -85,13 +86,13 @@ class ActNorm(Adaptable):
         check_last_axis(self, x, self.channels)
         return tf.convert_to_tensor(self._log_scale), tf.convert_to_tensor(self._shift)
 
-    def set(self, log_scale: Any, shift: Any, adapted: int = 1) -> None:
+    def set(self, log_scale: TensorLike, shift: TensorLike, adapted: int = 1) -> None:
         """Sets `s` and `b`, and whether they count as set."""
         self._log_scale.assign(log_scale)
         self._shift.assign(shift)
         self._adapted.assign(adapted)
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Sets mean and variance of the latents of `y` to 0 and 1."""
         mean, log_deviation = self._measured(y)
         self.set(log_deviation, mean)
@@ -144,7 +145,7 @@ class RunningStatistics(keras.Layer):
         """Returns the running mean and variance."""
         return tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.variance)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         arguments = {"channels": self.channels, "momentum": self.momentum}
         return {**super().get_config(), **arguments}
@@ -167,13 +168,11 @@ class BatchNorm(FlowBijector):
     * Everywhere else, and always in `forward`, they stand still, so that the flow
       is a proper bijector and its density integrates to 1.
 
-    Which of the two it is follows from Keras's `training` argument of the call that
-    is under way; nothing is stored, and a plain TFP call never trains. `adapt` sets
-    both to the moments of one batch.
+    Keras's `training` argument of the call that is under way tells the two apart; a
+    plain TFP call never trains. `adapt` sets both to the moments of one batch.
 
-    Shapes: channels-last with any number of positions, `[..., channels]` or
-    `[..., h, w, channels]`. The log-det is a scalar for one position; TFP
-    multiplies it by the number of positions in the event.
+    Shapes: `[..., channels]`, images too. The log-det is a scalar for one position,
+    which TFP multiplies by the number of positions in the event.
 
     Reference:
         Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
@@ -194,7 +193,6 @@ class BatchNorm(FlowBijector):
             channels: Size of the last axis.
             momentum: Share `rho` of the old statistics in the new, in [0, 1).
             epsilon: Added to the variance before its root is taken.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `channels`, `momentum` or `epsilon` is out of range.
@@ -224,7 +222,7 @@ class BatchNorm(FlowBijector):
         log_det = 0.5 * tf.reduce_sum(tf.math.log(spread))
         return x * tf.sqrt(spread) + mean, log_det
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Sets the statistics to the moments of `y`."""
         mean, variance = moments(y)
         self._statistics.mean.assign(mean)
@@ -245,11 +243,9 @@ class Whitening(Adaptable):
     of the covariance, and `s^2`, its eigenvalues. They are not trained.
 
     With it as the first bijector on the data's side, a flow starts as the Gaussian
-    fitted to the data, and learns only what that misses. The latents of an
-    autoencoder need this: most of them are copies of a few directions, and couplings
-    that take turns in the given order first have to find those. The axes are
-    interleaved, the largest, third, fifth, ... in the first half, so that both halves
-    of `tfpf.masks.half` have large ones.
+    fitted to the data, as the latents of an autoencoder need: most of them repeat a few
+    directions. The axes are interleaved, the largest, third, fifth, ... in the first
+    half, so that both halves of `tfpf.masks.half` have large ones.
 
     Shapes: vectors `[..., d]`; the log-det is a scalar.
 
@@ -267,7 +263,6 @@ class Whitening(Adaptable):
             d: Number of values in a vector.
             epsilon: Smallest standard deviation that `adapt` divides by; an axis
                 with less keeps its scale.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
         self._d = checked_integer("d", d)
         super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
@@ -290,7 +285,7 @@ class Whitening(Adaptable):
         x = mix_channels(y - self._shift, axes) / scale
         return x, -tf.reduce_sum(tf.math.log(scale))
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Measures mean and principal axes of vectors `[n, d]`, with n > d.
 
         Raises:
@@ -298,10 +293,8 @@ class Whitening(Adaptable):
         """
         rows = np.asarray(y, np.float64).reshape(-1, self._d)
         if len(rows) <= self._d:
-            raise ValueError(
-                f"Argument `y` must have more than {self._d} rows to measure the "
-                f"covariance of {self._d} values. Received: {len(rows)} rows"
-            )
+            must = f"have more than {self._d} rows to measure a covariance"
+            raise invalid("y", must, rows.shape)
         variances, axes = np.linalg.eigh(np.cov(rows, rowvar=False, bias=True))
         # Largest first, then every second one before the others.
         order = np.arange(self._d)[::-1]

@@ -15,7 +15,12 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.arguments import checked_choice, checked_integer
+from tfp_flows.internal.arguments import (
+    Described,
+    checked_choice,
+    checked_integer,
+    checked_number,
+)
 
 State = tuple[tf.Tensor, ...]
 Derivative = Callable[[tf.Tensor, State, list[tf.Tensor]], State]
@@ -25,14 +30,11 @@ Derivative = Callable[[tf.Tensor, State, list[tf.Tensor]], State]
 _TABLEAUS = {
     "euler": (((),), (1.0,)),
     "midpoint": (((), (0.5,)), (0.0, 1.0)),
-    "rk4": (
-        ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
-        (1 / 6, 1 / 3, 1 / 3, 1 / 6),
-    ),
+    "rk4": (((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
 }
 
 
-class Solver(ABC):
+class Solver(Described, ABC):
     """What solves the equation of a `ContinuousFlow`."""
 
     @abstractmethod
@@ -40,15 +42,6 @@ class Solver(ABC):
         self, derivative: Derivative, state: State, constants: list[tf.Tensor]
     ) -> tuple[State, tf.Tensor]:
         """Returns the state at `s = 1` and the number of evaluations of `f`."""
-
-    @abstractmethod
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-
-    def __repr__(self) -> str:
-        """Shows the constructor's call."""
-        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -79,12 +72,9 @@ class FixedStep(Solver):
         Raises:
             ValueError: If an argument is not one of these.
         """
-        checked_choice("method", method, tuple(_TABLEAUS))
-        checked_choice("gradient", gradient, ("direct", "adjoint"))
-        checked_integer("steps", steps)
-        self.method = method
-        self.steps = steps
-        self.gradient = gradient
+        self.method = checked_choice("method", method, _TABLEAUS)
+        self.steps = checked_integer("steps", steps)
+        self.gradient = checked_choice("gradient", gradient, ("direct", "adjoint"))
 
     def solve(
         self, derivative: Derivative, state: State, constants: list[tf.Tensor]
@@ -140,14 +130,6 @@ class FixedStep(Solver):
 
         return tuple(solved(*state, *constants))
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            "method": self.method,
-            "steps": self.steps,
-            "gradient": self.gradient,
-        }
-
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class Adaptive(Solver):
@@ -172,25 +154,16 @@ class Adaptive(Solver):
         Raises:
             ValueError: If `method` is not known or a tolerance is not positive.
         """
-        checked_choice("method", method, ("dormand_prince", "bdf"))
-        for name, value in (("rtol", rtol), ("atol", atol)):
-            if not value > 0.0:
-                raise ValueError(
-                    f"Argument `{name}` must be positive. Received: {name}={value}"
-                )
-        self.method = method
-        self.rtol = float(rtol)
-        self.atol = float(atol)
+        self.method = checked_choice("method", method, ("dormand_prince", "bdf"))
+        self.rtol = checked_number("rtol", rtol, above=0.0)
+        self.atol = checked_number("atol", atol, above=0.0)
 
     def solve(
         self, derivative: Derivative, state: State, constants: list[tf.Tensor]
     ) -> tuple[State, tf.Tensor]:
         """Calls TFP's solver."""
         dtype = state[0].dtype
-        kinds = {
-            "dormand_prince": tfp.math.ode.DormandPrince,
-            "bdf": tfp.math.ode.BDF,
-        }
+        kinds = {"dormand_prince": tfp.math.ode.DormandPrince, "bdf": tfp.math.ode.BDF}
         solver = kinds[self.method](rtol=self.rtol, atol=self.atol)
 
         def ode_fn(s: tf.Tensor, y: State, **constants: tf.Tensor) -> State:
@@ -208,10 +181,6 @@ class Adaptive(Solver):
             part.set_shape(before.shape)
         return end, results.diagnostics.num_ode_fn_evaluations
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {"method": self.method, "rtol": self.rtol, "atol": self.atol}
-
 
 def _adjoint(derivative: Derivative, n: int) -> Derivative:
     """Returns the derivative of `(y, dL/dy, dL/dconstants)`, back in time.
@@ -225,7 +194,7 @@ def _adjoint(derivative: Derivative, n: int) -> Derivative:
         with tf.GradientTape() as tape:
             tape.watch([*y, *constants])
             slopes = derivative(1.0 - s, y, constants)
-        gradients = tape.gradient(
+        gradients: Any = tape.gradient(
             slopes,
             [*y, *constants],
             output_gradients=list(a),

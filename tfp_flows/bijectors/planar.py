@@ -35,7 +35,6 @@ class Planar(FlowBijector):
 
         Args:
             d: Number of values in a vector.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
         self._d = checked_integer("d", d)
         super().__init__(event_ndims=1, **kwargs)
@@ -106,7 +105,6 @@ class Radial(FlowBijector):
 
         Args:
             d: Number of values in a vector.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
         """
         self._d = checked_integer("d", d)
         super().__init__(event_ndims=1, **kwargs)

@@ -17,9 +17,11 @@ from tfp_flows.bijectors.reversible import Layer, looped, reversible
 from tfp_flows.bijectors.tree import known_dtype, layers_in, rebuilt, walk
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
+    Condition,
     checked_choice,
     checked_instance,
     checked_integer,
+    invalid,
 )
 from tfp_flows.nets.conditioner import broadcast_batch
 
@@ -35,12 +37,7 @@ class StackedWeights(keras.Layer):
     """The weights of n layers, each weight stacked on a first axis."""
 
     def __init__(self, variables: list[list[keras.Variable]], **kwargs: Any) -> None:
-        """Stacks variables of equal shapes.
-
-        Args:
-            variables: For each layer its variables.
-            **kwargs: Passed on to `keras.Layer`.
-        """
+        """Stacks the variables of each layer, which have equal shapes."""
         super().__init__(autocast=False, **kwargs)
         self.stacks = [
             self._stack(index, group)
@@ -115,8 +112,6 @@ class Repeat(FlowBijector):
             step: The template. It belongs to this bijector from now on.
             n: Number of layers, at least 1.
             mode: `"auto"`, `"unrolled"`, `"loop"` or `"reversible"`; see above.
-            validate_args: See `FlowBijector`.
-            name: See `FlowBijector`.
 
         Raises:
             TypeError: If `step` is not a bijector.
@@ -141,7 +136,7 @@ class Repeat(FlowBijector):
             validate_args=validate_args,
             name=name,
         )
-        self._step = compat.untracked(self, _Holder(step))
+        self._step = compat.untracked(self, compat.Holder(step))
         self._template = compat.untracked(self, _variables(step))
         _refuse_raw_variables(step)
         draws = [step, *(rebuilt(step) for _ in range(n - 1))]
@@ -194,21 +189,21 @@ class Repeat(FlowBijector):
         return [stacks[id(flag)] for one in steps for flag in one.adapted_flags]
 
     def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Any = None
+        self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         directions = chain.forward_and_log_det, chain.inverse_and_log_det
         return self._run(x, condition, *directions, range(self._n)[::-1])
 
     def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Any = None
+        self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         directions = chain.inverse_and_log_det, chain.forward_and_log_det
         return self._run(y, condition, *directions, range(self._n))
 
-    def adapt(self, y: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Adapts the layers in turn, each to the latents of the one before."""
 
-        def adapted(*arguments: Any) -> ValueAndLogDet:
+        def adapted(*arguments: object) -> ValueAndLogDet:
             return chain.adapt(*arguments), tf.zeros([], self.dtype)
 
         y = tf.convert_to_tensor(y, dtype_hint=self.dtype)
@@ -217,7 +212,7 @@ class Repeat(FlowBijector):
     def _run(
         self,
         x: tf.Tensor,
-        condition: Any,
+        condition: Condition,
         direction: Callable,
         back: Callable,
         order: range,
@@ -247,7 +242,11 @@ class Repeat(FlowBijector):
         return "loop" if self._n > _LOOP_ABOVE and not stateful else "unrolled"
 
     def _in_scope(
-        self, direction: Callable, x: tf.Tensor, slices: list[tf.Tensor], condition: Any
+        self,
+        direction: Callable,
+        x: tf.Tensor,
+        slices: list[tf.Tensor],
+        condition: Condition,
     ) -> tuple[tf.Tensor, tf.Tensor, keras.StatelessScope]:
         """Runs the template with the weights of one layer."""
         scope = keras.StatelessScope(collect_losses=True, initialize_variables=False)
@@ -261,7 +260,7 @@ class Repeat(FlowBijector):
         return value, log_det, scope
 
     def _unrolled(
-        self, direction: Callable, x: tf.Tensor, condition: Any, order: range
+        self, direction: Callable, x: tf.Tensor, condition: Condition, order: range
     ) -> ValueAndLogDet:
         slices = [tf.unstack(tf.convert_to_tensor(s)) for s in self._stacked.stacks]
         log_dets, updated = [], [list(each) for each in slices]
@@ -287,7 +286,7 @@ class Repeat(FlowBijector):
         """Returns a function of value, weights and condition, and of nothing else."""
 
         def layer(
-            x: tf.Tensor, slices: list[tf.Tensor], condition: Any
+            x: tf.Tensor, slices: list[tf.Tensor], condition: Condition
         ) -> ValueAndLogDet:
             value, log_det, scope = self._in_scope(direction, x, slices, condition)
             self._refuse_updates(slices, scope)
@@ -300,15 +299,10 @@ class Repeat(FlowBijector):
     ) -> None:
         for variable, value in zip(self._template, slices, strict=True):
             if scope.get_current_value(variable) is not value:
-                raise ValueError(
-                    "Argument `mode` must be 'unrolled' for a step that updates its "
-                    f"state, as '{variable.path}' is. Received: mode={self._mode!r}"
-                )
+                must = f"be 'unrolled' for a step that updates '{variable.path}'"
+                raise invalid("mode", must, self._mode)
         if scope.losses:
-            raise ValueError(
-                "Argument `mode` must be 'unrolled' for a step that adds losses. "
-                f"Received: mode={self._mode!r}"
-            )
+            raise invalid("mode", "be 'unrolled' for a step with losses", self._mode)
 
     def _zero_log_det(self, x: tf.Tensor) -> tf.Tensor:
         if self.is_constant_jacobian:
@@ -317,13 +311,6 @@ class Repeat(FlowBijector):
         zeros = tf.zeros(tf.shape(x)[:batch_ndims], x.dtype)
         zeros.set_shape(x.shape[:batch_ndims])
         return zeros
-
-
-class _Holder:
-    """Keeps an object out of reach of `tf.Module`'s search for variables."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
 
 
 def _variables(step: tfb.Bijector) -> list[keras.Variable]:

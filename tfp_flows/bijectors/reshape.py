@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,7 +11,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import checked_integer, invalid
+from tfp_flows.nets.conditioner import reshaped
 
 tfb = tfp.bijectors
 
@@ -69,19 +71,12 @@ class Squeeze(FlowBijector):
         TensorShape([1, 4, 4, 12])
     """
 
-    def __init__(
-        self,
-        block: int = 2,
-        *,
-        order: str = "block",
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, block: int = 2, *, order: str = "block", **kwargs: Any) -> None:
         """Chooses patch size and channel order.
 
         Args:
             block: Side of a patch, at least 2.
             order: `"block"`, `"channel"` or `"checkerboard"`; see above.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `block` or `order` is not understood.
@@ -117,24 +112,32 @@ class Squeeze(FlowBijector):
         return places[[0, 3, 1, 2]].reshape(-1)
 
     def _squeezed_shape(self, shape: tf.TensorShape) -> list[int | None]:
-        height, width, channels = shape.as_list()
+        height, width, channels = shape
         b = self._block
         if (height or 0) % b or (width or 0) % b:
             raise ValueError(
                 f"Squeeze '{self.name}' expected a height and width divisible by {b}. "
                 f"Received: images of shape {shape}"
             )
-        return [height and height // b, width and width // b, channels * b * b]
+        return [
+            height and height // b,
+            width and width // b,
+            channels and channels * b * b,
+        ]
 
     def _unsqueezed_shape(self, shape: tf.TensorShape) -> list[int | None]:
-        height, width, channels = shape.as_list()
+        height, width, channels = shape
         b = self._block
-        if channels % (b * b):
+        if int(channels) % (b * b):
             raise ValueError(
                 f"Squeeze '{self.name}' expected a number of latent channels divisible "
                 f"by {b * b}. Received: images of shape {shape}"
             )
-        return [height and height * b, width and width * b, channels // (b * b)]
+        return [
+            height and height * b,
+            width and width * b,
+            channels and channels // (b * b),
+        ]
 
     def _forward_event_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(self._unsqueezed_shape(input_shape))
@@ -155,14 +158,15 @@ class Squeeze(FlowBijector):
         )
 
 
-def _on_one_batch_axis(function: Any, x: tf.Tensor) -> tf.Tensor:
+def _on_one_batch_axis(
+    function: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor
+) -> tf.Tensor:
     if x.shape.rank == 4:
         return function(x)
     batch = tf.shape(x)[:-3]
     y = function(tf.reshape(x, [-1, *x.shape[-3:]]))
-    unfolded = tf.reshape(y, tf.concat([batch, tf.shape(y)[1:]], 0))
-    unfolded.set_shape(x.shape[:-3].concatenate(y.shape[1:]))
-    return unfolded
+    static = x.shape[:-3].concatenate(y.shape[1:])
+    return reshaped(y, tf.concat([batch, tf.shape(y)[1:]], 0), static)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -173,8 +177,7 @@ class Grouped(FlowBijector):
         forward:  y_{n g + i} = x_{n, i}
         log-det:  0
 
-    It is to audio what `Squeeze` is to images, and knows no length: any multiple of
-    the group will do.
+    It is to audio what `Squeeze` is to images, of any multiple of the group in length.
 
     Shapes: data `[..., t]`, latents `[..., t/g, g]`; the log-det is a scalar 0.
 
@@ -186,16 +189,11 @@ class Grouped(FlowBijector):
         TensorShape([1, 3, 4])
     """
 
-    def __init__(
-        self,
-        group: int = 8,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, group: int = 8, **kwargs: Any) -> None:
         """Chooses the number of samples of a group.
 
         Args:
             group: Number g of neighbouring samples, at least 2.
-            **kwargs: `dtype`, `validate_args` and `name` of `FlowBijector`.
 
         Raises:
             ValueError: If `group` is not an integer of at least 2.
@@ -247,7 +245,7 @@ class Grouped(FlowBijector):
         return tf.stack([output_shape[0] // self._group, self._group])
 
 
-def checked_sequences(bijector: Any) -> tfb.Bijector:
+def checked_sequences(bijector: object) -> tfb.Bijector:
     """Returns `bijector` if it maps sequences of vectors to such."""
     ranks = (
         (bijector.forward_min_event_ndims, bijector.inverse_min_event_ndims)
@@ -255,8 +253,6 @@ def checked_sequences(bijector: Any) -> tfb.Bijector:
         else ()
     )
     if not ranks or tf.nest.is_nested(ranks[0]) or ranks[0] != ranks[1] or ranks[0] > 2:
-        raise ValueError(
-            "Argument `bijector` must be a bijector of sequences [steps, channels]. "
-            f"Received: {bijector!r}"
-        )
+        must = "be a bijector of sequences [steps, channels]"
+        raise invalid("bijector", must, bijector)
     return bijector

@@ -8,9 +8,10 @@ from typing import Any
 import tensorflow as tf
 
 from tfp_flows.bijectors.base import ValueAndLogDet
+from tfp_flows.internal.arguments import Condition
 
 # A layer maps (value, its slices of the stacks, condition) to (value, log-det).
-Layer = Callable[[tf.Tensor, list[tf.Tensor], Any], ValueAndLogDet]
+Layer = Callable[[tf.Tensor, list[tf.Tensor], Condition], ValueAndLogDet]
 # Takes the number of a layer and returns its slices of the stacks.
 Reader = Callable[[tf.Tensor], list[tf.Tensor]]
 
@@ -24,7 +25,7 @@ def looped(
     x: tf.Tensor,
     stacks: list[tf.Tensor],
     order: range,
-    condition: Any,
+    condition: Condition,
     zero: tf.Tensor,
     reader: Callable[[list[tf.Tensor]], Reader] | None = None,
 ) -> ValueAndLogDet:
@@ -59,7 +60,7 @@ def reversible(
     x: tf.Tensor,
     stacks: list[tf.Tensor],
     order: range,
-    condition: Any,
+    condition: Condition,
     zero: tf.Tensor,
 ) -> ValueAndLogDet:
     """Runs the layers in a loop whose gradient stores one layer at a time.
@@ -75,17 +76,7 @@ def reversible(
     layer, still without what the networks have computed: XLA plans the memory of both
     ways in advance, whichever is taken.
 
-    Args:
-        layer: One layer as a function of value, weights and condition.
-        inverse: Its inverse, likewise.
-        x: The value that enters.
-        stacks: Weights of all layers, each with a first axis of `n`.
-        order: The layers' numbers in the order in which they run.
-        condition: The conditions of the batch, or None.
-        zero: A log-det of zeros.
-
-    Returns:
-        The value that leaves and the sum of the log-dets.
+    Arguments are those of `looped`, and `inverse`, a layer's inverse.
 
     Reference:
         Gomez et al.: The reversible residual network, 2017, arXiv:1707.04585.
@@ -114,7 +105,7 @@ def reversible(
                     layer, recall, y, whole, floats, order, c, dy, d_log_det
                 )
 
-            def by_inverse(_: Any, value: tf.Tensor, slices: list) -> tf.Tensor:
+            def by_inverse(_: tf.Tensor, value: tf.Tensor, slices: list) -> tf.Tensor:
                 return inverse(value, slices, c)[0]
 
             def from_kept() -> list[tf.Tensor]:
@@ -136,7 +127,7 @@ def _backward(
     stacks: list[tf.Tensor],
     floats: list[int],
     order: range,
-    condition: Any,
+    condition: Condition,
     dy: tf.Tensor,
     d_log_det: tf.Tensor,
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
@@ -162,7 +153,7 @@ def _backward(
             watched = [value, *(slices[j] for j in floats), *conditions]
             tape.watch(watched)
             result = layer(value, slices, condition)
-        gradients: list[Any] = tape.gradient(
+        gradients: Any = tape.gradient(
             result,
             watched,
             [d_value, _shaped(d_log_det, result[1])],
@@ -185,7 +176,7 @@ def _inputs(
     x: tf.Tensor,
     stacks: list[tf.Tensor],
     order: range,
-    condition: Any,
+    condition: Condition,
 ) -> tf.TensorArray:
     """Runs the layers once more and keeps the input of each."""
     n, read, static = len(order), _from_stacks(stacks), x.shape

@@ -134,6 +134,8 @@ class RunDirectory:
 class _BestWeights(keras.callbacks.Callback):
     """Writes the weights of the best epoch so far, atomically."""
 
+    model: keras.Model
+
     def __init__(self, path: Path, best: float) -> None:
         super().__init__()
         self._path, self._best = path, best
@@ -154,6 +156,8 @@ class StopEarly(keras.callbacks.Callback):
 
     Keras's `EarlyStopping` starts to count anew with every call of `fit`.
     """
+
+    model: keras.Model
 
     def __init__(self, patience: int, before: Sequence[float]) -> None:
         super().__init__()

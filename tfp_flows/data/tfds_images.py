@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import requests
@@ -57,7 +58,7 @@ def load_images(
     """
     builder = _builder(name, data_dir)
     image_key, label_key = _keys(builder)
-    shape = builder.info.features[image_key].shape
+    shape = _features(builder)[image_key].shape
     if image_size is None and None in shape:
         raise invalid(
             "image_size", f"be given for {name!r}, whose images have many sizes", None
@@ -87,9 +88,13 @@ def _builder(name: str, data_dir: str | Path | None) -> tfds.core.DatasetBuilder
         raise ValueError(f"TFDS cannot make {name!r}: {reason}") from error
 
 
+def _features(builder: tfds.core.DatasetBuilder) -> Any:
+    return builder.info.features or {}
+
+
 def _keys(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None]:
     """Finds which features are the image and its class."""
-    features = builder.info.features
+    features = _features(builder)
     images = [k for k, v in features.items() if isinstance(v, tfds.features.Image)]
     if not images or features[images[0]].np_dtype != np.uint8:
         raise ValueError(
@@ -99,7 +104,7 @@ def _keys(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None]:
     classes = [
         k for k, v in features.items() if isinstance(v, tfds.features.ClassLabel)
     ]
-    supervised = builder.info.supervised_keys or ()
+    supervised: Any = builder.info.supervised_keys or ()
     image = next((k for k in supervised if k in images), images[0])
     label = next((k for k in (*supervised, "label") if k in classes), None)
     return image, label
@@ -108,7 +113,7 @@ def _keys(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None]:
 def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     """Prepares a set from files on disk or, if its server answers, by download."""
     manual = Path(builder.data_dir_root) / "downloads" / "manual"
-    files = {url: info.filename for url, info in builder.url_infos.items()}
+    files = {url: info.filename for url, info in (builder.url_infos or {}).items()}
     on_disk = files and all((manual / file).is_file() for file in files.values())
     if not on_disk and not any(_answers(url) for url in list(files)[:1]):
         wanted = ", ".join(sorted(set(files.values()))[:4]) or "its files"

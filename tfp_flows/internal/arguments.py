@@ -8,22 +8,51 @@ Every check returns the value that it has passed, in the type that the caller ne
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import numbers
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
+import numpy as np
 import tensorflow as tf
 
 Shape = tuple[int, ...]
+# What TensorFlow makes a tensor of, and structures of arrays with equally many rows.
+TensorLike = tf.Tensor | np.ndarray | Sequence | float
+Arrays = Any
+# The conditions of a batch; None where there are none.
+Condition = tf.Tensor | None
 # None stands for Keras's default, for no activation, and for a fresh draw.
 DType = str | tf.DType | None
 Activation = str | Callable | None
+Initializer = str | Callable | TensorLike | None
 Seed = int | Sequence[int] | tf.Tensor | None
-Choice = TypeVar("Choice")
+# The arguments of a constructor by their names.
+Config = dict[str, Any]
+Choice, Kind = TypeVar("Choice"), TypeVar("Kind")
 
 
-def invalid(name: str, must: str, value: Any, kind: type = ValueError) -> Exception:
+class Described:
+    """A value that its constructor's arguments, attributes of equal names, describe."""
+
+    def get_config(self) -> Config:
+        """Returns the constructor's arguments."""
+        names = inspect.signature(type(self)).parameters
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_config(cls: type[Kind], config: Config) -> Kind:
+        """Builds the value that `get_config` described."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        """Shows the constructor's call."""
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def invalid(name: str, must: str, value: object, kind: type = ValueError) -> Exception:
     """Returns the error of a refused argument, to be raised by the caller.
 
     Args:
@@ -40,19 +69,19 @@ def invalid(name: str, must: str, value: Any, kind: type = ValueError) -> Except
     return kind(f"Argument `{name}` must {must}. Received: {received}")
 
 
-def is_integer(value: Any) -> bool:
+def is_integer(value: object) -> TypeGuard[int]:
     """Returns whether a value is a whole number, NumPy's included, and no bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def checked_integer(name: str, value: Any, minimum: int = 1) -> int:
+def checked_integer(name: str, value: object, minimum: int = 1) -> int:
     """Returns `value` if it is an integer of at least `minimum`."""
     if not is_integer(value) or value < minimum:
         raise invalid(name, f"be an integer of at least {minimum}", value)
     return int(value)
 
 
-def checked_widths(name: str, values: Any) -> tuple[int, ...]:
+def checked_widths(name: str, values: Sequence[int]) -> Shape:
     """Returns a sequence of positive integers, such as the widths of layers."""
     try:
         checked = tuple(values)
@@ -67,7 +96,7 @@ def checked_widths(name: str, values: Any) -> tuple[int, ...]:
 
 def checked_number(
     name: str,
-    value: Any,
+    value: object,
     *,
     above: float | None = None,
     minimum: float | None = None,
@@ -93,7 +122,7 @@ def checked_number(
     return float(value)
 
 
-def checked_choice(name: str, value: Choice, choices: Collection[Any]) -> Choice:
+def checked_choice(name: str, value: Choice, choices: Collection[Choice]) -> Choice:
     """Returns `value` if it is one of the names that an argument can have."""
     # Unhashable values are not in a dictionary of choices, and must not break it.
     if value not in tuple(choices):
@@ -102,7 +131,7 @@ def checked_choice(name: str, value: Choice, choices: Collection[Any]) -> Choice
     return value
 
 
-def checked_instance(name: str, value: Any, kind: type | tuple, words: str) -> Any:
+def checked_instance(name: str, value: object, kind: type[Kind], words: str) -> Kind:
     """Returns `value` if it is of class `kind`, described by `words`."""
     if not isinstance(value, kind):
         raise TypeError(
@@ -124,7 +153,7 @@ def checked_shape(name: str, value: int | Sequence[int], minimum: int = 1) -> Sh
         ValueError: If a size is not a positive integer or there are too few values.
     """
     try:
-        sizes: tuple[Any, ...] = (value,) if is_integer(value) else tuple(value)
+        sizes = (value,) if is_integer(value) else tuple(value)
     except TypeError:
         sizes = ()
     good = bool(sizes) and all(is_integer(n) and n > 0 for n in sizes)
@@ -138,12 +167,12 @@ def checked_shape(name: str, value: int | Sequence[int], minimum: int = 1) -> Sh
     return tuple(int(n) for n in sizes)
 
 
-def words(sizes: Sequence[Any]) -> str:
+def words(sizes: Sequence[object]) -> str:
     """Writes a shape without its brackets, as in "8, 8, 1"."""
     return ", ".join(map(str, sizes))
 
 
-def has_event(x: Any, event: Sequence[int]) -> bool:
+def has_event(x: tf.Tensor, event: Sequence[int]) -> bool:
     """Returns whether the last axes of a tensor can be those of an event."""
     known = tf.TensorShape(x.shape)
     if known.rank is None:
@@ -152,7 +181,9 @@ def has_event(x: Any, event: Sequence[int]) -> bool:
     return start >= 0 and known[start:].is_compatible_with(tuple(event))
 
 
-def check_event(x: Any, event: Sequence[int], owner: str, name: str = "x") -> None:
+def check_event(
+    x: tf.Tensor, event: Sequence[int], owner: str, name: str = "x"
+) -> None:
     """Refuses a tensor whose last axes are not the event that `owner` has."""
     if not has_event(x, event):
         raise ValueError(
@@ -161,7 +192,7 @@ def check_event(x: Any, event: Sequence[int], owner: str, name: str = "x") -> No
         )
 
 
-def check_last_axis(owner: Any, x: tf.Tensor, channels: int) -> None:
+def check_last_axis(owner: object, x: tf.Tensor, channels: int) -> None:
     """Refuses an input of a bijector whose last axis has another size."""
     if not has_event(x, (channels,)):
         raise ValueError(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal.arguments import Arrays, Seed, TensorLike
 from tfp_flows.internal.seeds import folded, stateless_seed
 
 # What an epoch's seed is folded with for its order; its batches count from 0.
@@ -17,12 +17,12 @@ _PREFETCHED = 4
 
 
 def minibatches(
-    arrays: Any,
+    arrays: Arrays,
     batch_size: int,
     *,
     shuffle: bool = False,
     seed: int | None = None,
-    finish: Callable[[Any, tf.Tensor], Any] | None = None,
+    finish: Callable[[Arrays, tf.Tensor], Arrays] | None = None,
 ) -> tf.data.Dataset:
     """Returns one epoch of minibatches of arrays; iterated again, one more epoch.
 
@@ -47,12 +47,12 @@ def minibatches(
 
 
 def endless_minibatches(
-    arrays: Any,
+    arrays: Arrays,
     batch_size: int,
     *,
     seed: int = 0,
     first: int = 0,
-    finish: Callable[[Any, tf.Tensor], Any] | None = None,
+    finish: Callable[[Arrays, tf.Tensor], Arrays] | None = None,
 ) -> tf.data.Dataset:
     """Returns epochs of shuffled minibatches without end.
 
@@ -77,7 +77,7 @@ def endless_minibatches(
 
 
 def _epochs(
-    arrays: Any, batch_size: int, shuffle: bool, finish: Callable | None
+    arrays: Arrays, batch_size: int, shuffle: bool, finish: Callable | None
 ) -> tuple[int, Callable[[tf.Tensor], tf.data.Dataset]]:
     """Returns the number of rows, and what makes an epoch of a seed."""
     with tf.device("CPU:0"):  # `tf.data` runs there, wherever the model does
@@ -87,7 +87,7 @@ def _epochs(
     n = next(len(a) for a in tf.nest.flatten(rows) if a is not None)
     size = int(batch_size)
 
-    def batch(order: tf.Tensor, seed: tf.Tensor, start: tf.Tensor) -> Any:
+    def batch(order: tf.Tensor, seed: tf.Tensor, start: tf.Tensor) -> Arrays:
         chosen = order[start : start + size]
         chosen.set_shape([size if n % size == 0 else None])
         values = tf.nest.map_structure(
@@ -122,8 +122,11 @@ def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def map_rows(
-    function: Callable[..., Any], *arrays: Any, rows: int = 1024, seed: Any = None
-) -> np.ndarray | Any:
+    function: Callable[..., Arrays],
+    *arrays: Arrays,
+    rows: int = 1024,
+    seed: Seed = None,
+) -> Arrays:
     """Computes a function of many rows, some at a time, eagerly.
 
     Args:
@@ -149,7 +152,7 @@ def map_rows(
     )
 
 
-def map_batches(function: Callable[..., Any], rows: int = 2048) -> Callable[..., Any]:
+def map_batches(function: Callable, rows: int = 2048) -> Callable[..., tf.Tensor]:
     """Makes a function of a batch work on some rows at a time, inside a graph.
 
     Between two layers of a network lie rows times units numbers. For ten thousand rows
@@ -183,7 +186,7 @@ def map_batches(function: Callable[..., Any], rows: int = 2048) -> Callable[...,
     if rows < 1:
         raise ValueError(f"Argument `rows` must be positive. Received: rows={rows}")
 
-    def mapped(*tensors: Any) -> tf.Tensor:
+    def mapped(*tensors: TensorLike) -> tf.Tensor:
         first = tf.convert_to_tensor(tensors[0])
         given = [first, *map(tf.convert_to_tensor, tensors[1:])]
         n = _common_rows(given)
@@ -204,7 +207,7 @@ def map_batches(function: Callable[..., Any], rows: int = 2048) -> Callable[...,
     return mapped
 
 
-def _divided(n: Any, rows: int) -> tuple[Any, Any]:
+def _divided(n: int | tf.Tensor, rows: int) -> tuple[int | tf.Tensor, int]:
     """Returns how many minibatches of how many rows leave the fewest over."""
     if not isinstance(n, int):
         return n // rows, rows
@@ -212,7 +215,7 @@ def _divided(n: Any, rows: int) -> tuple[Any, Any]:
     return count, n // count
 
 
-def _stacked(x: tf.Tensor, count: Any, size: Any) -> tf.Tensor:
+def _stacked(x: tf.Tensor, count: int | tf.Tensor, size: int | tf.Tensor) -> tf.Tensor:
     return tf.reshape(x, tf.concat([[count, size], tf.shape(x)[1:]], 0))
 
 

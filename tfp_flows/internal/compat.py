@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -25,7 +25,7 @@ from tensorflow_probability.python.bijectors import (
 from tensorflow_probability.python.distributions import transformed_distribution
 from tensorflow_probability.python.internal import cache_util
 
-__all__ = ["meta_graph_pb2", "node_def_pb2", "saved_model_pb2", "tensor_pb2"]
+from tfp_flows.internal.arguments import Config
 
 # TFP makes `tfb.Chain(...)` and `tfb.Invert(...)` of these classes wherever a part
 # is no composite tensor, as ours are not.
@@ -35,6 +35,7 @@ Blockwise = blockwise._Blockwise
 JointMap = joint_map._JointMap
 TransformedDistribution = transformed_distribution._TransformedDistribution
 Composition = composition.Composition
+Kept = TypeVar("Kept")
 
 
 def _current_graph() -> int:
@@ -58,23 +59,23 @@ class PairedCache(cache_util.BijectorCacheWithGreedyAttrs):
     """
 
     def _lookup(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, input: Any, forward_name: str, inverse_name: str, **kwargs: Any
+        self, input: tf.Tensor, forward_name: str, inverse_name: str, **kwargs: Any
     ) -> tf.Tensor:
         return super()._lookup(
             input, forward_name, inverse_name, _graph=_current_graph(), **kwargs
         )
 
     def _attributes(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, input: Any, fn_name: str, **kwargs: Any
+        self, input: tf.Tensor, fn_name: str, **kwargs: Any
     ) -> dict[str, tf.Tensor]:
         kwargs["_graph"] = _current_graph()
-        edge = self._get_or_create_edge(input, fn_name, kwargs)
+        edge: Any = self._get_or_create_edge(input, fn_name, kwargs)
         if not edge.output_ref:
             edge.attributes.clear()
         return edge.attributes
 
     def _invoke(
-        self, input: Any, fn_name: str, kwargs: dict[str, Any], attributes: dict
+        self, input: tf.Tensor, fn_name: str, kwargs: Config, attributes: dict
     ) -> tf.Tensor:
         kwargs = {k: v for k, v in kwargs.items() if k != "_graph"}
         return super()._invoke(input, fn_name, kwargs, attributes)
@@ -99,7 +100,14 @@ def share_storage(weight: keras.Variable, variable: tf.Variable) -> None:
     weight._value = variable
 
 
-def untracked(module: tf.Module, value: Any) -> Any:
+class Holder:
+    """Keeps an object out of reach of what Keras and `tf.Module` track."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def untracked(module: tf.Module, value: Kept) -> Kept:
     """Returns a value that a module can hold without `tf.Module` looking into it."""
     return module._no_dependency(value)
 
@@ -158,7 +166,7 @@ def forget_layer(owner: keras.Layer, layer: keras.Layer) -> None:
     owner._tracker.untrack(layer)
 
 
-def constructor_arguments(layer: keras.Layer) -> dict[str, Any]:
+def constructor_arguments(layer: keras.Layer) -> Config:
     """Returns a layer's constructor's arguments, as far as all are plain values."""
     known = getattr(layer, "_auto_config", None)
     return {} if known is None else dict(known.config)
@@ -184,24 +192,24 @@ def counted_calls(layers: Iterable[keras.Layer]) -> Iterator[dict[int, int]]:
 
     try:
         for layer in layers:
-            vars(layer)["call"] = counting(id(layer), layer.call)
+            layer.__dict__["call"] = counting(id(layer), layer.call)
         yield calls
     finally:
         for layer in layers:
-            vars(layer).pop("call", None)
+            layer.__dict__.pop("call", None)
 
 
 # TFP's own flows and their networks, which `from_tfp` reads.
 
 
 def modules_inside(
-    module: tf.Module, predicate: Callable[[Any], bool]
+    module: tf.Module, predicate: Callable[[object], bool]
 ) -> list[tf.Module]:
     """Returns what a module holds, at any depth, that fulfils a predicate."""
     return list(module._flatten(predicate=predicate))
 
 
-def template_function(value: Any) -> Callable | None:
+def template_function(value: object) -> Callable | None:
     """Returns the function of a `tf.make_template`; None for anything else."""
     is_template = hasattr(value, "_func") and hasattr(value, "_variable_scope")
     return value._func if is_template else None
@@ -226,8 +234,6 @@ def glow_actnorm_values(
     return bijector._m, bijector._s.pretransformed_input, bijector._initialized
 
 
-def glow_mixing_values(
-    bijector: tfp.bijectors.Bijector,
-) -> tuple[tf.Tensor, tf.Tensor]:
+def glow_mixing_values(bijector: tfp.bijectors.Bijector) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the triangular factors and the permutation of a 1x1 convolution."""
     return bijector._bijector.lower_upper, bijector._bijector.permutation

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.internal.arguments import TensorLike
 from tfp_flows.internal.files import atomic_write
 
 # Colours of Okabe and Ito, distinct for colour-blind readers too.
@@ -17,7 +17,7 @@ REAL, SAMPLED = BLUE, VERMILLION
 
 
 def picture_grid(
-    images: Any, pixel_levels: float, columns: int | None = None, margin: int = 1
+    images: TensorLike, pixel_levels: float, columns: int | None = None, margin: int = 1
 ) -> np.ndarray:
     """Lays images out as one picture, in rows from the top left.
 

@@ -9,34 +9,31 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.arguments import is_integer
+from tfp_flows.internal.arguments import Arrays, Config, Seed, is_integer
 
 
-def stateless_seed(seed: Any) -> tf.Tensor:
+def stateless_seed(seed: Seed) -> tf.Tensor:
     """Returns a seed of two integers; None draws one."""
     if is_integer(seed):
         return tf.stack([0, tf.cast(seed, tf.int32)])
     return tfp.random.sanitize_seed(seed)
 
 
-def folded(seed: tf.Tensor, number: Any) -> tf.Tensor:
+def folded(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
     """Returns the seed of the `number`-th of many draws that share one seed."""
     number = tf.cast(number, seed.dtype)
     return tf.random.experimental.stateless_fold_in(seed, number)
 
 
-def noise_like(mean: tf.Tensor, seed: Any) -> tf.Tensor:
+def noise_like(mean: tf.Tensor, seed: Seed) -> tf.Tensor:
     """Draws standard normal values of the shape and dtype of `mean` `[n, ...]`.
 
     Args:
         mean: Gives shape and dtype.
         seed: One seed for all rows, or a tensor `[n, 2]` of one for each. A row's own
             seed gives what it gives to a batch of one row.
-
-    Returns:
-        The values.
     """
-    if not (tf.is_tensor(seed) and seed.shape.rank == 2):
+    if not (isinstance(seed, tf.Tensor) and seed.shape.rank == 2):
         return tf.random.stateless_normal(
             tf.shape(mean), stateless_seed(seed), dtype=mean.dtype
         )
@@ -49,7 +46,7 @@ def noise_like(mean: tf.Tensor, seed: Any) -> tf.Tensor:
     return tf.map_fn(row, seed, fn_output_signature=spec)
 
 
-def dequantized(x: tf.Tensor, seed: Any) -> tf.Tensor:
+def dequantized(x: tf.Tensor, seed: Seed) -> tf.Tensor:
     """Returns `x + u` of whole numbers x, with `u ~ Uniform[0, 1)` for each.
 
     The sum never rounds up to the next whole number: in float32 255 + 0.9999999 would
@@ -76,13 +73,13 @@ class TrainingNoise(keras.Layer):
         self._generator = keras.random.SeedGenerator(seed)
         self.built = True
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "seed": self.seed}
 
     def call(
-        self, draw: Callable[[tf.Tensor, bool], Any], training: bool | None = None
-    ) -> Any:
+        self, draw: Callable[[tf.Tensor, bool], Arrays], training: bool | None = None
+    ) -> Arrays:
         """Returns `draw(seed, training)`; Keras wants `draw` as a keyword argument."""
         state = self._generator.next() if training else [self.seed, 0]
         return draw(tf.cast(state, tf.int32), bool(training))

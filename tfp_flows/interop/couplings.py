@@ -291,7 +291,7 @@ def _latent_order(shapes: list[Shape]) -> np.ndarray:
     squeeze, images = Squeeze(order="channel", dtype="float64"), []
     for part, shape in zip(places, shapes, strict=True):
         image = tf.constant(part.reshape(shape), tf.float64)
-        while image.shape[0] > shapes[0][0]:
+        while len(image) > shapes[0][0]:
             image = squeeze.inverse(image)
         images.append(image)
     return np.array(tf.concat(images, axis=-1)).reshape(-1).astype(int)

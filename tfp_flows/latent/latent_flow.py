@@ -248,8 +248,9 @@ class LatentFlow(LatentModel):
             return tf.cast(self.encoder(images, training=False), tf.float32)
 
         z = self._all(encoded, x)
-        self.normalizer.moving_mean.assign(z.mean(axis=0))
-        self.normalizer.moving_variance.assign(z.var(axis=0))
+        moments: Any = self.normalizer
+        moments.moving_mean.assign(z.mean(axis=0))
+        moments.moving_variance.assign(z.var(axis=0))
 
     def _all(self, function: Callable[[tf.Tensor], tf.Tensor], x: Any) -> np.ndarray:
         """Returns a function of all images of an array or dataset."""
@@ -288,7 +289,8 @@ class Reconstruction(LikelihoodModel):
         super().__init__(["reconstruction_nll"], "float32")
         self.event_shape = whole.event_shape
         self.encoder, self.decoder = whole.encoder, whole.decoder
-        self.likelihood, self.normalizer = whole.likelihood, whole.normalizer
+        self.likelihood = whole.likelihood
+        self.normalizer: Any = whole.normalizer
         self._noise = keras.layers.GaussianNoise(whole.noise, dtype="float32")
 
     def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
@@ -12,10 +11,10 @@ from tfp_flows.internal.arguments import checked_widths, invalid
 HIDDEN_UNITS = 256
 
 
-def image_shape(event_shape: Any) -> tuple[int, int, int]:
+def image_shape(event_shape: Sequence[int] | None) -> tuple[int, int, int]:
     """Returns `(height, width, channels)` if such images can be halved twice."""
     try:
-        shape = tuple(int(n) for n in event_shape)
+        shape = tuple(int(n) for n in event_shape or ())
     except (TypeError, ValueError):
         shape = ()
     if len(shape) != 3 or min(shape) < 1 or shape[0] % 4 or shape[1] % 4:

@@ -9,10 +9,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flows.internal.arguments import (
+    Config,
+    DType,
+    Shape,
+    TensorLike,
+    checked_instance,
+    words,
+)
 from tfp_flows.internal.compat import constructor_arguments
 
-Shape = tuple[int, ...]
-
+# Keras types a tensor as that of any of its backends.
+ops: Any = keras.ops
 _SERIALIZERS = {
     "activation": keras.activations.serialize,
     "kernel_initializer": keras.initializers.serialize,
@@ -22,15 +30,14 @@ _SERIALIZERS = {
 class Conditioner(keras.Layer):
     """Base class of a network that maps identity values to a bijector's parameters.
 
-    A conditioner is given its width, depth and activation by the user, and its
-    input and output shapes by the bijector that holds it, through `connect`.
+    The user gives it width, depth and activation, the bijector that holds it its
+    input and output shapes, through `connect`.
 
     A subclass writes `build_network(input_shape, output_shape, condition_shape)`,
     which makes and builds its layers, and `call(inputs, condition=None)`. By
     custom its last layer starts at zero, so that a flow starts near the identity.
-
-    Other keyword arguments of constructors go to `keras.Layer`: `dtype`, `name`.
     A configuration is read from attributes that are called as the arguments are.
+    Other keyword arguments of constructors go to `keras.Layer`: `dtype`, `name`.
 
     Shapes: `inputs` is `[batch, *input_shape]`, `condition` is
     `[batch, *condition_shape]`, the result `[batch, *output_shape]`.
@@ -44,9 +51,7 @@ class Conditioner(keras.Layer):
         self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
     ) -> None:
         """Makes and builds the layers for shapes without the batch axis."""
-        raise NotImplementedError(
-            f"{type(self).__name__} does not define `build_network`."
-        )
+        raise NotImplementedError(f"{type(self).__name__} lacks `build_network`.")
 
     def connect(
         self,
@@ -54,12 +59,7 @@ class Conditioner(keras.Layer):
         output_shape: Shape,
         condition_shape: Shape | None = None,
     ) -> None:
-        """Fixes the shapes and makes the weights; a second time only checks.
-
-        Args:
-            input_shape: Shape of one input, without the batch axis.
-            output_shape: Shape of one output, without the batch axis.
-            condition_shape: Shape of one condition, or None.
+        """Fixes the shapes, without batch axes, and makes the weights.
 
         Raises:
             ValueError: If the network is connected already with other shapes.
@@ -81,15 +81,18 @@ class Conditioner(keras.Layer):
 
     def build(self, input_shape: Shape) -> None:
         """Builds the network once `connect` has said what it must produce."""
+        self.build_network(**self._connected(input_shape))
+
+    def _connected(self, input_shape: Shape) -> dict[str, Any]:
         if self._connection is None:
             raise ValueError(
                 f"{type(self).__name__} '{self.name}' must be given to a bijector, or "
                 "connected with `connect(input_shape, output_shape)`, before it is "
                 f"called. Received: input of shape {tuple(input_shape)}"
             )
-        self.build_network(**self._connection)
+        return self._connection
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments, from attributes of their names."""
         own = {
             name: _SERIALIZERS.get(name, lambda value: value)(getattr(self, name))
@@ -98,17 +101,22 @@ class Conditioner(keras.Layer):
         }
         return {**constructor_arguments(self), **own, **super().get_config()}
 
-    def get_build_config(self) -> dict[str, Any] | None:
+    def get_build_config(self) -> Config | None:
         """Returns the shapes given to `connect`."""
         return self._connection
 
-    def build_from_config(self, config: dict[str, Any]) -> None:
+    def build_from_config(self, config: Config) -> None:
         """Connects the network as it was when it was saved."""
         self.connect(**{key: shape and tuple(shape) for key, shape in config.items()})
 
-    def compute_output_shape(self, input_shape: Shape, *_: Any) -> Shape:
+    def compute_output_shape(self, input_shape: Shape, *_: object) -> Shape:
         """Returns the batch axis followed by the connected output shape."""
-        return (input_shape[0], *self._connection["output_shape"])
+        return (input_shape[0], *self._connected(input_shape)["output_shape"])
+
+    def unflattened(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Returns outputs `[batch, values]` in the connected output shape."""
+        shape = self._connected(outputs.shape)["output_shape"]
+        return outputs if len(shape) == 1 else ops.reshape(outputs, (-1, *shape))
 
 
 def connect(
@@ -129,26 +137,23 @@ def connect(
         TypeError: If `layer` is not a Keras layer.
         ValueError: If its output does not have the shape that is needed.
     """
-    if not isinstance(layer, keras.Layer):
-        raise TypeError(
-            "Argument `conditioner` must be a `keras.Layer`, such as "
-            f"`tfpf.nets.MLP(hidden_units=(128, 128))`. Received: {layer!r}"
-        )
+    kind = "a `keras.Layer`, such as `tfpf.nets.MLP(hidden_units=(128, 128))`"
+    checked_instance("conditioner", layer, keras.Layer, kind)
     if isinstance(layer, Conditioner):
         layer.connect(input_shape, output_shape, condition_shape)
         return
     if not layer.built:
         layer.build((None, *input_shape))
-    probe = [keras.KerasTensor((1, *input_shape), dtype=layer.compute_dtype)]
+    probe = keras.KerasTensor((1, *input_shape), dtype=layer.compute_dtype)
     keywords = {}
     if condition_shape is not None:
         keywords["condition"] = keras.KerasTensor((1, *condition_shape))
-    shape = tuple(keras.ops.shape(layer(*probe, **keywords)))[1:]
+    shape = tuple(ops.shape(layer(probe, **keywords)))[1:]
     if shape != tuple(output_shape):
         raise ValueError(
-            f"Argument `conditioner` must map [batch, {_words(input_shape)}] to "
-            f"[batch, {_words(output_shape)}]. Received: '{layer.name}', which "
-            f"returns [batch, {_words(shape)}]"
+            f"Argument `conditioner` must map [batch, {words(input_shape)}] to "
+            f"[batch, {words(output_shape)}]. Received: '{layer.name}', which "
+            f"returns [batch, {words(shape)}]"
         )
 
 
@@ -158,7 +163,7 @@ def apply(
     event_ndims: int,
     condition: tf.Tensor | None = None,
     condition_ndims: int = 1,
-    dtype: tf.DType | None = None,
+    dtype: DType = None,
 ) -> tf.Tensor:
     """Calls a conditioner on any batch rank, none included.
 
@@ -178,40 +183,41 @@ def apply(
     """
     keywords = {}
     if condition is not None:
-        condition = tf.convert_to_tensor(condition)
-        inputs, condition = broadcast_batch(
-            inputs, event_ndims, condition, condition_ndims
-        )
-        keywords["condition"] = _fold(condition, condition_ndims)
+        c = tf.convert_to_tensor(condition)
+        inputs, c = broadcast_batch(inputs, event_ndims, c, condition_ndims)
+        keywords["condition"] = _fold(c, condition_ndims)
     outputs = layer(_fold(inputs, event_ndims), **keywords)
     outputs = tf.cast(outputs, dtype or inputs.dtype)
-    if inputs.shape.rank == event_ndims + 1:
+    ndims = inputs.shape.rank - event_ndims
+    if ndims == 1:
         return outputs
-    batch = tf.shape(inputs)[: inputs.shape.rank - event_ndims]
-    unfolded = tf.reshape(outputs, tf.concat([batch, tf.shape(outputs)[1:]], 0))
-    static = inputs.shape[: inputs.shape.rank - event_ndims]
-    unfolded.set_shape(static.concatenate(outputs.shape[1:]))
-    return unfolded
+    sizes = tf.concat([tf.shape(inputs)[:ndims], tf.shape(outputs)[1:]], 0)
+    static = inputs.shape[:ndims].concatenate(outputs.shape[1:])
+    return reshaped(outputs, sizes, static)
+
+
+def reshaped(x: tf.Tensor, sizes: tf.Tensor, static: TensorLike) -> tf.Tensor:
+    """Reshapes to sizes that the graph finds, of which `static` are known before."""
+    result = tf.reshape(x, sizes)
+    result.set_shape(static)
+    return result
 
 
 def _fold(x: tf.Tensor, event_ndims: int) -> tf.Tensor:
-    if x.shape.rank == event_ndims + 1:
-        return x
-    return tf.reshape(
-        x, tf.concat([[-1], tf.shape(x)[x.shape.rank - event_ndims :]], 0)
-    )
+    ndims = x.shape.rank - event_ndims
+    return x if ndims == 1 else tf.reshape(x, tf.concat([[-1], tf.shape(x)[ndims:]], 0))
 
 
 def broadcast_batch(
     x: tf.Tensor, x_ndims: int, c: tf.Tensor, c_ndims: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Gives values and conditions the same batch axes, by broadcasting."""
-    parts = ((x, x.shape.rank - x_ndims), (c, c.shape.rank - c_ndims))
-    x_batch, c_batch = (part.shape[:ndims] for part, ndims in parts)
+    n_x, n_c = x.shape.rank - x_ndims, c.shape.rank - c_ndims
+    x_batch, c_batch = x.shape[:n_x], c.shape[:n_c]
     if x_batch.is_fully_defined() and x_batch == c_batch:
         return x, c
     static = tf.broadcast_static_shape(x_batch, c_batch)
-    batch = tf.broadcast_dynamic_shape(*(tf.shape(part)[:n] for part, n in parts))
+    batch = tf.broadcast_dynamic_shape(tf.shape(x)[:n_x], tf.shape(c)[:n_c])
 
     def over_batch(part: tf.Tensor, ndims: int) -> tf.Tensor:
         sizes = tf.concat([batch, tf.shape(part)[ndims:]], 0)
@@ -219,13 +225,9 @@ def broadcast_batch(
         result.set_shape(static.concatenate(part.shape[ndims:]))
         return result
 
-    return over_batch(*parts[0]), over_batch(*parts[1])
+    return over_batch(x, n_x), over_batch(c, n_c)
 
 
-def size(shape: Shape) -> int:
-    """Returns the number of values in a shape."""
-    return math.prod(shape)
-
-
-def _words(shape: Shape) -> str:
-    return ", ".join(map(str, shape))
+def size(shape: Shape | None) -> int:
+    """Returns the number of values in a shape; 0 for no shape."""
+    return 0 if shape is None else math.prod(shape)

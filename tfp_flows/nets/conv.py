@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from tfp_flows.internal.arguments import (
     Activation,
+    Config,
     checked_integer,
     checked_number,
     invalid,
 )
-from tfp_flows.nets.conditioner import Conditioner, Shape
+from tfp_flows.nets.conditioner import Conditioner, Shape, ops
 from tfp_flows.nets.dense import built, cast, dropout_layer
 
 
@@ -36,7 +37,7 @@ class _Convolution(keras.Layer):
         shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
         self.kernel = self.add_weight(shape, kernel_initializer, name="kernel")
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         arguments = {"filters": self.filters, "kernel_size": self.kernel_size}
         return {**super().get_config(), **arguments}
@@ -104,7 +105,7 @@ class ZeroConv2D(_Convolution):
         """Maps `[batch, h, w, n]` to `[batch, h, w, filters]`."""
         kernel = tf.convert_to_tensor(self.kernel)
         outputs = tf.nn.conv2d(inputs, kernel, 1, "SAME")
-        return (outputs + self.bias) * keras.ops.exp(_FACTOR * self.logs)
+        return (outputs + self.bias) * ops.exp(_FACTOR * self.logs)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -186,7 +187,7 @@ class ConvNet(Conditioner):
         width, channels = self.hidden_channels, input_shape[-1]
         self._condition_block = _block_of(condition_shape, input_shape)
         self._project = None
-        if self._condition_block:
+        if condition_shape and self._condition_block:
             channels += condition_shape[-1] * self._condition_block**2
         elif condition_shape:
             project = keras.layers.Dense(width, use_bias=False, dtype=self.dtype_policy)
@@ -262,8 +263,8 @@ class ConvNet(Conditioner):
                 h += second(active(first(activated(h))))
         else:
             # In two dimensions this is one matrix product.
-            flat = keras.ops.reshape(active(h), (-1, self.hidden_channels))
-            h = keras.ops.reshape(self._middle[0](flat), (-1, *h.shape[1:]))
+            flat = ops.reshape(active(h), (-1, self.hidden_channels))
+            h = ops.reshape(self._middle[0](flat), (-1, *h.shape[1:]))
         return self._head(active(h))
 
 
@@ -290,7 +291,7 @@ def _stacked(inputs: tf.Tensor, condition: tf.Tensor, block: int) -> tf.Tensor:
     condition = cast(condition, inputs.dtype)
     if block > 1:
         condition = tf.nn.space_to_depth(condition, block)
-    return keras.ops.concatenate([inputs, condition], axis=-1)
+    return ops.concatenate([inputs, condition], axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -316,7 +317,7 @@ class PriorNet(Conditioner):
         channels, outputs = input_shape[-1], output_shape[-1]
         self._block = _block_of(condition_shape, input_shape)
         self._project = None
-        if self._block:
+        if condition_shape and self._block:
             channels += condition_shape[-1] * self._block**2
         elif condition_shape:
             project = keras.layers.Dense(

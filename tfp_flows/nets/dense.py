@@ -11,11 +11,13 @@ import tensorflow as tf
 
 from tfp_flows.internal.arguments import (
     Activation,
+    Config,
     DType,
+    Initializer,
     checked_number,
     checked_widths,
 )
-from tfp_flows.nets.conditioner import Conditioner, Shape, size
+from tfp_flows.nets.conditioner import Conditioner, Shape, ops, size
 
 # Networks of so few values start wide.
 _FEW = 4
@@ -29,12 +31,12 @@ def built(layer: keras.Layer, *shape: int | None) -> Any:
 
 def cast(x: tf.Tensor, dtype: DType) -> tf.Tensor:
     """Is `keras.ops.cast`, annotated as a tensor of this backend."""
-    return keras.ops.cast(x, dtype)
+    return ops.cast(x, dtype)
 
 
 def hidden_initializers(
-    inputs: int, values: int, kernel_initializer: Any = None
-) -> dict[str, Any]:
+    inputs: int, values: int, kernel_initializer: Initializer = None
+) -> Config:
     """Returns the initializers of a hidden dense layer of so many inputs.
 
     With `n` inputs of the layer, biases are uniform on +-1 / sqrt(n) and kernels on
@@ -88,7 +90,7 @@ class MLP(Conditioner):
         activation: Activation = "relu",
         residual: bool = False,
         dropout: float = 0.0,
-        kernel_initializer: Any = None,
+        kernel_initializer: Initializer = None,
         **kwargs: Any,
     ) -> None:
         """Configures the network; weights are made when it is connected.
@@ -117,7 +119,7 @@ class MLP(Conditioner):
         self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
     ) -> None:
         """Makes the dense layers for the given shapes."""
-        width = size(input_shape) + (size(condition_shape) if condition_shape else 0)
+        width = size(input_shape) + size(condition_shape)
         values, widths = width, [*self.hidden_units]
         if self.residual:
             widths = [widths[0]] + [w for w in widths for _ in range(2)]
@@ -129,8 +131,8 @@ class MLP(Conditioner):
         self._head = self._dense(size(output_shape), width, kernel_initializer="zeros")
         self._drop = dropout_layer(self.dropout, self.dtype_policy, width)
 
-    def _dense(self, units: int, inputs: int, **initializers: Any) -> keras.Layer:
-        layer = keras.layers.Dense(units, dtype=self.dtype_policy, **initializers)
+    def _dense(self, units: int, inputs: int, **start: Initializer) -> keras.Layer:
+        layer = keras.layers.Dense(units, dtype=self.dtype_policy, **start)
         return built(layer, inputs)
 
     def call(
@@ -143,13 +145,9 @@ class MLP(Conditioner):
         h = _flat(inputs)
         if condition is not None:
             condition = cast(_flat(condition), h.dtype)
-            h = keras.ops.concatenate([h, condition], axis=-1)
+            h = ops.concatenate([h, condition], axis=-1)
         h = self._residual(h, training) if self.residual else self._plain(h, training)
-        outputs = self._head(h)
-        output_shape = self._connection["output_shape"]
-        if len(output_shape) == 1:
-            return outputs
-        return keras.ops.reshape(outputs, (-1, *output_shape))
+        return self.unflattened(self._head(h))
 
     def _plain(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
         for layer in self._hidden:
@@ -167,15 +165,13 @@ class MLP(Conditioner):
         return h if self._drop is None else self._drop(h, training=training)
 
 
-def dropout_layer(
-    rate: float, dtype: DType, *shape: int | None
-) -> keras.layers.Dropout | None:
+def dropout_layer(rate: float, dtype: DType, *shape: int | None) -> Any:
     """Returns a built layer, or None for no dropout: a layer keeps a seed state."""
     return built(keras.layers.Dropout(rate, dtype=dtype), *shape) if rate else None
 
 
 def _flat(x: tf.Tensor) -> tf.Tensor:
-    return x if len(x.shape) == 2 else keras.ops.reshape(x, (-1, size(x.shape[1:])))
+    return x if len(x.shape) == 2 else ops.reshape(x, (-1, size(x.shape[1:])))
 
 
 class MaskedDense(keras.Layer):
@@ -184,8 +180,8 @@ class MaskedDense(keras.Layer):
     def __init__(
         self,
         mask: np.ndarray,
-        kernel_initializer: Any,
-        bias_initializer: Any = "zeros",
+        kernel_initializer: Initializer,
+        bias_initializer: Initializer = "zeros",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -203,8 +199,8 @@ class MaskedDense(keras.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps `[n, inputs]` to `[n, outputs]`."""
-        mask = keras.ops.cast(self._mask, x.dtype)
-        return keras.ops.matmul(x, self.kernel * mask) + self.bias
+        mask = ops.cast(self._mask, x.dtype)
+        return ops.matmul(x, self.kernel * mask) + self.bias
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -235,7 +231,7 @@ class MADE(Conditioner):
         hidden_units: Sequence[int] = (128, 128),
         activation: Activation = "relu",
         reverse: bool = False,
-        kernel_initializer: Any = None,
+        kernel_initializer: Initializer = None,
         **kwargs: Any,
     ) -> None:
         """Configures the network; weights are made when it is connected.
@@ -268,7 +264,7 @@ class MADE(Conditioner):
         # Units of degree 0 see no value, and bring the condition to the first one.
         lowest = 1 if condition_shape is None else 0
         degrees = [order]
-        values = d + (size(condition_shape) if condition_shape else 0)
+        values = d + size(condition_shape)
         for units in self.hidden_units:
             degrees.append(lowest + np.arange(units) % (d - lowest))
         self._masked_layers = []
@@ -288,18 +284,14 @@ class MADE(Conditioner):
                 size(condition_shape),
             )
 
-    def _masked(self, mask: np.ndarray, **initializers: Any) -> MaskedDense:
+    def _masked(self, mask: np.ndarray, **initializers: Initializer) -> MaskedDense:
         return MaskedDense(mask, dtype=self.dtype_policy, **initializers)
 
     def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[n, d]` to `[n, *output_shape]`."""
         h = self._masked_layers[0](inputs)
-        if self._from_condition is not None:
-            flat = keras.ops.reshape(condition, (-1, size(condition.shape[1:])))
-            h = h + self._from_condition(keras.ops.cast(flat, h.dtype))
+        if condition is not None and self._from_condition is not None:
+            h = h + self._from_condition(cast(_flat(condition), h.dtype))
         for layer in self._masked_layers[1:]:
             h = layer(self.activation(h))
-        output_shape = self._connection["output_shape"]
-        if len(output_shape) == 1:
-            return h
-        return keras.ops.reshape(h, (-1, *output_shape))
+        return self.unflattened(h)

@@ -9,16 +9,16 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from tfp_flows.internal.arguments import (
     Activation,
+    Config,
     DType,
     checked_integer,
     checked_number,
     checked_widths,
 )
-from tfp_flows.nets.conditioner import Conditioner, Shape
+from tfp_flows.nets.conditioner import Conditioner, Shape, ops
 from tfp_flows.nets.dense import built, cast
 
 
@@ -103,11 +103,11 @@ class WaveNet(Conditioner):
     def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[batch, steps, n]` to `[batch, steps, m]`."""
         h = at_each_step(self._start, inputs)
-        local: list[Any] = [0.0] * self.depth
+        local: Sequence[tf.Tensor | float] = [0.0] * self.depth
         if self._local is not None:
             condition = cast(condition, h.dtype)
             local = _split(at_each_step(self._local, condition), self.depth)
-        total: Any = 0.0
+        total: tf.Tensor | float = 0.0
         for i, (gates, mix) in enumerate(zip(self._gates, self._mixes, strict=True)):
             f, g = _split(gates(h) + local[i], 2)
             mixed = at_each_step(mix, ops.tanh(f) * ops.sigmoid(g))
@@ -201,7 +201,6 @@ class CausalLSTM(Conditioner):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[n, length, d]` to `[n, length, units[-1]]`."""
-        ops = keras.ops
         late = ops.pad(inputs[:, :-1], [[0, 0], [1, 0], [0, 0]])
         # A vector of zeros could also be one that was seen: the mark tells them apart.
         mark = ops.pad(
@@ -214,16 +213,15 @@ class CausalLSTM(Conditioner):
             h = layer(h)
         return h
 
-    def start(self, n: Any) -> States:
+    def start(self, n: int | tf.Tensor) -> States:
         """Returns the states of `n` sequences before their first position."""
-        zeros = keras.ops.zeros
         return [
-            [zeros((n, units), dtype=self.compute_dtype) for _ in range(2)]
+            [ops.zeros((n, units), dtype=self.compute_dtype) for _ in range(2)]
             for units in self.units
         ]
 
     def step(
-        self, before: tf.Tensor, is_first: Any, states: States
+        self, before: tf.Tensor, is_first: tf.Tensor, states: States
     ) -> tuple[tf.Tensor, States]:
         """Goes on by one position.
 
@@ -235,7 +233,6 @@ class CausalLSTM(Conditioner):
         Returns:
             The summaries `[n, units[-1]]` and the states.
         """
-        ops = keras.ops
         before = cast(before, self.compute_dtype)
         mark = ops.zeros_like(before[:, :1]) + ops.cast(is_first, before.dtype)
         h = self._dense(ops.concatenate([before, mark], axis=-1))
@@ -258,15 +255,15 @@ class BinaryCodes(keras.initializers.Initializer):
         """Remembers the scale that all rows start with."""
         self.scale = float(scale)
 
-    def __call__(self, shape: Any, dtype: DType = None) -> Any:
+    def __call__(self, shape: Shape, dtype: DType = None) -> tf.Tensor:
         """Returns the table."""
         rows, width = shape
         digits = (np.arange(rows)[:, np.newaxis] >> np.arange(width // 2)) & 1
         scales = np.full(digits.shape, math.log(self.scale))
         table = np.concatenate([2.0 * digits - 1.0, scales], axis=1)
-        return keras.ops.convert_to_tensor(table, dtype=dtype or keras.config.floatx())
+        return ops.convert_to_tensor(table, dtype=dtype or keras.config.floatx())
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {"scale": self.scale}
 

@@ -8,8 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import Activation, checked_choice, checked_widths
-from tfp_flows.nets.conditioner import Conditioner, Shape, size
+from tfp_flows.internal.arguments import (
+    Activation,
+    Config,
+    Initializer,
+    checked_choice,
+    checked_widths,
+)
+from tfp_flows.nets.conditioner import Conditioner, Shape, ops, size
 from tfp_flows.nets.dense import built, cast, hidden_initializers
 
 STYLES = ("concat", "concatsquash")
@@ -42,7 +48,7 @@ class TimedLayer(keras.Layer):
         """Maps `x` of `[n, ..., inputs]` and `context` of `[n or 1, context]`."""
         y = self._linear(x)
         if self._gate is not None:
-            y = y * _at_every_pixel(keras.ops.sigmoid(self._gate(context)), y)
+            y = y * _at_every_pixel(ops.sigmoid(self._gate(context)), y)
         return y + _at_every_pixel(self._shift(context), y)
 
 
@@ -104,7 +110,7 @@ class VelocityNet(Conditioner):
                 f"(h, w, c). Received: kernel_size={self.kernel_size} for events of "
                 f"shape {input_shape}"
             )
-        conditions = size(condition_shape) if condition_shape else 0
+        conditions = size(condition_shape)
         context = 1 + conditions
         dense = self.kernel_size is None
         width = size(input_shape) if dense else input_shape[-1]
@@ -112,7 +118,7 @@ class VelocityNet(Conditioner):
         values, self._timed = self._seen(width) + conditions, []
         for units in (*self.hidden_units, last):
             final = len(self._timed) == len(self.hidden_units)
-            start: dict[str, Any] = {"kernel_initializer": "zeros"}
+            start: Config = {"kernel_initializer": "zeros"}
             if not final:
                 start = hidden_initializers(self._seen(width), values)
             shape = () if dense else input_shape[:-1]
@@ -125,7 +131,8 @@ class VelocityNet(Conditioner):
                 dtype=self.dtype_policy,
             )
             if final:
-                layer._shift.kernel.assign(keras.ops.zeros_like(layer._shift.kernel))
+                kernel: Any = layer._shift.kernel
+                kernel.assign(ops.zeros_like(kernel))
             self._timed.append(layer)
             width = units
 
@@ -133,7 +140,7 @@ class VelocityNet(Conditioner):
         """Returns how many numbers an output of a layer with so many inputs sees."""
         return width * (self.kernel_size or 1) ** 2
 
-    def _linear(self, units: int, **initializers: Any) -> keras.Layer:
+    def _linear(self, units: int, **initializers: Initializer) -> keras.Layer:
         arguments = {"dtype": self.dtype_policy, **initializers}
         if self.kernel_size is None:
             return keras.layers.Dense(units, **arguments)
@@ -145,25 +152,27 @@ class VelocityNet(Conditioner):
         """Returns the velocities of `[n, *event]` at `time`, a scalar or `[n]`."""
         h = inputs
         if self.kernel_size is None and len(h.shape) != 2:
-            h = keras.ops.reshape(h, (-1, size(inputs.shape[1:])))
-        context = keras.ops.reshape(keras.ops.cast(time, h.dtype), (-1, 1))
+            h = ops.reshape(h, (-1, size(inputs.shape[1:])))
+        context = ops.reshape(ops.cast(time, h.dtype), (-1, 1))
         if condition is not None:
-            context = self._joined(context, condition, keras.ops.shape(h)[0])
+            context = self._joined(context, condition, ops.shape(h)[0])
         for layer in self._timed[:-1]:
             h = self.activation(layer(h, context))
         h = self._timed[-1](h, context)
         if h.shape[1:] == inputs.shape[1:]:
             return h
-        return keras.ops.reshape(h, (-1, *inputs.shape[1:]))
+        return ops.reshape(h, (-1, *inputs.shape[1:]))
 
-    def _joined(self, time: tf.Tensor, condition: tf.Tensor, n: Any) -> tf.Tensor:
+    def _joined(
+        self, time: tf.Tensor, condition: tf.Tensor, n: int | tf.Tensor
+    ) -> tf.Tensor:
         values = cast(condition, time.dtype)
-        flat = keras.ops.reshape(values, (-1, size(values.shape[1:])))
-        times = keras.ops.broadcast_to(time, (n, 1))
-        return keras.ops.concatenate([times, flat], axis=-1)
+        flat = ops.reshape(values, (-1, size(values.shape[1:])))
+        times = ops.broadcast_to(time, (n, 1))
+        return ops.concatenate([times, flat], axis=-1)
 
 
 def _at_every_pixel(context: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     if len(y.shape) == 2:
         return context
-    return keras.ops.expand_dims(context, (1, 2))
+    return ops.expand_dims(context, (1, 2))

@@ -5,19 +5,19 @@ from __future__ import annotations
 import base64
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal.arguments import Config
 from tfp_flows.internal.compat import nested, tf_variables
 
 KIND = "kind"
 
 
-def plain(value: Any) -> dict[str, Any] | None:
+def plain(value: object) -> Config | None:
     """Describes an array, a dtype or a shape; returns None for anything else."""
     if isinstance(value, np.generic | np.ndarray):
         array = np.ascontiguousarray(value).reshape(np.shape(value))
@@ -37,7 +37,7 @@ def plain(value: Any) -> dict[str, Any] | None:
     return None
 
 
-def read_array(description: dict[str, Any]) -> np.ndarray:
+def read_array(description: Config) -> np.ndarray:
     """Returns the array that `plain` described."""
     dtype = tf.as_dtype(description["dtype"]).as_numpy_dtype
     data = np.frombuffer(base64.b64decode(description["data"]), dtype)
@@ -73,7 +73,7 @@ _INSTEAD = {
 }
 
 
-def public_name(value: Any) -> tuple[str, str] | None:
+def public_name(value: object) -> tuple[str, str] | None:
     """Returns module and name under which TFP or TensorFlow publish a class.
 
     TFP makes a private sibling such as `_Chain` of some classes where a part is no
@@ -93,7 +93,7 @@ def public_name(value: Any) -> tuple[str, str] | None:
     return None
 
 
-def arguments(value: Any) -> dict[str, Any]:
+def arguments(value: object) -> Config:
     """Returns the constructor's arguments of an object of a public class."""
     recovered = _RECOVERED.get(type(value).__name__)
     return value.parameters if recovered is None else recovered(value)
@@ -104,14 +104,14 @@ def _is_sibling(cls: type, public: type) -> bool:
     return ours and (issubclass(cls, public) or issubclass(public, cls))
 
 
-def _lambert_w_tail(value: Any) -> dict[str, Any]:
+def _lambert_w_tail(value: object) -> Config:
     """TFP keeps the parts that it is a chain of as its parameters."""
     names = ("shift", "scale", "tailweight")
     tensors = {name: getattr(value, f"_{name}") for name in names}
     return {**tensors, "validate_args": value.validate_args, "name": value.name}
 
 
-def _zero_inflated(value: Any) -> dict[str, Any]:
+def _zero_inflated(value: object) -> Config:
     """TFP keeps all local names of its constructor as its parameters."""
     stored = value.parameters
     names = ("inflated_loc_logits", "inflated_loc_probs", "name")
@@ -121,7 +121,7 @@ def _zero_inflated(value: Any) -> dict[str, Any]:
     return arguments
 
 
-_RECOVERED: dict[str, Callable[[Any], dict[str, Any]]] = {
+_RECOVERED: dict[str, Callable[[object], Config]] = {
     "LambertWTail": _lambert_w_tail,
     "ZeroInflatedNegativeBinomial": _zero_inflated,
 }
@@ -133,7 +133,7 @@ def public_class(module: str, name: str) -> type | None:
     return found if inspect.isclass(found) else None
 
 
-def obstacle(value: Any) -> str | None:
+def obstacle(value: object) -> str | None:
     """Says why an object of a public class cannot be built anew, or returns None."""
     name = type(value).__name__
     if name in _ABSTRACT:
@@ -156,13 +156,13 @@ def instead(name: str) -> str:
     return "" if advice is None else f": {advice}"
 
 
-def defaults(constructor: type) -> dict[str, Any]:
+def defaults(constructor: type) -> Config:
     """Returns the default values of a class's constructor."""
     parameters = inspect.signature(constructor.__init__).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-def _unknown_arguments(value: Any) -> set[str]:
+def _unknown_arguments(value: object) -> set[str]:
     """Returns the arguments that the constructor would refuse."""
     parameters = inspect.signature(type(value).__init__).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -170,18 +170,18 @@ def _unknown_arguments(value: Any) -> set[str]:
     return set(arguments(value)) - {p.name for p in parameters} - {"parameters"}
 
 
-def _is_tf_keras(part: Any) -> bool:
+def _is_tf_keras(part: object) -> bool:
     return any(cls.__module__.startswith("tf_keras.") for cls in type(part).__mro__)
 
 
-def _own_variables(value: Any) -> bool:
+def _own_variables(value: object) -> bool:
     if not isinstance(value, tf.Module):
         return False
     given = {id(variable) for variable in _variables(arguments(value))}
     return any(id(variable) not in given for variable in value.variables)
 
 
-def _variables(argument: Any) -> Iterator[tf.Variable]:
+def _variables(argument: object) -> Iterator[tf.Variable]:
     """Yields the variables inside a constructor's argument."""
     if isinstance(argument, dict):
         argument = list(argument.values())

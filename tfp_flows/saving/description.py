@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal.arguments import Config
 from tfp_flows.saving import classes
 from tfp_flows.saving.classes import KIND, plain, read_array
 
@@ -23,7 +24,7 @@ _COMBINED_KERNELS = {"_SumKernel": "sum", "_ProductKernel": "product"}
 _REGISTER = "`@keras.saving.register_keras_serializable(package=...)`"
 
 
-def serialize(value: Any) -> Any:
+def serialize(value: object) -> Any:
     """Describes a distribution, bijector or anything inside one.
 
     Args:
@@ -68,9 +69,9 @@ class _Writer:
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
         # Objects must live until the end, or Python would reuse their ids.
-        self._alive: list[Any] = []
+        self._alive: list[object] = []
 
-    def write(self, value: Any, where: str) -> Any:
+    def write(self, value: object, where: str) -> Any:
         if value is None or isinstance(value, bool | int | str):
             return value
         # A NumPy float64 is a Python float too, but has a dtype to keep.
@@ -98,7 +99,7 @@ class _Writer:
         self._alive.append(value)
         return {**description, "id": self._numbers[id(value)]}
 
-    def _object(self, value: Any, where: str) -> dict[str, Any]:
+    def _object(self, value: object, where: str) -> Config:
         if isinstance(value, tfp.util.TransformedVariable):
             return {
                 KIND: "transformed_variable",
@@ -128,7 +129,7 @@ class _Writer:
             return {KIND: "kernels", "how": how, "kernels": kernels}
         return self._class(value, where)
 
-    def _class(self, value: Any, where: str) -> dict[str, Any]:
+    def _class(self, value: object, where: str) -> Config:
         cls = type(value)
         if _is_registered(cls):
             config = self._arguments(cls, _registered_config(value, where), where)
@@ -151,9 +152,7 @@ class _Writer:
             raise TypeError(f"{error} In place of '{name}'{advice}.") from error
         return {KIND: "public", "module": module, "class": name, "config": config}
 
-    def _arguments(
-        self, constructor: type, arguments: dict[str, Any], where: str
-    ) -> dict[str, Any]:
+    def _arguments(self, constructor: type, arguments: Config, where: str) -> Config:
         defaults = classes.defaults(constructor)
         return {
             key: self.write(value, f"{where}.{key}")
@@ -162,7 +161,7 @@ class _Writer:
         }
 
 
-def _array(value: Any, where: str) -> dict[str, Any]:
+def _array(value: object, where: str) -> Config:
     if not hasattr(value, "numpy") or not tf.executing_eagerly():
         raise _not_covered(value, where, "is a tensor of a graph under construction")
     described = plain(value.numpy())
@@ -171,7 +170,7 @@ def _array(value: Any, where: str) -> dict[str, Any]:
     return described
 
 
-def _layer(value: keras.Layer, where: str) -> dict[str, Any]:
+def _layer(value: keras.Layer, where: str) -> Config:
     try:
         config = keras.saving.serialize_keras_object(value)
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -184,7 +183,7 @@ def _layer(value: keras.Layer, where: str) -> dict[str, Any]:
     return {KIND: "layer", "config": config}
 
 
-def _is_lambda_config(config: Any) -> bool:
+def _is_lambda_config(config: object) -> bool:
     if isinstance(config, dict):
         if config.get("class_name") == "__lambda__":
             return True
@@ -192,7 +191,7 @@ def _is_lambda_config(config: Any) -> bool:
     return isinstance(config, list) and any(map(_is_lambda_config, config))
 
 
-def _function(value: Any, where: str) -> dict[str, Any]:
+def _function(value: object, where: str) -> Config:
     if _is_registered(value):
         return {KIND: "function", "name": keras.saving.get_registered_name(value)}
     name = getattr(value, "__name__", type(value).__name__)
@@ -204,13 +203,13 @@ def _function(value: Any, where: str) -> dict[str, Any]:
     )
 
 
-def _is_registered(value: Any) -> bool:
+def _is_registered(value: object) -> bool:
     """Whether Keras finds a class or function under the name that it has there."""
     name = keras.saving.get_registered_name(value)
     return keras.saving.get_registered_object(name) is value
 
 
-def _registered_config(value: Any, where: str) -> dict[str, Any]:
+def _registered_config(value: object, where: str) -> Config:
     if hasattr(value, "get_config"):
         return value.get_config()
     if isinstance(getattr(value, "parameters", None), dict):
@@ -218,7 +217,7 @@ def _registered_config(value: Any, where: str) -> dict[str, Any]:
     raise _not_covered(value, where, "has neither `get_config` nor `parameters`")
 
 
-def _not_registered(value: Any, where: str) -> TypeError:
+def _not_registered(value: object, where: str) -> TypeError:
     return TypeError(
         f"A distribution can be saved only if Keras knows its parts: {where} is of the "
         f"unregistered class '{type(value).__name__}'. Put {_REGISTER} on the class "
@@ -226,7 +225,7 @@ def _not_registered(value: Any, where: str) -> TypeError:
     )
 
 
-def _not_covered(value: Any, where: str, why: str) -> TypeError:
+def _not_covered(value: object, where: str, why: str) -> TypeError:
     what = f"the class '{value.__name__}'" if inspect.isclass(value) else ""
     what = what or f"a '{type(value).__name__}'"
     return TypeError(f"A distribution cannot be saved: {where}, {what}, {why}.")
@@ -236,8 +235,8 @@ class _Reader:
     """Reads what `_Writer` wrote."""
 
     def __init__(self) -> None:
-        self._objects: dict[int, Any] = {}
-        self._readers: dict[Any, Callable[[dict[str, Any]], Any]] = {
+        self._objects: dict[int, object] = {}
+        self._readers: dict[str, Callable[[Config], object]] = {
             "same": lambda d: self._objects[d["id"]],
             "float": lambda d: float(d["is"]),
             "tuple": lambda d: tuple(self.read(d["items"])),
@@ -272,7 +271,7 @@ class _Reader:
             self._objects[description["id"]] = value
         return value
 
-    def _transformed_variable(self, description: dict[str, Any]) -> Any:
+    def _transformed_variable(self, description: Config) -> object:
         variable = self.read(description["variable"])
         bijector = self.read(description["bijector"])
         made = tfp.util.TransformedVariable(bijector.forward(variable), bijector)
@@ -280,11 +279,11 @@ class _Reader:
         made.pretransformed_input.assign(variable)
         return made
 
-    def _kernels(self, description: dict[str, Any]) -> Any:
+    def _kernels(self, description: Config) -> object:
         how = {"sum": operator.add, "product": operator.mul}[description["how"]]
         return functools.reduce(how, self.read(description["kernels"]))
 
-    def _registered(self, description: dict[str, Any]) -> Any:
+    def _registered(self, description: Config) -> object:
         cls = keras.saving.get_registered_object(description["class"])
         if cls is None:
             raise ValueError(
@@ -295,7 +294,7 @@ class _Reader:
         config = {key: self.read(v) for key, v in description["config"].items()}
         return cls.from_config(config) if hasattr(cls, "from_config") else cls(**config)
 
-    def _public(self, description: dict[str, Any]) -> Any:
+    def _public(self, description: Config) -> object:
         name = f"{description['module']}.{description['class']}"
         cls = classes.public_class(description["module"], description["class"])
         if cls is None:
@@ -313,7 +312,7 @@ class _Reader:
             ) from error
 
 
-def _read_variable(description: dict[str, Any]) -> tf.Variable:
+def _read_variable(description: Config) -> tf.Variable:
     # The file's weights replace the value. It must be there before them, for the
     # constructors that compute with it, as that of a full-covariance normal does.
     return tf.Variable(
@@ -323,7 +322,7 @@ def _read_variable(description: dict[str, Any]) -> tf.Variable:
     )
 
 
-def _read_function(description: dict[str, Any]) -> Callable:
+def _read_function(description: Config) -> Callable:
     function = keras.saving.get_registered_object(description["name"])
     if function is None:
         raise ValueError(

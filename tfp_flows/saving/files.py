@@ -13,8 +13,8 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors.tree import layers_in
-from tfp_flows.internal.arguments import checked_instance, invalid
-from tfp_flows.internal.compat import share_storage, tf_variables
+from tfp_flows.internal.arguments import Config, checked_instance, invalid
+from tfp_flows.internal.compat import Holder, share_storage, tf_variables
 from tfp_flows.internal.files import atomic_write
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -90,7 +90,7 @@ class SavedObject(keras.Model):
     shape is not static, and bijectors without a base.
     """
 
-    def __init__(self, content: Any, **kwargs: Any) -> None:
+    def __init__(self, content: object, **kwargs: Any) -> None:
         """Adopts every weight of `content`.
 
         Args:
@@ -98,36 +98,29 @@ class SavedObject(keras.Model):
             **kwargs: Passed on to `keras.Model`, such as `name`.
         """
         super().__init__(autocast=False, **kwargs)
-        self._content = _Untracked(content)
+        self._content = Holder(content)
         self._content_layers = layers_in(content)
         self._adopted = AdoptedVariables.of(content)
         self.built = True
 
     @property
-    def content(self) -> Any:
+    def content(self) -> tf.Module:
         """The distribution or bijector."""
         return self._content.value
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Describes the content."""
         content = serialization.serialize(self.content)
         return {"content": content, "name": self.name, **written_by()}
 
     @classmethod
     def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
+        cls, config: Config, custom_objects: Config | None = None
     ) -> SavedObject:
         """Builds the model that `get_config` described, with fresh weights."""
         with keras.saving.custom_object_scope(custom_objects or {}):
             content = serialization.deserialize(config["content"])
         return cls(content, name=config["name"])
-
-
-class _Untracked:
-    """Keeps Keras from wrapping the content's own lists and dictionaries."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
 
 
 def save_distribution(distribution: tfd.Distribution, path: str | os.PathLike) -> None:
@@ -222,12 +215,15 @@ def load_archive(path: str | os.PathLike) -> keras.Model:
     target = checked_path(path)
     check_archive(target)
     try:
-        return keras.models.load_model(target)
+        model: Any = keras.models.load_model(target)
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise ValueError(f"The file {path} cannot be loaded: {error}") from error
+    return model
 
 
-def _content(path: str | os.PathLike, cls: type, name: str) -> Any:
+def _content(
+    path: str | os.PathLike, cls: type, name: str
+) -> tfb.Bijector | tfd.Distribution:
     model = load_archive(path)
     held = "content" if isinstance(model, SavedObject) else "distribution"
     content = getattr(model, held, model)

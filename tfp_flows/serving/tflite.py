@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -86,12 +87,12 @@ def _functions(model: Servable, rows: int) -> Functions:
     def decode(latent: tf.Tensor, *condition: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"samples": model.forward_function(latent, *condition)}
 
-    def traced(function: Callable, name: str, shape: tuple[int, ...]) -> Callable:
+    def traced(function: Callable, name: str, shape: tuple[int, ...]) -> Any:
         inputs = [tf.TensorSpec([rows, *shape], model.dtype, name=name), *condition]
         function = tf.function(function, input_signature=inputs, autograph=False)
         return function.get_concrete_function()
 
-    functions = {"log_prob": traced(log_prob, "x", model.event_shape)}
+    functions: Functions = {"log_prob": traced(log_prob, "x", model.event_shape)}
     if model.has_latent:
         functions["decode"] = traced(decode, "latent", model.latent_shape)
     return functions

@@ -100,7 +100,7 @@ def synthesize_mel(
             f"Received: the flow '{flow.name}' without condition"
         )
     mel = tf.convert_to_tensor(mel, flow.dtype)
-    longer = at_length(flow, mel.shape[-2] * hop_of(flow))
+    longer = at_length(flow, int(mel.shape[-2]) * hop_of(flow))
     # As one graph: eagerly, the many small layers would take longer.
     draw = tf.function(
         lambda mel: sample(longer, 1, seed, temperature, mel)[0], autograph=False
@@ -135,7 +135,7 @@ def copy_synthesis(
     if audio.ndim != 1 or not len(audio):
         raise invalid("audio", "be one row of samples [t]", audio)
     hop, (_, local) = hop_of(flow), _layers(distribution_of(flow, "flow"))
-    mels = 1 if local is None else local.condition_shape[-1]
+    mels = 1 if local is None else (local.condition_shape or (1,))[-1]
     padded = np.pad(audio, [0, -len(audio) % hop])
     mel = mel_spectrogram(padded, rate, hop=hop, mels=mels)
     return synthesize_mel(flow, mel, temperature=temperature, seed=seed)[: len(audio)]

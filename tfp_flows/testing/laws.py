@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -40,7 +41,7 @@ _AUTOREGRESSIVE = (Autoregressive, tfb.MaskedAutoregressiveFlow)
 Law = Callable[[Subject, "float | None"], CheckResult]
 
 
-def difference(found: tf.Tensor, expected: tf.Tensor) -> float:
+def difference(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Returns the largest `|a - b| / (1 + |b|)`; infinite where one is not finite."""
     a, b = np.asarray(found, "float64"), np.asarray(expected, "float64")
     if a.shape != b.shape:
@@ -151,7 +152,7 @@ def every_weight_gets_a_gradient(
         # Random factors, so that no symmetry makes a gradient vanish.
         factors = [generator.uniform(0.5, 1.5, part.shape) for part in outputs]
         parts = zip(factors, outputs, strict=True)
-        return sum(tf.reduce_sum(tf.cast(a, b.dtype) * b) for a, b in parts)
+        return tf.add_n([tf.reduce_sum(tf.cast(a, b.dtype) * b) for a, b in parts])
 
     unreached, broken = missed_weights(weights, loss)
     wrong = f"No gradient of `{direction}` reaches: {', '.join(unreached)}."

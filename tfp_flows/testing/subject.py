@@ -104,7 +104,8 @@ class Subject:
             for part in (x, condition)
             if part is not None
         )
-        self.x, self.condition = (*self.inputs, None)[:2]
+        self.x: tf.Tensor = self.inputs[0]
+        self.condition = (*self.inputs, None)[1]
         self.event_ndims = self.x.shape.rank - 1
         self.first_weights = set(self.variables())
 

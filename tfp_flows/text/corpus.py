@@ -204,7 +204,7 @@ def checked_windows(
     return whole
 
 
-def _are_strings(windows: object) -> TypeGuard[Sequence[str]]:
+def _are_strings(windows: Any) -> TypeGuard[Sequence[str]]:
     return (
         isinstance(windows, Sequence)
         and len(windows) > 0

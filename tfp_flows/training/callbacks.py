@@ -97,6 +97,8 @@ class AveragedWeights(keras.callbacks.Callback):
         >>> history = model.fit(x, validation_data=x, callbacks=averages, verbose=0)
     """
 
+    model: keras.Model
+
     def __init__(self) -> None:
         """Starts with the weights in their place."""
         super().__init__()
@@ -203,6 +205,8 @@ class Backup(keras.callbacks.Callback):
         2
     """
 
+    model: keras.Model
+
     def __init__(self, folder: str | os.PathLike) -> None:
         """Names the folder, which is made when there is something to write."""
         super().__init__()
@@ -283,7 +287,7 @@ def _as_written(value: np.ndarray, variable: keras.Variable) -> np.ndarray:
 def _as_stored(array: np.ndarray, variable: keras.Variable) -> np.ndarray:
     if variable.dtype != "bfloat16":
         return array
-    return array.view(keras.ops.convert_to_numpy(variable).dtype)
+    return array.view(tf.bfloat16.as_numpy_dtype)
 
 
 def _described(variables: list[keras.Variable]) -> list[list[Any]]:
@@ -330,6 +334,8 @@ class SampleGrid(keras.callbacks.Callback):
         >>> grids = SampleGrid("samples", pixel_levels=17, every=5)
         >>> # tfpf.FlowModel(flow).fit(data, callbacks=[grids])
     """
+
+    model: keras.Model
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -158,7 +158,7 @@ def _rows(data: list[tf.Tensor | None]) -> int:
             "Data, conditions, targets and sample weights must have equally many rows, "
             f"at least one. Received: arrays of shapes {', '.join(map(str, shapes))}"
         )
-    return counts.pop()
+    return int(counts.pop())
 
 
 def _batches(
@@ -194,14 +194,13 @@ def in_shards(function: Callable[..., tf.Tensor], shards: int) -> Callable[..., 
     def sharded(*tensors: tf.Tensor | None) -> tf.Tensor:
         shares = zip(*(_shares(x, shards) for x in tensors), strict=False)
         results = tf.concat([function(*share) for share in shares], axis=0)
-        if tensors[0].shape[0] is not None:
-            return results
-        return results[: tf.shape(tensors[0])[0]]
+        first = tf.convert_to_tensor(tensors[0])
+        return results if first.shape[0] is not None else results[: tf.shape(first)[0]]
 
     return sharded
 
 
-def _shares(x: tf.Tensor | None, shards: int) -> list[tf.Tensor | None]:
+def _shares(x: tf.Tensor | None, shards: int) -> Sequence[tf.Tensor | None]:
     if x is None:
         return [None] * shards
     x = tf.convert_to_tensor(x)

@@ -99,7 +99,7 @@ class LikelihoodModel(keras.Model):
 
     def example_metrics(self, y_pred: Any) -> dict[str, tf.Tensor]:
         """Returns values `[n]` whose means are reported, by name."""
-        return dict.fromkeys(self._means, -y_pred)
+        return {name: -y_pred for name in self._means}
 
     @property
     def condition_shape(self) -> tuple[int, ...] | None:
@@ -333,7 +333,7 @@ class BitsPerDim(keras.metrics.Metric):
 
     def result(self) -> tf.Tensor:
         """Returns the bits per value so far."""
-        return self._nll.result() / self._nats
+        return tf.convert_to_tensor(self._nll.result()) / self._nats
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -50,7 +49,7 @@ class NonFiniteGuard:
                 return tf.constant(False)
 
         @tf.custom_gradient
-        def gate(value: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gate(value: tf.Tensor) -> Any:
             checked = tf.cond(tf.math.is_finite(value), lambda: tf.constant(True), stop)
 
             def gradient(upstream: tf.Tensor) -> tf.Tensor:
@@ -71,6 +70,8 @@ class NonFiniteGuard:
 
 class StopAtNonFinite(keras.callbacks.Callback):
     """Stops a compiled training run at the end of an epoch with a non-finite loss."""
+
+    model: keras.Model
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Raises `FloatingPointError` if the epoch's mean loss is not finite."""

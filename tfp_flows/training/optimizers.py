@@ -145,7 +145,7 @@ def checked_clip_norm(clip_norm: float | str | None) -> float | None:
 def _schedule(
     learning_rate: float, warmup_steps: int, decay: str, steps: int | None
 ) -> Any:
-    if decay == "constant":
+    if decay == "constant" or steps is None:
         return WarmUp(learning_rate, warmup_steps) if warmup_steps else learning_rate
     if not warmup_steps:
         return keras.optimizers.schedules.CosineDecay(learning_rate, steps)

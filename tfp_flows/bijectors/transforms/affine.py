@@ -119,8 +119,9 @@ class Affine(Transform):
     def _shift_and_log_scale(self, parameters: tf.Tensor) -> list[tf.Tensor]:
         if self.order == "halves":
             *batch, values, _ = parameters.shape
-            flat = tf.reshape(parameters, [*_sizes(parameters)[:-2], 2 * values])
-            flat.set_shape([*batch, 2 * values])
+            last = 2 * int(values)
+            flat = tf.reshape(parameters, [*_sizes(parameters)[:-2], last])
+            flat.set_shape([*batch, last])
             t, r = tf.split(flat, 2, axis=-1)
         else:
             t, r = tf.unstack(parameters, axis=-1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+
+from tfp_flows.internal.arguments import Described
 
 # Values, and the logarithms of the derivatives at them, all of one shape.
 ValuesAndLogSlopes = tuple[tf.Tensor, tf.Tensor]
@@ -16,7 +16,7 @@ ValuesAndLogSlopes = tuple[tf.Tensor, tf.Tensor]
 _MOST_STEPS = 200  # of a root search: bisection alone needs about 60 in float64
 
 
-class Transform:
+class Transform(Described):
     """An elementwise bijection `y = g(x; parameters)` that grows or falls with `x`.
 
     A subclass sets `parameters_per_value` and writes `forward`, `inverse` or both; the
@@ -57,29 +57,10 @@ class Transform:
         """
         return self
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments, which are attributes too."""
-        return {
-            name: getattr(self, name)
-            for name in inspect.signature(type(self)).parameters
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Transform:
-        """Builds the transform that `get_config` described."""
-        return cls(**config)
-
-    def __repr__(self) -> str:
-        """Shows the constructor's call."""
-        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
-
     def __eq__(self, other: object) -> bool:
-        """Returns whether the other is the same value."""
         return type(other) is type(self) and other.get_config() == self.get_config()
 
     def __hash__(self) -> int:
-        """Hashes what `repr` shows."""
         return hash(repr(self))
 
 

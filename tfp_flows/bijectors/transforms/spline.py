@@ -10,11 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.transforms.base import Transform, ValuesAndLogSlopes
-from tfp_flows.internal.arguments import (
-    checked_choice,
-    checked_integer,
-    checked_number,
-)
+from tfp_flows.internal.arguments import checked_choice, checked_integer, checked_number
 
 TAILS = ("linear", "circular")
 
