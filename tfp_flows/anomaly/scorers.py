@@ -14,7 +14,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.anomaly.rows import Rows
-from tfp_flows.internal.arguments import checked_integer, checked_number
+from tfp_flows.internal.arguments import Config, checked_integer, checked_number
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.compat import sublayers
 from tfp_flows.training.model import FlowModel
@@ -99,7 +99,7 @@ class AnomalyScorer(keras.layers.Layer):
         scores = map_rows(self, rows.x, rows.log_prob, rows.latent, rows=batch_size)
         return np.where(np.isfinite(scores), scores, scores.dtype.type(SCORE_CEILING))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {
             "name": self.name,
@@ -161,7 +161,7 @@ class TypicalityScorer(AnomalyScorer):
         _check_fitted("entropy", self.entropy)
         return tf.abs(tf.add(log_prob, self.entropy))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "entropy": self.entropy}
 
@@ -199,7 +199,7 @@ class LatentNormScorer(AnomalyScorer):
         """Returns the scores `[n]`."""
         return tf.abs(_norm(latent) - self.center)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         config = {"centered": self.centered, "center": self.center}
         return {**super().get_config(), **config}
@@ -280,13 +280,13 @@ class RatioScorer(AnomalyScorer):
         expected = background.log_prob(tf.cast(x, background.dtype))
         return tf.cast(expected, log_prob.dtype) - log_prob
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments, the background without its weights."""
         description = serialization.serialize(self.background.distribution)
         return {**super().get_config(), "background": description}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> RatioScorer:
+    def from_config(cls, config: Config) -> RatioScorer:
         """Builds the scorer that `get_config` described, with fresh weights."""
         background = serialization.deserialize(config["background"])
         return cls(**{**config, "background": background})
@@ -353,7 +353,7 @@ class JointTypicalityScorer(AnomalyScorer):
         distance = tf.norm(tf.matmul(off, whitening, transpose_b=True), axis=1)
         return tf.cast(distance, log_prob.dtype)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         config = {"mean": self.mean, "whitening": self.whitening}
         return {**super().get_config(), **config}

@@ -7,7 +7,7 @@ import enum
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,8 +36,7 @@ def train(
         Flow | None, typer.Option(help="Architecture (default: what suits the data)")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder to make (default: runs/DATA-FLOW)"),
+        Path | None, typer.Option(help="Folder to make (default: runs/DATA-FLOW)")
     ] = None,
     preset: Annotated[
         Preset, typer.Option(help="Minutes on a CPU, or the sizes of the papers.")
@@ -186,7 +185,7 @@ def _open_run(
     """Makes or opens the run's folder, once everything else has proved right."""
     from tfp_flows.cli.run_directory import RunDirectory, default_path
 
-    settings: dict[str, Any] = dataclasses.asdict(recipe) | {
+    settings = dataclasses.asdict(recipe) | {
         "data": data.name,
         "seed": data.seed,
         "examples": [len(data.x_train), len(data.x_test)],

@@ -335,9 +335,7 @@ def _to_score(path: str, loaded: files.FileData) -> Data:
 
 
 def _load_tfds(
-    name: str,
-    data_dir: str | Path | None,
-    image_size: int | tuple[int, int] | None,
+    name: str, data_dir: str | Path | None, image_size: int | tuple[int, int] | None
 ) -> Data:
     from tfp_flows.data import tfds_images
 
@@ -363,9 +361,7 @@ def _resplit(data: Data, test_fraction: float) -> Data:
     held_out = round(test_fraction * len(x))
     if not 0 < held_out < len(x):
         raise invalid(
-            "test_fraction",
-            f"leave examples in both parts of {len(x)}",
-            test_fraction,
+            "test_fraction", f"leave examples in both parts of {len(x)}", test_fraction
         )
     train, test = split_indices(len(x), held_out)
     labels_train = labels_test = None

@@ -27,6 +27,8 @@ from tensorflow_probability.python.internal import cache_util
 
 from tfp_flows.internal.arguments import Config
 
+__all__ = ["meta_graph_pb2", "node_def_pb2", "saved_model_pb2", "tensor_pb2"]
+
 # TFP makes `tfb.Chain(...)` and `tfb.Invert(...)` of these classes wherever a part
 # is no composite tensor, as ours are not.
 Chain = chain._Chain

@@ -14,6 +14,9 @@ import tensorflow_probability as tfp
 from tfp_flows import saving as serialization
 from tfp_flows.architectures.coupling import real_nvp
 from tfp_flows.internal.arguments import (
+    Arrays,
+    Config,
+    Seed,
     checked_choice,
     checked_integer,
     checked_number,
@@ -154,7 +157,7 @@ class LatentFlow(LatentModel):
         return z if self.normalizer is None else self.normalizer(z, training=training)
 
     def posterior(
-        self, x: tf.Tensor, seed: Any, training: bool | None = None
+        self, x: tf.Tensor, seed: Seed, training: bool | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws `e(x) + sigma eps`, and returns it with its log-density."""
         mean = self.latents(x, training)
@@ -164,9 +167,9 @@ class LatentFlow(LatentModel):
 
     def fit(
         self,
-        x: Any = None,
-        y: Any = None,
-        *args: Any,
+        x: Arrays = None,
+        y: Arrays = None,
+        *args: object,
         flow_epochs: int | None = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
@@ -209,7 +212,7 @@ class LatentFlow(LatentModel):
         return self._fit_in_two_stages(x, flow_epochs, arguments)
 
     def _fit_in_two_stages(
-        self, x: Any, flow_epochs: int | None, arguments: dict[str, Any]
+        self, x: Arrays, flow_epochs: int | None, arguments: Config
     ) -> keras.callbacks.History:
         first = Reconstruction(self)
         first.compile(optimizer=self._fresh_optimizer())
@@ -241,7 +244,7 @@ class LatentFlow(LatentModel):
             raise ValueError("Call `compile(optimizer=...)` before `fit`.")
         return type(self.optimizer).from_config(self.optimizer.get_config())
 
-    def _standardize(self, x: Any) -> None:
+    def _standardize(self, x: Arrays) -> None:
         """Sets the normalizer to the moments of all training images' latents."""
 
         def encoded(images: tf.Tensor) -> tf.Tensor:
@@ -252,7 +255,7 @@ class LatentFlow(LatentModel):
         moments.moving_mean.assign(z.mean(axis=0))
         moments.moving_variance.assign(z.var(axis=0))
 
-    def _all(self, function: Callable[[tf.Tensor], tf.Tensor], x: Any) -> np.ndarray:
+    def _all(self, function: Callable[[tf.Tensor], tf.Tensor], x: Arrays) -> np.ndarray:
         """Returns a function of all images of an array or dataset."""
         batches = x if isinstance(x, tf.data.Dataset) else [x]
         images = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in batches)
@@ -267,7 +270,7 @@ class LatentFlow(LatentModel):
         seed = int(self._seeds.next()[0]) if fresh else 0
         return minibatches(z, rows, shuffle=fresh, seed=seed, finish=noisy)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments, without weights."""
         return {
             **super().get_config(),
@@ -293,7 +296,7 @@ class Reconstruction(LikelihoodModel):
         self.normalizer: Any = whole.normalizer
         self._noise = keras.layers.GaussianNoise(whole.noise, dtype="float32")
 
-    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+    def call(self, inputs: Arrays, training: bool | None = None) -> tf.Tensor:
         """Returns `log p(x | d(z))` in nats, one value for each image."""
         check_rows("x", inputs, self.event_shape)
         x = tf.cast(inputs, tf.float32)

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.arguments import checked_choice, checked_number
+from tfp_flows.internal.arguments import Config, checked_choice, checked_number
 
 tfd = tfp.distributions
 
@@ -86,13 +86,13 @@ class PixelLikelihood(keras.Layer):
         pixels = self.pixel_levels * (tf.cast(output, tf.float32) + 0.5)
         return tf.clip_by_value(pixels, 0.0, highest)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         names = ("name", "kind", "pixel_levels", "scale", "learned")
         return {name: getattr(self, name) for name in names}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> PixelLikelihood:
+    def from_config(cls, config: Config) -> PixelLikelihood:
         """Builds the likelihood; files of the first version say `levels`."""
         return cls(**{_OLD.get(name, name): config[name] for name in config})
 

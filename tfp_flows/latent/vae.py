@@ -13,7 +13,7 @@ from tfp_flows import saving as serialization
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.distributions.bases import standard_normal
-from tfp_flows.internal.arguments import invalid
+from tfp_flows.internal.arguments import Config, Seed, invalid
 from tfp_flows.internal.seeds import noise_like
 from tfp_flows.latent.likelihood import PixelLikelihood
 from tfp_flows.latent.model import (
@@ -121,7 +121,7 @@ class LatentVAE(LatentModel):
         return self._flowed(mean, features)[0]
 
     def posterior(
-        self, x: tf.Tensor, seed: Any, training: bool | None = None
+        self, x: tf.Tensor, seed: Seed, training: bool | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws `z = f(u; h)`, and returns it with `log q(z | x)` in nats."""
         mean, width, features = self._encoded(x, training)
@@ -152,14 +152,14 @@ class LatentVAE(LatentModel):
         flow = self.posterior_model
         return [self.prior, *(() if flow is None else flow.distributions)]
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments, without weights."""
         names = ("prior", "posterior")
         flows = map(serialization.serialize, self.distributions)
         return {**super().get_config(), **dict(zip(names, flows, strict=False))}
 
 
-def _features(posterior: Any, latent_dim: int) -> int:
+def _features(posterior: tfd.Distribution, latent_dim: int) -> int:
     """Returns how many features the posterior flow takes as its condition."""
     checked_latent_distribution("posterior", posterior, latent_dim)
     bijector = getattr(posterior, "bijector", None)

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
@@ -86,7 +85,7 @@ def export_saved_model(
         for key, value in {"precision": precision, "scorer": scorer}.items():
             if value not in ("float32", None):
                 raise invalid(key, "be left out for a latent model", value)
-    weights: dict[str, Any] = {"precision": precision}
+    weights: dict[str, object] = {"precision": precision}
     if precision != "float32":
         model, report = reduce_weights(model, precision, check_data, max_bits_change)
         print(report)

@@ -140,7 +140,7 @@ def show_export(path: str | os.PathLike, console: Console | None = None) -> None
     console.print(requests)
 
 
-def data_scaling(bijector: tfb.Bijector | None) -> list[dict[str, Any]]:
+def data_scaling(bijector: tfb.Bijector | None) -> list[Metadata]:
     """Describes the fixed scaling on the data's side of a flow.
 
     Returns:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 EXACT = 2**53
 
 
-def as_table(table: Any) -> pa.Table:
+class _ArrowStream(Protocol):
+    """What speaks Arrow's C interface: tables of pyarrow, pandas and polars."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+
+TableLike: TypeAlias = "pa.Table | _ArrowStream | Mapping[str, Sequence]"
+
+
+def as_table(table: TableLike) -> pa.Table:
     """Returns an Arrow table of what can be one.
 
     Args:
@@ -56,7 +65,7 @@ def as_table(table: Any) -> pa.Table:
     return table
 
 
-def complete_rows(table: Any) -> pa.Table:
+def complete_rows(table: TableLike) -> pa.Table:
     """Returns the rows of a table in which no value is missing.
 
     Args:

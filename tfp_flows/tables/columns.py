@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ from tfp_flows.distributions.tables import (
     IntegerDequantizer,
     RealDequantizer,
 )
-from tfp_flows.internal.arguments import checked_integer, invalid
+from tfp_flows.internal.arguments import Config, checked_integer, invalid
 from tfp_flows.tables.arrow import (
     from_numbers,
     inner_type,
@@ -71,12 +71,12 @@ class Column:
         """Returns the bijector of each of its coordinates, latent to data."""
         raise NotImplementedError
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Column:
+    def from_config(cls, config: Config) -> Column:
         """Builds the column that `get_config` described."""
         return cls(**config)
 

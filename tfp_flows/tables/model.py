@@ -16,8 +16,15 @@ from tfp_flows.architectures.coupling import spline_flow
 from tfp_flows.bijectors.elementwise import SinhArcsinh
 from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.distributions.tables import TableDistribution
-from tfp_flows.internal.arguments import checked_instance, checked_integer
+from tfp_flows.internal.arguments import (
+    Arrays,
+    Config,
+    Seed,
+    checked_instance,
+    checked_integer,
+)
 from tfp_flows.internal.batching import map_rows
+from tfp_flows.tables.arrow import TableLike
 from tfp_flows.tables.columns import DTYPE
 from tfp_flows.tables.schema import Schema
 from tfp_flows.training.model import FlowModel
@@ -113,7 +120,9 @@ class TableFlow(FlowModel):
         """Whether `log_prob` is exact; otherwise it is a lower bound."""
         return self._distribution.is_exact
 
-    def log_prob(self, table: Any, *, draws: int = 32, seed: Any = 0) -> np.ndarray:
+    def log_prob(
+        self, table: TableLike, *, draws: int = 32, seed: Seed = 0
+    ) -> np.ndarray:
         """Returns the log-likelihood of each row, in nats and the columns' units.
 
         Args:
@@ -140,7 +149,7 @@ class TableFlow(FlowModel):
         return result
 
     def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, n: int, seed: Any = None, temperature: float = 1.0
+        self, n: int, seed: Seed = None, temperature: float = 1.0
     ) -> pa.Table:
         """Draws rows.
 
@@ -155,7 +164,7 @@ class TableFlow(FlowModel):
         v = sample(self._distribution.flow, n, seed, temperature)
         return self._schema.decode(self._distribution.quantize(v).numpy())
 
-    def encoded(self, x: Any) -> Any:
+    def encoded(self, x: Arrays) -> Arrays:
         """Returns a table as rows of numbers; what has no columns stays as it is."""
         has_columns = hasattr(x, "__arrow_c_stream__") or isinstance(x, Mapping)
         return self._schema.encode(x) if has_columns else x
@@ -163,28 +172,30 @@ class TableFlow(FlowModel):
     def summary(
         self,
         line_length: int | None = None,
-        positions: Any = None,
-        print_fn: Any = None,
-        **options: Any,
+        positions: object = None,
+        print_fn: Callable | None = None,
+        **options: object,
     ) -> None:
         """Prints the columns, and the bijectors of their coordinates."""
         (print_fn or print)(str(self._schema))
         summary_table(self._distribution.flow, self.name, print_fn, line_length)
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> Config:
         """Describes the schema and the distribution, without weights."""
         # Together, so that transforms are written once and stay shared.
         both = {"schema": self._schema, "flow": self._distribution}
         return {"table": serialization.serialize(both)}
 
     @classmethod
-    def constructor_arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+    def constructor_arguments(cls, config: Config) -> Config:
         """Builds the schema and the distribution that `described` described."""
         config = dict(config)
         return {**serialization.deserialize(config.pop("table")), **config}
 
 
-def _flow(schema: Schema, make: Any) -> tfd.Distribution:
+def _flow(
+    schema: Schema, make: Callable[..., tfd.Distribution] | None
+) -> tfd.Distribution:
     """Returns a flow of the coordinates of a schema's columns."""
     shape, preprocess = (schema.width,), schema.bijector()
     if make is None and schema.width == 1:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow_probability as tfp
 
 from tfp_flows.distributions.tables import Dequantizer
-from tfp_flows.internal.arguments import invalid
-from tfp_flows.tables.arrow import as_table, inner_type, is_numeric, is_text, is_whole
+from tfp_flows.internal.arguments import Config, invalid
+from tfp_flows.tables.arrow import (
+    TableLike,
+    as_table,
+    inner_type,
+    is_numeric,
+    is_text,
+    is_whole,
+)
 from tfp_flows.tables.columns import Categorical, Column, Continuous, Integer
 
 if TYPE_CHECKING:
@@ -61,7 +69,7 @@ class Schema:
 
     @classmethod
     def infer(
-        cls, table: Any, columns: Mapping[str, Column | str] | None = None
+        cls, table: TableLike, columns: Mapping[str, Column | str] | None = None
     ) -> Schema:
         """Reads kinds and transforms off a table.
 
@@ -123,7 +131,7 @@ class Schema:
             name="columns",
         )
 
-    def encode(self, table: Any) -> np.ndarray:
+    def encode(self, table: TableLike) -> np.ndarray:
         """Returns the rows of a table as float64 numbers `[n, C]`.
 
         Args:
@@ -150,7 +158,7 @@ class Schema:
         ]
         return np.stack(encoded, axis=1)
 
-    def decode(self, rows: Any) -> pa.Table:
+    def decode(self, rows: npt.ArrayLike) -> pa.Table:
         """Returns a table of encoded rows `[n, C]`."""
         import pyarrow as pa
 
@@ -169,13 +177,13 @@ class Schema:
         ]
         return np.all(inside, axis=0)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         text = base64.b64encode(self.arrow.serialize().to_pybytes()).decode("ascii")
         return {"arrow": text, "columns": self.columns}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Schema:
+    def from_config(cls, config: Config) -> Schema:
         """Builds the schema that `get_config` described."""
         return cls(**config)
 

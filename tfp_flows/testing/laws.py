@@ -20,13 +20,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors.autoregressive import Autoregressive
 from tfp_flows.internal.compat import counted_calls
 from tfp_flows.saving.files import load_bijector, save_bijector
-from tfp_flows.testing.report import (
-    CheckResult,
-    Skip,
-    checked,
-    measured,
-    message_of,
-)
+from tfp_flows.testing.report import CheckResult, Skip, checked, measured, message_of
 from tfp_flows.testing.subject import Outputs, Subject
 
 tfb = tfp.bijectors
@@ -43,7 +37,7 @@ Law = Callable[[Subject, "float | None"], CheckResult]
 
 def difference(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Returns the largest `|a - b| / (1 + |b|)`; infinite where one is not finite."""
-    a, b = np.asarray(found, "float64"), np.asarray(expected, "float64")
+    a, b = np.asarray(a, "float64"), np.asarray(b, "float64")
     if a.shape != b.shape:
         raise ValueError(f"Expected an output of shape {b.shape}. Received: {a.shape}")
     with np.errstate(invalid="ignore"):

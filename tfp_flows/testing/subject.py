@@ -17,6 +17,7 @@ from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.chain import condition_kwargs
 from tfp_flows.bijectors.continuous import ContinuousFlow
 from tfp_flows.bijectors.tree import bijectors_in, known_dtype, layers_in
+from tfp_flows.internal.arguments import Config
 from tfp_flows.internal.compat import nested, tf_variable
 from tfp_flows.saving import deserialize, serialize
 from tfp_flows.testing.report import message_of
@@ -174,7 +175,7 @@ class Subject:
         function.get_concrete_function(*specs)
         return function
 
-    def _keywords(self, condition: tf.Tensor | None) -> dict[str, Any]:
+    def _keywords(self, condition: tf.Tensor | None) -> dict[str, tf.Tensor]:
         routed = condition_kwargs(self.bijector, condition)
         if routed or condition is None or isinstance(self.bijector, FlowBijector):
             return routed
@@ -304,7 +305,7 @@ def _widened(part: Any) -> Any:
     }
 
 
-def _with_tensors(part: dict[str, Any]) -> dict[str, Any]:
+def _with_tensors(part: Config) -> Config:
     """Writes a TFP class's tensor arguments, given as plain numbers, as tensors.
 
     TFP would read plain numbers as float32.
@@ -322,7 +323,7 @@ def _with_tensors(part: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _is_numbers(value: Any) -> bool:
+def _is_numbers(value: object) -> bool:
     if isinstance(value, list):
         return bool(value) and all(map(_is_numbers, value))
     return isinstance(value, float)

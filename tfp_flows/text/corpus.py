@@ -12,12 +12,14 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
 from tfp_flows.internal.arguments import checked_integer, checked_number, invalid
+
+Windows = Sequence[str] | npt.ArrayLike
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 """The 27 characters of `text8`: a space and the lower-case letters."""
@@ -134,7 +136,7 @@ def windows(
     return rows[::stride].copy()
 
 
-def checked_alphabet(alphabet: Any) -> str:
+def checked_alphabet(alphabet: str) -> str:
     """Returns `alphabet` if it is a string of at least two different characters."""
     good = isinstance(alphabet, str) and len(alphabet) > 1
     if not good or len(set(alphabet)) < len(alphabet):
@@ -162,9 +164,7 @@ def strings(windows: Iterable, alphabet: str = LETTERS) -> list[str]:
 
 
 def checked_windows(
-    windows: Sequence[str] | npt.ArrayLike,
-    length: int | None = None,
-    alphabet: str = LETTERS,
+    windows: Windows, length: int | None = None, alphabet: str = LETTERS
 ) -> np.ndarray:
     """Returns windows as integers.
 
@@ -204,7 +204,7 @@ def checked_windows(
     return whole
 
 
-def _are_strings(windows: Any) -> TypeGuard[Sequence[str]]:
+def _are_strings(windows: object) -> TypeGuard[Sequence[str]]:
     return (
         isinstance(windows, Sequence)
         and len(windows) > 0

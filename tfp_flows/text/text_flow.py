@@ -14,11 +14,18 @@ import tensorflow_probability as tfp
 
 from tfp_flows.architectures.autoregressive import causal_flow
 from tfp_flows.distributions.surjections import CategoricalFlow, character_embeddings
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import (
+    Arrays,
+    Config,
+    Seed,
+    TensorLike,
+    checked_integer,
+)
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.seeds import stateless_seed
 from tfp_flows.text.corpus import (
     LETTERS,
+    Windows,
     checked_alphabet,
     checked_windows,
     numbers,
@@ -144,7 +151,9 @@ class TextFlow(FlowModel):
 
     # Training.
 
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def fit(
+        self, x: Arrays = None, y: Arrays = None, *args: object, **kwargs: Any
+    ) -> keras.callbacks.History:
         """Trains flow and embeddings; see `FlowModel.fit`.
 
         Windows are strings or numbers, those to validate on too. A model that was not
@@ -155,17 +164,19 @@ class TextFlow(FlowModel):
             self.compile(optimizer=optimizer(2e-3, clip_norm=float(self.length)))
         return super().fit(x, y, *args, **kwargs)
 
-    def encoded(self, x: Any) -> Any:
+    def encoded(self, x: Arrays) -> Arrays:
         """Returns numbers in the place of strings; a dataset stays as it is."""
         return x if is_stream(x) else self._numbers(x)
 
-    def _numbers(self, windows: Any) -> np.ndarray:
+    def _numbers(self, windows: Windows) -> np.ndarray:
         rows = checked_windows(windows, self.length, self.alphabet)
         return rows.astype(self._distribution.dtype.as_numpy_dtype)
 
     # Metrics.
 
-    def window_bits(self, windows: Any, samples: int = 1, seed: Any = 0) -> np.ndarray:
+    def window_bits(
+        self, windows: Windows, samples: int = 1, seed: Seed = 0
+    ) -> np.ndarray:
         """Returns an upper bound on `-log2 P` of each window, in bits a character.
 
         Args:
@@ -191,14 +202,16 @@ class TextFlow(FlowModel):
 
         return map_rows(bits, self._numbers(windows), rows=_ROWS, seed=seed)
 
-    def bits_per_char(self, windows: Any, samples: int = 1, seed: Any = 0) -> float:
+    def bits_per_char(
+        self, windows: Windows, samples: int = 1, seed: Seed = 0
+    ) -> float:
         """Returns the mean of `window_bits`: bits a character, at most this many."""
         return float(np.mean(self.window_bits(windows, samples, seed), dtype=float))
 
     # Text from noise and back.
 
     def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, n: int, seed: Any = None, *, prompt: str = ""
+        self, n: int, seed: Seed = None, *, prompt: str = ""
     ) -> list[str]:
         """Draws texts of `length` characters.
 
@@ -234,7 +247,7 @@ class TextFlow(FlowModel):
         texts = self.from_latents(noise)
         return [prompt + text[len(prompt) :] for text in texts]
 
-    def to_latents(self, windows: Any, seed: Any = 0) -> tf.Tensor:
+    def to_latents(self, windows: Windows, seed: Seed = 0) -> tf.Tensor:
         """Returns latents of windows, `[n, length, dimensions]`.
 
         Characters are drawn as vectors about their embeddings, and these made noise by
@@ -249,7 +262,7 @@ class TextFlow(FlowModel):
         """
         return self._to_latents(self._numbers(windows), stateless_seed(seed))
 
-    def from_latents(self, z: Any) -> list[str]:
+    def from_latents(self, z: TensorLike) -> list[str]:
         """Returns the texts of latents `[n, length, dimensions]`.
 
         Each vector is read as the character whose embedding is most probable there.
@@ -259,7 +272,7 @@ class TextFlow(FlowModel):
 
     # Saving.
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> Config:
         """Returns the constructor's arguments."""
         return {
             "alphabet": self.alphabet,
@@ -269,6 +282,6 @@ class TextFlow(FlowModel):
         }
 
     @classmethod
-    def constructor_arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+    def constructor_arguments(cls, config: Config) -> Config:
         """Returns the constructor's arguments."""
         return config

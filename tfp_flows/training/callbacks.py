@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.tree import clear_caches
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import TensorLike, checked_integer
 from tfp_flows.internal.files import atomic_write
 from tfp_flows.internal.pictures import picture_grid, write_png
 
@@ -144,13 +144,13 @@ class AveragedWeights(keras.callbacks.Callback):
             _put(self.model, _RAW.pop(self.model))
 
 
-def keeps_averages(optimizer: Any) -> bool:
+def keeps_averages(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether an optimizer, or the one that it scales the loss for, keeps averages."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return bool(getattr(inner, "use_ema", False))
 
 
-def _check_keeps_averages(optimizer: Any) -> None:
+def _check_keeps_averages(optimizer: keras.optimizers.Optimizer) -> None:
     if not keeps_averages(optimizer):
         raise ValueError(
             "The model must be compiled with an optimizer that averages its weights, "
@@ -290,11 +290,11 @@ def _as_stored(array: np.ndarray, variable: keras.Variable) -> np.ndarray:
     return array.view(tf.bfloat16.as_numpy_dtype)
 
 
-def _described(variables: list[keras.Variable]) -> list[list[Any]]:
+def _described(variables: list[keras.Variable]) -> list[list]:
     return [[list(variable.shape), str(variable.dtype)] for variable in variables]
 
 
-def _check_equal(path: Path, before: list[Any], now: list[Any]) -> None:
+def _check_equal(path: Path, before: list, now: list) -> None:
     if before == now:
         return
     differing = next(
@@ -345,7 +345,7 @@ class SampleGrid(keras.callbacks.Callback):
         every: int = 1,
         n: int = 64,
         temperature: float = 1.0,
-        condition: Any = None,
+        condition: TensorLike | None = None,
         seed: int = 0,
         log_dir: str | os.PathLike | None = None,
     ) -> None:
@@ -377,7 +377,7 @@ class SampleGrid(keras.callbacks.Callback):
         )
         self._draw: Any = None
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Prepares a graph that draws samples with the weights of the moment."""
 
         def draw() -> tf.Tensor:
@@ -385,7 +385,7 @@ class SampleGrid(keras.callbacks.Callback):
 
         self._draw = tf.function(draw)
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Draws and writes, if it is time to."""
         if (epoch + 1) % self._every:
             return

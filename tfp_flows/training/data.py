@@ -5,21 +5,23 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import invalid
+from tfp_flows.internal.arguments import Arrays, Config, TensorLike, invalid
 from tfp_flows.internal.batching import minibatches
+
+Size = TypeVar("Size")
 
 _BATCH_SIZE = 32  # Keras's own
 # A mean and a deviation for each channel need no more rows than this.
 _ROWS = 2048
 
 
-def split_inputs(inputs: Any) -> tuple[Any, Any]:
+def split_inputs(inputs: Arrays) -> tuple[Arrays, Arrays]:
     """Returns data and conditions; the conditions are None where there are none.
 
     Args:
@@ -43,12 +45,12 @@ def split_inputs(inputs: Any) -> tuple[Any, Any]:
     return inputs, None
 
 
-def is_stream(x: Any) -> bool:
+def is_stream(x: object) -> bool:
     """Whether `x` brings batches of its own, as datasets and generators do."""
     return not (hasattr(x, "__array__") or isinstance(x, list | tuple | dict))
 
 
-def first_batch(x: Any, y: Any, takes_condition: bool) -> tuple[Any, Any]:
+def first_batch(x: Arrays, y: Arrays, takes_condition: bool) -> tuple[Arrays, Arrays]:
     """Returns data and conditions to initialize from.
 
     Args:
@@ -79,7 +81,7 @@ def first_batch(x: Any, y: Any, takes_condition: bool) -> tuple[Any, Any]:
     return _spread(x), None if condition is None else _spread(condition)
 
 
-def _spread(array: Any) -> Any:
+def _spread(array: Arrays) -> Arrays:
     """Takes rows evenly over the whole array, which may be sorted by class."""
     array = array if tf.is_tensor(array) else np.asarray(array)
     if len(array) <= _ROWS:
@@ -87,7 +89,7 @@ def _spread(array: Any) -> Any:
     return tf.gather(array, np.linspace(0, len(array) - 1, _ROWS).astype(int))
 
 
-def named_arguments(method: Callable, *args: Any, **kwargs: Any) -> dict[str, Any]:
+def named_arguments(method: Callable, *args: object, **kwargs: object) -> Config:
     """Returns the arguments of a call of one of `keras.Model`'s methods by name."""
     bound = inspect.signature(method).bind(None, *args, **kwargs).arguments
     bound.pop("self")
@@ -95,9 +97,7 @@ def named_arguments(method: Callable, *args: Any, **kwargs: Any) -> dict[str, An
     return {**bound, **rest}
 
 
-def with_batches(
-    arguments: dict[str, Any], dtype: tf.DType, shuffle: bool = False
-) -> dict[str, Any]:
+def with_batches(arguments: Config, dtype: tf.DType, shuffle: bool = False) -> Config:
     """Puts batches in the place of arrays in the arguments of `fit` and the like.
 
     Keras would round real numbers to its default float type. Datasets and other
@@ -135,10 +135,12 @@ def with_batches(
 _PACKED = ("x", "y", "sample_weight")
 
 
-def _tensors(x: Any, y: Any, weight: Any, dtype: tf.DType) -> list[tf.Tensor | None]:
+def _tensors(
+    x: Arrays, y: Arrays, weight: TensorLike | None, dtype: tf.DType
+) -> list[tf.Tensor | None]:
     """Returns data, condition, target and weight as tensors in memory."""
 
-    def tensor(array: Any) -> tf.Tensor | None:
+    def tensor(array: Arrays) -> tf.Tensor | None:
         if array is None:
             return None
         # A list of Python's floats would lose half of their digits.
@@ -174,7 +176,9 @@ def _batches(
     return minibatches(packed, size, shuffle=shuffle)
 
 
-def in_shards(function: Callable[..., tf.Tensor], shards: int) -> Callable[..., Any]:
+def in_shards(
+    function: Callable[..., tf.Tensor], shards: int
+) -> Callable[..., tf.Tensor]:
     """Writes a function of a batch into the graph once for each of some shards.
 
     Nothing in one shard waits for another, forward or backward, so TensorFlow runs as
@@ -216,7 +220,7 @@ def _shares(x: tf.Tensor | None, shards: int) -> Sequence[tf.Tensor | None]:
     return tf.split(x, [each] * (shards - 1) + [n - each * (shards - 1)], num=shards)
 
 
-def checked_batch_size(batch_size: Any) -> Any:
+def checked_batch_size(batch_size: Size) -> Size:
     """Refuses conditions in the place of `predict`'s batch size."""
     if hasattr(batch_size, "__len__") or hasattr(batch_size, "__array__"):
         raise invalid(

@@ -7,13 +7,12 @@ line works, so the loop is written out here as TensorFlow documents it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import invalid
+from tfp_flows.internal.arguments import Arrays, invalid
 from tfp_flows.training.callbacks import is_chief
 from tfp_flows.training.model import FlowModel
 
@@ -132,7 +131,7 @@ def send_weights(model: keras.Model) -> None:
         mine = [tf.where(chosen, value, tf.zeros_like(value)) for value in values]
         # A sum in which all others are zero: the chief's bits. One type at a time,
         # since strategies join the tensors of one call into one.
-        sums: list[Any] = [None] * len(mine)
+        sums: list = [None] * len(mine)
         for dtype in {value.dtype: None for value in mine}:
             places = [i for i, value in enumerate(mine) if value.dtype == dtype]
             total = context.all_reduce(
@@ -157,11 +156,7 @@ class _Epochs:
     """Runs a Keras step on all replicas, over the batches of an epoch."""
 
     def __init__(
-        self,
-        model: FlowModel,
-        step: Callable,
-        data: tf.data.Dataset,
-        steps: int | None,
+        self, model: FlowModel, step: Callable, data: tf.data.Dataset, steps: int | None
     ) -> None:
         strategy = model.distribute_strategy
         options = tf.data.Options()
@@ -173,9 +168,9 @@ class _Epochs:
             data.with_options(options)
         )
         self._model, self._steps = model, steps
-        self._endless: Any = None
+        self._endless: Iterator | None = None
 
-        def on_all(batch: Any) -> None:
+        def on_all(batch: Arrays) -> None:
             strategy.run(step, args=(batch,))
 
         self._on_all = tf.function(on_all, reduce_retracing=True, autograph=False)
@@ -190,7 +185,7 @@ class _Epochs:
             end(step, {})
         return {name: float(v) for name, v in model.get_metrics_result().items()}
 
-    def _batches(self) -> Any:
+    def _batches(self) -> Iterable:
         if self._steps is None:
             return self._data
         if self._endless is None:
@@ -198,7 +193,7 @@ class _Epochs:
         return (next(self._endless) for _ in range(self._steps))
 
 
-def _check(model: Any, data: Any) -> None:
+def _check(model: object, data: object) -> None:
     if not isinstance(model, FlowModel) or not model.compiled:
         raise invalid("model", "be a compiled `tfpf.FlowModel`", model)
     if not isinstance(data, tf.data.Dataset):

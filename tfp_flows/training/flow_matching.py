@@ -13,6 +13,10 @@ from tfp_flows.bijectors.conditional import EncodedCondition
 from tfp_flows.bijectors.continuous import ContinuousFlow
 from tfp_flows.bijectors.tree import bijectors_in
 from tfp_flows.internal.arguments import (
+    Arrays,
+    Condition,
+    Config,
+    TensorLike,
     checked_choice,
     checked_integer,
     checked_number,
@@ -109,14 +113,14 @@ class FlowMatchingModel(FlowModel):
         self._seed = seed
         self._matching = keras.metrics.Mean(name=_NAME)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Arrays, training: bool | None = None) -> Arrays:
         """Returns `log_prob`; in training, a dictionary with each example's loss."""
         if not training:
             return super().call(inputs)
         x, condition = self._checked(*split_inputs(inputs))
         return {_NAME: in_shards(self.matching_loss, self._shards)(x, condition)}
 
-    def matching_loss(self, x: tf.Tensor, condition: Any = None) -> tf.Tensor:
+    def matching_loss(self, x: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Draws a time and a latent for each example and returns its loss.
 
         Args:
@@ -142,7 +146,7 @@ class FlowMatchingModel(FlowModel):
         square = tf.reduce_sum(tf.square(error), axis=list(range(1, error.shape.rank)))
         return tf.reduce_mean(tf.reshape(square, [-1, self._draws]), axis=1)
 
-    def _repeated(self, rows: Any) -> Any:
+    def _repeated(self, rows: Arrays) -> Arrays:
         if rows is None or self._draws == 1:
             return rows
         return tf.repeat(rows, self._draws, axis=0)
@@ -156,7 +160,9 @@ class FlowMatchingModel(FlowModel):
         ratio = tf.constant(_LATE / (1.0 + _LATE), u.dtype)
         return (1.0 + _LATE) * (1.0 - tf.pow(ratio, u))
 
-    def _latents(self, n: tf.Tensor, seed: tf.Tensor, condition: Any) -> tf.Tensor:
+    def _latents(
+        self, n: tf.Tensor, seed: tf.Tensor, condition: Condition
+    ) -> tf.Tensor:
         """Draws latents and brings them to the flow's latent end."""
         x_0 = self._distribution.distribution.sample(n, seed=seed)
         for part in reversed(self._latent_side):
@@ -164,12 +170,16 @@ class FlowMatchingModel(FlowModel):
             x_0, _ = chain.forward_and_log_det(part, x_0, event_ndims, condition)
         return x_0
 
-    def example_losses(self, y_pred: Any) -> tf.Tensor:
+    def example_losses(self, y_pred: Arrays) -> tf.Tensor:
         """Returns the matching losses in training, else minus the likelihoods."""
         return y_pred[_NAME] if isinstance(y_pred, dict) else -y_pred
 
     def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+        self,
+        x: Arrays,
+        y: Arrays,
+        y_pred: Arrays,
+        sample_weight: TensorLike | None = None,
     ) -> dict[str, tf.Tensor]:
         """Returns `loss` and `flow_matching` in training, else the likelihood's."""
         if isinstance(y_pred, dict):
@@ -180,7 +190,7 @@ class FlowMatchingModel(FlowModel):
         results.pop(_NAME)
         return results
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> Config:
         """Describes the constructor's arguments, without weights."""
         return {
             **super().described(),
@@ -211,7 +221,7 @@ def _encoding(distribution: tfd.Distribution) -> EncodedCondition | None:
     return next((part for part in parts if isinstance(part, EncodedCondition)), None)
 
 
-def _parts(bijector: Any) -> list[tfb.Bijector]:
+def _parts(bijector: tfb.Bijector) -> list[tfb.Bijector]:
     if isinstance(bijector, Chain):
         return [inner for part in bijector.bijectors for inner in _parts(part)]
     if isinstance(bijector, EncodedCondition):
@@ -220,7 +230,10 @@ def _parts(bijector: Any) -> list[tfb.Bijector]:
 
 
 def _through(
-    parts: tuple[tfb.Bijector, ...], x: tf.Tensor, event_ndims: int, condition: Any
+    parts: tuple[tfb.Bijector, ...],
+    x: tf.Tensor,
+    event_ndims: int,
+    condition: Condition,
 ) -> tf.Tensor:
     for part in parts:
         x, _ = chain.inverse_and_log_det(part, x, event_ndims, condition)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfp_flows.internal.arguments import (
+    Config,
     checked_choice,
     checked_integer,
     checked_number,
@@ -49,13 +51,13 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         self.learning_rate = float(learning_rate)
         self.steps = int(steps)
 
-    def __call__(self, step: Any) -> Any:
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Returns the rate of a step, counted from 0."""
-        risen: Any = keras.ops.cast(step, "float32")
+        risen = keras.ops.cast(step, "float32")
         share: Any = keras.ops.minimum(1.0, (risen + 1.0) / float(self.steps))
         return self.learning_rate * share
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {"learning_rate": self.learning_rate, "steps": self.steps}
 
@@ -144,7 +146,7 @@ def checked_clip_norm(clip_norm: float | str | None) -> float | None:
 
 def _schedule(
     learning_rate: float, warmup_steps: int, decay: str, steps: int | None
-) -> Any:
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
     if decay == "constant" or steps is None:
         return WarmUp(learning_rate, warmup_steps) if warmup_steps else learning_rate
     if not warmup_steps:

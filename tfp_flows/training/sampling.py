@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.conditional import condition as conditioned
-from tfp_flows.internal.arguments import invalid
+from tfp_flows.internal.arguments import Seed, TensorLike, invalid
 from tfp_flows.internal.compat import broadcast_base
 from tfp_flows.internal.seeds import stateless_seed
 
@@ -16,7 +14,7 @@ tfd = tfp.distributions
 
 
 def distribution_of(
-    model_or_distribution: Any, name: str = "model_or_distribution"
+    model_or_distribution: object, name: str = "model_or_distribution"
 ) -> tfd.Distribution:
     """Returns the distribution of a model, or the distribution itself.
 
@@ -39,7 +37,7 @@ def distribution_of(
 
 
 def latents_and_log_prob(
-    distribution: tfd.Distribution, x: tf.Tensor, condition: Any = None
+    distribution: tfd.Distribution, x: tf.Tensor, condition: TensorLike | None = None
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns latents and log-density of data, with one inverse.
 
@@ -62,7 +60,7 @@ def latents_and_log_prob(
 
 
 def log_prob(
-    distribution: tfd.Distribution, x: tf.Tensor, condition: Any = None
+    distribution: tfd.Distribution, x: tf.Tensor, condition: TensorLike | None = None
 ) -> tf.Tensor:
     """Returns the log-density of data, given conditions where the flow takes them."""
     if condition is not None:
@@ -72,10 +70,10 @@ def log_prob(
 
 def sample(
     distribution: tfd.Distribution,
-    n: Any,
-    seed: Any = None,
-    temperature: Any = 1.0,
-    condition: Any = None,
+    n: int | tf.Tensor,
+    seed: Seed = None,
+    temperature: float | tf.Tensor = 1.0,
+    condition: TensorLike | None = None,
 ) -> tf.Tensor:
     """Draws samples, with latents pulled towards their mean or pushed from it.
 
@@ -111,7 +109,12 @@ def sample(
     return bijector.forward(z)
 
 
-def _tempered(base: tfd.Distribution, n: Any, seed: Any, temperature: Any) -> tf.Tensor:
+def _tempered(
+    base: tfd.Distribution,
+    n: int | tf.Tensor,
+    seed: Seed,
+    temperature: float | tf.Tensor,
+) -> tf.Tensor:
     z = base.sample(n, seed=stateless_seed(seed))
     try:
         mean = base.mean()
