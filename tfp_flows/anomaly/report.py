@@ -131,9 +131,6 @@ def detection_report(
         resamples: Number of bootstrap resamples.
         seed: Of the draws.
 
-    Returns:
-        The report.
-
     Example:
         >>> report = detection_report({"a": [0, 1]}, {"far": {"a": [2, 3]}})
         >>> report.best("far").auroc.value

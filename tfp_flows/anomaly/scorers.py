@@ -70,32 +70,14 @@ class AnomalyScorer(keras.layers.Layer):
             layer.trainable = False
 
     def adapt(self, rows: Rows) -> None:
-        """Learns what the scorer needs to know from held-out normal rows.
-
-        Args:
-            rows: Held-out rows, as `evaluate_rows` returns them.
-        """
+        """Learns what the scorer needs to know from held-out normal rows."""
 
     def call(self, x: tf.Tensor, log_prob: tf.Tensor, latent: tf.Tensor) -> tf.Tensor:
-        """Returns the scores `[n]`.
-
-        Args:
-            x: Data `[n, *event]`.
-            log_prob: Its log-density `[n]`, in nats.
-            latent: Its latents `[n, *latent]`.
-        """
+        """Returns the scores `[n]` of data `[n, *event]`."""
         raise NotImplementedError(f"{type(self).__name__} must define `call`.")
 
     def scores(self, rows: Rows, batch_size: int = 256) -> np.ndarray:
-        """Scores rows whose densities and latents are known.
-
-        Args:
-            rows: What `evaluate_rows` returned.
-            batch_size: Rows at a time.
-
-        Returns:
-            Scores `[n]`; `SCORE_CEILING` where a score is not finite.
-        """
+        """Scores `Rows`, `[n]`: `SCORE_CEILING` where a score is not finite."""
         scores = map_rows(self, rows.x, rows.log_prob, rows.latent, rows=batch_size)
         return np.where(np.isfinite(scores), scores, scores.dtype.type(SCORE_CEILING))
 
@@ -218,9 +200,6 @@ class ComplexityScorer(AnomalyScorer):
 
     Images `[n, h, w, c]` have pixel values in [0, 256), dequantized or not, and 1 to 4
     channels, of which PNG takes the second or the fourth for transparency.
-
-    Args:
-        **kwargs: Arguments of `AnomalyScorer`.
 
     Reference:
         Serrà et al.: Input Complexity and Out-of-Distribution Detection with
@@ -373,15 +352,7 @@ def _statistics(
 
 
 def png_bytes(images: npt.ArrayLike | tf.Tensor) -> tf.Tensor:
-    """Returns how many bytes each image takes as a PNG file.
-
-    Args:
-        images: Pixel values `[n, h, w, c]` in [0, 256); what is behind the decimal
-            point is dropped.
-
-    Returns:
-        Sizes `[n]`, of dtype int32.
-    """
+    """Returns the sizes `[n]` of images as PNG files, of whole pixels in [0, 256)."""
     pixels = tf.saturate_cast(tf.floor(tf.convert_to_tensor(images)), tf.uint8)
 
     def size(image: tf.Tensor) -> tf.Tensor:
@@ -464,9 +435,6 @@ class BatchTypicality:
             false_alarm_rate: Share of normal batches that may be called anomalous.
             resamples: Batches drawn with replacement from the rows.
             seed: Of the draws.
-
-        Returns:
-            The fitted test.
         """
         checked_integer("batch_size", batch_size)
         rate = checked_number("false_alarm_rate", false_alarm_rate, above=0, below=1)
@@ -481,14 +449,7 @@ class BatchTypicality:
         return cls(entropy, batch_size, float(np.quantile(drawn, 1.0 - rate)))
 
     def scores(self, log_prob: npt.ArrayLike) -> np.ndarray:
-        """Scores batches.
-
-        Args:
-            log_prob: Log-densities `[..., m]` of the rows of each batch.
-
-        Returns:
-            Scores `[...]`; infinity where a row has no finite density.
-        """
+        """Scores batches of log-densities `[..., m]`; infinity without a finite one."""
         log_prob = np.asarray(log_prob, np.float64)
         if log_prob.shape[-1:] != (self.batch_size,):
             raise ValueError(

@@ -21,36 +21,12 @@ Array = np.ndarray
 
 
 def sample(name: str, n: int, seed: int = 0) -> Array:
-    """Draws points of a toy set.
-
-    Args:
-        name: `"two_moons"`, `"eight_gaussians"`, `"pinwheel"`, `"checkerboard"` or
-            `"rings"`.
-        n: How many points.
-        seed: The same seed gives the same points.
-
-    Returns:
-        A float32 array `[n, 2]`.
-
-    Raises:
-        ValueError: If there is no toy set of that name.
-    """
+    """Draws points of a toy set, `[n, 2]` in float32; equal seeds, equal points."""
     return _toy(name).sample(n, np.random.default_rng(seed)).astype(np.float32)
 
 
 def log_density(name: str, x: Array) -> Array:
-    """Returns the true log-density of a toy set, in nats.
-
-    Args:
-        name: A toy set, as in `sample`.
-        x: Points `[..., 2]`.
-
-    Returns:
-        A float64 array `[...]`; `-inf` where the density is zero.
-
-    Raises:
-        ValueError: If there is no toy set of that name, or `x` is not 2-D points.
-    """
+    """Returns the true log-density of a toy set at points `[..., 2]`, in nats."""
     toy, x = _toy(name), np.asarray(x, np.float64)
     if x.shape[-1:] != (2,):
         raise invalid("x", "have the shape [..., 2]", x.shape)

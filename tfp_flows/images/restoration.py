@@ -37,9 +37,6 @@ def inpaint(
         sigma: How far known pixels may be from the truth while the search runs, in
             pixel values; known pixels themselves are returned as they were.
         seed: Seed of the random steps.
-
-    Returns:
-        Images `[n, h, w, c]`.
     """
     flow = flow_of(flow)
     images = tf.cast(tf.convert_to_tensor(images), flow.dtype)
@@ -129,9 +126,6 @@ def restore(
         steps: Number of steps of each.
         sigma: Standard deviation of the measurement's noise.
         seed: Seed of the random steps.
-
-    Returns:
-        Images `[n, h, w, c]`.
     """
     checked_choice("method", method, METHODS)
     checked_integer("steps", steps)

@@ -207,9 +207,6 @@ def conditioner_from(
         order: For each output of the new network, its place in the old one.
         dtype: Float type.
         offset: What to add to the new outputs, one value each.
-
-    Returns:
-        The network, built, with weights.
     """
     merged = _reordered(_merged(layers), order, offset)
     net, weights = _mlp(merged, dtype) or _convolutions(merged, dtype) or (None, None)

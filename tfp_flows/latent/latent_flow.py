@@ -66,6 +66,21 @@ class LatentFlow(LatentModel):
     Shapes: images `[n, height, width, channels]` with values in `[0, pixel_levels)`,
     latents `[n, latent_dim]`.
 
+    Args:
+        event_shape: `(height, width, channels)` of an image; height and width
+            must be divisible by 4 unless both networks are given.
+        latent_dim: Number D of latents, at least 2.
+        flow: Distribution of latents, such as a `tfd.TransformedDistribution` of
+            vectors of D values; None for four affine couplings with flips.
+        training: `"joint"` or `"two-stage"`.
+        noise: Size sigma of the noise on the latents, positive.
+        pixel_levels: How many values a pixel can take, such as 256.
+        likelihood: `"gaussian"`, `"logistic"` or a `PixelLikelihood`.
+        channels: Channels of the networks after one halving and after two.
+        encoder: Keras layer from images to D values, in the place of the default.
+        decoder: Keras layer from D values to images.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
+
     Reference:
         Xiao, Yan, Amit: Generative Latent Flow, 2019, arXiv:1905.10485.
 
@@ -95,26 +110,6 @@ class LatentFlow(LatentModel):
         decoder: keras.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        """Builds the networks and adopts the flow.
-
-        Args:
-            event_shape: `(height, width, channels)` of an image; height and width
-                must be divisible by 4 unless both networks are given.
-            latent_dim: Number D of latents, at least 2.
-            flow: Distribution of latents, such as a `tfd.TransformedDistribution` of
-                vectors of D values; None for four affine couplings with flips.
-            training: `"joint"` or `"two-stage"`.
-            noise: Size sigma of the noise on the latents, positive.
-            pixel_levels: How many values a pixel can take, such as 256.
-            likelihood: `"gaussian"`, `"logistic"` or a `PixelLikelihood`.
-            channels: Channels of the networks after one halving and after two.
-            encoder: Keras layer from images to D values, in the place of the default.
-            decoder: Keras layer from D values to images.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
-
-        Raises:
-            ValueError: If an argument is out of range or does not fit the others.
-        """
         checked_integer("latent_dim", latent_dim, minimum=2)
         checked_choice("training", training, TRAININGS)
         # Without noise the density of the latents has no bound.
@@ -288,7 +283,6 @@ class Reconstruction(LikelihoodModel):
     """
 
     def __init__(self, whole: LatentFlow) -> None:
-        """Takes the networks of a latent flow, whose flow stays out of it."""
         super().__init__(["reconstruction_nll"], "float32")
         self.event_shape = whole.event_shape
         self.encoder, self.decoder = whole.encoder, whole.decoder

@@ -31,6 +31,13 @@ class PixelLikelihood(keras.Layer):
     learned width weighs the reconstruction against the latents' cost by itself,
     where a fixed one is a knob that decides between blur and bad samples.
 
+    Args:
+        kind: `"gaussian"` or `"logistic"`.
+        pixel_levels: How many values a pixel can take, such as 256.
+        scale: Width s to start from, as a share of `pixel_levels`.
+        learned: Whether the width is trained.
+        **kwargs: Passed on to `keras.Layer`.
+
     Reference:
         Rybkin, Daniilidis, Levine: Simple and Effective VAE Training with Calibrated
         Decoders, 2021, arXiv:2006.13202. Kingma et al.: Improved Variational
@@ -45,18 +52,6 @@ class PixelLikelihood(keras.Layer):
         learned: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Makes the weight of the width.
-
-        Args:
-            kind: `"gaussian"` or `"logistic"`.
-            pixel_levels: How many values a pixel can take, such as 256.
-            scale: Width s to start from, as a share of `pixel_levels`.
-            learned: Whether the width is trained.
-            **kwargs: Passed on to `keras.Layer`.
-
-        Raises:
-            ValueError: If `kind` is unknown, or `pixel_levels` or `scale` not positive.
-        """
         super().__init__(autocast=False, **kwargs)
         self.kind, self.learned = checked_choice("kind", kind, KINDS), learned
         self.pixel_levels = checked_number("pixel_levels", pixel_levels, above=0.0)

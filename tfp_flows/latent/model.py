@@ -68,7 +68,6 @@ class LatentModel(LikelihoodModel):
         pixel_levels: float,
         **kwargs: Any,
     ) -> None:
-        """Builds or takes the networks and adopts every weight of the prior."""
         names = ("elbo", "reconstruction_nll", "latent_nll")
         super().__init__(names, "float32", **kwargs)
         self.event_shape = checked_shape("event_shape", event_shape, minimum=1)
@@ -130,9 +129,6 @@ class LatentModel(LikelihoodModel):
             n: Number of images.
             seed: None, an integer or a pair of integers; equal seeds, equal images.
             temperature: Factor on the spread of the prior's base distribution.
-
-        Returns:
-            Mean images `[n, *event_shape]`, pixel values in `[0, pixel_levels)`.
         """
         return self.decode(sample(self.prior, n, seed, temperature))
 
@@ -143,9 +139,6 @@ class LatentModel(LikelihoodModel):
             x: Images `[n, *event_shape]`.
             seed: An integer or a pair of integers. Images are taken a few hundred at a
                 time, each time with the same noise.
-
-        Returns:
-            The bounds `[n]`; see `importance_weighted_bound` for tighter ones.
         """
         return self._mapped(lambda rows: self.terms(rows, seed)["elbo"], x)
 
@@ -265,9 +258,6 @@ def importance_weighted_bound(
 
     Returns:
         The bounds `[n]`.
-
-    Raises:
-        ValueError: If `k` is not a positive integer, or `x` has the wrong shape.
 
     Reference:
         Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders, 2015,

@@ -47,6 +47,22 @@ class LatentVAE(LatentModel):
     Shapes: images `[n, height, width, channels]` with values in `[0, pixel_levels)`,
     latents `[n, latent_dim]`.
 
+    Args:
+        event_shape: `(height, width, channels)` of an image; height and width
+            must be divisible by 4 unless both networks are given.
+        latent_dim: Number D of latents.
+        prior: Distribution of vectors of D values; None for a standard normal.
+        posterior: Flow of D values whose bijector follows on `Normal(m, s)`, with
+            `condition_shape=(h,)` to see features of the image, or without; its
+            own base is not used. None for no flow.
+        pixel_levels: How many values a pixel can take, such as 256.
+        likelihood: `"gaussian"`, `"logistic"` or a `PixelLikelihood`.
+        channels: Channels of the networks after one halving and after two.
+        encoder: Keras layer from images to `2 D + h` values, in the place of the
+            default: means, raw widths (through a softplus), features.
+        decoder: Keras layer from D values to images.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
+
     Reference:
         Kingma, Welling: Auto-Encoding Variational Bayes, 2013, arXiv:1312.6114.
         Rezende, Mohamed: Variational Inference with Normalizing Flows, 2015,
@@ -77,27 +93,6 @@ class LatentVAE(LatentModel):
         decoder: keras.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        """Builds the networks and adopts the flows.
-
-        Args:
-            event_shape: `(height, width, channels)` of an image; height and width
-                must be divisible by 4 unless both networks are given.
-            latent_dim: Number D of latents.
-            prior: Distribution of vectors of D values; None for a standard normal.
-            posterior: Flow of D values whose bijector follows on `Normal(m, s)`, with
-                `condition_shape=(h,)` to see features of the image, or without; its
-                own base is not used. None for no flow.
-            pixel_levels: How many values a pixel can take, such as 256.
-            likelihood: `"gaussian"`, `"logistic"` or a `PixelLikelihood`.
-            channels: Channels of the networks after one halving and after two.
-            encoder: Keras layer from images to `2 D + h` values, in the place of the
-                default: means, raw widths (through a softplus), features.
-            decoder: Keras layer from D values to images.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
-
-        Raises:
-            ValueError: If an argument is out of range or does not fit the others.
-        """
         prior = standard_normal(latent_dim) if prior is None else prior
         features = 0 if posterior is None else _features(posterior, latent_dim)
         super().__init__(

@@ -67,14 +67,10 @@ def export_saved_model(
             `threshold` attribute adds the output `is_anomaly`. None for the model's
             own `anomaly_scorer`, if it has one.
 
-    Returns:
-        The path of the version, `base_path/version`.
-
     Raises:
         TypeError: If there is no distribution of one floating point tensor.
-        ValueError: If `version` exists, an argument is out of range, the flow
-            cannot be served, or reduced weights change too much. Nothing is left
-            behind.
+        ValueError: If `version` exists, an argument is out of range, the flow cannot be
+            served, or reduced weights change too much. Nothing is left behind.
     """
     checked_integer("max_samples", max_samples)
     checked_choice("precision", precision, PRECISIONS)

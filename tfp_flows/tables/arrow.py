@@ -26,12 +26,8 @@ TableLike: TypeAlias = "pa.Table | _ArrowStream | Mapping[str, Sequence]"
 def as_table(table: TableLike) -> pa.Table:
     """Returns an Arrow table of what can be one.
 
-    Args:
-        table: A `pyarrow.Table` or record batch, a dictionary of columns, or a data
-            frame that speaks Arrow's C interface, such as those of pandas and polars.
-
-    Returns:
-        The table.
+    That is a `pyarrow.Table` or record batch, a dictionary of columns, or a data frame
+    that speaks Arrow's C interface, such as those of pandas and polars.
 
     Raises:
         TypeError: If `table` is nothing of that.
@@ -66,13 +62,7 @@ def as_table(table: TableLike) -> pa.Table:
 
 
 def complete_rows(table: TableLike) -> pa.Table:
-    """Returns the rows of a table in which no value is missing.
-
-    Args:
-        table: A table, as in `fit`. Both null and NaN are missing.
-
-    Returns:
-        The complete rows, in their order.
+    """Returns the rows of a table in which no value is missing: null or NaN.
 
     Example:
         >>> complete_rows({"a": [1, None, 3], "b": ["x", "y", None]}).num_rows
@@ -136,14 +126,9 @@ def is_whole(kind: pa.DataType) -> bool:
 
 
 def to_numbers(name: str, column: pa.ChunkedArray) -> np.ndarray:
-    """Returns a column's values in float64, without rounding any.
+    """Returns a column's values `[n]` in float64, without rounding any.
 
-    Args:
-        name: The column's name, for errors.
-        column: Floats, integers, or dates, which count days since 1970.
-
-    Returns:
-        The values `[n]`.
+    They are floats, integers, or dates, which count days since 1970.
     """
     import pyarrow as pa
 

@@ -390,9 +390,6 @@ def fitted_transform(
         values: Values `[n]`, at least two of them different.
         low: For "log", what all values are above.
         knots: For "quantile", how many; None for one in 25 rows, 3 to 65.
-
-    Returns:
-        A float64 bijector of single values, latent to data.
     """
     if name == "quantile":
         return _quantile(values, knots)

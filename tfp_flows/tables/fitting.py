@@ -56,9 +56,6 @@ def fit(
     Returns:
         The trained model; `model.history` holds the curves.
 
-    Raises:
-        ValueError: If a column cannot be modelled, or an argument is out of range.
-
     Example:
         >>> rng = np.random.default_rng(0)
         >>> table = {"x": rng.normal(size=99), "n": rng.poisson(3.0, 99)}

@@ -57,9 +57,15 @@ class TableFlow(FlowModel):
 
     All of `FlowModel` is there: callbacks, `save`, `keras.models.load_model`. Data,
     also to validate on, are tables: a `pyarrow.Table`, a dictionary of columns, a data
-    frame.
-    `distribution` is a `TableDistribution` of encoded rows, `distribution.flow` the
-    flow of coordinates.
+    frame. `distribution` is a `TableDistribution` of encoded rows, `distribution.flow`
+    the flow of coordinates.
+
+    Args:
+        schema: The columns, from `Schema.infer`.
+        flow: Called as `flow((D,), preprocess=..., dtype="float64")` with D the number
+            of coordinates, such as `tfpf.real_nvp` or a `functools.partial` of it; None
+            for a small `tfpf.spline_flow`. A `TableDistribution` is taken as it is.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
 
     Reference:
         Hoogeboom et al.: Argmax Flows and Multinomial Diffusion, 2021,
@@ -81,19 +87,6 @@ class TableFlow(FlowModel):
         flow: Callable[..., tfd.Distribution] | TableDistribution | None = None,
         **kwargs: Any,
     ) -> None:
-        """Builds the flow.
-
-        Args:
-            schema: The columns, from `Schema.infer`.
-            flow: Called as `flow((D,), preprocess=..., dtype="float64")` with D the
-                number of coordinates, such as `tfpf.real_nvp` or a `functools.partial`
-                of it; None for a small `tfpf.spline_flow`. A `TableDistribution` is
-                taken as it is.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
-
-        Raises:
-            TypeError: If `schema` or `flow` is something else.
-        """
         words = "a `tfpf.tables.Schema`, such as `Schema.infer(table)`"
         checked_instance("schema", schema, Schema, words)
         if not isinstance(flow, TableDistribution):
@@ -151,16 +144,7 @@ class TableFlow(FlowModel):
     def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, n: int, seed: Seed = None, temperature: float = 1.0
     ) -> pa.Table:
-        """Draws rows.
-
-        Args:
-            n: Number of rows.
-            seed: None, an integer or a pair of integers; equal seeds, equal rows.
-            temperature: Factor on the spread of the latents; 1 is the distribution.
-
-        Returns:
-            A table with the columns of the data, in their order and of their types.
-        """
+        """Draws rows."""
         v = sample(self._distribution.flow, n, seed, temperature)
         return self._schema.decode(self._distribution.quantize(v).numpy())
 

@@ -67,9 +67,6 @@ def marginals_figure(
         sampled: A table with the same columns, such as `model.sample(n)`.
         columns: Names of the columns to draw; None for all.
         per_row: Panels in a row.
-
-    Returns:
-        A `matplotlib.figure.Figure`, to be saved by its `savefig`.
     """
     from matplotlib.figure import Figure
 
@@ -101,9 +98,6 @@ def pairs_figure(
         real: A table of data.
         sampled: A table with the same columns, such as `model.sample(n)`.
         columns: Names of the columns to draw; None for the first six.
-
-    Returns:
-        A `matplotlib.figure.Figure`, to be saved by its `savefig`.
     """
     from matplotlib.figure import Figure
 

@@ -45,6 +45,10 @@ class Schema:
     Rows of a table are encoded as numbers `[n, C]`, one for each column, and decoded
     to a table with the same columns, in the same order, of the same types.
 
+    Args:
+        arrow: Names and types, as an Arrow schema or as the text of one in a file.
+        columns: A fitted column for each name.
+
     Example:
         >>> table = {"age": [31, 45, 27, 60, 52] * 4, "sex": ["f", "m"] * 10}
         >>> print(Schema.infer(table))
@@ -53,12 +57,6 @@ class Schema:
     """
 
     def __init__(self, arrow: pa.Schema | str, columns: Mapping[str, Column]) -> None:
-        """Joins Arrow's types and fitted columns; `Schema.infer` makes both.
-
-        Args:
-            arrow: Names and types, as an Arrow schema or as the text of one in a file.
-            columns: A fitted column for each name.
-        """
         if isinstance(arrow, str):
             import pyarrow as pa
 
@@ -85,9 +83,6 @@ class Schema:
             columns: Kinds of columns that should be something else: `Continuous(...)`,
                 `Integer(...)`, `Categorical(...)`, or the names "continuous",
                 "integer" and "categorical".
-
-        Returns:
-            The schema.
         """
         table = as_table(table)
         if table.num_columns == 0 or table.num_rows < MIN_ROWS:
@@ -133,12 +128,6 @@ class Schema:
 
     def encode(self, table: TableLike) -> np.ndarray:
         """Returns the rows of a table as float64 numbers `[n, C]`.
-
-        Args:
-            table: A table with these columns, in any order.
-
-        Returns:
-            Numbers as they are, and categories by their place.
 
         Raises:
             ValueError: If columns are missing, others are there, or a value is missing,

@@ -82,7 +82,6 @@ class Subject:
     def __init__(
         self, bijector: tfb.Bijector, x: ArrayLike, condition: ArrayLike | None = None
     ) -> None:
-        """Brings inputs and conditions, or one of each, into shape and dtype."""
         ends = "forward_min_event_ndims", "inverse_min_event_ndims"
         least, other = (getattr(bijector, end, None) for end in ends)
         of_parts = tf.nest.is_nested(least) or tf.nest.is_nested(other)

@@ -55,6 +55,20 @@ class TextFlow(FlowModel):
     `[n, length]`. The metric `bits_per_dim` of `fit` and `evaluate` is bits a
     character, by one draw of the bound.
 
+    Args:
+        alphabet: The characters, each once.
+        length: Number of characters in a window.
+        dimensions: Number of values in the vector of a character; None for the
+            smallest one, `log2(len(alphabet))` rounded up and at least 2.
+        units: Units of each layer of LSTM.
+        features: Features that the network makes of a vector first.
+        step: What transforms one vector: `"mixture"` or `"spline"`.
+        bins: Number of bins of each spline.
+        hidden_units: Widths of the masked network in front of the splines.
+        scale: Scale that embeddings, and the components of a mixture, start with.
+        samples: Number of draws of the bound in training.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
+
     Example:
         >>> flow = TextFlow("ab ", 4, units=(8,), features=4)
         >>> history = flow.fit(["ab a", "b ab", "ab b"], epochs=2, verbose=0)
@@ -77,25 +91,6 @@ class TextFlow(FlowModel):
         samples: int = 1,
         **kwargs: Any,
     ) -> None:
-        """Builds embeddings and flow.
-
-        Args:
-            alphabet: The characters, each once.
-            length: Number of characters in a window.
-            dimensions: Number of values in the vector of a character; None for the
-                smallest one, `log2(len(alphabet))` rounded up and at least 2.
-            units: Units of each layer of LSTM.
-            features: Features that the network makes of a vector first.
-            step: What transforms one vector: `"mixture"` or `"spline"`.
-            bins: Number of bins of each spline.
-            hidden_units: Widths of the masked network in front of the splines.
-            scale: Scale that embeddings, and the components of a mixture, start with.
-            samples: Number of draws of the bound in training.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
-
-        Raises:
-            ValueError: If an argument is out of its range.
-        """
         categories = len(checked_alphabet(alphabet))
         checked_integer("length", length, minimum=2)
         if dimensions is None:
@@ -184,13 +179,6 @@ class TextFlow(FlowModel):
             samples: Number k of draws: 1 for the ELBO, more for the tighter
                 importance-weighted bound, at k times the cost.
             seed: An integer or a pair of integers.
-
-        Returns:
-            Bits a character, `[n]`; its mean over windows estimates the bound.
-
-        Raises:
-            ValueError: If `samples` is not a positive integer, or the windows are not
-                of this model's length and alphabet.
         """
         checked_integer("samples", samples)
 
@@ -222,9 +210,6 @@ class TextFlow(FlowModel):
                 followed by anything: the flow is causal, so the first latents depend
                 on the first characters alone. The others are fresh noise.
 
-        Returns:
-            The texts.
-
         Raises:
             ValueError: If the prompt is longer than a text or has other characters.
         """
@@ -250,15 +235,8 @@ class TextFlow(FlowModel):
     def to_latents(self, windows: Windows, seed: Seed = 0) -> tf.Tensor:
         """Returns latents of windows, `[n, length, dimensions]`.
 
-        Characters are drawn as vectors about their embeddings, and these made noise by
-        the flow: under the model, standard logistic noise.
-
-        Args:
-            windows: Windows, as strings or numbers.
-            seed: Seed of the draws, an integer or a pair of integers.
-
-        Returns:
-            The latents; `from_latents` makes them the windows again.
+        Characters are drawn as vectors about their embeddings, which the flow makes
+        noise: under the model, standard logistic. `from_latents` is the inverse.
         """
         return self._to_latents(self._numbers(windows), stateless_seed(seed))
 

@@ -34,9 +34,6 @@ def averaged_weights(model: keras.Model) -> Iterator[keras.Model]:
         model: A compiled model whose optimizer was made with `use_ema=True`, such as
             `tfpf.optimizer(ema=0.999)`.
 
-    Yields:
-        The model.
-
     Raises:
         ValueError: If its optimizer keeps no averages.
 
@@ -100,7 +97,6 @@ class AveragedWeights(keras.callbacks.Callback):
     model: keras.Model
 
     def __init__(self) -> None:
-        """Starts with the weights in their place."""
         super().__init__()
         self._in_fit = False
 
@@ -181,7 +177,7 @@ class Backup(keras.callbacks.Callback):
 
     A run that goes on equals the uninterrupted one bit for bit on a CPU if the order
     and noise of its data depend on the number of the epoch and not on what was drawn
-    before, as those of `tfpf.data.Data.passes` do, and if its other callbacks keep no
+    before, as those of `tfpf.data.Data.epochs` do, and if its other callbacks keep no
     count of their own, as `EarlyStopping` does.
 
     Under `tf.distribute` with several workers only the chief writes.
@@ -194,7 +190,7 @@ class Backup(keras.callbacks.Callback):
         >>> backup = tfpf.Backup(tempfile.mkdtemp())
         >>> done = backup.restore(model)  # 0, or the number of finished epochs
         >>> history = model.fit(
-        ...     data.passes(done),
+        ...     data.epochs(done),
         ...     steps_per_epoch=data.steps,
         ...     initial_epoch=done,
         ...     epochs=2,
@@ -208,7 +204,6 @@ class Backup(keras.callbacks.Callback):
     model: keras.Model
 
     def __init__(self, folder: str | os.PathLike) -> None:
-        """Names the folder, which is made when there is something to write."""
         super().__init__()
         self.folder = Path(folder)
 
@@ -218,12 +213,7 @@ class Backup(keras.callbacks.Callback):
             self.save(self.model, epoch + 1)
 
     def save(self, model: keras.Model, epochs: int) -> None:
-        """Writes the state of a compiled model after so many epochs.
-
-        Args:
-            model: The model, compiled.
-            epochs: How many epochs are finished.
-        """
+        """Writes the state of a compiled model after so many epochs."""
         self.folder.mkdir(parents=True, exist_ok=True)
         variables = _variables(model)
         values = {id(v): keras.ops.convert_to_numpy(v) for v in variables}
@@ -240,14 +230,10 @@ class Backup(keras.callbacks.Callback):
                 other.unlink()
 
     def restore(self, model: keras.Model) -> int:
-        """Gives a compiled model the newest state, if there is one.
-
-        Args:
-            model: A model of the same flow, compiled with an equal optimizer.
+        """Gives a compiled model of equal flow and optimizer the newest state, if any.
 
         Returns:
-            The number of finished epochs, for `fit(initial_epoch=...)`: 0 if there is
-            no state.
+            Finished epochs, for `fit(initial_epoch=...)`; 0 without a state.
 
         Raises:
             ValueError: If the state is that of another model or optimizer.
@@ -312,14 +298,7 @@ def _check_equal(path: Path, before: list, now: list) -> None:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes files.
-
-    Args:
-        strategy: The strategy of the model.
-
-    Returns:
-        True on the chief, and wherever there is one process only.
-    """
+    """Whether this process is the one that writes files: the chief, or the only one."""
     return bool(strategy.extended.should_checkpoint)
 
 
@@ -327,6 +306,17 @@ class SampleGrid(keras.callbacks.Callback):
     """Writes a grid of samples after every few epochs, to disk and TensorBoard.
 
     The latents are the same each time, so that the pictures show one flow change.
+
+    Args:
+        directory: Folder for the files `samples-0001.png`, ..., by epoch.
+        pixel_levels: How many values a pixel can take, such as 256.
+        every: Epochs from one grid to the next.
+        n: Number of samples, for each condition where there are any.
+        temperature: Spread of the latents; see `FlowModel.sample`.
+        condition: For a conditional flow, conditions `[m, *shape]`; the grid then
+            has a column for each of them.
+        seed: Seed of the latents.
+        log_dir: TensorBoard's folder; None to write files only.
 
     Example:
         >>> import keras, tfp_flows as tfpf
@@ -349,22 +339,6 @@ class SampleGrid(keras.callbacks.Callback):
         seed: int = 0,
         log_dir: str | os.PathLike | None = None,
     ) -> None:
-        """Chooses what to draw and where.
-
-        Args:
-            directory: Folder for the files `samples-0001.png`, ..., by epoch.
-            pixel_levels: How many values a pixel can take, such as 256.
-            every: Epochs from one grid to the next.
-            n: Number of samples, for each condition where there are any.
-            temperature: Spread of the latents; see `FlowModel.sample`.
-            condition: For a conditional flow, conditions `[m, *shape]`; the grid then
-                has a column for each of them.
-            seed: Seed of the latents.
-            log_dir: TensorBoard's folder; None to write files only.
-
-        Raises:
-            ValueError: If `every` or `n` is not a positive integer.
-        """
         super().__init__()
         checked_integer("n", n)
         self._directory = Path(directory)

@@ -51,15 +51,9 @@ def is_stream(x: object) -> bool:
 
 
 def first_batch(x: Arrays, y: Arrays, takes_condition: bool) -> tuple[Arrays, Arrays]:
-    """Returns data and conditions to initialize from.
+    """Returns data and conditions, or None, of what `fit` was given as `x` and `y`.
 
-    Args:
-        x: What was given to `fit`: arrays, a dataset, a `PyDataset`.
-        y: What was given to `fit` as targets: conditions, if they are not in `x`.
-        takes_condition: Whether targets are conditions.
-
-    Returns:
-        `(x, condition)`; the condition is None where there is none.
+    If `takes_condition`, targets are conditions where `x` holds none.
     """
     if isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset):
         batch = tf.nest.map_structure(
@@ -100,13 +94,8 @@ def named_arguments(method: Callable, *args: object, **kwargs: object) -> Config
 def with_batches(arguments: Config, dtype: tf.DType, shuffle: bool = False) -> Config:
     """Puts batches in the place of arrays in the arguments of `fit` and the like.
 
-    Keras would round real numbers to its default float type. Datasets and other
-    streams are left as they are.
-
-    Args:
-        arguments: The arguments by name.
-        dtype: What real numbers become.
-        shuffle: Whether arrays are shuffled in each epoch.
+    Keras would round real numbers to its default float type; here they become `dtype`.
+    Datasets and other streams are left as they are.
     """
     arguments = dict(arguments)
     size = arguments.get("batch_size") or _BATCH_SIZE
@@ -185,12 +174,7 @@ def in_shards(
     many at once as it has threads for operations. Each has an even share of the rows,
     the last one also those that are left over.
 
-    Args:
-        function: Maps tensors `[n, ...]`, each row by itself, to one `[n, ...]`.
-        shards: How many; 1 returns the function as it is.
-
-    Returns:
-        A function of the same tensors with the same result; None is handed on.
+    The function maps tensors `[n, ...]`, or None, row by row, to one `[n, ...]`.
     """
     if shards == 1:
         return function

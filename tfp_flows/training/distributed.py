@@ -53,9 +53,6 @@ def fit_distributed(
             (`is_chief(strategy)`).
         verbose: 0, or 2 for a line an epoch.
 
-    Returns:
-        Keras's history.
-
     Raises:
         ValueError: If the model is not compiled, or `data` is no dataset.
         FloatingPointError: If the loss is not finite on this worker.
@@ -100,12 +97,7 @@ def fit_distributed(
 
 
 def adapt_once(model: FlowModel, data: tf.data.Dataset) -> None:
-    """Initializes data-dependent weights on the chief and gives all workers its own.
-
-    Args:
-        model: A model made inside `strategy.scope()`.
-        data: Batches; the first is taken.
-    """
+    """Initializes data-dependent weights on the chief, for all workers."""
     if not model.is_adapted:
         model.adapt(data)
     send_weights(model)
@@ -114,10 +106,8 @@ def adapt_once(model: FlowModel, data: tf.data.Dataset) -> None:
 def send_weights(model: keras.Model) -> None:
     """Gives the variables of a model on all workers the values of the chief.
 
-    Within one process there is nothing to do: an assignment reaches all replicas.
-
-    Args:
-        model: A model made inside `strategy.scope()`. Called on every worker.
+    Called on every worker. Within one process there is nothing to do: an assignment
+    reaches all replicas.
     """
     strategy = model.distribute_strategy
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):

@@ -64,6 +64,19 @@ class FlowMatchingModel(FlowModel):
     Bijectors on the data's side of it, such as `tfpf.logit`, are applied to the data
     first; they get no gradient, so put none there that has to learn.
 
+    Args:
+        distribution: A flow with exactly one `ContinuousFlow`, such as
+            `tfpf.ffjord(...)`.
+        sigma_min: Width of the paths' end around a data point, in [0, 1).
+        seed: Integer from which the training noise follows; None for any.
+        draws: Times and latents for each example in a step.
+        times: `"uniform"` or `"late"`; see above.
+        **kwargs: Passed on to `FlowModel`, such as `name`.
+
+    Raises:
+        ValueError: If an argument is out of range, or there is not exactly one
+            `ContinuousFlow`.
+
     Reference:
         Lipman, Chen, Ben-Hamu, Nickel, Le: Flow Matching for Generative Modeling,
         2022, arXiv:2210.02747.
@@ -87,21 +100,6 @@ class FlowMatchingModel(FlowModel):
         times: str = "uniform",
         **kwargs: Any,
     ) -> None:
-        """Adopts every weight of `distribution`.
-
-        Args:
-            distribution: A flow with exactly one `ContinuousFlow`, such as
-                `tfpf.ffjord(...)`.
-            sigma_min: Width of the paths' end around a data point, in [0, 1).
-            seed: Integer from which the training noise follows; None for any.
-            draws: Times and latents for each example in a step.
-            times: `"uniform"` or `"late"`; see above.
-            **kwargs: Passed on to `FlowModel`, such as `name`.
-
-        Raises:
-            ValueError: If an argument is out of range, or there is not exactly one
-                `ContinuousFlow`.
-        """
         checked_number("sigma_min", sigma_min, minimum=0.0, below=1.0)
         super().__init__(distribution, **kwargs)
         self._sigma_min = float(sigma_min)
@@ -121,15 +119,7 @@ class FlowMatchingModel(FlowModel):
         return {_NAME: in_shards(self.matching_loss, self._shards)(x, condition)}
 
     def matching_loss(self, x: tf.Tensor, condition: Condition = None) -> tf.Tensor:
-        """Draws a time and a latent for each example and returns its loss.
-
-        Args:
-            x: Data `[n, *event]`.
-            condition: The conditions, for a conditional flow.
-
-        Returns:
-            Squared errors `[n]`, summed over the event.
-        """
+        """Draws times and latents for data; returns squared errors `[n]`."""
         if self._encoding is not None:
             condition = self._encoding.encode(condition)
         x = tf.cast(x, self._distribution.dtype)

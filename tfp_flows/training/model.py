@@ -68,6 +68,11 @@ class LikelihoodModel(keras.Model):
     `example_losses` and `example_metrics`. Data of another form than arrays, such as
     tables, becomes arrays in `encoded`. `fit`, `evaluate` and `predict` take their
     arguments in Keras's order and keep real numbers in the model's dtype.
+
+    Args:
+        metrics: Names of means over the examples of an epoch.
+        data_dtype: What real numbers in the data become.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
     """
 
     # Metrics of which more is better.
@@ -76,13 +81,6 @@ class LikelihoodModel(keras.Model):
     def __init__(
         self, metrics: Sequence[str], data_dtype: tf.DType | str, **kwargs: Any
     ) -> None:
-        """Makes the metrics.
-
-        Args:
-            metrics: Names of means over the examples of an epoch.
-            data_dtype: What real numbers in the data become.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
-        """
         # Without autocasting, which would round the data under a mixed precision
         # policy before the flow sees it; the networks inside cast for themselves.
         super().__init__(autocast=False, **kwargs)
@@ -150,9 +148,6 @@ class LikelihoodModel(keras.Model):
                 Likelihoods are the same but for rounding; parts that look at the whole
                 batch, such as `BatchNorm`, look at a shard. It is not saved.
             **kwargs: See `*args`.
-
-        Raises:
-            ValueError: If a loss is given, or `shards` is not a positive integer.
         """
         if loss is not None:
             raise invalid(
@@ -181,9 +176,6 @@ class LikelihoodModel(keras.Model):
                 targets, which only metrics given to `compile` look at.
             *args: Further arguments of `keras.Model.fit`, in its order.
             **kwargs: The same by name.
-
-        Returns:
-            Keras's history.
 
         Raises:
             FloatingPointError: If the loss is not finite; the message names the
@@ -337,7 +329,6 @@ class BitsPerDim(keras.metrics.Metric):
     """`nll / (D ln 2)`: the mean nll in bits for each of an event's D values."""
 
     def __init__(self, nll: keras.metrics.Mean, values: int) -> None:
-        """Reports `nll` for events of `values` values."""
         super().__init__(name="bits_per_dim")
         self._nll = nll
         self._nats = values * math.log(2.0)
@@ -368,6 +359,14 @@ class FlowModel(LikelihoodModel):
     pairs: as `fit(x, c)`, `fit((x, c))`, as a dataset of pairs, or as a dictionary
     with the keys `"x"` and `"condition"`.
 
+    Args:
+        distribution: A flow, or any TFP distribution with a static event shape.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
+
+    Raises:
+        TypeError: If `distribution` is not a TFP distribution.
+        ValueError: If its event shape is not known.
+
     Example:
         >>> import numpy as np, tfp_flows as tfpf
         >>> model = tfpf.FlowModel(tfpf.real_nvp((2,), couplings=2))
@@ -381,16 +380,6 @@ class FlowModel(LikelihoodModel):
     _anomaly_scorer: keras.layers.Layer | None = None
 
     def __init__(self, distribution: tfd.Distribution, **kwargs: Any) -> None:
-        """Adopts every weight of `distribution`.
-
-        Args:
-            distribution: A flow, or any TFP distribution with a static event shape.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
-
-        Raises:
-            TypeError: If `distribution` is not a TFP distribution.
-            ValueError: If its event shape is not known.
-        """
         checked_instance(
             "distribution",
             distribution,
@@ -507,9 +496,6 @@ class FlowModel(LikelihoodModel):
             temperature: Factor on the spread of the latents; 1 is the distribution.
             condition: For a conditional flow, its conditions; samples then have the
                 shape `[n, *batch, *event]`.
-
-        Returns:
-            The samples.
         """
         return sampling.sample(self._distribution, n, seed, temperature, condition)
 

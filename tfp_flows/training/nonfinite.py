@@ -26,7 +26,6 @@ class NonFiniteGuard:
     """
 
     def __init__(self) -> None:
-        """Starts with nothing found."""
         self._message: str | None = None
 
     def checked(

@@ -47,7 +47,6 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, learning_rate: float, steps: int) -> None:
-        """Sets the rate to be reached and after how many steps it is."""
         self.learning_rate = float(learning_rate)
         self.steps = int(steps)
 
@@ -92,12 +91,6 @@ def optimizer(
             None for none. Keras puts the averages in the weights' place when `fit`
             ends; `tfpf.AveragedWeights` evaluates with them before that.
 
-    Returns:
-        The optimizer.
-
-    Raises:
-        ValueError: If an argument is out of range.
-
     Example:
         >>> adam = optimizer(2e-3, warmup_steps=100, clip_norm="loose", ema=0.999)
         >>> adam.global_clipnorm, adam.ema_momentum
@@ -122,17 +115,7 @@ def optimizer(
 
 
 def checked_clip_norm(clip_norm: float | str | None) -> float | None:
-    """Returns the norm that a number or the name of a preset stands for.
-
-    Args:
-        clip_norm: A positive number, a name in `CLIP_NORMS`, or None.
-
-    Returns:
-        The largest norm, or None for no clipping.
-
-    Raises:
-        ValueError: If it is something else.
-    """
+    """Returns the norm that a number or a name in `CLIP_NORMS` stands for."""
     if clip_norm is None:
         return None
     if isinstance(clip_norm, str) and clip_norm in CLIP_NORMS:

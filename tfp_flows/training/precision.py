@@ -49,12 +49,7 @@ def network_precision(policy: str | keras.DTypePolicy) -> Iterator[None]:
 def policy_of(distribution: tfd.Distribution) -> keras.DTypePolicy | None:
     """Returns the mixed precision policy of a distribution's networks, or None.
 
-    Args:
-        distribution: A flow.
-
-    Returns:
-        The policy of the first network with 16-bit computations; float16, which
-        needs its loss scaled, before bfloat16.
+    Of several, float16, which needs its loss scaled, before bfloat16.
     """
     policies = {
         layer.dtype_policy.name: layer.dtype_policy

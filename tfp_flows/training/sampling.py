@@ -18,13 +18,8 @@ def distribution_of(
 ) -> tfd.Distribution:
     """Returns the distribution of a model, or the distribution itself.
 
-    Args:
-        model_or_distribution: A distribution, or what has one as its `distribution`,
-            such as a `tfpf.FlowModel`.
-        name: Name of the argument, for the error.
-
-    Raises:
-        TypeError: If it is neither.
+    A model is what has a distribution as its `distribution`; anything else is a
+    `TypeError` about the argument `name`.
     """
     # First the distribution: a transformed one has a `distribution` too, its base.
     if isinstance(model_or_distribution, tfd.Distribution):
@@ -39,15 +34,10 @@ def distribution_of(
 def latents_and_log_prob(
     distribution: tfd.Distribution, x: tf.Tensor, condition: TensorLike | None = None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns latents and log-density of data, with one inverse.
+    """Returns `(latent, log_prob)` of data `[*batch, *event]`, with one inverse.
 
-    Args:
-        distribution: Any distribution; without a bijector `x` is its own latent.
-        x: Data `[*batch, *event]`.
-        condition: For a conditional flow, conditions `[*batch, *condition_shape]`.
-
-    Returns:
-        `(latent, log_prob)`.
+    Without a bijector `x` is its own latent. A conditional flow takes conditions
+    `[*batch, *condition_shape]`.
     """
     if condition is not None:
         distribution = conditioned(distribution, condition)
