@@ -123,7 +123,6 @@ class TypicalityScorer(AnomalyScorer):
 
     Args:
         entropy: H in nats; None until `adapt` measures it.
-        **kwargs: Arguments of `AnomalyScorer`.
 
     Reference:
         Nalisnick, Matsukawa, Teh, Lakshminarayanan: Detecting Out-of-Distribution
@@ -161,7 +160,6 @@ class LatentNormScorer(AnomalyScorer):
     Args:
         centered: Whether `adapt` takes the mean norm of held-out rows for `c`.
         center: The number `c`; 0 until it is measured.
-        **kwargs: Arguments of `AnomalyScorer`.
     """
 
     def __init__(
@@ -195,8 +193,8 @@ class ComplexityScorer(AnomalyScorer):
 
     PNG is zlib after a filter, a model of images in general. A flat image is cheap for
     both; an image that PNG packs better than the flow is not what the flow was trained
-    on. Pixels are compressed in memory, with TensorFlow's own op, so that the scorer
-    works inside a SavedModel; the few bytes of a file's header are in every score.
+    on. TensorFlow's own op compresses the pixels, so that the scorer works inside a
+    SavedModel; the few bytes of a file's header are in every score.
 
     Images `[n, h, w, c]` have pixel values in [0, 256), dequantized or not, and 1 to 4
     channels, of which PNG takes the second or the fourth for transparency.
@@ -233,7 +231,6 @@ class RatioScorer(AnomalyScorer):
     Args:
         background: A `tfpf.FlowModel` or TFP distribution over the same events, without
             conditions.
-        **kwargs: Arguments of `AnomalyScorer`.
 
     Reference:
         Ren et al.: Likelihood Ratios for Out-of-Distribution Detection, 2019,
@@ -281,16 +278,11 @@ class JointTypicalityScorer(AnomalyScorer):
     Here `m` and `C` are mean and covariance of `t` over held-out rows, so that the
     score is in standard deviations (Mahalanobis's distance). An image may be as likely
     as others and as large a file as others, and yet be less likely than others of that
-    size. Density of states estimation has more statistics, and kernels for the
-    Gaussian.
+    size.
 
     What counts as an image are rows `[n, h, w, c]` with 1 to 4 channels; their pixel
-    values are in [0, 256), as `ComplexityScorer` says.
-
-    Args:
-        mean: `m`, a list of 2 or 3 values; None until `adapt` measures it.
-        whitening: Rows of a matrix `W` with `W^T W = C^-1`.
-        **kwargs: Arguments of `AnomalyScorer`.
+    values are in [0, 256), as `ComplexityScorer` says. `adapt` measures `mean` and the
+    matrix `whitening`, `W^T W = C^-1`.
 
     Reference:
         Morningstar et al.: Density of States Estimation for Out-of-Distribution

@@ -122,10 +122,10 @@ class Data:
         return batches.apply(tf.data.experimental.assert_cardinality(count))
 
     def hold_back(self, fraction: float) -> tuple[Data, Data]:
-        """Splits the training part, in a fixed random way.
+        """Splits off a fraction of the training part, in a fixed random way.
 
-        Returns the data without that fraction, and data that has it in the place of the
-        held-out part, for choices made in training.
+        Returns the data without it, and data that has it in the place of the held-out
+        part.
         """
         n = len(self.x_train)
         rest, back = split_indices(n, min(n - 1, max(1, round(fraction * n))))

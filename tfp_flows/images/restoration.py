@@ -216,22 +216,11 @@ def inpainting_series(
     seed: Seed = 0,
     **options: Any,
 ) -> tf.Tensor:
-    """Hides pixels and fills them in.
+    """Hides pixels and fills them in: `[n, draws + 3, h, w, c]`.
 
-    The columns are: what is known, the rest in the mean colour of the image; the
-    likely image that `method="optimize"` finds; `draws` random images of
-    `method="langevin"`; the original.
-
-    Args:
-        flow: The flow or model.
-        images: Images `[n, h, w, c]`.
-        known: Booleans that broadcast to `images`, true where a pixel is known.
-        draws: Number of random images.
-        seed: Seed of the random steps.
-        **options: `steps` and `sigma` of `inpaint`.
-
-    Returns:
-        Images `[n, draws + 3, h, w, c]`.
+    The columns are: what is known, the rest in the mean colour of the image; the likely
+    image that `method="optimize"` finds; `draws` random images of `method="langevin"`;
+    the original. `options` are `steps` and `sigma` of `inpaint`.
     """
     flow = flow_of(flow)
     images = tf.cast(tf.convert_to_tensor(images), flow.dtype)
@@ -252,22 +241,11 @@ def super_resolution_series(
     seed: Seed = 0,
     **options: Any,
 ) -> tf.Tensor:
-    """Shrinks images and enlarges them again.
+    """Shrinks images by a factor and enlarges them again: `[n, draws + 3, h, w, c]`.
 
     The columns are: the small image in large pixels; the likely image that
     `method="optimize"` finds; `draws` random images of `method="langevin"`; the
-    original.
-
-    Args:
-        flow: The flow or model.
-        images: Images `[n, h, w, c]`.
-        factor: How many times smaller they are made, a divisor of h and w.
-        draws: Number of random images.
-        seed: Seed of the random steps.
-        **options: `steps` and `sigma` of `super_resolve`.
-
-    Returns:
-        Images `[n, draws + 3, h, w, c]`.
+    original. `options` are `steps` and `sigma` of `super_resolve`.
     """
     flow = flow_of(flow)
     images = tf.cast(tf.convert_to_tensor(images), flow.dtype)

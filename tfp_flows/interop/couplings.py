@@ -148,15 +148,9 @@ def glow_coupling(
 ) -> tfb.Bijector:
     """Returns the coupling that TFP's Glow makes of a network's outputs.
 
-    TFP maps data to latents by `x = y scale + shift`, which is the forward map of
-    ours, with shifts before scales among the network's outputs.
-
-    Args:
-        layers: The network.
-        mask: Which channels are not transformed.
-        dtype: Float type.
-        log_scale: How raw values become log-scales; see `AffineCoupling`.
-        offset: What is added to raw values before that.
+    TFP maps data to latents by `x = y scale + shift`, which is the forward map of ours,
+    with shifts before scales among the outputs. `offset` is added to raw values before
+    `log_scale` makes log-scales of them; see `AffineCoupling`.
     """
     outputs, size = int(layers[-1].weights[0].shape[-1]), mask.transformed_shape[-1]
     if outputs == size:

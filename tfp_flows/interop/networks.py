@@ -199,14 +199,9 @@ def conditioner_from(
 
     Dense layers become a `tfpf.nets.MLP`, 3x3, 1x1 and 3x3 convolutions a
     `tfpf.nets.ConvNet`, one convolution a `ZeroConv2D`, each where widths and
-    activations allow it, and a `keras.Sequential` otherwise.
-
-    Args:
-        layers: The layers to copy. The last must be dense or a convolution.
-        input_shape: Shape of one input.
-        order: For each output of the new network, its place in the old one.
-        dtype: Float type.
-        offset: What to add to the new outputs, one value each.
+    activations allow it, and a `keras.Sequential` otherwise. The last layer must be
+    dense or a convolution. `order` gives the old place of each new output, `offset`
+    what to add.
     """
     merged = _reordered(_merged(layers), order, offset)
     net, weights = _mlp(merged, dtype) or _convolutions(merged, dtype) or (None, None)

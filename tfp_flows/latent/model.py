@@ -123,38 +123,19 @@ class LatentModel(LikelihoodModel):
         return self._mapped(lambda rows: self.prior.log_prob(self.latents(rows)), x)
 
     def sample(self, n: int, seed: Seed = None, temperature: float = 1.0) -> tf.Tensor:
-        """Draws images: prior, then decoder.
-
-        Args:
-            n: Number of images.
-            seed: None, an integer or a pair of integers; equal seeds, equal images.
-            temperature: Factor on the spread of the prior's base distribution.
-        """
+        """Draws mean images `[n, *event_shape]`: prior, then decoder."""
         return self.decode(sample(self.prior, n, seed, temperature))
 
     def elbo(self, x: TensorLike, seed: Seed = 0) -> tf.Tensor:
-        """Returns one draw of the bound on `log p(x)` for each image, in nats.
-
-        Args:
-            x: Images `[n, *event_shape]`.
-            seed: An integer or a pair of integers. Images are taken a few hundred at a
-                time, each time with the same noise.
-        """
+        """Returns one draw of the bound on `log p(x)` of images, in nats, `[n]`."""
         return self._mapped(lambda rows: self.terms(rows, seed)["elbo"], x)
 
     def terms(
         self, x: tf.Tensor, seed: Seed, training: bool | None = None
     ) -> dict[str, tf.Tensor]:
-        """Returns the bound and its parts for each image, in nats.
+        """Returns `elbo`, `reconstruction_nll` and `latent_nll`, in nats, `[n]`.
 
-        Args:
-            x: Float images `[n, *event_shape]`.
-            seed: An integer, a pair of integers, or a tensor `[n, 2]` of pairs, which
-                makes what an image gets independent of the other images.
-            training: Whether the networks are being trained.
-
-        Returns:
-            `elbo`, `reconstruction_nll` and `latent_nll`, each `[n]`.
+        A `seed` of shape `[n, 2]` makes what an image gets independent of the others.
         """
         z, log_q = self.posterior(x, seed, training)
         output = self.decoder(z, training=training)
@@ -203,12 +184,7 @@ class LatentModel(LikelihoodModel):
         return self.prior_model.is_adapted
 
     def adapt(self, data: Arrays, condition: None = None) -> None:
-        """Initializes what the prior draws from data, such as `ActNorm`.
-
-        Args:
-            data: Images, or a dataset, whose first batch is taken.
-            condition: None: images have no conditions.
-        """
+        """Initializes what waits for data in the prior, such as `ActNorm`."""
         images = tf.cast(first_batch(data, None, False)[0], tf.float32)
         check_rows("x", images, self.event_shape)
         self.prior_model.adapt(self.posterior(images, _EVALUATION_SEED, True)[0])

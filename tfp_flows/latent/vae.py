@@ -39,29 +39,20 @@ class LatentVAE(LatentModel):
         log q(z | x) = log Normal(u; m, s) - log |det df/du|
         elbo = log p(x | z) + log p(z) - log q(z | x)              [nats]
 
-    f is the bijector of `posterior`, the identity if there is none; p(z) is `prior`,
-    a standard normal if there is none. A posterior flow should be fast from latent to
+    f is the bijector of `posterior`, the identity if there is none; p(z) is `prior`, a
+    standard normal if there is none. A posterior flow should be fast from latent to
     data, such as `tfpf.maf((d,), inverse=True, condition_shape=(h,))` or
     `tfpf.real_nvp((d,), condition_shape=(h,))`.
 
-    Shapes: images `[n, height, width, channels]` with values in `[0, pixel_levels)`,
-    latents `[n, latent_dim]`.
-
     Args:
-        event_shape: `(height, width, channels)` of an image; height and width
-            must be divisible by 4 unless both networks are given.
-        latent_dim: Number D of latents.
-        prior: Distribution of vectors of D values; None for a standard normal.
-        posterior: Flow of D values whose bijector follows on `Normal(m, s)`, with
-            `condition_shape=(h,)` to see features of the image, or without; its
-            own base is not used. None for no flow.
-        pixel_levels: How many values a pixel can take, such as 256.
-        likelihood: `"gaussian"`, `"logistic"` or a `PixelLikelihood`.
-        channels: Channels of the networks after one halving and after two.
+        prior: Distribution of vectors of `latent_dim` values; None for a standard
+            normal.
+        posterior: Flow of as many values whose bijector follows on `Normal(m, s)`, with
+            `condition_shape=(h,)` to see features of the image, or without; its own
+            base is not used. None for no flow.
         encoder: Keras layer from images to `2 D + h` values, in the place of the
             default: means, raw widths (through a softplus), features.
-        decoder: Keras layer from D values to images.
-        **kwargs: Passed on to `keras.Model`, such as `name`.
+        **kwargs: The other arguments are those of `LatentFlow`.
 
     Reference:
         Kingma, Welling: Auto-Encoding Variational Bayes, 2013, arXiv:1312.6114.

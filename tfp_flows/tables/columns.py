@@ -16,7 +16,7 @@ from tfp_flows.distributions.tables import (
     IntegerDequantizer,
     RealDequantizer,
 )
-from tfp_flows.internal.arguments import Config, checked_integer, invalid
+from tfp_flows.internal.arguments import Described, checked_integer, invalid
 from tfp_flows.tables.arrow import (
     from_numbers,
     inner_type,
@@ -40,7 +40,7 @@ _LEAST_GAP = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
-class Column:
+class Column(Described):
     """Base class of the kinds of columns.
 
     `fitted` fills in what only data can say. After that a column turns values into
@@ -70,15 +70,6 @@ class Column:
     def bijector(self) -> tfb.Bijector:
         """Returns the bijector of each of its coordinates, latent to data."""
         raise NotImplementedError
-
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-
-    @classmethod
-    def from_config(cls, config: Config) -> Column:
-        """Builds the column that `get_config` described."""
-        return cls(**config)
 
 
 class _Number(Column):
@@ -379,17 +370,11 @@ def _seen(name: str, column: pa.ChunkedArray) -> list:
 def fitted_transform(
     name: str, values: np.ndarray, low: float | None = 0.0, knots: int | None = None
 ) -> tfb.Bijector:
-    """Returns the transform of that name, fitted to a column's values.
+    """Returns the float64 transform of that name, fitted to a column's values `[n]`.
 
     * "standard": `y = mean + deviation x`;
     * "log": `y = low + exp(mean + deviation x)`, by the moments of `log(y - low)`;
-    * "quantile": a `Quantile` through the values' quantiles.
-
-    Args:
-        name: One of `TRANSFORMS`.
-        values: Values `[n]`, at least two of them different.
-        low: For "log", what all values are above.
-        knots: For "quantile", how many; None for one in 25 rows, 3 to 65.
+    * "quantile": a `Quantile` through `knots` quantiles; see `Continuous`.
     """
     if name == "quantile":
         return _quantile(values, knots)

@@ -25,10 +25,9 @@ from tfp_flows.internal.pictures import picture_grid, write_png
 def averaged_weights(model: keras.Model) -> Iterator[keras.Model]:
     """Puts the optimizer's averaged weights into a model for the time of a block.
 
-    While an optimizer with `use_ema=True` trains, Keras keeps the averages beside
-    the weights, and puts them in their place when `fit` ends. Inside this block they
-    are there already: what is evaluated, drawn, saved or exported is the average.
-    Afterwards the weights are back, bit for bit.
+    An optimizer with `use_ema=True` puts the averages in place when `fit` ends. Inside
+    this block they are there already: what is evaluated, drawn, saved or exported is
+    the average. Afterwards the weights are back, bit for bit.
 
     Args:
         model: A compiled model whose optimizer was made with `use_ema=True`, such as

@@ -24,9 +24,7 @@ _ROWS = 2048
 def split_inputs(inputs: Arrays) -> tuple[Arrays, Arrays]:
     """Returns data and conditions; the conditions are None where there are none.
 
-    Args:
-        inputs: `x`, `(x, condition)` as a tuple or list, or a dictionary with the keys
-            "x" and "condition".
+    They come as `x`, `(x, condition)`, or a dictionary of "x" and "condition".
     """
     if isinstance(inputs, dict):
         if "x" not in inputs or set(inputs) - {"x", "condition"}:

@@ -73,10 +73,8 @@ def optimizer(
 ) -> keras.optimizers.Optimizer:
     """Makes Adam with a warm-up, a decay, clipped gradients and averaged weights.
 
-    It is Keras's Adam by fewer operations; everything else here is Keras's own and may
-    be put together by hand instead. Under
-    `mixed_float16`, `FlowModel.compile` wraps the optimizer in Keras's
-    `LossScaleOptimizer`, as `auto_scale_loss=True` says by default.
+    All of it is Keras's own. Under `mixed_float16`, `FlowModel.compile` wraps the
+    optimizer in Keras's `LossScaleOptimizer`, as `auto_scale_loss=True` says.
 
     Args:
         learning_rate: Highest learning rate.

@@ -65,26 +65,17 @@ def sample(
     temperature: float | tf.Tensor = 1.0,
     condition: TensorLike | None = None,
 ) -> tf.Tensor:
-    """Draws samples, with latents pulled towards their mean or pushed from it.
+    """Draws samples `[n, *batch, *event]`, with latents pulled towards their mean.
 
-    A latent `z` of the base distribution becomes `mean + temperature (z - mean)`
-    before it runs through the bijector. A temperature below 1 gives samples that
-    are more likely and less varied (Glow, section 5).
-
-    Args:
-        distribution: A `tfd.TransformedDistribution`, or any distribution.
-        n: Number of samples, an integer or a scalar tensor.
-        seed: None, an integer, or a pair of integers. Equal seeds give equal
-            samples; an integer `s` stands for the pair `[0, s]`.
-        temperature: Factor on the spread of the latents, not negative.
-        condition: For a conditional flow, its conditions `[*batch, *shape]`.
-
-    Returns:
-        Samples `[n, *batch, *event]`.
+    A latent `z` of the base distribution becomes `mean + temperature (z - mean)` before
+    it runs through the bijector. A temperature below 1 gives samples that are more
+    likely and less varied (Glow, section 5). Equal seeds give equal samples; an integer
+    `s` stands for the pair `[0, s]`. A conditional flow takes conditions `[*batch,
+    *shape]`.
 
     Raises:
-        ValueError: If the temperature is not 1 and the base distribution has no
-            mean, or a static argument is out of range.
+        ValueError: If the temperature is not 1 and the base distribution has no mean,
+            or a static argument is out of range.
     """
     if isinstance(n, int) and n < 0:
         raise invalid("n", "not be negative", n)
