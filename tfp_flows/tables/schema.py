@@ -84,24 +84,24 @@ class Schema:
                 `Integer(...)`, `Categorical(...)`, or the names "continuous",
                 "integer" and "categorical".
         """
-        table = as_table(table)
-        if table.num_columns == 0 or table.num_rows < MIN_ROWS:
+        data = as_table(table)
+        if data.num_columns == 0 or data.num_rows < MIN_ROWS:
             raise ValueError(
                 f"Argument `table` must have columns and at least {MIN_ROWS} rows. "
-                f"Received: {table.num_columns} columns and {table.num_rows} rows"
+                f"Received: {data.num_columns} columns and {data.num_rows} rows"
             )
         chosen = dict(columns or {})
-        if unknown := sorted(set(chosen) - set(table.column_names)):
+        if unknown := sorted(set(chosen) - set(data.column_names)):
             raise ValueError(
                 f"Argument `columns` must name columns of the table, "
-                f"{table.column_names}. Received: {unknown[0]!r}"
+                f"{data.column_names}. Received: {unknown[0]!r}"
             )
         fitted = {}
-        for name in table.column_names:
+        for name in data.column_names:
             kind = _kind(name, chosen[name]) if name in chosen else None
-            kind = kind or _inferred(name, table[name])
-            fitted[name] = kind.fitted(name, table[name])
-        return cls(table.schema.remove_metadata(), fitted)
+            kind = kind or _inferred(name, data[name])
+            fitted[name] = kind.fitted(name, data[name])
+        return cls(data.schema.remove_metadata(), fitted)
 
     @property
     def names(self) -> list[str]:
@@ -133,8 +133,8 @@ class Schema:
             ValueError: If columns are missing, others are there, or a value is missing,
                 infinite or an unknown category; the message says where.
         """
-        table = as_table(table)
-        names = set(table.column_names)
+        data = as_table(table)
+        names = set(data.column_names)
         if names != set(self.names):
             lacks, has = set(self.names) - names, names - set(self.names)
             raise ValueError(
@@ -142,7 +142,7 @@ class Schema:
                 f"Received: a table without {sorted(lacks)} and with {sorted(has)}"
             )
         encoded = [
-            column.encode(name, self._cast(name, table[name]))
+            column.encode(name, self._cast(name, data[name]))
             for name, column in self.columns.items()
         ]
         return np.stack(encoded, axis=1)
