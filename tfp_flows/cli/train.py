@@ -172,7 +172,9 @@ def train(
         f"{recipe.flow} with {model.count_params():,} weights on {loaded.name}: "
         f"{len(loaded.x_train):,} examples to train, {len(loaded.x_test):,} held out"
     )
-    seconds = _fit(model, loaded, recipe, run, 0 if quiet else _verbosity())
+    # Keras's moving bar on a terminal, a line an epoch elsewhere.
+    verbose = 0 if quiet else 1 if sys.stdout.isatty() else 2
+    seconds = _fit(model, loaded, recipe, run, verbose)
     results = report.write(run, model, loaded, recipe, seconds)
     run.finish()
     console.print(report.table(results))
@@ -235,8 +237,3 @@ def _fit(
     if recipe.validation:
         run.restore_best(model)
     return time.monotonic() - started
-
-
-def _verbosity() -> int:
-    """Keras's moving bar on a terminal, a line an epoch elsewhere."""
-    return 1 if sys.stdout.isatty() else 2

@@ -77,7 +77,9 @@ def layers_of(network: tf.Module) -> list[LayerCopy]:
         network.get_config().get(key) for key in ("max_value", "negative_slope")
     ):
         return [LayerCopy("Activation", {"activation": "relu"}, [])]
-    if kind not in _CARRIED or not _is_tf_keras_own(network):
+    # A class that a user derived may compute anything.
+    own = type(network).__module__.startswith("tf_keras.")
+    if kind not in _CARRIED or not own:
         raise ValueError(
             f"A network with a layer of class '{kind}' cannot be carried over; "
             f"known are {sorted(_CARRIED)}. Received: layer '{network.name}'"
@@ -120,11 +122,6 @@ def networks_in(bijector: tfb.Bijector) -> list[tf.Module]:
     return [network for network in distinct if id(network) not in inner]
 
 
-def _is_tf_keras_own(layer: tf.Module) -> bool:
-    # A class that a user derived may compute anything.
-    return type(layer).__module__.startswith("tf_keras.")
-
-
 def _held(value: object, depth: int) -> Iterator:
     """Yields the networks that a function closes over."""
     if is_tf_keras(value) or template_function(value) is not None:
@@ -135,17 +132,15 @@ def _held(value: object, depth: int) -> Iterator:
     elif depth and inspect.ismethod(value):
         yield from _held(value.__self__, depth - 1)
         yield from _held(value.__func__, depth - 1)
-    elif depth and inspect.isfunction(value) and not _is_tensorflow(value):
+    elif depth and inspect.isfunction(value):
+        # A function of TensorFlow holds no network, but many other functions.
+        if (value.__module__ or "").startswith("tensorflow."):
+            return
         variables = inspect.getclosurevars(value)
         for part in (*variables.nonlocals.values(), *variables.globals.values()):
             yield from _held(part, depth - 1)
     elif depth and isinstance(value, tf.Module) and not isinstance(value, tfb.Bijector):
         yield from modules_inside(value, is_tf_keras)
-
-
-def _is_tensorflow(function: Callable) -> bool:
-    # A function of TensorFlow holds no network, but many other functions.
-    return (function.__module__ or "").startswith("tensorflow.")
 
 
 def _template_layers(template: tf.Module, function: Callable) -> list[LayerCopy]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +189,8 @@ def _flow(
         return assemble(
             shape, parts, base=None, preprocess=preprocess, dtype=DTYPE, name="one"
         )
-    made = (make or _small)(shape, preprocess=preprocess, dtype=DTYPE)
+    small = functools.partial(spline_flow, couplings=6, hidden_units=(64, 64))
+    made = (make or small)(shape, preprocess=preprocess, dtype=DTYPE)
     if not isinstance(made, tfd.Distribution):
         raise TypeError(
             "Argument `flow` must be called as `flow((D,), preprocess=..., dtype=...)` "
@@ -196,7 +198,3 @@ def _flow(
             f"Received: {type(made).__name__}"
         )
     return made
-
-
-def _small(shape: tuple[int, ...], **keywords: Any) -> tfd.Distribution:
-    return spline_flow(shape, couplings=6, hidden_units=(64, 64), **keywords)

@@ -57,7 +57,11 @@ def fit_distributed(
         ValueError: If the model is not compiled, or `data` is no dataset.
         FloatingPointError: If the loss is not finite on this worker.
     """
-    _check(model, data)
+    if not isinstance(model, FlowModel) or not model.compiled:
+        raise invalid("model", "be a compiled `tfpf.FlowModel`", model)
+    if not isinstance(data, tf.data.Dataset):
+        must = "be a `tf.data.Dataset` of batches, to be shared out among workers"
+        raise invalid("data", must, data)
     strategy = model.distribute_strategy
     adapt_once(model, data)
     with strategy.scope():
@@ -117,7 +121,9 @@ def send_weights(model: keras.Model) -> None:
     def first() -> list[tf.Tensor]:
         context = tf.distribute.get_replica_context()
         chosen = tf.equal(context.replica_id_in_sync_group, 0)
-        values = [_summable(tf.convert_to_tensor(v.value)) for v in variables]
+        values = [tf.convert_to_tensor(v.value) for v in variables]
+        # Whole numbers and truth values as int64, which every strategy can sum.
+        values = [v if v.dtype.is_floating else tf.cast(v, tf.int64) for v in values]
         mine = [tf.where(chosen, value, tf.zeros_like(value)) for value in values]
         # A sum in which all others are zero: the chief's bits. One type at a time,
         # since strategies join the tensors of one call into one.
@@ -135,11 +141,6 @@ def send_weights(model: keras.Model) -> None:
     for variable, value in zip(variables, sent, strict=True):
         chiefs = strategy.experimental_local_results(value)[0]
         variable.assign(tf.cast(chiefs, variable.dtype))
-
-
-def _summable(value: tf.Tensor) -> tf.Tensor:
-    """Whole numbers and truth values as int64, which every strategy can sum."""
-    return value if value.dtype.is_floating else tf.cast(value, tf.int64)
 
 
 class _Epochs:
@@ -181,11 +182,3 @@ class _Epochs:
         if self._endless is None:
             self._endless = iter(self._data)
         return (next(self._endless) for _ in range(self._steps))
-
-
-def _check(model: object, data: object) -> None:
-    if not isinstance(model, FlowModel) or not model.compiled:
-        raise invalid("model", "be a compiled `tfpf.FlowModel`", model)
-    if not isinstance(data, tf.data.Dataset):
-        must = "be a `tf.data.Dataset` of batches, to be shared out among workers"
-        raise invalid("data", must, data)
