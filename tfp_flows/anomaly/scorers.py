@@ -33,8 +33,7 @@ class AnomalyScorer(keras.layers.Layer):
 
     A larger score means a more anomalous row. What a scorer learns from held-out rows
     is numbers in its configuration; weights that it brings along are frozen. So it is
-    saved with the `tfpf.FlowModel` that it is given to as `model.anomaly_scorer`, and
-    exported with it.
+    saved and exported with the `tfpf.FlowModel` whose `anomaly_scorer` it is.
 
     Subclasses define `call(x, log_prob, latent)`, perhaps `adapt(rows)`, and extend
     `get_config`. They are registered with Keras.
@@ -222,11 +221,11 @@ class RatioScorer(AnomalyScorer):
         s(x) = log p_background(x) - log p(x)
 
     The background is a flow of what normal and anomalous rows have in common, such as
-    one trained on the training images with a fifth of their pixels replaced by random
-    ones: it knows flat areas and smooth edges, and their likelihood cancels.
+    one trained on images with a fifth of their pixels replaced by random ones: it knows
+    flat areas and smooth edges, and their likelihood cancels.
 
-    The scorer holds a frozen copy of the background, with its weights, in the saved
-    file and in the export; what it was made from is not touched.
+    The scorer holds a frozen copy of the background, in the saved file and in the
+    export.
 
     Args:
         background: A `tfpf.FlowModel` or TFP distribution over the same events, without

@@ -67,9 +67,9 @@ class _TwoMoons:
 
         p(x) = 1/(2 pi) sum_arcs int_0^pi N(x; arc(t), sigma^2 I) dt,
 
-    integrated by a Gauss-Legendre rule whose nodes lie closer than `sigma / 2`, which
-    is exact to 1e-9. The entropy is a trapezoidal sum over a grid of spacing
-    `sigma / 2.5` and exact to 1e-6 nats.
+    integrated by a Gauss-Legendre rule whose nodes lie closer than `sigma / 2`, exact
+    to 1e-9. The entropy is a trapezoidal sum over a grid of spacing `sigma / 2.5`,
+    exact to 1e-6 nats.
     """
 
     sigma: float = 0.1
@@ -279,9 +279,8 @@ def _grid_entropy(
 ) -> float:
     """Integrates `-p log p` over a rectangle by the trapezoidal rule.
 
-    For a smooth density that vanishes at the border the rule converges faster than
-    any power of the grid spacing, so a spacing below half of the smallest standard
-    deviation already gives six digits and more.
+    For a smooth density that vanishes at the border, a spacing below half of the
+    smallest standard deviation gives six digits and more.
     """
     axes = [np.linspace(low[i], high[i], points) for i in range(2)]
     cell = float(np.prod([axis[1] - axis[0] for axis in axes]))

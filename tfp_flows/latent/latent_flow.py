@@ -46,11 +46,11 @@ class LatentFlow(LatentModel):
         z = e(x) + sigma eps,   eps ~ Normal(0, I),
         loss = -log p(x | d(z)) - log p_f(z) + log Normal(z; e(x), sigma)  [nats]
 
-    The mean of the last term is a constant: minus the entropy of the noise,
-    `H = D/2 log(2 pi e sigma^2)`. Without noise the joint loss has no lower bound:
-    the encoder can pull all latents to one point, where their density grows for
-    ever. With it, the mean of `-log p_f(z)` is at least H, and the loss is that of a
-    VAE with a posterior of fixed width: its mean is an upper bound of `-log p(x)`.
+    The mean of the last term is minus the entropy of the noise, `H = D/2 log(2 pi e
+    sigma^2)`. Without noise the joint loss has no lower bound: the encoder can pull all
+    latents to one point. With it, the mean of `-log p_f(z)` is at least H, and the mean
+    loss, that of a VAE with a posterior of fixed width, is an upper bound of `-log
+    p(x)`.
 
     * `training="joint"` minimizes that loss in all weights.
     * `training="two-stage"` first trains the autoencoder on `-log p(x | d(z))` alone,
@@ -60,8 +60,6 @@ class LatentFlow(LatentModel):
       again with the noise, since latents may fill fewer dimensions than they have.
       `tfpf.latent.Whitening` as the flow's first bijector turns them onto their
       principal axes, measured on thousands of images.
-
-    Samples run from the flow through the decoder.
 
     Shapes: images `[n, height, width, channels]` with values in `[0, pixel_levels)`,
     latents `[n, latent_dim]`.

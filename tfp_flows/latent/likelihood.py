@@ -28,8 +28,7 @@ class PixelLikelihood(keras.Layer):
                    discretized to the L whole values: a probability
 
     Both therefore compare with the log-densities of flows on dequantized pixels. A
-    learned width weighs the reconstruction against the latents' cost by itself,
-    where a fixed one is a knob that decides between blur and bad samples.
+    learned width weighs the reconstruction against the latents' cost by itself.
 
     Args:
         kind: `"gaussian"` or `"logistic"`.

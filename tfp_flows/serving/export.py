@@ -39,8 +39,7 @@ def export_saved_model(
     """Writes a flow as a SavedModel that TF Serving, C and Python programs can run.
 
     The version is written under a hidden name and renamed (an atomic write), so that a
-    server which polls `base_path` never sees a part of it, whatever happens to this
-    process.
+    server which polls `base_path` never sees a part of it.
 
     Args:
         model_or_distribution: A `tfpf.FlowModel`, a `tfd.TransformedDistribution`,

@@ -390,12 +390,10 @@ def fitted_transform(
 def _quantile(values: np.ndarray, knots: int | None) -> Quantile:
     """Returns a `Quantile` through scikit-learn's quantiles of the values.
 
-    The quantiles of `sklearn.preprocessing.QuantileTransformer`, from the least value
-    to the greatest, meet those of a standard normal. Its own map is flat beyond the
-    data and linear in the distribution function, so it has no inverse in the tails and
-    a density with jumps; of it, only the knots are used here. The k-th of n sorted
-    values stands for the level `(k - 1/2) / n`. Equal knots become one, at their mean
-    level.
+    The quantiles of `sklearn.preprocessing.QuantileTransformer` meet those of a
+    standard normal. Its own map is flat beyond the data, so only the knots are used
+    here. The k-th of n sorted values stands for the level `(k - 1/2) / n`. Equal knots
+    become one, at their mean level.
     """
     from scipy.special import ndtri
     from sklearn.preprocessing import QuantileTransformer

@@ -50,16 +50,14 @@ class TableFlow(FlowModel):
     float64, behind the columns' transforms, which are its outermost bijector, so that
     densities are in the units of the columns.
 
-    `log_prob`, in nats for each row, is the logarithm of a density along continuous
-    columns times a probability of the others. It is exact if all columns are
-    continuous, and otherwise a lower bound, which more `draws` make tighter; the
-    property `is_exact` says which. `fit` minimizes the mean of minus the bound of one
-    draw; `evaluate` and `predict` return that too, with fresh noise.
+    `log_prob`, in nats for each row, is exact if all columns are continuous
+    (`is_exact`), and otherwise a lower bound, which more `draws` make tighter. `fit`
+    minimizes the mean of minus the bound of one draw; `evaluate` and `predict` return
+    that too, with fresh noise.
 
-    All of `FlowModel` is there: callbacks, `save`, `keras.models.load_model`. Data,
-    also to validate on, are tables: a `pyarrow.Table`, a dictionary of columns, a data
-    frame. `distribution` is a `TableDistribution` of encoded rows, `distribution.flow`
-    the flow of coordinates.
+    Data, also to validate on, are tables: a `pyarrow.Table`, a dictionary of columns, a
+    data frame. `distribution` is a `TableDistribution` of encoded rows,
+    `distribution.flow` the flow of coordinates.
 
     Args:
         schema: The columns, from `Schema.infer`.

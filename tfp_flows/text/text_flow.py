@@ -47,9 +47,8 @@ class TextFlow(FlowModel):
     `log P(text)` that is trained, and `causal_flow` for the flow.
 
     With `step="mixture"` and embeddings that have moved apart, the weights of the
-    mixture at each position are the probabilities of the next character: the flow does
-    what a recurrent language model does, in a continuous and invertible way.
-    `"spline"` knows of no categories and has to bend one component into all of them.
+    mixture at each position are the probabilities of the next character. `"spline"`
+    knows of no categories and has to bend one component into all of them.
 
     Windows are strings of `length` characters of the alphabet, or their numbers,
     `[n, length]`. The metric `bits_per_dim` of `fit` and `evaluate` is bits a

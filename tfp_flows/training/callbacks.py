@@ -79,10 +79,9 @@ class AveragedWeights(keras.callbacks.Callback):
     """A callback with which `fit` evaluates and keeps the averaged weights (EMA).
 
     The averages stand in the model from the validation of an epoch until the next one
-    begins: what `EarlyStopping` and `ModelCheckpoint` keep is what they have been told
-    the metrics of, and so is what other callbacks draw or save. `tfpf.Backup` writes
-    the weights that training goes on from. Training itself goes on from these, bit for
-    bit (Keras's own `SwapEMAWeights` swaps by additions that round).
+    begins: what `EarlyStopping` and `ModelCheckpoint` keep is what they were told the
+    metrics of. Training itself, and what `tfpf.Backup` writes, go on from the weights,
+    bit for bit (Keras's own `SwapEMAWeights` swaps by additions that round).
 
     Example:
         >>> import numpy as np, tfp_flows as tfpf
@@ -169,17 +168,16 @@ class Backup(keras.callbacks.Callback):
     """A callback that keeps what training needs to go on as if never stopped.
 
     After each epoch it writes one file with every variable of the model and of the
-    optimizer: weights, averages, moments, step and loss scale, and the states of all
-    seed generators (dropout, probes, noise), which Keras's weight files leave out.
-    The file is written atomically, and only then is the one before it removed: a
-    process killed at any moment leaves the state of a whole epoch.
+    optimizer, and the states of all seed generators (dropout, probes, noise), which
+    Keras's weight files leave out. The file is written atomically, and only then is the
+    one before it removed.
 
     A run that goes on equals the uninterrupted one bit for bit on a CPU if the order
     and noise of its data depend on the number of the epoch and not on what was drawn
     before, as those of `tfpf.data.Data.epochs` do, and if its other callbacks keep no
     count of their own, as `EarlyStopping` does.
 
-    Under `tf.distribute` with several workers only the chief writes.
+    Of several workers only the chief writes.
 
     Example:
         >>> import tempfile, tfp_flows as tfpf

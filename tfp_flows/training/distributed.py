@@ -32,10 +32,10 @@ def fit_distributed(
 ) -> keras.callbacks.History:
     """Trains a `FlowModel` under any `tf.distribute` strategy, several workers too.
 
-    Every worker runs the same program. Data-dependent weights are initialized once,
-    by the chief from the first whole batch, and sent to all, so that all replicas
-    start equal; gradients are summed over all replicas in every step, so that they
-    stay equal. The metrics are those of all examples on all workers.
+    Every worker runs the same program. Data-dependent weights are initialized once, by
+    the chief from the first whole batch, and sent to all; gradients are summed over all
+    replicas in every step, so that these stay equal. The metrics are those of all
+    workers.
 
     Args:
         model: A model that was made and compiled inside `strategy.scope()`.

@@ -56,9 +56,9 @@ class FlowMatchingModel(FlowModel):
       need this.
 
     Each time has that density, and those of one batch lie evenly in it, which takes
-    noise out of the gradients. `evaluate`, `predict`, `sample` and the distribution
-    itself are those of a `FlowModel`: `nll` and `bits_per_dim` stay exact likelihoods,
-    to the accuracy of the flow's solver. `fit` reports the loss as `flow_matching`.
+    noise out of the gradients. `evaluate`, `predict` and `sample` are those of a
+    `FlowModel`: `nll` and `bits_per_dim` stay likelihoods to the accuracy of the flow's
+    solver.
 
     The distribution's bijector is a `ContinuousFlow`, or a chain with exactly one.
     Bijectors on the data's side of it, such as `tfpf.logit`, are applied to the data

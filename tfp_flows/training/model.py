@@ -345,15 +345,14 @@ class BitsPerDim(keras.metrics.Metric):
 class FlowModel(LikelihoodModel):
     """A Keras model whose prediction is the log-likelihood of a distribution.
 
-    Keras sees every weight of the distribution: those of the Keras layers inside
-    its bijectors, and every raw `tf.Variable`, also of plain TFP distributions.
-    `fit` minimizes the exact mean negative log-likelihood
+    Keras sees every weight of the distribution: those of the Keras layers inside its
+    bijectors, and every raw `tf.Variable`. `fit` minimizes the exact mean negative
+    log-likelihood
 
         loss = -mean(log p(x)) + layer losses          [nats]
 
     and reports `nll` in nats and `bits_per_dim = nll / (D ln 2)` for events of `D`
-    values. All of `keras.Model` is there: callbacks, `evaluate`, `save`, and
-    `predict`, which returns `log_prob` with one value for each example.
+    values. `predict` returns `log_prob`, one value for each example.
 
     Data is `x` with shape `[batch, *event]`. A conditional flow takes `(x, c)`
     pairs: as `fit(x, c)`, `fit((x, c))`, as a dataset of pairs, or as a dictionary
