@@ -56,7 +56,7 @@ def record_batches(
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turns what pyarrow says of a damaged file into one sentence."""
+    """Turns what pyarrow says of a damaged file into one message."""
     try:
         yield
     except (pa.ArrowInvalid, OSError) as error:

@@ -46,11 +46,10 @@ class LatentFlow(LatentModel):
         z = e(x) + sigma eps,   eps ~ Normal(0, I),
         loss = -log p(x | d(z)) - log p_f(z) + log Normal(z; e(x), sigma)  [nats]
 
-    The mean of the last term is minus the entropy of the noise, `H = D/2 log(2 pi e
-    sigma^2)`. Without noise the joint loss has no lower bound: the encoder can pull all
-    latents to one point. With it, the mean of `-log p_f(z)` is at least H, and the mean
-    loss, that of a VAE with a posterior of fixed width, is an upper bound of `-log
-    p(x)`.
+    The mean of the last term is minus the entropy of the noise,
+    `H = D/2 log(2 pi e sigma^2)`. Without noise the joint loss has no lower bound: the
+    encoder can pull all latents to one point. With it, the mean of `-log p_f(z)` is at
+    least H, and the mean loss bounds `-log p(x)` from above.
 
     * `training="joint"` minimizes that loss in all weights.
     * `training="two-stage"` first trains the autoencoder on `-log p(x | d(z))` alone,

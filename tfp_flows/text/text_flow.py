@@ -105,9 +105,9 @@ class TextFlow(FlowModel):
             hidden_units=hidden_units,
             scale=scale,
         )
-        codes = character_embeddings(categories, dimensions, scale=scale)
+        embeddings = character_embeddings(categories, dimensions, scale=scale)
         super().__init__(
-            CategoricalFlow(flow, codes, categories=categories, samples=samples),
+            CategoricalFlow(flow, embeddings, categories=categories, samples=samples),
             **kwargs,
         )
         self.alphabet, self.length, self.dimensions = alphabet, length, dimensions

@@ -70,8 +70,7 @@ def sample(
     A latent `z` of the base distribution becomes `mean + temperature (z - mean)` before
     it runs through the bijector. A temperature below 1 gives samples that are more
     likely and less varied (Glow, section 5). Equal seeds give equal samples; an integer
-    `s` stands for the pair `[0, s]`. A conditional flow takes conditions `[*batch,
-    *shape]`.
+    `s` stands for the pair `[0, s]`. Conditions have the shape `[*batch, *condition]`.
 
     Raises:
         ValueError: If the temperature is not 1 and the base distribution has no mean,
