@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.conditional import conditional_part
-from tfp_flows.bijectors.coupling import per_value
+from tfp_flows.bijectors.coupling import Structure, checked_transform
 from tfp_flows.bijectors.transforms.affine import Affine
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
@@ -20,7 +20,6 @@ from tfp_flows.bijectors.tree import known_dtype
 from tfp_flows.internal.arguments import (
     Condition,
     Shape,
-    check_event,
     checked_choice,
     checked_instance,
     checked_shape,
@@ -36,7 +35,7 @@ TRANSFORMS = ("affine", "spline")
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class Autoregressive(FlowBijector):
+class Autoregressive(Structure):
     """Transforms each value of a vector, given those before it.
 
     With `g` the elementwise `transform` and the network's order of the values,
@@ -81,7 +80,6 @@ class Autoregressive(FlowBijector):
             transform: A value of `tfpf.transforms`; None for `Affine()`.
             event_shape: Shape `(d,)` of one vector, or `d`. None takes it from the
                 first input; the weights are made then.
-            condition_shape: Shape of one condition, for a conditional flow.
 
         Raises:
             TypeError: If `conditioner` is not a `MADE`, or `transform` no transform.
@@ -89,13 +87,12 @@ class Autoregressive(FlowBijector):
         """
         words = "a masked network, such as `tfpf.nets.MADE((128, 128))`"
         checked_instance("conditioner", conditioner, MADE, words)
-        transform = Affine() if transform is None else transform
-        checked_instance("transform", transform, Transform, "one of `tfpf.transforms`")
+        transform = checked_transform(transform)
         if getattr(transform, "order", "interleaved") != "interleaved":
             # Of a vector's outputs the k-th ones must belong to the k-th value.
             raise invalid("transform", "have order='interleaved'", transform)
         super().__init__(event_ndims=1, condition_shape=condition_shape, **kwargs)
-        self._transform = transform.with_weights(self.add_weight)
+        self._use(transform)
         # In a tuple, since it may not be built yet.
         self._network = (conditioner,)
         self._event: Shape | None = None
@@ -117,11 +114,6 @@ class Autoregressive(FlowBijector):
     def conditioner(self) -> keras.Layer:
         """The masked network."""
         return self._network[0]
-
-    @property
-    def transform(self) -> Transform:
-        """The elementwise bijection."""
-        return self._transform
 
     def _inverse_and_log_det(
         self, y: tf.Tensor, condition: Condition = None
@@ -154,12 +146,12 @@ class Autoregressive(FlowBijector):
     def _parameters_at(self, y: tf.Tensor, condition: Condition) -> tf.Tensor:
         ndims = len(self.condition_shape or ())
         parameters = conditioners.apply(self.conditioner, y, 1, condition, ndims)
-        return per_value(parameters, self._transform, y)
+        return self._per_value(parameters, y)
 
     def _with_equal_batch(self, x: tf.Tensor, condition: Condition) -> tuple:
         if self._event is None:
             self._connect(x.shape[-1:])
-        check_event(x, self._event, f"{type(self).__name__} '{self.name}'", "value")
+        self._check_shape(x, self._event)
         if condition is None:
             return x, None
         condition = tf.cast(condition, x.dtype)
@@ -197,7 +189,6 @@ class MaskedAutoregressive(Autoregressive):
             log_scale: How an affine map bounds its scale; see `transforms.Affine`.
             bins: Number of bins of each spline.
             bound: Half the side of the square on which a spline bends.
-            condition_shape: Shape of one condition, for a conditional flow.
         """
         checked_choice("transform", transform, TRANSFORMS)
         spline = transform == "spline"
@@ -292,7 +283,7 @@ class Causal(FlowBijector):
     def _inverse_and_log_det(
         self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
-        self._check_event(y)
+        self._check_shape(y, self._event_shape)
         h = conditioners.apply(self._net, y, 2)
         x, ildj = chain.inverse_and_log_det(self._bijector, y, 1, h)
         return x, chain.over_event(ildj, y, 1, 2)
@@ -300,7 +291,7 @@ class Causal(FlowBijector):
     def _forward_and_log_det(
         self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
-        self._check_event(x)
+        self._check_shape(x, self._event_shape)
         length, d = self._event_shape
         noise = tf.transpose(tf.reshape(x, [-1, length, d]), [1, 0, 2])
         n = tf.shape(noise)[1]
@@ -343,10 +334,6 @@ class Causal(FlowBijector):
         vectors = tf.reshape(y, [-1, y.shape[-1]])
         past = tf.reshape(h, [-1, h.shape[-1]])
         return tf.reshape(chain.adapt(self._bijector, vectors, 1, past), tf.shape(y))
-
-    def _check_event(self, x: tf.Tensor) -> None:
-        owner = f"{type(self).__name__} '{self.name}'"
-        check_event(x, self._event_shape, owner, "value")
 
 
 def _checked_condition(bijector: object) -> tuple[int, ...]:

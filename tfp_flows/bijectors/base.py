@@ -20,9 +20,11 @@ from tfp_flows.internal.arguments import (
     DType,
     Initializer,
     Shape,
+    check_event,
     invalid,
     words,
 )
+from tfp_flows.nets.conditioner import broadcast_batch
 
 tfb = tfp.bijectors
 
@@ -46,7 +48,7 @@ class FlowBijector(tfb.Bijector):
     log-det cost one call together, eagerly and traced, alone and in `tfb.Chain`.
 
     Weights are made by `self.add_weight(shape)`, or belong to Keras layers that are
-    built and kept as attributes. `variables` and `trainable_variables` list them as
+    built and stored as attributes. `variables` and `trainable_variables` list them as
     `tf.Variable`s, so plain TFP training loops work too. `get_config`, `from_config`
     and `copy` follow from the arguments of the constructor.
 
@@ -222,6 +224,18 @@ class FlowBijector(tfb.Bijector):
             )
         return {"condition": condition}
 
+    def _over_condition(
+        self, x: tf.Tensor, ndims: int, condition: Condition
+    ) -> tf.Tensor:
+        """Gives `x` the condition's batch axes, so that all parts have them."""
+        if condition is None or self.condition_shape is None:
+            return x
+        condition = tf.convert_to_tensor(condition)
+        return broadcast_batch(x, ndims, condition, len(self.condition_shape))[0]
+
+    def _check_shape(self, x: tf.Tensor, event: Shape) -> None:
+        check_event(x, event, f"{type(self).__name__} '{self.name}'", "value")
+
     def _reported(self, value: tf.Tensor, log_det: tf.Tensor) -> ValueAndLogDet:
         """Checks a result, if asked to, and shows it to the watchers."""
         if self.validate_args:
@@ -392,7 +406,7 @@ class Weights(keras.Layer):
 
 
 class _Array(keras.initializers.Initializer):
-    """Starts a weight at given numbers."""
+    """Starts a weight at the values of an array."""
 
     def __init__(self, value: object) -> None:
         self.value = value

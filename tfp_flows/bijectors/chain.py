@@ -1,8 +1,7 @@
 """A value and its log-det through any bijector, and its initialization from data.
 
-What our containers, models and conditions evaluate bijectors with, instead of TFP's
-four methods: nothing is looked up, nothing is kept alive, each part runs once, and a
-condition reaches every part that takes one without names.
+Containers, models and conditions evaluate bijectors with it instead of TFP's four
+methods: no cache, one run of each part, and conditions without names.
 """
 
 from __future__ import annotations
@@ -55,14 +54,8 @@ def adapt(
 ) -> tf.Tensor:
     """Initializes every data-dependent weight inside `bijector` from a batch.
 
-    Args:
-        bijector: Any TFP bijector.
-        y: A batch of data `[n, *event]`.
-        event_ndims: Rank of `event`.
-        condition: The conditions of that batch.
-
     Returns:
-        The latents of `y` under the new weights.
+        The latents of the data `y`, `[n, *event]`, under the new weights.
 
     Raises:
         ValueError: If a part that waits for data stands where it gets none.
@@ -172,10 +165,6 @@ def condition_kwargs(bijector: tfb.Bijector, condition: Condition) -> Config:
     TFP's containers route keyword arguments by the names of their parts, as in
     `chain.forward(x, coupling={"condition": c})`; nested containers nest them.
 
-    Args:
-        bijector: Any TFP bijector.
-        condition: A tensor of conditions, or None.
-
     Returns:
         Keyword arguments for the bijector's methods; empty if no part takes one.
     """
@@ -223,8 +212,7 @@ def watching(watcher: Callable) -> Iterator[None]:
     """Shows to `watcher` what each bijector computes.
 
     It is called as `watcher(part, value, log_det)`, for parts inside a part first.
-    `layers()` says in which layers of which `Repeat`s that is; a watched `Repeat`
-    writes its layers out.
+    `layers()` says in which layers of which `Repeat`s that is.
     """
     WATCHERS.append(watcher)
     try:

@@ -98,14 +98,14 @@ class Conditioned(Wrapped):
     fills_conditions = True
 
     def __init__(
-        self, bijector: tfb.Bijector, condition: Condition, name: str | None = None
+        self, bijector: tfb.Bijector, condition: TensorLike, name: str | None = None
     ) -> None:
         """Binds `condition` to `bijector`.
 
         Args:
             bijector: A bijector, or chain of them, that takes a condition.
             condition: Tensor `[..., *condition_shape]`; gradients flow to it. A
-                `tf.Variable` is kept as such and is a weight of the bijector.
+                `tf.Variable` stays a weight of the bijector.
         """
         super().__init__(bijector, name=name)
         self._condition = _tensor_or_reference(condition)
@@ -273,10 +273,6 @@ class EncodedCondition(Wrapped):
 def encoded_shape(encoder: keras.Layer, condition_shape: Sequence[int] | None) -> Shape:
     """Builds an encoder and returns the shape of one encoded condition.
 
-    Args:
-        encoder: The Keras layer.
-        condition_shape: Shape of one condition before it is encoded.
-
     Raises:
         TypeError: If `encoder` is not a Keras layer.
         ValueError: If it does not take conditions of this shape, or returns
@@ -331,8 +327,7 @@ class LocalCondition(Wrapped):
         inverse:  x = f^-1(y; u(c))
         log-det:  that of f at u(c)
 
-    The Keras layer `u` makes `stride` positions of each frame. It runs once in each
-    direction, however many parts of `f` look at its output.
+    The Keras layer `u` makes `stride` positions of each frame, once in each direction.
 
     Shapes: sequences `[..., stride frames, channels]`, conditions
     `[..., frames, features]`, with any number of frames.

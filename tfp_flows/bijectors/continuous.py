@@ -13,7 +13,6 @@ from tfp_flows.bijectors.ode import FixedStep, Solver, State
 from tfp_flows.internal.arguments import (
     Condition,
     Config,
-    check_event,
     checked_choice,
     checked_instance,
     checked_number,
@@ -238,7 +237,6 @@ class ContinuousFlow(FlowBijector):
             kinetic: Weight of the mean of `integral |f|^2 dt` in the loss.
             jacobian: Weight of the mean of `integral |df/dz|_F^2 dt` in the loss.
             seed: Integer from which the probes of an estimated trace follow.
-            condition_shape: Shape of one condition, for a conditional flow.
 
         Raises:
             TypeError: If `velocity` or `solver` is of another kind.
@@ -300,8 +298,7 @@ class ContinuousFlow(FlowBijector):
     def _flow(
         self, z: tf.Tensor, condition: Condition, backwards: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        owner = f"{type(self).__name__} '{self.name}'"
-        check_event(z, self._event_shape, owner, "value")
+        self._check_shape(z, self._event_shape)
         if condition is not None:
             condition = tf.cast(condition, z.dtype)
             z, condition = conditioners.broadcast_batch(

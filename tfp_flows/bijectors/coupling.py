@@ -13,12 +13,55 @@ from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.transforms.affine import Affine, Shift
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
-from tfp_flows.internal.arguments import Condition, check_event, checked_instance
+from tfp_flows.internal.arguments import Condition, checked_instance
 from tfp_flows.nets import conditioner as conditioners
 
 
+class Structure(FlowBijector):
+    """A bijector that applies an elementwise transform to values of an event.
+
+    A subclass says in `_evaluated` where the parameters of each value come from.
+    """
+
+    def _use(self, transform: Transform) -> None:
+        self._transform = transform.with_weights(self.add_weight)
+
+    @property
+    def transform(self) -> Transform:
+        """The elementwise bijection."""
+        return self._transform
+
+    def _forward_and_log_det(
+        self, x: tf.Tensor, condition: Condition = None
+    ) -> ValueAndLogDet:
+        return self._evaluated(x, condition, self._transform.forward)
+
+    def _inverse_and_log_det(
+        self, y: tf.Tensor, condition: Condition = None
+    ) -> ValueAndLogDet:
+        return self._evaluated(y, condition, self._transform.inverse)
+
+    def _evaluated(
+        self, x: tf.Tensor, condition: Condition, direction: Callable
+    ) -> ValueAndLogDet:
+        raise NotImplementedError
+
+    def _per_value(self, parameters: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """Gives the parameters of each value an axis of their own, the last."""
+        last = [values.shape[-1], self._transform.parameters_per_value]
+        sizes = tf.concat([tf.shape(parameters)[:-1], last], 0)
+        static = [*parameters.shape[:-1], *last]
+        return conditioners.reshaped(parameters, sizes, static)
+
+
+def checked_transform(transform: Transform | None) -> Transform:
+    """Returns a transform; None stands for `Affine()`."""
+    checked = Affine() if transform is None else transform
+    return checked_instance("transform", checked, Transform, "one of `tfpf.transforms`")
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class Coupling(FlowBijector):
+class Coupling(Structure):
     """Transforms one part of an event, given the other part.
 
     With `x = (x_i, x_t)` split by `mask` into a part that passes as it is and a part
@@ -58,27 +101,22 @@ class Coupling(FlowBijector):
                 other's transform, those of one value beside each other on the last
                 axis; `tfpf.nets` have no output size until they are used.
             transform: A value of `tfpf.transforms`; None for `Affine()`.
-            condition_shape: Shape of one condition, for a conditional flow.
 
         Raises:
             TypeError: If `mask`, `conditioner` or `transform` is of another kind.
             ValueError: If the conditioner's output has another shape.
         """
         checked_instance("mask", mask, Mask, "a mask such as `tfpf.masks.half(d)`")
-        transform = Affine() if transform is None else transform
-        checked_instance("transform", transform, Transform, "one of `tfpf.transforms`")
+        transform = checked_transform(transform)
         super().__init__(
             event_ndims=len(mask.event_shape), condition_shape=condition_shape, **kwargs
         )
         self._mask = mask
-        self._transform = transform.with_weights(self.add_weight)
+        self._use(transform)
         *positions, values = mask.transformed_shape
-        conditioners.connect(
-            conditioner,
-            mask.identity_shape,
-            (*positions, values * transform.parameters_per_value),
-            self.condition_shape,
-        )
+        outputs = (*positions, values * transform.parameters_per_value)
+        inputs, shape = mask.identity_shape, self.condition_shape
+        conditioners.connect(conditioner, inputs, outputs, shape)
         self._conditioner = conditioner
 
     @property
@@ -91,26 +129,11 @@ class Coupling(FlowBijector):
         """The network from the first part to the parameters of the transform."""
         return self._conditioner
 
-    @property
-    def transform(self) -> Transform:
-        """The elementwise bijection."""
-        return self._transform
-
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
-        return self._couple(x, condition, self._transform.forward)
-
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
-        return self._couple(y, condition, self._transform.inverse)
-
-    def _couple(
+    def _evaluated(
         self, x: tf.Tensor, condition: Condition, direction: Callable
     ) -> ValueAndLogDet:
         event, shape = self._mask.event_shape, self.condition_shape or ()
-        check_event(x, event, f"{type(self).__name__} '{self.name}'", "value")
+        self._check_shape(x, event)
         same, changed = self._mask.split(x)
         net, ndims = self._conditioner, len(event)
         parameters = conditioners.apply(net, same, ndims, condition, len(shape))
@@ -120,19 +143,10 @@ class Coupling(FlowBijector):
                 conditioners.broadcast_batch(part, ndims, parameters, ndims)[0]
                 for part in (same, changed)
             )
-        parameters = per_value(parameters, self._transform, changed)
+        parameters = self._per_value(parameters, changed)
         changed, log_slope = direction(changed, parameters)
         log_det = tf.reduce_sum(log_slope, list(range(-ndims, 0)))
         return self._mask.merge(same, changed), log_det
-
-
-def per_value(
-    parameters: tf.Tensor, transform: Transform, values: tf.Tensor
-) -> tf.Tensor:
-    """Gives the parameters of each value an axis of their own, the last."""
-    last = [values.shape[-1], transform.parameters_per_value]
-    sizes = tf.concat([tf.shape(parameters)[:-1], last], 0)
-    return conditioners.reshaped(parameters, sizes, [*parameters.shape[:-1], *last])
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

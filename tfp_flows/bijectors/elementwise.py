@@ -10,14 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
-from tfp_flows.bijectors.coupling import per_value
+from tfp_flows.bijectors.coupling import Structure, checked_transform
 from tfp_flows.bijectors.transforms import affine
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import Bin, forward_in_bin, inverse_in_bin
 from tfp_flows.internal.arguments import (
     Condition,
-    check_event,
-    checked_instance,
     checked_integer,
     checked_shape,
     invalid,
@@ -27,7 +25,7 @@ from tfp_flows.nets.dense import MLP
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class Elementwise(FlowBijector):
+class Elementwise(Structure):
     """Transforms each value by itself, by learned parameters or those of a condition.
 
         forward:  y_i = g(x_i; p_i)      p learned, or p = conditioner(c)
@@ -74,7 +72,7 @@ class Elementwise(FlowBijector):
             ValueError: If a conditioner comes without `condition_shape`, or its output
                 has another shape.
         """
-        checked_instance("transform", transform, Transform, "one of `tfpf.transforms`")
+        transform = checked_transform(transform)
         event = checked_shape("event_shape", event_shape)
         if conditioner is not None and condition_shape is None:
             raise invalid("condition_shape", "be given with `conditioner`", None)
@@ -82,7 +80,7 @@ class Elementwise(FlowBijector):
             event_ndims=len(event), condition_shape=condition_shape, **kwargs
         )
         self._event = event
-        self._transform = transform.with_weights(self.add_weight)
+        self._use(transform)
         self._own = own = event[-1:] if shared_positions else event
         each = transform.parameters_per_value
         if condition_shape is None:
@@ -94,25 +92,10 @@ class Elementwise(FlowBijector):
             conditioners.connect(conditioner, self.condition_shape, outputs)
             self._conditioner = conditioner
 
-    @property
-    def transform(self) -> Transform:
-        """The elementwise bijection."""
-        return self._transform
-
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
-        return self._evaluated(x, condition, self._transform.forward)
-
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
-        return self._evaluated(y, condition, self._transform.inverse)
-
     def _evaluated(
         self, x: tf.Tensor, condition: Condition, direction: Callable
     ) -> ValueAndLogDet:
-        check_event(x, self._event, f"{type(self).__name__} '{self.name}'", "value")
+        self._check_shape(x, self._event)
         ndims = len(self._event)
         if condition is None:
             parameters = tf.convert_to_tensor(self._own_parameters)
@@ -120,7 +103,7 @@ class Elementwise(FlowBijector):
             condition = tf.cast(tf.convert_to_tensor(condition), x.dtype)
             rank = len(self.condition_shape or ())
             outputs = conditioners.apply(self._conditioner, condition, rank)
-            parameters = per_value(outputs, self._transform, x)
+            parameters = self._per_value(outputs, x)
             # Shared parameters have no axes for positions.
             for _ in range(ndims - len(self._own)):
                 parameters = tf.expand_dims(parameters, -3)

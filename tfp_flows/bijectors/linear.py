@@ -68,18 +68,15 @@ class InvertibleConv1x1(FlowBijector):
             order = np.argsort(keras.random.uniform((channels,)))
             self._order = self._fixed("order", order, "int32")
         elif kind != "reverse":
-            rotation = keras.initializers.Orthogonal()((channels, channels), "float32")
-            self._set_matrix(np.array(rotation))
-
-    def _set_matrix(self, rotation: np.ndarray) -> None:
-        shape = rotation.shape
-        if self._kind == "matrix":
-            self._matrix = self.add_weight(shape, rotation, name="matrix")
-            return
-        lu, sign, order = lu_parts(rotation)
-        self._lu = self.add_weight(shape, lu, name="lu")
-        self._sign = self._fixed("sign", sign)
-        self._order = self._fixed("order", order, "int32")
+            shape = (channels, channels)
+            rotation = np.array(keras.initializers.Orthogonal()(shape, "float32"))
+            if kind == "matrix":
+                self._matrix = self.add_weight(shape, rotation, name="matrix")
+            else:
+                lu, sign, order = lu_parts(rotation)
+                self._lu = self.add_weight(shape, lu, name="lu")
+                self._sign = self._fixed("sign", sign)
+                self._order = self._fixed("order", order, "int32")
 
     def set_matrix(self, matrix: np.ndarray) -> None:
         """Sets `W`, of kind `"lu"` or `"matrix"`, to an invertible matrix."""
@@ -180,9 +177,6 @@ def permute_channels(x: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
 
 def lu_parts(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Decomposes an invertible matrix into the weights of kind `"lu"`.
-
-    Args:
-        matrix: The matrix `W`, `[c, c]`.
 
     Returns:
         The packed triangles with the logarithms of the diagonal, the signs of the

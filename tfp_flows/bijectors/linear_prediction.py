@@ -70,7 +70,7 @@ def prediction_filters(windows: TensorLike, order: int) -> PredictionFilters:
 
 
 def checked_audio(windows: TensorLike, least: int = 1) -> np.ndarray:
-    """Returns windows of audio as numbers of double precision, `[n, length]`."""
+    """Returns windows of audio in double precision, `[n, length]`."""
     x = np.asarray(windows, np.float64)
     if x.ndim != 2 or not len(x) or x.shape[1] < least or not np.all(np.isfinite(x)):
         raise ValueError(
@@ -87,12 +87,8 @@ def stable(coefficients: np.ndarray, most: float = 0.999) -> np.ndarray:
     of `z^p - sum_j a_j z^{p-j}` lies outside of the unit circle. Such a root is
     mirrored at the circle, and none stays nearer to it than `most`.
 
-    Args:
-        coefficients: The weights `a_1, ..., a_p`.
-        most: Largest modulus of a root.
-
     Returns:
-        The weights of the stable filter, `[p]`; the given ones if it is stable.
+        The weights of the stable filter, `[p]`; `coefficients` if they are stable.
     """
     roots = np.roots([1.0, *-np.asarray(coefficients)])
     size = np.abs(roots)
@@ -179,7 +175,7 @@ class LinearPrediction(Adaptable):
         self._log_scale.assign(np.log(filters.deviations))
         self._mean.assign(filters.mean)
         self._adapted.assign(1)
-        return self.inverse_and_log_det(y)[0]
+        return self.inverse_and_log_det(tf.convert_to_tensor(y))[0]
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
         self._check_length(y)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.transforms.mixture import mixture_from_noise, mixture_to_noise
-from tfp_flows.internal.arguments import Condition, check_event, checked_integer
+from tfp_flows.internal.arguments import Condition, checked_integer
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.sequence import code_table
 
@@ -109,7 +109,7 @@ class ConditionalMixture(FlowBijector):
         return tf.stack(y, axis=-1), fldj
 
     def _log_weights(self, x: tf.Tensor, condition: Condition) -> tf.Tensor:
-        check_event(x, (self._d,), f"{type(self).__name__} '{self.name}'", "value")
+        self._check_shape(x, (self._d,))
         condition = tf.cast(tf.convert_to_tensor(condition), x.dtype)
         ndims = len(self.condition_shape or ())
         weights = conditioners.apply(self._conditioner, condition, ndims)

@@ -15,7 +15,7 @@ from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import known_dtype
 from tfp_flows.internal.arguments import Condition, Shape, checked_integer, invalid
-from tfp_flows.nets.conditioner import broadcast_batch, reshaped
+from tfp_flows.nets.conditioner import reshaped
 
 tfb = tfp.bijectors
 
@@ -124,15 +124,6 @@ class MultiScale(FlowBijector):
             parts.append(_flat(done))
         parts.append(_flat(chain.adapt(self._levels[-1], y, 3, condition)))
         return tf.concat(parts[::-1], axis=-1)
-
-    def _over_condition(
-        self, x: tf.Tensor, ndims: int, condition: Condition
-    ) -> tf.Tensor:
-        """Gives `x` the condition's batch axes, so that all parts have them."""
-        if condition is None:
-            return x
-        condition = tf.convert_to_tensor(condition)
-        return broadcast_batch(x, ndims, condition, len(self.condition_shape or ()))[0]
 
     def _images(self, x: tf.Tensor) -> list[tf.Tensor]:
         """Cuts flat latents into images, coarsest first."""
@@ -268,7 +259,5 @@ class EarlyOutput(FlowBijector):
                 f"EarlyOutput '{self.name}' expected more than {self._channels} "
                 f"channels on the last axis. Received: input of shape {x.shape}"
             )
-        if condition is not None and self.condition_shape is not None:
-            condition = tf.convert_to_tensor(condition)
-            x = broadcast_batch(x, 2, condition, len(self.condition_shape))[0]
+        x = self._over_condition(x, 2, condition)
         return x[..., : self._channels], x[..., self._channels :]

@@ -96,9 +96,9 @@ class FixedStep(Solver):
             start = tf.cast(k, dtype) * h
             slopes: list[State] = []
             for row in stages:
-                at = _moved(y, slopes, row, h)
+                at = _stepped(y, slopes, row, h)
                 slopes.append(derivative(start + sum(row) * h, at, constants))
-            return (k + 1, *_moved(y, slopes, weights, h))
+            return (k + 1, *_stepped(y, slopes, weights, h))
 
         _, *end = tf.while_loop(
             lambda k, *_: k < self.steps,
@@ -205,10 +205,10 @@ def _adjoint(derivative: Derivative, n: int) -> Derivative:
     return augmented
 
 
-def _moved(y: State, slopes: list[State], weights: tuple, h: float) -> State:
-    moved = list(y)
+def _stepped(y: State, slopes: list[State], weights: tuple, h: float) -> State:
+    """Returns `y + h sum_i weights_i slopes_i`."""
     for weight, slope in zip(weights, slopes, strict=True):
         if weight:
             step = weight * h
-            moved = [m + step * v for m, v in zip(moved, slope, strict=True)]
-    return tuple(moved)
+            y = tuple(part + step * v for part, v in zip(y, slope, strict=True))
+    return y

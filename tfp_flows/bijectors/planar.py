@@ -31,11 +31,7 @@ class Planar(FlowBijector):
     """
 
     def __init__(self, d: int, **kwargs: Any) -> None:
-        """Draws directions; `u` is small, so the map starts near the identity.
-
-        Args:
-            d: Number of values in a vector.
-        """
+        """Draws directions for `d` values; a small `u` is near the identity."""
         self._d = checked_integer("d", d)
         super().__init__(event_ndims=1, **kwargs)
         small = keras.initializers.RandomNormal(stddev=0.05)
@@ -101,11 +97,7 @@ class Radial(FlowBijector):
     """
 
     def __init__(self, d: int, **kwargs: Any) -> None:
-        """Draws a weak pull around a centre near 0.
-
-        Args:
-            d: Number of values in a vector.
-        """
+        """Draws a weak pull around a centre near 0 for vectors of `d` values."""
         self._d = checked_integer("d", d)
         super().__init__(event_ndims=1, **kwargs)
         self._centre = self.add_weight((d,), "random_normal", name="centre")

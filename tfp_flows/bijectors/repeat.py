@@ -23,7 +23,6 @@ from tfp_flows.internal.arguments import (
     checked_integer,
     invalid,
 )
-from tfp_flows.nets.conditioner import broadcast_batch
 
 tfb = tfp.bijectors
 
@@ -77,10 +76,10 @@ class Repeat(FlowBijector):
         inverse:  x = f_{n-1}^-1(... f_0^-1(y))
         log-det:  the sum of the layers' log-dets
 
-    The step is any bijector or chain, ours or TFP's, whose weights are Keras
-    weights. It is a template: each layer runs it inside `keras.StatelessScope` with
-    its slice of the stacked weights, and has its own initial draw. Stacking also means
-    that an optimizer updates a few large weights instead of n times as many small ones.
+    The step is any bijector or chain whose weights are Keras weights. It is a template:
+    each layer runs it inside `keras.StatelessScope` with its slice of the stacked
+    weights, and has its own initial draw. Optimizers update a few large weights instead
+    of n times as many small ones.
 
     `mode` says how the layers run: `"unrolled"` writes them all into the graph,
     `"loop"` runs them in a `tf.while_loop`, so that the graph and the time to the
@@ -118,8 +117,8 @@ class Repeat(FlowBijector):
             ValueError: If `n` or `mode` is not understood, the step changes the
                 rank of events, or it holds a raw `tf.Variable`.
         """
-        words = "a bijector, such as a `tfb.Chain` of couplings"
-        checked_instance("step", step, tfb.Bijector, words)
+        kind = "a bijector, such as a `tfb.Chain` of couplings"
+        checked_instance("step", step, tfb.Bijector, kind)
         ranks = step.forward_min_event_ndims, step.inverse_min_event_ndims
         if tf.nest.is_nested(ranks[0]) or ranks[0] != ranks[1]:
             raise ValueError(
@@ -140,17 +139,13 @@ class Repeat(FlowBijector):
         self._template = compat.untracked(self, _variables(step))
         _refuse_raw_variables(step)
         draws = [step, *(rebuilt(step) for _ in range(n - 1))]
-        self._stacked = StackedWeights(
-            [_variables(draw) for draw in draws], name="stacked"
-        )
+        self._stacked = StackedWeights([*map(_variables, draws)], name="stacked")
 
     @classmethod
     def of(cls, steps: Sequence[tfb.Bijector], **kwargs: Any) -> Repeat:
         """Stacks steps of one structure, each with its own weights.
 
-        Args:
-            steps: The steps, from the data's side.
-            **kwargs: Other arguments of the constructor.
+        The steps come from the data's side; `kwargs` are the constructor's.
         """
         repeat = cls(steps[0], len(steps), **kwargs)
         groups = zip(*map(_variables, steps), strict=True)
@@ -170,9 +165,8 @@ class Repeat(FlowBijector):
         """
         steps = [rebuilt(self.step) for _ in range(self._n)]
         for k, step in enumerate(steps):
-            for variable, stack in zip(
-                _variables(step), self._stacked.stacks, strict=True
-            ):
+            stacks = self._stacked.stacks
+            for variable, stack in zip(_variables(step), stacks, strict=True):
                 variable.assign(stack[k])
         return steps
 
@@ -222,10 +216,8 @@ class Repeat(FlowBijector):
         mode = self._resolved_mode()
         if mode == "unrolled":
             return self._unrolled(direction, x, condition, order)
-        if condition is not None:
-            # A loop's shapes are fixed: `x` gets the condition's batch axes first.
-            ndims, own = self.forward_min_event_ndims, len(self.condition_shape)
-            x = broadcast_batch(x, ndims, condition, own)[0]
+        # A loop's shapes are fixed: `x` gets the condition's batch axes first.
+        x = self._over_condition(x, self.forward_min_event_ndims, condition)
         stacks = [tf.convert_to_tensor(stack) for stack in self._stacked.stacks]
         layer, zero = self._stateless(direction), self._zero_log_det(x)
         if mode == "loop":
@@ -289,20 +281,16 @@ class Repeat(FlowBijector):
             x: tf.Tensor, slices: list[tf.Tensor], condition: Condition
         ) -> ValueAndLogDet:
             value, log_det, scope = self._in_scope(direction, x, slices, condition)
-            self._refuse_updates(slices, scope)
+            for variable, old in zip(self._template, slices, strict=True):
+                if scope.get_current_value(variable) is not old:
+                    must = f"be 'unrolled' for a step that updates '{variable.path}'"
+                    raise invalid("mode", must, self._mode)
+            if scope.losses:
+                must = "be 'unrolled' for a step that adds losses"
+                raise invalid("mode", must, self._mode)
             return value, log_det
 
         return layer
-
-    def _refuse_updates(
-        self, slices: list[tf.Tensor], scope: keras.StatelessScope
-    ) -> None:
-        for variable, value in zip(self._template, slices, strict=True):
-            if scope.get_current_value(variable) is not value:
-                must = f"be 'unrolled' for a step that updates '{variable.path}'"
-                raise invalid("mode", must, self._mode)
-        if scope.losses:
-            raise invalid("mode", "be 'unrolled' for a step with losses", self._mode)
 
     def _zero_log_det(self, x: tf.Tensor) -> tf.Tensor:
         if self.is_constant_jacobian:

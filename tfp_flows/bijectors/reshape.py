@@ -119,11 +119,7 @@ class Squeeze(FlowBijector):
                 f"Squeeze '{self.name}' expected a height and width divisible by {b}. "
                 f"Received: images of shape {shape}"
             )
-        return [
-            height and height // b,
-            width and width // b,
-            channels and channels * b * b,
-        ]
+        return [height and height // b, width and width // b, int(channels) * b * b]
 
     def _unsqueezed_shape(self, shape: tf.TensorShape) -> list[int | None]:
         height, width, channels = shape
@@ -133,11 +129,7 @@ class Squeeze(FlowBijector):
                 f"Squeeze '{self.name}' expected a number of latent channels divisible "
                 f"by {b * b}. Received: images of shape {shape}"
             )
-        return [
-            height and height * b,
-            width and width * b,
-            channels and channels // (b * b),
-        ]
+        return [height and height * b, width and width * b, int(channels) // (b * b)]
 
     def _forward_event_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(self._unsqueezed_shape(input_shape))

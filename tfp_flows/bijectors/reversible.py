@@ -65,16 +65,14 @@ def reversible(
 ) -> ValueAndLogDet:
     """Runs the layers in a loop whose gradient stores one layer at a time.
 
-    Ordinary back-propagation keeps what every layer has computed. Here only the
-    last value is kept: going back, each layer's input is recomputed by its inverse,
-    and its gradient taken at once. Memory does not grow with the number of layers;
-    the time of a step grows by about a third to a half.
+    Only the last value is stored: going back, each layer's input is recomputed by its
+    inverse, and its gradient taken at once. Memory does not grow with the number of
+    layers; the time of a step grows by about a third to a half.
 
     The recomputed inputs carry rounding errors. The first of them is compared with
-    the true one; where they have drifted apart, a second pass forward keeps the true
-    input of each layer, and the way back reads those. Memory then grows by one value a
-    layer, still without what the networks have computed: XLA plans the memory of both
-    ways in advance, whichever is taken.
+    the true one; where they have drifted apart, a second run forward keeps the true
+    input of each layer for the gradients. Memory then grows by one value a layer: XLA
+    plans for both cases in advance, whichever is taken.
 
     Arguments are those of `looped`, and `inverse`, a layer's inverse.
 
@@ -108,12 +106,12 @@ def reversible(
             def by_inverse(_: tf.Tensor, value: tf.Tensor, slices: list) -> tf.Tensor:
                 return inverse(value, slices, c)[0]
 
-            def from_kept() -> list[tf.Tensor]:
-                kept = _inputs(layer, x, whole, order, c)
-                return back(lambda i, *_: kept.read(i))[1]
+            def from_stored() -> list[tf.Tensor]:
+                stored = _inputs(layer, x, whole, order, c)
+                return back(lambda i, *_: stored.read(i))[1]
 
             again, gradients = back(by_inverse)
-            return tf.cond(_drifted(again, x), from_kept, lambda: gradients)
+            return tf.cond(_drifted(again, x), from_stored, lambda: gradients)
 
         return (y, log_det), gradient
 
@@ -181,10 +179,10 @@ def _inputs(
     """Runs the layers once more and keeps the input of each."""
     n, read, static = len(order), _from_stacks(stacks), x.shape
 
-    def body(i: tf.Tensor, value: tf.Tensor, kept: tf.TensorArray) -> tuple:
-        kept = kept.write(i, value)
+    def body(i: tf.Tensor, value: tf.Tensor, stored: tf.TensorArray) -> tuple:
+        stored = stored.write(i, value)
         value = layer(value, read(_at(order, i)), condition)[0]
-        return i + 1, tf.ensure_shape(value, static), kept
+        return i + 1, tf.ensure_shape(value, static), stored
 
     empty = tf.TensorArray(x.dtype, size=n, element_shape=static)
     return _rounds(n, body, (x, empty))[2]

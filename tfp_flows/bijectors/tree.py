@@ -78,8 +78,7 @@ def is_adapted(part: Part) -> bool:
 def clear_caches(part: Part) -> None:
     """Forgets what was computed with old weights.
 
-    TFP returns a held latent for a held input whatever has become of the weights
-    in between; after training that answer would be wrong.
+    TFP returns a held latent for a held input even after training.
     """
     for bijector in bijectors_in(part):
         compat.clear_cache(bijector)
@@ -94,12 +93,8 @@ def known_dtype(bijector: tfb.Bijector) -> tf.DType | None:
 def rebuilt(part: tfb.Bijector, memo: dict[int, object] | None = None) -> tfb.Bijector:
     """Returns a bijector built anew from its configuration, with fresh weights.
 
-    Bijectors and Keras layers that two parts share are shared again; bijectors of TFP
-    without weights or parts are returned as they are.
-
-    Args:
-        part: A bijector of any class.
-        memo: What has been built already, by the identity of the original.
+    Bijectors and Keras layers that two parts share are shared again, by `memo`;
+    bijectors of TFP without weights or parts are returned as they are.
     """
     memo = {} if memo is None else memo
 

@@ -83,9 +83,8 @@ def super_resolve(
     flow = flow_of(flow)
     small = tf.cast(tf.convert_to_tensor(small), flow.dtype)
     height, width, _ = flow.event_shape
-    *_, h, w, _ = map(int, small.shape)
-    factor = height // h
-    if factor < 2 or [h * factor, w * factor] != [height, width]:
+    factor = height // int(small.shape[1])
+    if factor < 2 or [int(n) * factor for n in small.shape[1:3]] != [height, width]:
         raise ValueError(
             "Argument `small` must hold images smaller by a whole factor than "
             f"{tuple(flow.event_shape)}. Received: small of shape {small.shape}"

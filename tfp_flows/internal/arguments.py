@@ -111,13 +111,13 @@ def checked_number(
         (below, "below", lambda v, limit: v < limit),
         (maximum, "at most", lambda v, limit: v <= limit),
     )
-    given = [(limit, word, holds) for limit, word, holds in limits if limit is not None]
+    used = [(limit, word, holds) for limit, word, holds in limits if limit is not None]
     if (
         not real
         or not math.isfinite(value)
-        or not all(holds(value, limit) for limit, _, holds in given)
+        or not all(holds(value, limit) for limit, _, holds in used)
     ):
-        words = " and ".join(f"{word} {limit:g}" for limit, word, _ in given)
+        words = " and ".join(f"{word} {limit:g}" for limit, word, _ in used)
         raise invalid(name, f"be a finite number {words}".rstrip(), value)
     return float(value)
 

@@ -37,7 +37,7 @@ Blockwise = blockwise._Blockwise
 JointMap = joint_map._JointMap
 TransformedDistribution = transformed_distribution._TransformedDistribution
 Composition = composition.Composition
-Kept = TypeVar("Kept")
+Object = TypeVar("Object")
 
 
 def _current_graph() -> int:
@@ -62,16 +62,16 @@ class PairedCache(cache_util.BijectorCacheWithGreedyAttrs):
 
     def _lookup(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input: tf.Tensor, forward_name: str, inverse_name: str, **kwargs: Any
-    ) -> tf.Tensor:
+    ) -> Any:
         return super()._lookup(
             input, forward_name, inverse_name, _graph=_current_graph(), **kwargs
         )
 
     def _attributes(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input: tf.Tensor, fn_name: str, **kwargs: Any
-    ) -> dict[str, tf.Tensor]:
+    ) -> Any:
         kwargs["_graph"] = _current_graph()
-        edge: Any = self._get_or_create_edge(input, fn_name, kwargs)
+        edge = self._get_or_create_edge(input, fn_name, kwargs)
         if not edge.output_ref:
             edge.attributes.clear()
         return edge.attributes
@@ -98,7 +98,7 @@ def tf_variables(layers: Iterable[keras.Layer]) -> list[tf.Variable]:
 
 
 def share_storage(weight: keras.Variable, variable: tf.Variable) -> None:
-    """Makes a Keras weight read and write a variable that somebody else made."""
+    """Makes a Keras weight read and write a variable made elsewhere."""
     weight._value = variable
 
 
@@ -109,7 +109,7 @@ class Holder:
         self.value = value
 
 
-def untracked(module: tf.Module, value: Kept) -> Kept:
+def untracked(module: tf.Module, value: Object) -> Object:
     """Returns a value that a module can hold without `tf.Module` looking into it."""
     return module._no_dependency(value)
 

@@ -14,7 +14,7 @@ HIDDEN_UNITS = 256
 def image_shape(event_shape: Sequence[int] | None) -> tuple[int, int, int]:
     """Returns `(height, width, channels)` if such images can be halved twice."""
     try:
-        shape = tuple(int(n) for n in event_shape or ())
+        shape = tuple(map(int, event_shape))
     except (TypeError, ValueError):
         shape = ()
     if len(shape) != 3 or min(shape) < 1 or shape[0] % 4 or shape[1] % 4:

@@ -113,6 +113,12 @@ class Conditioner(keras.Layer):
         """Returns the batch axis followed by the connected output shape."""
         return (input_shape[0], *self._connected(input_shape)["output_shape"])
 
+    def dense(self, units: int, *inputs: int | None, **options: Any) -> Any:
+        """Returns a dense layer, built for inputs `[batch, *inputs]`."""
+        layer = keras.layers.Dense(units, dtype=self.dtype_policy, **options)
+        layer.build((None, *inputs))
+        return layer
+
     def unflattened(self, outputs: tf.Tensor) -> tf.Tensor:
         """Returns outputs `[batch, values]` in the connected output shape."""
         shape = self._connected(outputs.shape)["output_shape"]

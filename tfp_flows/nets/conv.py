@@ -22,12 +22,7 @@ class _Convolution(keras.Layer):
     """A convolution of `[batch, h, w, n]` to `[batch, h, w, filters]`, zero-padded."""
 
     def __init__(self, filters: int, kernel_size: int = 3, **kwargs: Any) -> None:
-        """Configures the convolution.
-
-        Args:
-            filters: Number of output channels m.
-            kernel_size: Side k of the kernel.
-        """
+        """Configures the convolution, with kernels of side `kernel_size`."""
         super().__init__(**kwargs)
         self.filters = filters
         self.kernel_size = kernel_size
@@ -171,7 +166,7 @@ class ConvNet(Conditioner):
         """
         super().__init__(**kwargs)
         self.hidden_channels = checked_integer("hidden_channels", hidden_channels)
-        self.activation = keras.activations.get(activation)
+        self.activation: Any = keras.activations.get(activation)
         self.residual = bool(residual)
         self.blocks = checked_integer("blocks", blocks)
         self.dropout = checked_number("dropout", dropout, minimum=0.0, below=1.0)
@@ -190,17 +185,13 @@ class ConvNet(Conditioner):
         if condition_shape and self._condition_block:
             channels += condition_shape[-1] * self._condition_block**2
         elif condition_shape:
-            project = keras.layers.Dense(width, use_bias=False, dtype=self.dtype_policy)
-            self._project = built(project, *condition_shape)
+            self._project = self.dense(width, *condition_shape, use_bias=False)
         self._first = self._conv(channels)
         if self.residual:
             self._middle = [self._conv(width) for _ in range(2 * self.blocks)]
         else:
             # A 1x1 convolution is a dense layer at every position.
-            middle = keras.layers.Dense(
-                width, kernel_initializer="he_normal", dtype=self.dtype_policy
-            )
-            self._middle = [built(middle, width)]
+            self._middle = [self.dense(width, width, kernel_initializer="he_normal")]
         head = ZeroConv2D(
             output_shape[-1], 1 if self.residual else 3, dtype=self.dtype_policy
         )
@@ -320,13 +311,8 @@ class PriorNet(Conditioner):
         if condition_shape and self._block:
             channels += condition_shape[-1] * self._block**2
         elif condition_shape:
-            project = keras.layers.Dense(
-                outputs,
-                use_bias=False,
-                kernel_initializer="zeros",
-                dtype=self.dtype_policy,
-            )
-            self._project = built(project, *condition_shape)
+            start = {"use_bias": False, "kernel_initializer": "zeros"}
+            self._project = self.dense(outputs, *condition_shape, **start)
         conv = ZeroConv2D(outputs, 3, dtype=self.dtype_policy)
         self._conv = built(conv, *input_shape[:-1], channels)
 

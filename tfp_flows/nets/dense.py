@@ -16,6 +16,7 @@ from tfp_flows.internal.arguments import (
     Initializer,
     checked_number,
     checked_widths,
+    invalid,
 )
 from tfp_flows.nets.conditioner import Conditioner, Shape, ops, size
 
@@ -44,10 +45,9 @@ def hidden_initializers(
     else on +-1 / sqrt(n) too.
 
     Conditioners often see one or two values only. Keras's own choice is bad there: its
-    kernels shrink with the number of *outputs*, so that units hardly bend over the
-    range of the data, and with all biases at zero the kinks of all rectifiers lie in
-    the one point 0, in every layer. Networks of many values, of which there are never
-    enough rows, had better start smooth: there He's kernels learn noise sooner.
+    kernels shrink with the number of *outputs*, and with all biases at zero the kinks
+    of all rectifiers lie in the one point 0. Networks of many values had better start
+    smooth: there He's kernels learn noise sooner.
 
     Args:
         inputs: Number of inputs of the layer.
@@ -105,15 +105,13 @@ class MLP(Conditioner):
         """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
-        self.activation = keras.activations.get(activation)
+        self.activation: Any = keras.activations.get(activation)
         self.residual = bool(residual)
         self.dropout = checked_number("dropout", dropout, minimum=0.0, below=1.0)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         if self.residual and len(set(self.hidden_units)) != 1:
-            raise ValueError(
-                "Argument `hidden_units` must repeat one width when `residual=True`. "
-                f"Received: hidden_units={self.hidden_units}"
-            )
+            must = "repeat one width when `residual=True`"
+            raise invalid("hidden_units", must, self.hidden_units)
 
     def build_network(
         self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
@@ -122,18 +120,14 @@ class MLP(Conditioner):
         width = size(input_shape) + size(condition_shape)
         values, widths = width, [*self.hidden_units]
         if self.residual:
-            widths = [widths[0]] + [w for w in widths for _ in range(2)]
+            widths = widths[:1] + 2 * widths
         self._hidden = []
         for units in widths:
             start = hidden_initializers(width, values, self.kernel_initializer)
-            self._hidden.append(self._dense(units, width, **start))
+            self._hidden.append(self.dense(units, width, **start))
             width = units
-        self._head = self._dense(size(output_shape), width, kernel_initializer="zeros")
+        self._head = self.dense(size(output_shape), width, kernel_initializer="zeros")
         self._drop = dropout_layer(self.dropout, self.dtype_policy, width)
-
-    def _dense(self, units: int, inputs: int, **start: Initializer) -> keras.Layer:
-        layer = keras.layers.Dense(units, dtype=self.dtype_policy, **start)
-        return built(layer, inputs)
 
     def call(
         self,
@@ -244,7 +238,7 @@ class MADE(Conditioner):
         """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
-        self.activation = keras.activations.get(activation)
+        self.activation: Any = keras.activations.get(activation)
         self.reverse = bool(reverse)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
@@ -277,11 +271,8 @@ class MADE(Conditioner):
         self._masked_layers.append(self._masked(mask, kernel_initializer="zeros"))
         self._from_condition = None
         if condition_shape is not None:
-            self._from_condition = built(
-                keras.layers.Dense(
-                    self.hidden_units[0], use_bias=False, dtype=self.dtype_policy
-                ),
-                size(condition_shape),
+            self._from_condition = self.dense(
+                self.hidden_units[0], size(condition_shape), use_bias=False
             )
 
     def _masked(self, mask: np.ndarray, **initializers: Initializer) -> MaskedDense:

@@ -76,23 +76,19 @@ class WaveNet(Conditioner):
                     f"{tuple(output_shape)}, condition_shape={condition_shape}"
                 )
         width = self.channels
-        self._start = self._dense(width, input_shape[-1])
+        self._start = self.dense(width, input_shape[-1])
         self._gates = [self._dilated(width, 2**i) for i in range(self.depth)]
         # Features of the last layer go nowhere but into the sum.
         self._mixes = [
-            self._dense(width if last else 2 * width, width)
+            self.dense(width if last else 2 * width, width)
             for last in (i == self.depth - 1 for i in range(self.depth))
         ]
         self._local = (
-            self._dense(2 * width * self.depth, condition_shape[-1], use_bias=False)
+            self.dense(2 * width * self.depth, condition_shape[-1], use_bias=False)
             if condition_shape
             else None
         )
-        self._end = self._dense(output_shape[-1], width, kernel_initializer="zeros")
-
-    def _dense(self, units: int, inputs: int, **options: Any) -> keras.layers.Dense:
-        layer = keras.layers.Dense(units, dtype=self.dtype_policy, **options)
-        return built(layer, inputs)
+        self._end = self.dense(output_shape[-1], width, kernel_initializer="zeros")
 
     def _dilated(self, width: int, rate: int) -> keras.layers.Conv1D:
         layer = keras.layers.Conv1D(
@@ -187,15 +183,14 @@ class CausalLSTM(Conditioner):
                 f"{input_shape}, outputs of shape {output_shape}, conditions of shape "
                 f"{condition_shape}"
             )
-        policy = self.dtype_policy
-        dense = keras.layers.Dense(
-            self.features, activation=self.activation, dtype=policy
-        )
-        self._dense = built(dense, length, d + 1)
+        activation = {"activation": self.activation}
+        self._dense = self.dense(self.features, length, d + 1, **activation)
         self._recurrent = []
         width = self.features
         for units in self.units:
-            layer = keras.layers.LSTM(units, return_sequences=True, dtype=policy)
+            layer = keras.layers.LSTM(
+                units, return_sequences=True, dtype=self.dtype_policy
+            )
             self._recurrent.append(built(layer, length, width))
             width = units
 
@@ -247,7 +242,7 @@ class CausalLSTM(Conditioner):
 class BinaryCodes(keras.initializers.Initializer):
     """Starts row k of a table `[n, 2 d]` at the k-th corner of a cube.
 
-    The first `d` numbers are a location: the binary digits of k as -1 and 1. The
+    The first `d` values are a location: the binary digits of k as -1 and 1. The
     others are `log(scale)`. Locations of different rows lie at least 2 apart.
     """
 
@@ -278,7 +273,7 @@ def code_table(rows: int, d: int, scale: float, dtype: DType = None) -> keras.La
         dtype: Float type; None for Keras's default.
 
     Returns:
-        A `keras.layers.Embedding` of `2 d` numbers a row, as `BinaryCodes` starts it.
+        A `keras.layers.Embedding` of `2 d` values a row, as `BinaryCodes` starts it.
     """
     if rows > 2**d:
         raise ValueError(

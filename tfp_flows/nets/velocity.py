@@ -137,7 +137,7 @@ class VelocityNet(Conditioner):
             width = units
 
     def _seen(self, width: int) -> int:
-        """Returns how many numbers an output of a layer with so many inputs sees."""
+        """Returns how many inputs each output of a layer of this width has."""
         return width * (self.kernel_size or 1) ** 2
 
     def _linear(self, units: int, **initializers: Initializer) -> keras.Layer:

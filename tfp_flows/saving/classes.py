@@ -151,7 +151,7 @@ def obstacle(value: object) -> str | None:
 
 
 def instead(name: str) -> str:
-    """Returns a half sentence with what to use in place of a class, if anything."""
+    """Returns what to use in place of a class, if anything."""
     advice = _INSTEAD.get(name.lstrip("_"))
     return "" if advice is None else f": {advice}"
 
@@ -177,8 +177,8 @@ def _is_tf_keras(part: object) -> bool:
 def _own_variables(value: object) -> bool:
     if not isinstance(value, tf.Module):
         return False
-    given = {id(variable) for variable in _variables(arguments(value))}
-    return any(id(variable) not in given for variable in value.variables)
+    own = {id(variable) for variable in _variables(arguments(value))}
+    return any(id(variable) not in own for variable in value.variables)
 
 
 def _variables(argument: object) -> Iterator[tf.Variable]:

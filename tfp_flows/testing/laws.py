@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -35,9 +34,9 @@ _AUTOREGRESSIVE = (Autoregressive, tfb.MaskedAutoregressiveFlow)
 Law = Callable[[Subject, "float | None"], CheckResult]
 
 
-def difference(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+def difference(found: npt.ArrayLike, expected: npt.ArrayLike) -> float:
     """Returns the largest `|a - b| / (1 + |b|)`; infinite where one is not finite."""
-    a, b = np.asarray(a, "float64"), np.asarray(b, "float64")
+    a, b = np.asarray(found, "float64"), np.asarray(expected, "float64")
     if a.shape != b.shape:
         raise ValueError(f"Expected an output of shape {b.shape}. Received: {a.shape}")
     with np.errstate(invalid="ignore"):

@@ -18,7 +18,7 @@ tfb = tfp.bijectors
 
 @keras.saving.register_keras_serializable(package="tfp_flows.transforms")
 class Shift(Transform):
-    """Shift by a parameter: volume is kept.
+    """Shift by a parameter, which preserves volume.
 
         forward:  y = x + t
         inverse:  x = y - t
@@ -41,17 +41,9 @@ class Shift(Transform):
         return x, tf.zeros_like(x)
 
 
-def _soft_clamp(r: tf.Tensor) -> tf.Tensor:
-    return 2.0 * tf.tanh(0.5 * r)
-
-
-def _log_sigmoid(r: tf.Tensor) -> tf.Tensor:
-    return tf.math.log_sigmoid(r + 2.0)
-
-
 LOG_SCALES: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
-    "soft_clamp": _soft_clamp,
-    "sigmoid": _log_sigmoid,
+    "soft_clamp": lambda r: 2.0 * tf.tanh(0.5 * r),
+    "sigmoid": lambda r: tf.math.log_sigmoid(r + 2.0),
     "tanh": tf.tanh,
     "exp": tf.identity,
 }

@@ -21,9 +21,8 @@ class LogisticMixture(Transform):
     up to a constant, the locations `m` and the logarithms of the scales `s`; locations
     are offsets from K equally spaced places, so that parameters of 0 are no fixed point
     of training. Behind a standard logistic base the density of `y` is that of the
-    mixture. Both directions are computed from logarithms, so that nothing under- or
-    overflows far out; between components that lie many scales apart `forward` is steep
-    and rounding is amplified.
+    mixture. Between components that lie many scales apart `forward` is steep and
+    rounding is amplified.
 
     Reference:
         Ho et al.: Flow++, 2019, arXiv:1902.00275, section 3.2.
@@ -35,7 +34,7 @@ class LogisticMixture(Transform):
         self.parameters_per_value = 3 * components
 
     def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
-        """Searches for the value of a given noise."""
+        """Searches for the value that has this noise."""
         log_weights, location, log_scale = self._components(parameters)
         return mixture_from_noise(x, log_weights, location, log_scale)
 

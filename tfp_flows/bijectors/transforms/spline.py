@@ -59,9 +59,6 @@ class RationalQuadraticSpline(Transform):
             tails: `"linear"` or `"circular"`; see above.
             min_bin: Smallest width and height of a bin, as a share of the side.
             min_slope: Smallest slope at a knot, below 1.
-
-        Raises:
-            ValueError: If an argument is out of its range.
         """
         self.bins = checked_integer("bins", bins, 2)
         self.bound = checked_number("bound", bound, above=0.0)
@@ -98,8 +95,7 @@ class RationalQuadraticSpline(Transform):
         # gradient is finite where its result is not used.
         inside = tf.clip_by_value(value, -self.bound, self.bound)
         result, log_slope = self._in_bin(inside, (*extents, slopes), inverse)
-        within = tf.abs(value) <= self.bound
-        zeros = tf.zeros_like(log_slope)
+        within, zeros = tf.abs(value) <= self.bound, tf.zeros_like(log_slope)
         return tf.where(within, result, value), tf.where(within, log_slope, zeros)
 
     def _on_circle(
@@ -130,7 +126,9 @@ class RationalQuadraticSpline(Transform):
                 their softplus `[n, bins + 1]`, of which 0 stands for slope 1.
             inverse: Whether values are outputs of the spline.
         """
-        widths, heights = (self._extents(extents) for extents in raw[:2])
+        side = 2.0 * self.bound
+        least, free = side * self.min_bin, side * (1.0 - self.bins * self.min_bin)
+        widths, heights = (least + free * tf.nn.softmax(part) for part in raw[:2])
         # Knots as a product with a triangle of ones: faster than a cumulative sum over
         # a short axis, in the graph executor as under XLA.
         ones = np.ones((self.bins, self.bins), value.dtype.as_numpy_dtype)
@@ -150,20 +148,9 @@ class RationalQuadraticSpline(Transform):
             offset = math.log(math.expm1(1.0 - self.min_slope))
             return self.min_slope + tf.nn.softplus(picked(candidates) + offset)
 
-        found = Bin(
-            left=picked(lefts),
-            width=picked(widths),
-            bottom=picked(bottoms),
-            height=picked(heights),
-            slope=slope(raw[2][:, :-1]),
-            next_slope=slope(raw[2][:, 1:]),
-        )
+        extents = map(picked, (lefts, widths, bottoms, heights))
+        found = Bin(*extents, slope(raw[2][:, :-1]), slope(raw[2][:, 1:]))
         return (inverse_in_bin if inverse else forward_in_bin)(value, found)
-
-    def _extents(self, raw: tf.Tensor) -> tf.Tensor:
-        side = 2.0 * self.bound
-        free = side * (1.0 - self.bins * self.min_bin)
-        return side * self.min_bin + free * tf.nn.softmax(raw)
 
 
 class Bin(NamedTuple):
