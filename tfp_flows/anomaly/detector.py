@@ -115,9 +115,6 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
             X: Rows `[n, d]`, most of them normal, with n at least 5, and d at least 2
                 for the default flow.
             y: Ignored; scikit-learn passes it along.
-
-        Returns:
-            The detector.
         """
         X = validate_data(  # noqa: N806
             self,

@@ -42,9 +42,6 @@ def fit_scorer(
             `1 / (n + 1)`.
         condition: For a conditional flow, the conditions of the rows.
         batch_size: Rows at a time.
-
-    Returns:
-        The same scorer, fitted.
     """
     rows = held_out
     if not isinstance(rows, Rows):
@@ -68,9 +65,6 @@ def false_alarm_threshold(scores: npt.ArrayLike, rate: float) -> float:
     Args:
         scores: Scores `[n]` of normal rows that neither flow nor scorer was trained on.
         rate: Between 0 and 1.
-
-    Returns:
-        The threshold.
 
     Raises:
         ValueError: If `rate` is out of range, or lower than `1 / (n + 1)`, which n
@@ -129,17 +123,9 @@ def is_anomaly(
     condition: npt.ArrayLike | None = None,
     batch_size: int = 256,
 ) -> np.ndarray:
-    """Decides which rows are anomalies, by the fitted threshold.
+    """Decides which rows are anomalies, by the fitted threshold: booleans `[n]`.
 
-    Args:
-        flow: A `tfpf.FlowModel`, or a TFP distribution.
-        x: Rows `[n, *event]`.
-        scorer: The scorer; None for the one that the model carries.
-        condition: For a conditional flow, the conditions of the rows.
-        batch_size: Rows at a time.
-
-    Returns:
-        Booleans `[n]`.
+    The arguments are those of `anomaly_scores`.
     """
     scorer = _scorer(flow, scorer)
     if scorer.threshold is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +78,7 @@ class DetectionReport:
         entries = [row for row in self.rows if row.anomalies == anomalies]
         return max(entries, key=lambda row: row.auroc.value)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Returns everything as plain lists, dictionaries and numbers, for JSON."""
         return dataclasses.asdict(self)
 
@@ -130,9 +130,6 @@ def detection_report(
         confidence: Probability of the intervals.
         resamples: Number of bootstrap resamples.
         seed: Of the draws.
-
-    Returns:
-        The report.
 
     Example:
         >>> report = detection_report({"a": [0, 1]}, {"far": {"a": [2, 3]}})

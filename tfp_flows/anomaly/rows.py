@@ -49,9 +49,6 @@ def evaluate_rows(
         x: Data `[n, *event]` in the flow's units, with n at least 1.
         condition: For a conditional flow, conditions `[n, *condition]`.
         batch_size: Rows at a time.
-
-    Returns:
-        The rows, in the flow's dtype.
     """
     distribution = distribution_of(flow, "flow")
     dtype = distribution.dtype.as_numpy_dtype

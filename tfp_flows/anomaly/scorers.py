@@ -14,7 +14,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.anomaly.rows import Rows
-from tfp_flows.internal.arguments import checked_integer, checked_number
+from tfp_flows.internal.arguments import Config, checked_integer, checked_number
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.compat import sublayers
 from tfp_flows.training.model import FlowModel
@@ -33,8 +33,7 @@ class AnomalyScorer(keras.layers.Layer):
 
     A larger score means a more anomalous row. What a scorer learns from held-out rows
     is numbers in its configuration; weights that it brings along are frozen. So it is
-    saved with the `tfpf.FlowModel` that it is given to as `model.anomaly_scorer`, and
-    exported with it.
+    saved and exported with the `tfpf.FlowModel` whose `anomaly_scorer` it is.
 
     Subclasses define `call(x, log_prob, latent)`, perhaps `adapt(rows)`, and extend
     `get_config`. They are registered with Keras.
@@ -70,36 +69,18 @@ class AnomalyScorer(keras.layers.Layer):
             layer.trainable = False
 
     def adapt(self, rows: Rows) -> None:
-        """Learns what the scorer needs to know from held-out normal rows.
-
-        Args:
-            rows: Held-out rows, as `evaluate_rows` returns them.
-        """
+        """Learns what the scorer needs to know from held-out normal rows."""
 
     def call(self, x: tf.Tensor, log_prob: tf.Tensor, latent: tf.Tensor) -> tf.Tensor:
-        """Returns the scores `[n]`.
-
-        Args:
-            x: Data `[n, *event]`.
-            log_prob: Its log-density `[n]`, in nats.
-            latent: Its latents `[n, *latent]`.
-        """
+        """Returns the scores `[n]` of data `[n, *event]`."""
         raise NotImplementedError(f"{type(self).__name__} must define `call`.")
 
     def scores(self, rows: Rows, batch_size: int = 256) -> np.ndarray:
-        """Scores rows whose densities and latents are known.
-
-        Args:
-            rows: What `evaluate_rows` returned.
-            batch_size: Rows at a time.
-
-        Returns:
-            Scores `[n]`; `SCORE_CEILING` where a score is not finite.
-        """
+        """Scores `Rows`, `[n]`: `SCORE_CEILING` where a score is not finite."""
         scores = map_rows(self, rows.x, rows.log_prob, rows.latent, rows=batch_size)
         return np.where(np.isfinite(scores), scores, scores.dtype.type(SCORE_CEILING))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {
             "name": self.name,
@@ -141,7 +122,6 @@ class TypicalityScorer(AnomalyScorer):
 
     Args:
         entropy: H in nats; None until `adapt` measures it.
-        **kwargs: Arguments of `AnomalyScorer`.
 
     Reference:
         Nalisnick, Matsukawa, Teh, Lakshminarayanan: Detecting Out-of-Distribution
@@ -161,7 +141,7 @@ class TypicalityScorer(AnomalyScorer):
         _check_fitted("entropy", self.entropy)
         return tf.abs(tf.add(log_prob, self.entropy))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "entropy": self.entropy}
 
@@ -179,7 +159,6 @@ class LatentNormScorer(AnomalyScorer):
     Args:
         centered: Whether `adapt` takes the mean norm of held-out rows for `c`.
         center: The number `c`; 0 until it is measured.
-        **kwargs: Arguments of `AnomalyScorer`.
     """
 
     def __init__(
@@ -199,7 +178,7 @@ class LatentNormScorer(AnomalyScorer):
         """Returns the scores `[n]`."""
         return tf.abs(_norm(latent) - self.center)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         config = {"centered": self.centered, "center": self.center}
         return {**super().get_config(), **config}
@@ -213,14 +192,11 @@ class ComplexityScorer(AnomalyScorer):
 
     PNG is zlib after a filter, a model of images in general. A flat image is cheap for
     both; an image that PNG packs better than the flow is not what the flow was trained
-    on. Pixels are compressed in memory, with TensorFlow's own op, so that the scorer
-    works inside a SavedModel; the few bytes of a file's header are in every score.
+    on. TensorFlow's own op compresses the pixels, so that the scorer works inside a
+    SavedModel; the few bytes of a file's header are in every score.
 
     Images `[n, h, w, c]` have pixel values in [0, 256), dequantized or not, and 1 to 4
     channels, of which PNG takes the second or the fourth for transparency.
-
-    Args:
-        **kwargs: Arguments of `AnomalyScorer`.
 
     Reference:
         Serrà et al.: Input Complexity and Out-of-Distribution Detection with
@@ -245,16 +221,15 @@ class RatioScorer(AnomalyScorer):
         s(x) = log p_background(x) - log p(x)
 
     The background is a flow of what normal and anomalous rows have in common, such as
-    one trained on the training images with a fifth of their pixels replaced by random
-    ones: it knows flat areas and smooth edges, and their likelihood cancels.
+    one trained on images with a fifth of their pixels replaced by random ones: it knows
+    flat areas and smooth edges, and their likelihood cancels.
 
-    The scorer holds a frozen copy of the background, with its weights, in the saved
-    file and in the export; what it was made from is not touched.
+    The scorer holds a frozen copy of the background, in the saved file and in the
+    export.
 
     Args:
         background: A `tfpf.FlowModel` or TFP distribution over the same events, without
             conditions.
-        **kwargs: Arguments of `AnomalyScorer`.
 
     Reference:
         Ren et al.: Likelihood Ratios for Out-of-Distribution Detection, 2019,
@@ -280,13 +255,13 @@ class RatioScorer(AnomalyScorer):
         expected = background.log_prob(tf.cast(x, background.dtype))
         return tf.cast(expected, log_prob.dtype) - log_prob
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments, the background without its weights."""
         description = serialization.serialize(self.background.distribution)
         return {**super().get_config(), "background": description}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> RatioScorer:
+    def from_config(cls, config: Config) -> RatioScorer:
         """Builds the scorer that `get_config` described, with fresh weights."""
         background = serialization.deserialize(config["background"])
         return cls(**{**config, "background": background})
@@ -302,16 +277,11 @@ class JointTypicalityScorer(AnomalyScorer):
     Here `m` and `C` are mean and covariance of `t` over held-out rows, so that the
     score is in standard deviations (Mahalanobis's distance). An image may be as likely
     as others and as large a file as others, and yet be less likely than others of that
-    size. Density of states estimation has more statistics, and kernels for the
-    Gaussian.
+    size.
 
     What counts as an image are rows `[n, h, w, c]` with 1 to 4 channels; their pixel
-    values are in [0, 256), as `ComplexityScorer` says.
-
-    Args:
-        mean: `m`, a list of 2 or 3 values; None until `adapt` measures it.
-        whitening: Rows of a matrix `W` with `W^T W = C^-1`.
-        **kwargs: Arguments of `AnomalyScorer`.
+    values are in [0, 256), as `ComplexityScorer` says. `adapt` measures `mean` and the
+    matrix `whitening`, `W^T W = C^-1`.
 
     Reference:
         Morningstar et al.: Density of States Estimation for Out-of-Distribution
@@ -353,7 +323,7 @@ class JointTypicalityScorer(AnomalyScorer):
         distance = tf.norm(tf.matmul(off, whitening, transpose_b=True), axis=1)
         return tf.cast(distance, log_prob.dtype)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         config = {"mean": self.mean, "whitening": self.whitening}
         return {**super().get_config(), **config}
@@ -373,15 +343,7 @@ def _statistics(
 
 
 def png_bytes(images: npt.ArrayLike | tf.Tensor) -> tf.Tensor:
-    """Returns how many bytes each image takes as a PNG file.
-
-    Args:
-        images: Pixel values `[n, h, w, c]` in [0, 256); what is behind the decimal
-            point is dropped.
-
-    Returns:
-        Sizes `[n]`, of dtype int32.
-    """
+    """Returns the sizes `[n]` of images as PNG files, of whole pixels in [0, 256)."""
     pixels = tf.saturate_cast(tf.floor(tf.convert_to_tensor(images)), tf.uint8)
 
     def size(image: tf.Tensor) -> tf.Tensor:
@@ -464,9 +426,6 @@ class BatchTypicality:
             false_alarm_rate: Share of normal batches that may be called anomalous.
             resamples: Batches drawn with replacement from the rows.
             seed: Of the draws.
-
-        Returns:
-            The fitted test.
         """
         checked_integer("batch_size", batch_size)
         rate = checked_number("false_alarm_rate", false_alarm_rate, above=0, below=1)
@@ -481,14 +440,7 @@ class BatchTypicality:
         return cls(entropy, batch_size, float(np.quantile(drawn, 1.0 - rate)))
 
     def scores(self, log_prob: npt.ArrayLike) -> np.ndarray:
-        """Scores batches.
-
-        Args:
-            log_prob: Log-densities `[..., m]` of the rows of each batch.
-
-        Returns:
-            Scores `[...]`; infinity where a row has no finite density.
-        """
+        """Scores batches of log-densities `[..., m]`; infinity without a finite one."""
         log_prob = np.asarray(log_prob, np.float64)
         if log_prob.shape[-1:] != (self.batch_size,):
             raise ValueError(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tfp_flows.cli import options
+from tfp_flows.internal.arguments import Config
 
 if TYPE_CHECKING:
     from tfp_flows.data import Data
@@ -55,7 +57,7 @@ def evaluate(
     if out is not None:
         options.checked_target(out, options.TABLES)
     trained, known = files.load(model)
-    settings: dict[str, Any] = {
+    settings: Config = {
         "batch_size": batch_size,
         "seed": seed,
         "n_bits": n_bits,
@@ -142,7 +144,7 @@ def _check_fits(
         )
 
 
-def _print_table(result: dict[str, Any]) -> None:
+def _print_table(result: Mapping[str, object]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -8,7 +8,6 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,10 +15,10 @@ from tfp_flows.internal.files import atomic_write
 from tfp_flows.training.model import FlowModel, load_model
 
 MODEL_FILE, REPORT_FILE = "flow.keras", "report.json"
-Append = Callable[[np.ndarray], Any]
+Append = Callable[[np.ndarray], None]
 
 
-def load(path: Path, *, conditional: bool = False) -> tuple[FlowModel, dict[str, Any]]:
+def load(path: Path, *, conditional: bool = False) -> tuple[FlowModel, dict]:
     """Loads a model and the data part of the report beside it, empty without one.
 
     `path` is a `.keras` file or the folder of a run.
@@ -44,7 +43,7 @@ def load(path: Path, *, conditional: bool = False) -> tuple[FlowModel, dict[str,
     return model, json.loads(report.read_text(encoding="utf-8")).get("data", {})
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Writes strict JSON: numbers that are not finite raise a `ValueError`."""
     _write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -88,7 +87,7 @@ def _npy(path: Path, n: int | None, row_shape: tuple[int, ...]) -> Iterator[Appe
     """Writes the values behind a header, which is written anew with their count."""
     count = 0
 
-    def header(count: int) -> dict[str, Any]:
+    def header(count: int) -> dict:
         shape = (count, *row_shape)
         return {"descr": "<f4", "fortran_order": False, "shape": shape}
 

@@ -60,7 +60,7 @@ class Recipe:
     """
 
     flow: str
-    architecture: dict[str, Any]
+    architecture: dict
     preprocess: str
     epochs: int
     batch_size: int
@@ -199,8 +199,8 @@ def choose(
     data: Data,
     flow: str | None,
     preset: str,
-    architecture: Mapping[str, Any],
-    training: Mapping[str, Any],
+    architecture: Mapping[str, object],
+    training: Mapping[str, object],
 ) -> Recipe:
     """Takes the recipe for a data set and changes what the user asks for."""
     import tfp_flows as tfpf

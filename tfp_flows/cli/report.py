@@ -95,7 +95,11 @@ def _results(
         "training_seconds": round(seconds, 2),
         "held_out": score,
         "baselines": _baselines(data),
-        "versions": _versions(),
+        "versions": {
+            "python": platform.python_version(),
+            "tfp-flows": tfpf.__version__,
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
     }
     if data.true_entropy is not None:
         results["true_entropy"] = data.true_entropy
@@ -114,12 +118,6 @@ def _baselines(data: Data) -> dict[str, dict[str, float]]:
         name: {"nll": value, "bits_per_dim": scoring.bits(value, data.event_shape)}
         for name, value in nll.items()
     }
-
-
-def _versions() -> dict[str, str]:
-    installed = {package: importlib.metadata.version(package) for package in PACKAGES}
-    own = {"python": platform.python_version(), "tfp-flows": tfpf.__version__}
-    return own | installed
 
 
 def _export(path: Path, model: FlowModel, data: Data, precision: str) -> Results:

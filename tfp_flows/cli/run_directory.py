@@ -14,7 +14,6 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -41,7 +40,7 @@ class RunDirectory:
         self._backup = Backup(self._scratch / "backup")
 
     @classmethod
-    def start(cls, path: Path, settings: Mapping[str, Any]) -> RunDirectory:
+    def start(cls, path: Path, settings: Mapping[str, object]) -> RunDirectory:
         """Makes the folder of a new run, which must be empty or not exist yet."""
         run = cls(path)
         if run._settings.is_file():
@@ -59,7 +58,7 @@ class RunDirectory:
         return run
 
     @classmethod
-    def resume(cls, path: Path, settings: Mapping[str, Any]) -> RunDirectory:
+    def resume(cls, path: Path, settings: Mapping[str, object]) -> RunDirectory:
         """Opens the folder of an interrupted run, which must have the same settings."""
         run = cls(path)
         if not run._settings.is_file():

@@ -7,7 +7,7 @@ import enum
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,8 +36,7 @@ def train(
         Flow | None, typer.Option(help="Architecture (default: what suits the data)")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder to make (default: runs/DATA-FLOW)"),
+        Path | None, typer.Option(help="Folder to make (default: runs/DATA-FLOW)")
     ] = None,
     preset: Annotated[
         Preset, typer.Option(help="Minutes on a CPU, or the sizes of the papers.")
@@ -173,7 +172,9 @@ def train(
         f"{recipe.flow} with {model.count_params():,} weights on {loaded.name}: "
         f"{len(loaded.x_train):,} examples to train, {len(loaded.x_test):,} held out"
     )
-    seconds = _fit(model, loaded, recipe, run, 0 if quiet else _verbosity())
+    # Keras's moving bar on a terminal, a line an epoch elsewhere.
+    verbose = 0 if quiet else 1 if sys.stdout.isatty() else 2
+    seconds = _fit(model, loaded, recipe, run, verbose)
     results = report.write(run, model, loaded, recipe, seconds)
     run.finish()
     console.print(report.table(results))
@@ -186,7 +187,7 @@ def _open_run(
     """Makes or opens the run's folder, once everything else has proved right."""
     from tfp_flows.cli.run_directory import RunDirectory, default_path
 
-    settings: dict[str, Any] = dataclasses.asdict(recipe) | {
+    settings = dataclasses.asdict(recipe) | {
         "data": data.name,
         "seed": data.seed,
         "examples": [len(data.x_train), len(data.x_test)],
@@ -236,8 +237,3 @@ def _fit(
     if recipe.validation:
         run.restore_best(model)
     return time.monotonic() - started
-
-
-def _verbosity() -> int:
-    """Keras's moving bar on a terminal, a line an epoch elsewhere."""
-    return 1 if sys.stdout.isatty() else 2

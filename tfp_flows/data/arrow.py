@@ -56,7 +56,7 @@ def record_batches(
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turns what pyarrow says of a damaged file into one sentence."""
+    """Turns what pyarrow says of a damaged file into one message."""
     try:
         yield
     except (pa.ArrowInvalid, OSError) as error:
@@ -70,8 +70,10 @@ def numbers(
     """Returns a table's columns as one float64 array, and their names."""
     if table.num_columns == 0:
         raise ValueError(f"{path} must have at least one column. Received: none")
+    # An empty column counts as numeric, as all missing.
+    tests = ("is_integer", "is_floating", "is_decimal", "is_boolean", "is_null")
     for field in table.schema:
-        if not _is_numeric(field.type):
+        if not any(getattr(pa.types, test)(field.type) for test in tests):
             raise ValueError(
                 f"Column {field.name!r} of {path} must hold numbers; drop it or turn "
                 f"it into numbers. Received: values of type {field.type}"
@@ -80,12 +82,6 @@ def numbers(
         np.asarray(column.cast(pa.float64(), safe=False)) for column in table.columns
     ]
     return np.stack(columns, axis=1), tuple(table.schema.names)
-
-
-def _is_numeric(kind: pa.DataType) -> bool:
-    """Whether a column's values are numbers; an empty one counts, as all missing."""
-    tests = ("is_integer", "is_floating", "is_decimal", "is_boolean", "is_null")
-    return any(getattr(pa.types, test)(kind) for test in tests)
 
 
 def _csv_options(path: Path) -> pyarrow.csv.ReadOptions:

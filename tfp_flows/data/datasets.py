@@ -82,12 +82,6 @@ class Data:
         Order and noise of an epoch follow from `seed` and its number alone, so that
         interrupted training can go on with exactly the batches that it would have
         seen: `fit(data.epochs(k), steps_per_epoch=data.steps, initial_epoch=k)`.
-
-        Args:
-            first: Number of the first epoch, from 0.
-
-        Returns:
-            Batches without end, `steps` of them in each epoch.
         """
         return endless_minibatches(
             self.x_train,
@@ -128,10 +122,10 @@ class Data:
         return batches.apply(tf.data.experimental.assert_cardinality(count))
 
     def hold_back(self, fraction: float) -> tuple[Data, Data]:
-        """Splits the training part, in a fixed random way.
+        """Splits off a fraction of the training part, in a fixed random way.
 
-        Returns the data without that fraction, and data that has it in the place of the
-        held-out part, for choices made in training.
+        Returns the data without it, and data that has it in the place of the held-out
+        part.
         """
         n = len(self.x_train)
         rest, back = split_indices(n, min(n - 1, max(1, round(fraction * n))))
@@ -173,15 +167,14 @@ def load(
     never depends on `seed`: runs with different seeds hold out the same examples.
 
     Args:
-        name: `"digits"` (1,797 images of 8x8 pixels with 17 levels, split
-            1,500/297), a toy set (`"two_moons"`, `"eight_gaussians"`,
-            `"pinwheel"`, `"checkerboard"`, `"rings"`; 20,000/10,000 fresh
-            points), a `.npy`, `.npz`, `.csv` or `.parquet` file, or an image
-            set by its TFDS name (`"mnist"`, `"fashion_mnist"`, `"cifar10"`,
-            ...), which is held in memory.
+        name: `"digits"` (1,797 images of 8x8 pixels with 17 levels, split 1,500/297), a
+            toy set (`"two_moons"`, `"eight_gaussians"`, `"pinwheel"`, `"checkerboard"`,
+            `"rings"`; 20,000/10,000 fresh points), a `.npy`, `.npz`, `.csv` or
+            `.parquet` file, or an image set by its TFDS name (`"mnist"`,
+            `"fashion_mnist"`, `"cifar10"`, ...), which is held in memory.
         batch_size: Examples in a batch.
-        test_fraction: Which share to hold out. None means the set's own test split,
-            or a fifth where it has none.
+        test_fraction: Which share to hold out. None means the set's own test split, or
+            a fifth where it has none.
         seed: Seed of a toy set's points, of the order and of the noise.
         n_bits: Keep this many of the 8 bits of each pixel, as Glow does with 5.
         data_dir: Where TFDS keeps its data. None means the environment variable
@@ -242,33 +235,18 @@ def is_file(name: str | Path) -> bool:
 
 
 def dequantize(pixels: np.ndarray | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Adds uniform noise in `[0, 1)` to whole-number pixel values.
+    """Adds uniform noise in `[0, 1)` to whole pixel values; the result is float32.
 
     The density of `v = pixels + u` integrated over a pixel's unit cell bounds the
-    probability of the pixel from below, so `-log2 p(v) / D` of a flow is an upper
-    bound of the bits per dimension of the lossless code (Theis, van den Oord and
-    Bethge, "A note on the evaluation of generative models", 2016).
-
-    Args:
-        pixels: Whole numbers, of any shape and integer or float dtype.
-        seed: Two integers (a stateless seed): the same seed gives the same noise.
-
-    Returns:
-        A float32 tensor of the same shape with `pixels <= v < pixels + 1`.
+    probability of the pixel from below, so `-log2 p(v) / D` of a flow is an upper bound
+    of the bits per dimension of the lossless code (Theis, van den Oord and Bethge, "A
+    note on the evaluation of generative models", 2016).
     """
     return dequantized(tf.cast(pixels, tf.float32), seed)
 
 
 def reduce_bits(pixels: np.ndarray, n_bits: int) -> np.ndarray:
-    """Keeps the `n_bits` highest bits of 8-bit pixel values.
-
-    Args:
-        pixels: Whole numbers in 0..255.
-        n_bits: 1 to 8.
-
-    Returns:
-        A uint8 array with values in `0 .. 2**n_bits - 1`.
-    """
+    """Keeps the `n_bits` highest of 8 bits of pixels: `0 .. 2**n_bits - 1`."""
     if n_bits not in range(1, 9):
         raise invalid("n_bits", "be 1 to 8", n_bits)
     return pixels.astype(np.uint8) >> (8 - n_bits)
@@ -277,16 +255,7 @@ def reduce_bits(pixels: np.ndarray, n_bits: int) -> np.ndarray:
 def split_indices(
     n: int, test_size: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits `range(n)` at random, and always in the same way.
-
-    Args:
-        n: How many examples there are.
-        test_size: How many of them are held out.
-        seed: The same seed gives the same split.
-
-    Returns:
-        The indices of the training part and those of the held-out part, none empty.
-    """
+    """Splits `range(n)` in a fixed random way: training and held-out indices."""
     if not 0 < test_size < n:
         raise invalid(
             "test_size", f"leave both parts with examples out of {n}", test_size
@@ -335,9 +304,7 @@ def _to_score(path: str, loaded: files.FileData) -> Data:
 
 
 def _load_tfds(
-    name: str,
-    data_dir: str | Path | None,
-    image_size: int | tuple[int, int] | None,
+    name: str, data_dir: str | Path | None, image_size: int | tuple[int, int] | None
 ) -> Data:
     from tfp_flows.data import tfds_images
 
@@ -363,9 +330,7 @@ def _resplit(data: Data, test_fraction: float) -> Data:
     held_out = round(test_fraction * len(x))
     if not 0 < held_out < len(x):
         raise invalid(
-            "test_fraction",
-            f"leave examples in both parts of {len(x)}",
-            test_fraction,
+            "test_fraction", f"leave examples in both parts of {len(x)}", test_fraction
         )
     train, test = split_indices(len(x), held_out)
     labels_train = labels_test = None

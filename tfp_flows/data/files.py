@@ -46,15 +46,11 @@ def read_file(
     """Reads a table or images and checks every value.
 
     Args:
-        path: A `.npy`, `.npz`, `.csv` or `.parquet` file. A 2-D array is a table, a
-            4-D one channels-last images. A CSV file may start with a line of column
-            names.
+        path: A `.npy`, `.npz`, `.csv` or `.parquet` file. A 2-D array is a table, a 4-D
+            one channels-last images. A CSV file may start with a line of column names.
         key: Which array of an `.npz` file; not needed if there is only one.
-        for_training: If False, a single row will do and columns may be constant, as
-            for data whose density is only evaluated.
-
-    Returns:
-        The checked data.
+        for_training: If False, a single row will do and columns may be constant, as for
+            data whose density is only evaluated.
 
     Raises:
         ValueError: If the file is missing, damaged, ragged or empty, has too few
@@ -83,9 +79,8 @@ def read_file(
 def read_shards(path: str | Path, key: str | None = None) -> Iterator[FileData]:
     """Reads a table or images in shards, and checks every value as it comes.
 
-    Memory does not grow with the file, but for an `.npz` file, which has to be
-    unpacked whole. Nothing is checked that a single row cannot show, such as constant
-    columns.
+    Memory does not grow with the file, but for an `.npz` file, which has to be unpacked
+    whole. Nothing is checked that a single row cannot show, such as constant columns.
 
     Arguments and errors are those of `read_file`, and so are the rows of all shards
     together.
@@ -109,12 +104,6 @@ def read_table(path: str | Path) -> pa.Table:
     text; its first line names the columns, unless it holds nothing but numbers. Text
     that is empty there is an empty text, not a missing value.
 
-    Args:
-        path: A `.csv` or `.parquet` file.
-
-    Returns:
-        The table.
-
     Raises:
         ValueError: If the file is missing, of another kind, or damaged.
     """
@@ -124,15 +113,7 @@ def read_table(path: str | Path) -> pa.Table:
 
 
 def write_table(table: pa.Table, path: str | Path) -> None:
-    """Writes a table, atomically.
-
-    Args:
-        table: The table.
-        path: Where to; the ending, `.csv` or `.parquet`, names the format.
-
-    Raises:
-        ValueError: If the ending is another, or the folder is missing.
-    """
+    """Writes a table to a `.csv` or `.parquet` file, atomically."""
     from tfp_flows.data import arrow
 
     arrow.write(table, _with_suffix(path, TABLE_SUFFIXES))

@@ -21,36 +21,12 @@ Array = np.ndarray
 
 
 def sample(name: str, n: int, seed: int = 0) -> Array:
-    """Draws points of a toy set.
-
-    Args:
-        name: `"two_moons"`, `"eight_gaussians"`, `"pinwheel"`, `"checkerboard"` or
-            `"rings"`.
-        n: How many points.
-        seed: The same seed gives the same points.
-
-    Returns:
-        A float32 array `[n, 2]`.
-
-    Raises:
-        ValueError: If there is no toy set of that name.
-    """
+    """Draws points of a toy set, `[n, 2]` in float32; equal seeds, equal points."""
     return _toy(name).sample(n, np.random.default_rng(seed)).astype(np.float32)
 
 
 def log_density(name: str, x: Array) -> Array:
-    """Returns the true log-density of a toy set, in nats.
-
-    Args:
-        name: A toy set, as in `sample`.
-        x: Points `[..., 2]`.
-
-    Returns:
-        A float64 array `[...]`; `-inf` where the density is zero.
-
-    Raises:
-        ValueError: If there is no toy set of that name, or `x` is not 2-D points.
-    """
+    """Returns the true log-density of a toy set at points `[..., 2]`, in nats."""
     toy, x = _toy(name), np.asarray(x, np.float64)
     if x.shape[-1:] != (2,):
         raise invalid("x", "have the shape [..., 2]", x.shape)
@@ -91,9 +67,9 @@ class _TwoMoons:
 
         p(x) = 1/(2 pi) sum_arcs int_0^pi N(x; arc(t), sigma^2 I) dt,
 
-    integrated by a Gauss-Legendre rule whose nodes lie closer than `sigma / 2`, which
-    is exact to 1e-9. The entropy is a trapezoidal sum over a grid of spacing
-    `sigma / 2.5` and exact to 1e-6 nats.
+    integrated by a Gauss-Legendre rule whose nodes lie closer than `sigma / 2`, exact
+    to 1e-9. The entropy is a trapezoidal sum over a grid of spacing `sigma / 2.5`,
+    exact to 1e-6 nats.
     """
 
     sigma: float = 0.1
@@ -303,9 +279,8 @@ def _grid_entropy(
 ) -> float:
     """Integrates `-p log p` over a rectangle by the trapezoidal rule.
 
-    For a smooth density that vanishes at the border the rule converges faster than
-    any power of the grid spacing, so a spacing below half of the smallest standard
-    deviation already gives six digits and more.
+    For a smooth density that vanishes at the border, a spacing below half of the
+    smallest standard deviation gives six digits and more.
     """
     axes = [np.linspace(low[i], high[i], points) for i in range(2)]
     cell = float(np.prod([axis[1] - axis[0] for axis in axes]))

@@ -6,6 +6,7 @@
 Every function takes a flow or a `FlowModel` whose data are images `[n, h, w, c]` in
 data units, and returns images in data units; `picture_grid` and `write_png` turn them
 into files. For a conditional flow, bind the condition first: `tfpf.condition(flow, c)`.
+`seed` is that of the random latents or steps.
 """
 
 from tfp_flows.images.latents import (

@@ -51,19 +51,10 @@ def temperature_series(
     temperatures: Sequence[float] = (0.0, 0.5, 0.7, 1.0),
     seed: Seed = 0,
 ) -> tf.Tensor:
-    """Draws the same n samples at several temperatures.
+    """Draws the same n samples at several temperatures: `[n, temperatures, h, w, c]`.
 
     A latent z becomes `mean + temperature (z - mean)`; a lower temperature gives
     likelier and less varied images (Kingma, Dhariwal: Glow, 2018, section 5).
-
-    Args:
-        flow: The flow or model.
-        n: Number of samples.
-        temperatures: Factors on the spread of the latents, none negative.
-        seed: Seed of the latents.
-
-    Returns:
-        Images `[n, len(temperatures), h, w, c]`: one sample a row.
     """
     if not temperatures or min(temperatures) < 0:
         must = "hold at least one number, none negative"
@@ -78,22 +69,12 @@ def temperature_series(
 def interpolate(
     flow: Flow, start: Images, end: Images, steps: int = 8, *, spherical: bool = True
 ) -> tf.Tensor:
-    """Interpolates between images along a path of latents.
+    """Interpolates between images along a path of latents: `[n, steps, h, w, c]`.
 
-    With `spherical`, latents move on the arc between their directions while their
-    length changes linearly. A straight line between two draws of a normal
-    distribution in many dimensions leads through its middle, where no image has
-    its latent, and looks washed out.
-
-    Args:
-        flow: The flow or model.
-        start: Images `[n, h, w, c]`.
-        end: Images `[n, h, w, c]`.
-        steps: Number of images in a row, both ends included; at least 2.
-        spherical: Whether the path is an arc instead of a straight line.
-
-    Returns:
-        Images `[n, steps, h, w, c]`; the first are `start`, the last `end`.
+    The first images are `start`, the last `end`. With `spherical`, latents move on the
+    arc between their directions while their length changes linearly. A straight line
+    between two draws of a normal distribution in many dimensions leads through its
+    middle, where no image has its latent, and looks washed out.
     """
     checked_integer("steps", steps, minimum=2)
     a, b = encode(flow, start)[:, None], encode(flow, end)[:, None]
@@ -119,18 +100,11 @@ def _arc(a: tf.Tensor, b: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
 def attribute_vector(
     flow: Flow, images: Images, has_attribute: npt.ArrayLike
 ) -> tf.Tensor:
-    """Returns the direction among the latents in which an attribute grows.
+    """Returns the direction `[d]` among the latents in which an attribute grows.
 
-    It is the mean latent of the images that have the attribute minus the mean
-    latent of those that have not (Kingma, Dhariwal: Glow, 2018, section 5).
-
-    Args:
-        flow: The flow or model.
-        images: Images `[n, h, w, c]` of both kinds.
-        has_attribute: Booleans `[n]`, such as `labels == 9` for boots.
-
-    Returns:
-        A latent `[d]`.
+    It is the mean latent of the images that have the attribute minus the mean latent of
+    those that have not (Kingma, Dhariwal: Glow, 2018, section 5). `has_attribute` are
+    booleans `[n]`, such as `labels == 9` for boots.
     """
     has = np.asarray(has_attribute).astype(bool)
     if has.shape != (len(images),) or has.all() or not has.any():
@@ -149,17 +123,7 @@ def add_attribute(
     vector: Images,
     strengths: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 1.0),
 ) -> tf.Tensor:
-    """Moves images along an attribute vector.
-
-    Args:
-        flow: The flow or model.
-        images: Images `[n, h, w, c]`.
-        vector: What `attribute_vector` returned.
-        strengths: Multiples of the vector to add.
-
-    Returns:
-        Images `[n, len(strengths), h, w, c]`.
-    """
+    """Moves images along an attribute vector: `[n, strengths, h, w, c]`."""
     latents = encode(flow, images)[:, None]
     factors = tf.constant(strengths, latents.dtype)[:, None]
     return decode(flow, latents + factors * tf.cast(vector, latents.dtype))

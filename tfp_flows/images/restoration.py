@@ -37,9 +37,6 @@ def inpaint(
         sigma: How far known pixels may be from the truth while the search runs, in
             pixel values; known pixels themselves are returned as they were.
         seed: Seed of the random steps.
-
-    Returns:
-        Images `[n, h, w, c]`.
     """
     flow = flow_of(flow)
     images = tf.cast(tf.convert_to_tensor(images), flow.dtype)
@@ -128,9 +125,6 @@ def restore(
         steps: Number of steps of each.
         sigma: Standard deviation of the measurement's noise.
         seed: Seed of the random steps.
-
-    Returns:
-        Images `[n, h, w, c]`.
     """
     checked_choice("method", method, METHODS)
     checked_integer("steps", steps)
@@ -221,22 +215,11 @@ def inpainting_series(
     seed: Seed = 0,
     **options: Any,
 ) -> tf.Tensor:
-    """Hides pixels and fills them in.
+    """Hides pixels and fills them in: `[n, draws + 3, h, w, c]`.
 
-    The columns are: what is known, the rest in the mean colour of the image; the
-    likely image that `method="optimize"` finds; `draws` random images of
-    `method="langevin"`; the original.
-
-    Args:
-        flow: The flow or model.
-        images: Images `[n, h, w, c]`.
-        known: Booleans that broadcast to `images`, true where a pixel is known.
-        draws: Number of random images.
-        seed: Seed of the random steps.
-        **options: `steps` and `sigma` of `inpaint`.
-
-    Returns:
-        Images `[n, draws + 3, h, w, c]`.
+    The columns are: what is known, the rest in the mean colour of the image; the likely
+    image that `method="optimize"` finds; `draws` random images of `method="langevin"`;
+    the original. `options` are `steps` and `sigma` of `inpaint`.
     """
     flow = flow_of(flow)
     images = tf.cast(tf.convert_to_tensor(images), flow.dtype)
@@ -257,22 +240,11 @@ def super_resolution_series(
     seed: Seed = 0,
     **options: Any,
 ) -> tf.Tensor:
-    """Shrinks images and enlarges them again.
+    """Shrinks images by a factor and enlarges them again: `[n, draws + 3, h, w, c]`.
 
     The columns are: the small image in large pixels; the likely image that
     `method="optimize"` finds; `draws` random images of `method="langevin"`; the
-    original.
-
-    Args:
-        flow: The flow or model.
-        images: Images `[n, h, w, c]`.
-        factor: How many times smaller they are made, a divisor of h and w.
-        draws: Number of random images.
-        seed: Seed of the random steps.
-        **options: `steps` and `sigma` of `super_resolve`.
-
-    Returns:
-        Images `[n, draws + 3, h, w, c]`.
+    original. `options` are `steps` and `sigma` of `super_resolve`.
     """
     flow = flow_of(flow)
     images = tf.cast(tf.convert_to_tensor(images), flow.dtype)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -137,7 +137,7 @@ def _probed(
     return np.array(shift), log_scale
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _equal(a: npt.ArrayLike, b: npt.ArrayLike) -> bool:
     a, b = np.array(a), np.array(b)
     tolerance = 1e-4 if a.dtype == np.float32 else 1e-9
     return a.shape == b.shape and np.allclose(a, b, tolerance, tolerance)
@@ -148,15 +148,9 @@ def glow_coupling(
 ) -> tfb.Bijector:
     """Returns the coupling that TFP's Glow makes of a network's outputs.
 
-    TFP maps data to latents by `x = y scale + shift`, which is the forward map of
-    ours, with shifts before scales among the network's outputs.
-
-    Args:
-        layers: The network.
-        mask: Which channels are not transformed.
-        dtype: Float type.
-        log_scale: How raw values become log-scales; see `AffineCoupling`.
-        offset: What is added to raw values before that.
+    TFP maps data to latents by `x = y scale + shift`, which is the forward map of ours,
+    with shifts before scales among the outputs. `offset` is added to raw values before
+    `log_scale` makes log-scales of them; see `AffineCoupling`.
     """
     outputs, size = int(layers[-1].weights[0].shape[-1]), mask.transformed_shape[-1]
     if outputs == size:
@@ -200,7 +194,7 @@ def levels_from(glow: tfb.Glow) -> tfb.Bijector:
     return tfb.Chain([pyramid, tfb.Permute(order)], name=glow.name)
 
 
-def _of_class(bijector: tfb.Bijector, *names: str) -> list[Any]:
+def _of_class(bijector: tfb.Bijector, *names: str) -> list[tfb.Bijector]:
     """Returns the bijectors inside whose class has one of these names, data first."""
     return [part for part in bijectors_in(bijector) if type(part).__name__ in names]
 
@@ -247,14 +241,14 @@ def _step(parts: list, shape: Shape) -> tfb.Bijector:
     return tfb.Chain([*carried, last])
 
 
-def _leaving(network: Any, shape: Shape, dtype: str) -> tfb.Bijector:
+def _leaving(network: tf.Module, shape: Shape, dtype: str) -> tfb.Bijector:
     """Returns the coupling that TFP has between the halves at the end of a level."""
     _check_network(network)
     mask = masks.channel(shape)
     return glow_coupling(layers_of(network), mask, dtype, log_scale="exp", offset=2.0)
 
 
-def _check_network(network: Any) -> None:
+def _check_network(network: tf.Module) -> None:
     if not is_tf_keras(network):
         raise ValueError(
             "A `tfb.Glow` is carried over if its networks are of tf_keras, such as "

@@ -20,10 +20,9 @@ Source = TypeVar("Source", tfb.Bijector, tfd.Distribution)
 def from_tfp(source: Source) -> Source:
     """Carries `tfb.RealNVP` and `tfb.Glow` over to bijectors of this package.
 
-    TFP's two flows hold networks of tf_keras, which Keras 3 neither trains nor
-    saves. The result computes the same, up to rounding, in both directions, and is
-    a flow like any other of this package: `tfpf.FlowModel` trains it, it can be
-    saved, and exported.
+    TFP's two flows hold networks of tf_keras, which Keras 3 neither trains nor saves.
+    The result computes the same, up to rounding, in both directions, as a flow like any
+    other of this package.
 
     * `tfb.RealNVP` becomes an `AffineCoupling` or `AdditiveCoupling` with an equal
       network. TFP's holds a Python function around its network; the function is

@@ -6,14 +6,14 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.arguments import Shape
+from tfp_flows.internal.arguments import Config, Shape
 from tfp_flows.internal.compat import modules_inside, template_function
 from tfp_flows.nets.conv import ConvNet, ZeroConv2D
 from tfp_flows.nets.dense import MLP
@@ -25,7 +25,7 @@ class LayerCopy(NamedTuple):
     """One layer: its Keras class, the arguments that matter, and its weights."""
 
     kind: str
-    config: dict[str, Any]
+    config: Config
     weights: list[np.ndarray]
 
 
@@ -54,7 +54,7 @@ _CARRIED = {
 }
 
 
-def is_tf_keras(value: Any) -> bool:
+def is_tf_keras(value: object) -> bool:
     """Returns whether an object is a layer or model of tf_keras."""
     names = [cls.__module__ for cls in type(value).__mro__]
     # Layers hold other things of tf_keras, which are no layers.
@@ -63,7 +63,7 @@ def is_tf_keras(value: Any) -> bool:
     )
 
 
-def layers_of(network: Any) -> list[LayerCopy]:
+def layers_of(network: tf.Module) -> list[LayerCopy]:
     """Lists the layers of a sequential network, or of TFP's default template."""
     function = template_function(network)
     if function is not None:
@@ -77,7 +77,9 @@ def layers_of(network: Any) -> list[LayerCopy]:
         network.get_config().get(key) for key in ("max_value", "negative_slope")
     ):
         return [LayerCopy("Activation", {"activation": "relu"}, [])]
-    if kind not in _CARRIED or not _is_tf_keras_own(network):
+    # A class that a user derived may compute anything.
+    own = type(network).__module__.startswith("tf_keras.")
+    if kind not in _CARRIED or not own:
         raise ValueError(
             f"A network with a layer of class '{kind}' cannot be carried over; "
             f"known are {sorted(_CARRIED)}. Received: layer '{network.name}'"
@@ -97,12 +99,12 @@ def layers_of(network: Any) -> list[LayerCopy]:
     return [LayerCopy(kind, carried, network.get_weights())]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     # tf_keras has the slope of a leaky ReLU as an array.
     return float(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
-def networks_in(bijector: tfb.Bijector) -> list[Any]:
+def networks_in(bijector: tfb.Bijector) -> list[tf.Module]:
     """Finds tf_keras networks and templates: attributes, and what functions hold.
 
     Of networks inside networks, only the outermost.
@@ -120,12 +122,7 @@ def networks_in(bijector: tfb.Bijector) -> list[Any]:
     return [network for network in distinct if id(network) not in inner]
 
 
-def _is_tf_keras_own(layer: Any) -> bool:
-    # A class that a user derived may compute anything.
-    return type(layer).__module__.startswith("tf_keras.")
-
-
-def _held(value: Any, depth: int) -> Iterator[Any]:
+def _held(value: object, depth: int) -> Iterator:
     """Yields the networks that a function closes over."""
     if is_tf_keras(value) or template_function(value) is not None:
         yield value
@@ -135,7 +132,10 @@ def _held(value: Any, depth: int) -> Iterator[Any]:
     elif depth and inspect.ismethod(value):
         yield from _held(value.__self__, depth - 1)
         yield from _held(value.__func__, depth - 1)
-    elif depth and inspect.isfunction(value) and not _is_tensorflow(value):
+    elif depth and inspect.isfunction(value):
+        # A function of TensorFlow holds no network, but many other functions.
+        if (value.__module__ or "").startswith("tensorflow."):
+            return
         variables = inspect.getclosurevars(value)
         for part in (*variables.nonlocals.values(), *variables.globals.values()):
             yield from _held(part, depth - 1)
@@ -143,12 +143,7 @@ def _held(value: Any, depth: int) -> Iterator[Any]:
         yield from modules_inside(value, is_tf_keras)
 
 
-def _is_tensorflow(function: Callable) -> bool:
-    # A function of TensorFlow holds no network, but many other functions.
-    return (function.__module__ or "").startswith("tensorflow.")
-
-
-def _template_layers(template: Any, function: Callable) -> list[LayerCopy]:
+def _template_layers(template: tf.Module, function: Callable) -> list[LayerCopy]:
     arguments = inspect.getclosurevars(function).nonlocals
     if "hidden_layers" not in arguments:
         raise ValueError(
@@ -199,17 +194,9 @@ def conditioner_from(
 
     Dense layers become a `tfpf.nets.MLP`, 3x3, 1x1 and 3x3 convolutions a
     `tfpf.nets.ConvNet`, one convolution a `ZeroConv2D`, each where widths and
-    activations allow it, and a `keras.Sequential` otherwise.
-
-    Args:
-        layers: The layers to copy. The last must be dense or a convolution.
-        input_shape: Shape of one input.
-        order: For each output of the new network, its place in the old one.
-        dtype: Float type.
-        offset: What to add to the new outputs, one value each.
-
-    Returns:
-        The network, built, with weights.
+    activations allow it, and a `keras.Sequential` otherwise. The last layer must be
+    dense or a convolution. `order` gives the old place of each new output, `offset`
+    what to add.
     """
     merged = _reordered(_merged(layers), order, offset)
     net, weights = _mlp(merged, dtype) or _convolutions(merged, dtype) or (None, None)

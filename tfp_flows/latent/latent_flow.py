@@ -14,6 +14,9 @@ import tensorflow_probability as tfp
 from tfp_flows import saving as serialization
 from tfp_flows.architectures.coupling import real_nvp
 from tfp_flows.internal.arguments import (
+    Arrays,
+    Config,
+    Seed,
     checked_choice,
     checked_integer,
     checked_number,
@@ -43,11 +46,10 @@ class LatentFlow(LatentModel):
         z = e(x) + sigma eps,   eps ~ Normal(0, I),
         loss = -log p(x | d(z)) - log p_f(z) + log Normal(z; e(x), sigma)  [nats]
 
-    The mean of the last term is a constant: minus the entropy of the noise,
-    `H = D/2 log(2 pi e sigma^2)`. Without noise the joint loss has no lower bound:
-    the encoder can pull all latents to one point, where their density grows for
-    ever. With it, the mean of `-log p_f(z)` is at least H, and the loss is that of a
-    VAE with a posterior of fixed width: its mean is an upper bound of `-log p(x)`.
+    The mean of the last term is minus the entropy of the noise,
+    `H = D/2 log(2 pi e sigma^2)`. Without noise the joint loss has no lower bound: the
+    encoder can pull all latents to one point. With it, the mean of `-log p_f(z)` is at
+    least H, and the mean loss bounds `-log p(x)` from above.
 
     * `training="joint"` minimizes that loss in all weights.
     * `training="two-stage"` first trains the autoencoder on `-log p(x | d(z))` alone,
@@ -58,10 +60,23 @@ class LatentFlow(LatentModel):
       `tfpf.latent.Whitening` as the flow's first bijector turns them onto their
       principal axes, measured on thousands of images.
 
-    Samples run from the flow through the decoder.
-
     Shapes: images `[n, height, width, channels]` with values in `[0, pixel_levels)`,
     latents `[n, latent_dim]`.
+
+    Args:
+        event_shape: `(height, width, channels)` of an image; height and width
+            must be divisible by 4 unless both networks are given.
+        latent_dim: Number D of latents, at least 2.
+        flow: Distribution of latents, such as a `tfd.TransformedDistribution` of
+            vectors of D values; None for four affine couplings with flips.
+        training: `"joint"` or `"two-stage"`.
+        noise: Size sigma of the noise on the latents, positive.
+        pixel_levels: How many values a pixel can take, such as 256.
+        likelihood: `"gaussian"`, `"logistic"` or a `PixelLikelihood`.
+        channels: Channels of the networks after one halving and after two.
+        encoder: Keras layer from images to D values, in the place of the default.
+        decoder: Keras layer from D values to images.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
 
     Reference:
         Xiao, Yan, Amit: Generative Latent Flow, 2019, arXiv:1905.10485.
@@ -92,26 +107,6 @@ class LatentFlow(LatentModel):
         decoder: keras.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        """Builds the networks and adopts the flow.
-
-        Args:
-            event_shape: `(height, width, channels)` of an image; height and width
-                must be divisible by 4 unless both networks are given.
-            latent_dim: Number D of latents, at least 2.
-            flow: Distribution of latents, such as a `tfd.TransformedDistribution` of
-                vectors of D values; None for four affine couplings with flips.
-            training: `"joint"` or `"two-stage"`.
-            noise: Size sigma of the noise on the latents, positive.
-            pixel_levels: How many values a pixel can take, such as 256.
-            likelihood: `"gaussian"`, `"logistic"` or a `PixelLikelihood`.
-            channels: Channels of the networks after one halving and after two.
-            encoder: Keras layer from images to D values, in the place of the default.
-            decoder: Keras layer from D values to images.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
-
-        Raises:
-            ValueError: If an argument is out of range or does not fit the others.
-        """
         checked_integer("latent_dim", latent_dim, minimum=2)
         checked_choice("training", training, TRAININGS)
         # Without noise the density of the latents has no bound.
@@ -154,7 +149,7 @@ class LatentFlow(LatentModel):
         return z if self.normalizer is None else self.normalizer(z, training=training)
 
     def posterior(
-        self, x: tf.Tensor, seed: Any, training: bool | None = None
+        self, x: tf.Tensor, seed: Seed, training: bool | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws `e(x) + sigma eps`, and returns it with its log-density."""
         mean = self.latents(x, training)
@@ -164,9 +159,9 @@ class LatentFlow(LatentModel):
 
     def fit(
         self,
-        x: Any = None,
-        y: Any = None,
-        *args: Any,
+        x: Arrays = None,
+        y: Arrays = None,
+        *args: object,
         flow_epochs: int | None = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
@@ -209,7 +204,7 @@ class LatentFlow(LatentModel):
         return self._fit_in_two_stages(x, flow_epochs, arguments)
 
     def _fit_in_two_stages(
-        self, x: Any, flow_epochs: int | None, arguments: dict[str, Any]
+        self, x: Arrays, flow_epochs: int | None, arguments: Config
     ) -> keras.callbacks.History:
         first = Reconstruction(self)
         first.compile(optimizer=self._fresh_optimizer())
@@ -241,7 +236,7 @@ class LatentFlow(LatentModel):
             raise ValueError("Call `compile(optimizer=...)` before `fit`.")
         return type(self.optimizer).from_config(self.optimizer.get_config())
 
-    def _standardize(self, x: Any) -> None:
+    def _standardize(self, x: Arrays) -> None:
         """Sets the normalizer to the moments of all training images' latents."""
 
         def encoded(images: tf.Tensor) -> tf.Tensor:
@@ -252,7 +247,7 @@ class LatentFlow(LatentModel):
         moments.moving_mean.assign(z.mean(axis=0))
         moments.moving_variance.assign(z.var(axis=0))
 
-    def _all(self, function: Callable[[tf.Tensor], tf.Tensor], x: Any) -> np.ndarray:
+    def _all(self, function: Callable[[tf.Tensor], tf.Tensor], x: Arrays) -> np.ndarray:
         """Returns a function of all images of an array or dataset."""
         batches = x if isinstance(x, tf.data.Dataset) else [x]
         images = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in batches)
@@ -267,7 +262,7 @@ class LatentFlow(LatentModel):
         seed = int(self._seeds.next()[0]) if fresh else 0
         return minibatches(z, rows, shuffle=fresh, seed=seed, finish=noisy)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments, without weights."""
         return {
             **super().get_config(),
@@ -285,7 +280,6 @@ class Reconstruction(LikelihoodModel):
     """
 
     def __init__(self, whole: LatentFlow) -> None:
-        """Takes the networks of a latent flow, whose flow stays out of it."""
         super().__init__(["reconstruction_nll"], "float32")
         self.event_shape = whole.event_shape
         self.encoder, self.decoder = whole.encoder, whole.decoder
@@ -293,7 +287,7 @@ class Reconstruction(LikelihoodModel):
         self.normalizer: Any = whole.normalizer
         self._noise = keras.layers.GaussianNoise(whole.noise, dtype="float32")
 
-    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+    def call(self, inputs: Arrays, training: bool | None = None) -> tf.Tensor:
         """Returns `log p(x | d(z))` in nats, one value for each image."""
         check_rows("x", inputs, self.event_shape)
         x = tf.cast(inputs, tf.float32)

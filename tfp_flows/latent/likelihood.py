@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.arguments import checked_choice, checked_number
+from tfp_flows.internal.arguments import Config, checked_choice, checked_number
 
 tfd = tfp.distributions
 
@@ -28,8 +28,14 @@ class PixelLikelihood(keras.Layer):
                    discretized to the L whole values: a probability
 
     Both therefore compare with the log-densities of flows on dequantized pixels. A
-    learned width weighs the reconstruction against the latents' cost by itself,
-    where a fixed one is a knob that decides between blur and bad samples.
+    learned width weighs the reconstruction against the latents' cost by itself.
+
+    Args:
+        kind: `"gaussian"` or `"logistic"`.
+        pixel_levels: How many values a pixel can take, such as 256.
+        scale: Width s to start from, as a share of `pixel_levels`.
+        learned: Whether the width is trained.
+        **kwargs: Passed on to `keras.Layer`.
 
     Reference:
         Rybkin, Daniilidis, Levine: Simple and Effective VAE Training with Calibrated
@@ -45,18 +51,6 @@ class PixelLikelihood(keras.Layer):
         learned: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Makes the weight of the width.
-
-        Args:
-            kind: `"gaussian"` or `"logistic"`.
-            pixel_levels: How many values a pixel can take, such as 256.
-            scale: Width s to start from, as a share of `pixel_levels`.
-            learned: Whether the width is trained.
-            **kwargs: Passed on to `keras.Layer`.
-
-        Raises:
-            ValueError: If `kind` is unknown, or `pixel_levels` or `scale` not positive.
-        """
         super().__init__(autocast=False, **kwargs)
         self.kind, self.learned = checked_choice("kind", kind, KINDS), learned
         self.pixel_levels = checked_number("pixel_levels", pixel_levels, above=0.0)
@@ -86,13 +80,13 @@ class PixelLikelihood(keras.Layer):
         pixels = self.pixel_levels * (tf.cast(output, tf.float32) + 0.5)
         return tf.clip_by_value(pixels, 0.0, highest)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         names = ("name", "kind", "pixel_levels", "scale", "learned")
         return {name: getattr(self, name) for name in names}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> PixelLikelihood:
+    def from_config(cls, config: Config) -> PixelLikelihood:
         """Builds the likelihood; files of the first version say `levels`."""
         return cls(**{_OLD.get(name, name): config[name] for name in config})
 

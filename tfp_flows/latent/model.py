@@ -14,6 +14,10 @@ import tensorflow_probability as tfp
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.internal.arguments import (
+    Arrays,
+    Config,
+    Seed,
+    TensorLike,
     checked_instance,
     checked_integer,
     checked_shape,
@@ -64,7 +68,6 @@ class LatentModel(LikelihoodModel):
         pixel_levels: float,
         **kwargs: Any,
     ) -> None:
-        """Builds or takes the networks and adopts every weight of the prior."""
         names = ("elbo", "reconstruction_nll", "latent_nll")
         super().__init__(names, "float32", **kwargs)
         self.event_shape = checked_shape("event_shape", event_shape, minimum=1)
@@ -84,7 +87,7 @@ class LatentModel(LikelihoodModel):
     # What a subclass fills in.
 
     def posterior(
-        self, x: tf.Tensor, seed: Any, training: bool | None = None
+        self, x: tf.Tensor, seed: Seed, training: bool | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws `z` of `q(z | x)`, and returns it with `log q(z | x)` in nats."""
         raise NotImplementedError
@@ -100,64 +103,39 @@ class LatentModel(LikelihoodModel):
         """The distribution of the latents."""
         return self.prior_model.distribution
 
-    def encode(self, x: Any) -> tf.Tensor:
+    def encode(self, x: TensorLike) -> tf.Tensor:
         """Returns the latents `[n, latent_dim]` of images, without noise."""
         return self._mapped(self.latents, x)
 
-    def decode(self, z: Any) -> tf.Tensor:
+    def decode(self, z: TensorLike) -> tf.Tensor:
         """Returns the mean images of latents: pixel values in `[0, pixel_levels)`."""
         return _by_rows(self._picture, "z", z, (self.latent_dim,))
 
-    def reconstruct(self, x: Any) -> tf.Tensor:
+    def reconstruct(self, x: TensorLike) -> tf.Tensor:
         """Returns what is left of images on their way through the latents."""
         return self._mapped(lambda rows: self._picture(self.latents(rows)), x)
 
-    def latent_log_prob(self, x: Any) -> tf.Tensor:
+    def latent_log_prob(self, x: TensorLike) -> tf.Tensor:
         """Returns `log p(z)` in nats of the latents of images: exact, `[n]`.
 
         It is a density of latents, not of images; for those see `elbo`.
         """
         return self._mapped(lambda rows: self.prior.log_prob(self.latents(rows)), x)
 
-    def sample(self, n: Any, seed: Any = None, temperature: Any = 1.0) -> tf.Tensor:
-        """Draws images: prior, then decoder.
-
-        Args:
-            n: Number of images.
-            seed: None, an integer or a pair of integers; equal seeds, equal images.
-            temperature: Factor on the spread of the prior's base distribution.
-
-        Returns:
-            Mean images `[n, *event_shape]`, pixel values in `[0, pixel_levels)`.
-        """
+    def sample(self, n: int, seed: Seed = None, temperature: float = 1.0) -> tf.Tensor:
+        """Draws mean images `[n, *event_shape]`: prior, then decoder."""
         return self.decode(sample(self.prior, n, seed, temperature))
 
-    def elbo(self, x: Any, seed: Any = 0) -> tf.Tensor:
-        """Returns one draw of the bound on `log p(x)` for each image, in nats.
-
-        Args:
-            x: Images `[n, *event_shape]`.
-            seed: An integer or a pair of integers. Images are taken a few hundred at a
-                time, each time with the same noise.
-
-        Returns:
-            The bounds `[n]`; see `importance_weighted_bound` for tighter ones.
-        """
+    def elbo(self, x: TensorLike, seed: Seed = 0) -> tf.Tensor:
+        """Returns one draw of the bound on `log p(x)` of images, in nats, `[n]`."""
         return self._mapped(lambda rows: self.terms(rows, seed)["elbo"], x)
 
     def terms(
-        self, x: tf.Tensor, seed: Any, training: bool | None = None
+        self, x: tf.Tensor, seed: Seed, training: bool | None = None
     ) -> dict[str, tf.Tensor]:
-        """Returns the bound and its parts for each image, in nats.
+        """Returns `elbo`, `reconstruction_nll` and `latent_nll`, in nats, `[n]`.
 
-        Args:
-            x: Float images `[n, *event_shape]`.
-            seed: An integer, a pair of integers, or a tensor `[n, 2]` of pairs, which
-                makes what an image gets independent of the other images.
-            training: Whether the networks are being trained.
-
-        Returns:
-            `elbo`, `reconstruction_nll` and `latent_nll`, each `[n]`.
+        A `seed` of shape `[n, 2]` makes what an image gets independent of the others.
         """
         z, log_q = self.posterior(x, seed, training)
         output = self.decoder(z, training=training)
@@ -172,12 +150,16 @@ class LatentModel(LikelihoodModel):
     def _picture(self, z: tf.Tensor) -> tf.Tensor:
         return self.likelihood.picture(self.decoder(z, training=False))
 
-    def _mapped(self, function: Callable[[tf.Tensor], tf.Tensor], x: Any) -> tf.Tensor:
+    def _mapped(
+        self, function: Callable[[tf.Tensor], tf.Tensor], x: TensorLike
+    ) -> tf.Tensor:
         return _by_rows(function, "x", x, self.event_shape)
 
     # Training, as Keras asks for it.
 
-    def call(self, inputs: Any, training: bool | None = None) -> dict[str, tf.Tensor]:
+    def call(
+        self, inputs: Arrays, training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
         """Returns `terms` of a batch, with fresh noise in training only."""
         check_rows("x", inputs, self.event_shape)
         seed = tf.cast(self._seeds.next(), tf.int32) if training else _EVALUATION_SEED
@@ -201,25 +183,20 @@ class LatentModel(LikelihoodModel):
         """Whether nothing in the prior waits for data."""
         return self.prior_model.is_adapted
 
-    def adapt(self, data: Any, condition: None = None) -> None:
-        """Initializes what the prior draws from data, such as `ActNorm`.
-
-        Args:
-            data: Images, or a dataset, whose first batch is taken.
-            condition: None: images have no conditions.
-        """
+    def adapt(self, data: Arrays, condition: None = None) -> None:
+        """Initializes what waits for data in the prior, such as `ActNorm`."""
         images = tf.cast(first_batch(data, None, False)[0], tf.float32)
         check_rows("x", images, self.event_shape)
         self.prior_model.adapt(self.posterior(images, _EVALUATION_SEED, True)[0])
 
-    def summary(self, *args: Any, **kwargs: Any) -> None:
+    def summary(self, *args: object, **kwargs: Any) -> None:
         """Prints the networks and the prior; see `keras.Model.summary`."""
         for part in (self.encoder, self.decoder, self.prior_model):
             part.summary(*args, **kwargs)
 
     # Saving.
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns what both kinds of model are built from, without weights."""
         return {
             "event_shape": list(self.event_shape),
@@ -231,7 +208,7 @@ class LatentModel(LikelihoodModel):
         }
 
     @classmethod
-    def constructor_arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+    def constructor_arguments(cls, config: Config) -> Config:
         """Builds the networks and distributions that `get_config` described."""
         readers = dict.fromkeys(
             ("encoder", "decoder", "likelihood"), keras.saving.deserialize_keras_object
@@ -240,7 +217,7 @@ class LatentModel(LikelihoodModel):
 
 
 def importance_weighted_bound(
-    model: LatentModel, x: Any, k: int = 64, seed: Any = 0
+    model: LatentModel, x: TensorLike, k: int = 64, seed: Seed = 0
 ) -> np.ndarray:
     """Estimates `log p(x)` from below, in nats for each image.
 
@@ -258,9 +235,6 @@ def importance_weighted_bound(
     Returns:
         The bounds `[n]`.
 
-    Raises:
-        ValueError: If `k` is not a positive integer, or `x` has the wrong shape.
-
     Reference:
         Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders, 2015,
         arXiv:1509.00519.
@@ -272,7 +246,7 @@ def importance_weighted_bound(
     def log_weights(images: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
         return model.terms(images, draw, training=False)["elbo"]
 
-    def bound(images: Any, own: tf.Tensor) -> tf.Tensor:
+    def bound(images: TensorLike, own: tf.Tensor) -> tf.Tensor:
         images = tf.cast(images, tf.float32)
         draws = tfp.random.split_seed(own, n=k)
         weights = tf.stack([log_weights(images, draws[i]) for i in range(k)])
@@ -282,7 +256,7 @@ def importance_weighted_bound(
 
 
 def _by_rows(
-    function: Callable[[tf.Tensor], tf.Tensor], name: str, x: Any, event: tuple
+    function: Callable[[tf.Tensor], tf.Tensor], name: str, x: TensorLike, event: tuple
 ) -> tf.Tensor:
     """Returns a function of rows `[n, *event]`, computed a few hundred at a time."""
     check_rows(name, x, event)
@@ -293,14 +267,16 @@ def _by_rows(
     )
 
 
-def check_rows(name: str, x: Any, event: tuple[int, ...]) -> None:
+def check_rows(name: str, x: TensorLike, event: tuple[int, ...]) -> None:
     """Refuses what does not have the shape `[n, *event]`."""
     shape = tf.TensorShape(x.shape if tf.is_tensor(x) else np.shape(x))
     if not shape.is_compatible_with((None, *event)):
         raise invalid(name, f"have shape [{words(('n', *event))}]", x)
 
 
-def checked_prior(name: str, prior: Any, latent_dim: int) -> tfd.Distribution:
+def checked_prior(
+    name: str, prior: tfd.Distribution, latent_dim: int
+) -> tfd.Distribution:
     """Returns `prior` if it is one of latents that takes no condition."""
     checked_latent_distribution(name, prior, latent_dim)
     bijector = getattr(prior, "bijector", None)
@@ -310,7 +286,7 @@ def checked_prior(name: str, prior: Any, latent_dim: int) -> tfd.Distribution:
 
 
 def checked_latent_distribution(
-    name: str, distribution: Any, latent_dim: int
+    name: str, distribution: tfd.Distribution, latent_dim: int
 ) -> tfd.Distribution:
     """Returns `distribution` if it is one of vectors of `latent_dim` values."""
     if not isinstance(distribution, tfd.Distribution) or (
@@ -322,7 +298,7 @@ def checked_latent_distribution(
 
 
 def _check_network(
-    name: str, network: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]
+    name: str, network: keras.Layer, inputs: tuple[int, ...], outputs: tuple[int, ...]
 ) -> None:
     """Raises unless `network` turns `[n, *inputs]` into `[n, *outputs]`; builds it."""
     checked_instance(name, network, keras.Layer, "a Keras layer or model")

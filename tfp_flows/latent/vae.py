@@ -13,7 +13,7 @@ from tfp_flows import saving as serialization
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.distributions.bases import standard_normal
-from tfp_flows.internal.arguments import invalid
+from tfp_flows.internal.arguments import Config, Seed, invalid
 from tfp_flows.internal.seeds import noise_like
 from tfp_flows.latent.likelihood import PixelLikelihood
 from tfp_flows.latent.model import (
@@ -39,13 +39,20 @@ class LatentVAE(LatentModel):
         log q(z | x) = log Normal(u; m, s) - log |det df/du|
         elbo = log p(x | z) + log p(z) - log q(z | x)              [nats]
 
-    f is the bijector of `posterior`, the identity if there is none; p(z) is `prior`,
-    a standard normal if there is none. A posterior flow should be fast from latent to
+    f is the bijector of `posterior`, the identity if there is none; p(z) is `prior`, a
+    standard normal if there is none. A posterior flow should be fast from latent to
     data, such as `tfpf.maf((d,), inverse=True, condition_shape=(h,))` or
     `tfpf.real_nvp((d,), condition_shape=(h,))`.
 
-    Shapes: images `[n, height, width, channels]` with values in `[0, pixel_levels)`,
-    latents `[n, latent_dim]`.
+    Args:
+        prior: Distribution of vectors of `latent_dim` values; None for a standard
+            normal.
+        posterior: Flow of as many values whose bijector follows on `Normal(m, s)`, with
+            `condition_shape=(h,)` to see features of the image, or without; its own
+            base is not used. None for no flow.
+        encoder: Keras layer from images to `2 D + h` values, in the place of the
+            default: means, raw widths (through a softplus), features.
+        **kwargs: The other arguments are those of `LatentFlow`.
 
     Reference:
         Kingma, Welling: Auto-Encoding Variational Bayes, 2013, arXiv:1312.6114.
@@ -77,27 +84,6 @@ class LatentVAE(LatentModel):
         decoder: keras.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        """Builds the networks and adopts the flows.
-
-        Args:
-            event_shape: `(height, width, channels)` of an image; height and width
-                must be divisible by 4 unless both networks are given.
-            latent_dim: Number D of latents.
-            prior: Distribution of vectors of D values; None for a standard normal.
-            posterior: Flow of D values whose bijector follows on `Normal(m, s)`, with
-                `condition_shape=(h,)` to see features of the image, or without; its
-                own base is not used. None for no flow.
-            pixel_levels: How many values a pixel can take, such as 256.
-            likelihood: `"gaussian"`, `"logistic"` or a `PixelLikelihood`.
-            channels: Channels of the networks after one halving and after two.
-            encoder: Keras layer from images to `2 D + h` values, in the place of the
-                default: means, raw widths (through a softplus), features.
-            decoder: Keras layer from D values to images.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
-
-        Raises:
-            ValueError: If an argument is out of range or does not fit the others.
-        """
         prior = standard_normal(latent_dim) if prior is None else prior
         features = 0 if posterior is None else _features(posterior, latent_dim)
         super().__init__(
@@ -121,7 +107,7 @@ class LatentVAE(LatentModel):
         return self._flowed(mean, features)[0]
 
     def posterior(
-        self, x: tf.Tensor, seed: Any, training: bool | None = None
+        self, x: tf.Tensor, seed: Seed, training: bool | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws `z = f(u; h)`, and returns it with `log q(z | x)` in nats."""
         mean, width, features = self._encoded(x, training)
@@ -152,14 +138,14 @@ class LatentVAE(LatentModel):
         flow = self.posterior_model
         return [self.prior, *(() if flow is None else flow.distributions)]
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments, without weights."""
         names = ("prior", "posterior")
         flows = map(serialization.serialize, self.distributions)
         return {**super().get_config(), **dict(zip(names, flows, strict=False))}
 
 
-def _features(posterior: Any, latent_dim: int) -> int:
+def _features(posterior: tfd.Distribution, latent_dim: int) -> int:
     """Returns how many features the posterior flow takes as its condition."""
     checked_latent_distribution("posterior", posterior, latent_dim)
     bijector = getattr(posterior, "bijector", None)

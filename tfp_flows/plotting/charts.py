@@ -41,9 +41,6 @@ def density_map(
         grid_points: Resolution of the map in each direction.
         labels: Names of the two axes.
         title: What to write above `data`.
-
-    Raises:
-        ValueError: If `data` or `sampled` are no 2-D points.
     """
     from matplotlib.figure import Figure
 
@@ -101,9 +98,6 @@ def pair_plot(
         real: Rows `[n, columns]`.
         sampled: Samples of as many columns.
         columns: Column names. Of more than six columns the first six are drawn.
-
-    Raises:
-        ValueError: If the tables do not have equally many columns.
     """
     from matplotlib.figure import Figure
 
@@ -178,9 +172,6 @@ def learning_curve(
         metric: Which metric to draw.
         unit: Unit of the metric, for the axis label.
         lines: Named horizontal lines, such as baselines or the true entropy.
-
-    Raises:
-        ValueError: If `history` does not hold the metric.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -228,16 +219,7 @@ def _limit_to_the_settled_part(
 
 
 def save(figure: Figure, path: str | os.PathLike, dpi: int = 150) -> None:
-    """Writes a figure to a file, atomically.
-
-    Args:
-        figure: The figure.
-        path: Where to; the ending (`.png`, `.pdf`, `.svg`) names the format.
-        dpi: Dots per inch of a pixel format.
-
-    Raises:
-        ValueError: If the ending names no picture format or the folder is missing.
-    """
+    """Writes a figure to a file, atomically."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     kind = Path(path).suffix.lower().lstrip(".")

@@ -31,9 +31,6 @@ def image_grid(
         columns: How many images in a row; None for about as many as rows.
         title: Text above the grid.
         column_titles: A word for each column.
-
-    Raises:
-        ValueError: If `images` has another shape.
     """
     grid = _grid(images, pixel_levels, columns)
     figure = _figure({title: grid})
@@ -52,17 +49,7 @@ def real_and_sampled_images(
     pixel_levels: float = 256,
     columns: int | None = None,
 ) -> Figure:
-    """Draws a grid of real images beside one of samples.
-
-    Args:
-        real: Real images, as in `image_grid`.
-        sampled: Samples of the same shape.
-        pixel_levels: How many values a pixel can take.
-        columns: How many images in a row of each grid.
-
-    Raises:
-        ValueError: If the images have another shape.
-    """
+    """Draws a grid of real images beside one of samples, both as in `image_grid`."""
     both = {"real": real, "sampled": sampled}
     return _figure({k: _grid(x, pixel_levels, columns) for k, x in both.items()})
 

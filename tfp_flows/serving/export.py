@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
@@ -40,8 +39,7 @@ def export_saved_model(
     """Writes a flow as a SavedModel that TF Serving, C and Python programs can run.
 
     The version is written under a hidden name and renamed (an atomic write), so that a
-    server which polls `base_path` never sees a part of it, whatever happens to this
-    process.
+    server which polls `base_path` never sees a part of it.
 
     Args:
         model_or_distribution: A `tfpf.FlowModel`, a `tfd.TransformedDistribution`,
@@ -68,14 +66,10 @@ def export_saved_model(
             `threshold` attribute adds the output `is_anomaly`. None for the model's
             own `anomaly_scorer`, if it has one.
 
-    Returns:
-        The path of the version, `base_path/version`.
-
     Raises:
         TypeError: If there is no distribution of one floating point tensor.
-        ValueError: If `version` exists, an argument is out of range, the flow
-            cannot be served, or reduced weights change too much. Nothing is left
-            behind.
+        ValueError: If `version` exists, an argument is out of range, the flow cannot be
+            served, or reduced weights change too much. Nothing is left behind.
     """
     checked_integer("max_samples", max_samples)
     checked_choice("precision", precision, PRECISIONS)
@@ -86,7 +80,7 @@ def export_saved_model(
         for key, value in {"precision": precision, "scorer": scorer}.items():
             if value not in ("float32", None):
                 raise invalid(key, "be left out for a latent model", value)
-    weights: dict[str, Any] = {"precision": precision}
+    weights: dict[str, object] = {"precision": precision}
     if precision != "float32":
         model, report = reduce_weights(model, precision, check_data, max_bits_change)
         print(report)

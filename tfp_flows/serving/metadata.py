@@ -91,11 +91,7 @@ def write_metadata(version_path: Path, metadata: Metadata) -> None:
 def read_metadata(path: str | os.PathLike) -> Metadata:
     """Reads what an export says about itself.
 
-    Args:
-        path: A version directory, or a model's directory (its newest version).
-
-    Raises:
-        ValueError: If there is none, or it cannot be read.
+    `path` is a version directory, or a model's directory (its newest version).
     """
     version_path = Path(path)
     versions = existing_versions(version_path)
@@ -113,12 +109,7 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
 def show_export(path: str | os.PathLike, console: Console | None = None) -> None:
     """Prints the metadata and the signatures of an export.
 
-    Args:
-        path: A version directory, or a model's directory (its newest version).
-        console: Where to print; None for the terminal.
-
-    Raises:
-        ValueError: If `path` is no export of this package.
+    `path` is as in `read_metadata`; without a console it is printed to the terminal.
     """
     from rich.console import Console
     from rich.table import Table
@@ -140,13 +131,11 @@ def show_export(path: str | os.PathLike, console: Console | None = None) -> None
     console.print(requests)
 
 
-def data_scaling(bijector: tfb.Bijector | None) -> list[dict[str, Any]]:
+def data_scaling(bijector: tfb.Bijector | None) -> list[Metadata]:
     """Describes the fixed scaling on the data's side of a flow.
 
-    Returns:
-        The leading bijectors without trained weights, from data to latent, such as
-        `[{"bijector": "Scale", "scale": 17.0}]`; a value `y` of the data is
-        `bijector(x)`.
+    It is that of the leading bijectors without trained weights, from data to latent,
+    such as `[{"bijector": "Scale", "scale": 17.0}]`; data are `bijector(x)`.
     """
     steps = []
     for part in _flattened(bijector):

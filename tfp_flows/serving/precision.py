@@ -82,11 +82,8 @@ def reduce_weights(
 def with_stored_weights(model: Servable, precision: str) -> Servable:
     """Returns the same flow, reading Keras weights that are stored in fewer bits.
 
-    Args:
-        model: The trained flow.
-        precision: "float16", "bfloat16", or "int8". The last keeps one scale for each
-            column of a kernel, `w = scale q` with q in -127 to 127, and leaves biases
-            and other small weights as they are.
+    "int8" keeps one scale for each column of a kernel, `w = scale q` with q in -127 to
+    127, and leaves biases and other small weights as they are.
     """
     stored: list[tuple[keras.Variable, Widen]] = []
     for layer in layers_in(model.distribution):

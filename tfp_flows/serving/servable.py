@@ -173,9 +173,8 @@ class _LatentModel(Protocol):
 def servable(model_or_distribution: Model) -> Servable:
     """Describes a model to the exporters.
 
-    Args:
-        model_or_distribution: A `tfpf.FlowModel`, a latent model, or a
-            `tfd.Distribution` over one floating point tensor of fixed shape.
+    It is a `tfpf.FlowModel`, a latent model, or a `tfd.Distribution` over one floating
+    point tensor of fixed shape.
     """
     if isinstance(model_or_distribution, _LatentModel):
         return _of_latent_model(model_or_distribution)

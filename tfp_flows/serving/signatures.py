@@ -108,7 +108,8 @@ class Signature:
     def _answer(self, **inputs: tf.Tensor) -> Outputs:
         """Checks, computes, and makes every output finite."""
         checked: dict[str, tf.Tensor] = {}
-        batched = [name for name in self.inputs if _is_batched(self.inputs[name].spec)]
+        shapes = {name: wanted.spec.shape for name, wanted in self.inputs.items()}
+        batched = [k for k, shape in shapes.items() if shape.rank and shape[0] is None]
         for name, wanted in self.inputs.items():
             value = _with_shape(name, inputs[name], wanted.spec.shape)
             for check in wanted.checks:
@@ -235,10 +236,6 @@ def in_range(low: int, high: int | None) -> Check:
         return _after(tf.reduce_all(inside), message, x)
 
     return check
-
-
-def _is_batched(spec: tf.TensorSpec) -> bool:
-    return spec.shape.rank > 0 and spec.shape[0] is None
 
 
 def _with_shape(name: str, x: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:

@@ -31,8 +31,8 @@ def export_tflite(
     """Writes the `log_prob` and `decode` signatures of a flow as a `.tflite` file.
 
     Only ops that LiteRT has built in are allowed, so the file runs on its plain
-    runtime. There are no checks of requests inside: LiteRT has none of the ops for
-    their messages. Before it is written, the file is run on samples of the flow.
+    runtime. There are no checks of requests inside. Before it is written, the file is
+    run on samples of the flow.
 
     Args:
         model_or_distribution: As for `export_saved_model`.

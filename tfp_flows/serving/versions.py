@@ -79,13 +79,9 @@ def publish(
     version: int | None,
     before: Callable[[int], None],
 ) -> Path:
-    """Makes a complete staging directory visible as a version.
+    """Makes a complete staging directory visible as a version; None is the next.
 
-    Args:
-        staging: What `staging_directory` yielded.
-        base_path: The same base.
-        version: The number to take; None for one more than the largest.
-        before: Called with the number, to write what depends on it.
+    `before` is called with the number, to write what depends on it.
 
     Raises:
         ValueError: If another export has published `version` in the meantime.

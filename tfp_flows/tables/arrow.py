@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
@@ -14,15 +14,20 @@ if TYPE_CHECKING:
 EXACT = 2**53
 
 
-def as_table(table: Any) -> pa.Table:
+class _ArrowStream(Protocol):
+    """What speaks Arrow's C interface: tables of pyarrow, pandas and polars."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+
+TableLike: TypeAlias = "pa.Table | _ArrowStream | Mapping[str, Sequence]"
+
+
+def as_table(table: TableLike) -> pa.Table:
     """Returns an Arrow table of what can be one.
 
-    Args:
-        table: A `pyarrow.Table` or record batch, a dictionary of columns, or a data
-            frame that speaks Arrow's C interface, such as those of pandas and polars.
-
-    Returns:
-        The table.
+    That is a `pyarrow.Table` or record batch, a dictionary of columns, or a data frame
+    that speaks Arrow's C interface, such as those of pandas and polars.
 
     Raises:
         TypeError: If `table` is nothing of that.
@@ -56,14 +61,8 @@ def as_table(table: Any) -> pa.Table:
     return table
 
 
-def complete_rows(table: Any) -> pa.Table:
-    """Returns the rows of a table in which no value is missing.
-
-    Args:
-        table: A table, as in `fit`. Both null and NaN are missing.
-
-    Returns:
-        The complete rows, in their order.
+def complete_rows(table: TableLike) -> pa.Table:
+    """Returns the rows of a table in which no value is missing: null or NaN.
 
     Example:
         >>> complete_rows({"a": [1, None, 3], "b": ["x", "y", None]}).num_rows
@@ -127,14 +126,9 @@ def is_whole(kind: pa.DataType) -> bool:
 
 
 def to_numbers(name: str, column: pa.ChunkedArray) -> np.ndarray:
-    """Returns a column's values in float64, without rounding any.
+    """Returns a column's values `[n]` in float64, without rounding any.
 
-    Args:
-        name: The column's name, for errors.
-        column: Floats, integers, or dates, which count days since 1970.
-
-    Returns:
-        The values `[n]`.
+    They are floats, integers, or dates, which count days since 1970.
     """
     import pyarrow as pa
 

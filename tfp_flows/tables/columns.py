@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ from tfp_flows.distributions.tables import (
     IntegerDequantizer,
     RealDequantizer,
 )
-from tfp_flows.internal.arguments import checked_integer, invalid
+from tfp_flows.internal.arguments import Described, checked_integer, invalid
 from tfp_flows.tables.arrow import (
     from_numbers,
     inner_type,
@@ -40,7 +40,7 @@ _LEAST_GAP = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
-class Column:
+class Column(Described):
     """Base class of the kinds of columns.
 
     `fitted` fills in what only data can say. After that a column turns values into
@@ -70,15 +70,6 @@ class Column:
     def bijector(self) -> tfb.Bijector:
         """Returns the bijector of each of its coordinates, latent to data."""
         raise NotImplementedError
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Column:
-        """Builds the column that `get_config` described."""
-        return cls(**config)
 
 
 class _Number(Column):
@@ -379,20 +370,11 @@ def _seen(name: str, column: pa.ChunkedArray) -> list:
 def fitted_transform(
     name: str, values: np.ndarray, low: float | None = 0.0, knots: int | None = None
 ) -> tfb.Bijector:
-    """Returns the transform of that name, fitted to a column's values.
+    """Returns the float64 transform of that name, fitted to a column's values `[n]`.
 
     * "standard": `y = mean + deviation x`;
     * "log": `y = low + exp(mean + deviation x)`, by the moments of `log(y - low)`;
-    * "quantile": a `Quantile` through the values' quantiles.
-
-    Args:
-        name: One of `TRANSFORMS`.
-        values: Values `[n]`, at least two of them different.
-        low: For "log", what all values are above.
-        knots: For "quantile", how many; None for one in 25 rows, 3 to 65.
-
-    Returns:
-        A float64 bijector of single values, latent to data.
+    * "quantile": a `Quantile` through `knots` quantiles; see `Continuous`.
     """
     if name == "quantile":
         return _quantile(values, knots)
@@ -408,12 +390,10 @@ def fitted_transform(
 def _quantile(values: np.ndarray, knots: int | None) -> Quantile:
     """Returns a `Quantile` through scikit-learn's quantiles of the values.
 
-    The quantiles of `sklearn.preprocessing.QuantileTransformer`, from the least value
-    to the greatest, meet those of a standard normal. Its own map is flat beyond the
-    data and linear in the distribution function, so it has no inverse in the tails and
-    a density with jumps; of it, only the knots are used here. The k-th of n sorted
-    values stands for the level `(k - 1/2) / n`. Equal knots become one, at their mean
-    level.
+    The quantiles of `sklearn.preprocessing.QuantileTransformer` meet those of a
+    standard normal. Its own map is flat beyond the data, so only the knots are used
+    here. The k-th of n sorted values stands for the level `(k - 1/2) / n`. Equal knots
+    become one, at their mean level.
     """
     from scipy.special import ndtri
     from sklearn.preprocessing import QuantileTransformer

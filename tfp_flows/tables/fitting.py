@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
+import tensorflow_probability as tfp
 
 from tfp_flows.internal.arguments import checked_number
-from tfp_flows.tables.arrow import as_table
+from tfp_flows.tables.arrow import TableLike, as_table
 from tfp_flows.tables.columns import Column
 from tfp_flows.tables.model import TableFlow
 from tfp_flows.tables.schema import Schema
 from tfp_flows.training.optimizers import optimizer
 
+tfd = tfp.distributions
+
 
 def fit(
-    table: Any,
+    table: TableLike,
     *,
     columns: Mapping[str, Column | str] | None = None,
-    flow: Callable[..., Any] | None = None,
+    flow: Callable[..., tfd.Distribution] | None = None,
     validation_fraction: float = 0.15,
     epochs: int = 300,
     patience: int = 30,
@@ -28,7 +30,7 @@ def fit(
     learning_rate: float = 2e-3,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    verbose: Any = 0,
+    verbose: int | str = 0,
 ) -> TableFlow:
     """Learns the joint distribution of a table's columns.
 
@@ -53,9 +55,6 @@ def fit(
 
     Returns:
         The trained model; `model.history` holds the curves.
-
-    Raises:
-        ValueError: If a column cannot be modelled, or an argument is out of range.
 
     Example:
         >>> rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,15 @@ from tfp_flows.architectures.coupling import spline_flow
 from tfp_flows.bijectors.elementwise import SinhArcsinh
 from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.distributions.tables import TableDistribution
-from tfp_flows.internal.arguments import checked_instance, checked_integer
+from tfp_flows.internal.arguments import (
+    Arrays,
+    Config,
+    Seed,
+    checked_instance,
+    checked_integer,
+)
 from tfp_flows.internal.batching import map_rows
+from tfp_flows.tables.arrow import TableLike
 from tfp_flows.tables.columns import DTYPE
 from tfp_flows.tables.schema import Schema
 from tfp_flows.training.model import FlowModel
@@ -42,17 +50,21 @@ class TableFlow(FlowModel):
     float64, behind the columns' transforms, which are its outermost bijector, so that
     densities are in the units of the columns.
 
-    `log_prob`, in nats for each row, is the logarithm of a density along continuous
-    columns times a probability of the others. It is exact if all columns are
-    continuous, and otherwise a lower bound, which more `draws` make tighter; the
-    property `is_exact` says which. `fit` minimizes the mean of minus the bound of one
-    draw; `evaluate` and `predict` return that too, with fresh noise.
+    `log_prob`, in nats for each row, is exact if all columns are continuous
+    (`is_exact`), and otherwise a lower bound, which more `draws` make tighter. `fit`
+    minimizes the mean of minus the bound of one draw; `evaluate` and `predict` return
+    that too, with fresh noise.
 
-    All of `FlowModel` is there: callbacks, `save`, `keras.models.load_model`. Data,
-    also to validate on, are tables: a `pyarrow.Table`, a dictionary of columns, a data
-    frame.
-    `distribution` is a `TableDistribution` of encoded rows, `distribution.flow` the
-    flow of coordinates.
+    Data, also to validate on, are tables: a `pyarrow.Table`, a dictionary of columns, a
+    data frame. `distribution` is a `TableDistribution` of encoded rows,
+    `distribution.flow` the flow of coordinates.
+
+    Args:
+        schema: The columns, from `Schema.infer`.
+        flow: Called as `flow((D,), preprocess=..., dtype="float64")` with D the number
+            of coordinates, such as `tfpf.real_nvp` or a `functools.partial` of it; None
+            for a small `tfpf.spline_flow`. A `TableDistribution` is taken as it is.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
 
     Reference:
         Hoogeboom et al.: Argmax Flows and Multinomial Diffusion, 2021,
@@ -74,19 +86,6 @@ class TableFlow(FlowModel):
         flow: Callable[..., tfd.Distribution] | TableDistribution | None = None,
         **kwargs: Any,
     ) -> None:
-        """Builds the flow.
-
-        Args:
-            schema: The columns, from `Schema.infer`.
-            flow: Called as `flow((D,), preprocess=..., dtype="float64")` with D the
-                number of coordinates, such as `tfpf.real_nvp` or a `functools.partial`
-                of it; None for a small `tfpf.spline_flow`. A `TableDistribution` is
-                taken as it is.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
-
-        Raises:
-            TypeError: If `schema` or `flow` is something else.
-        """
         words = "a `tfpf.tables.Schema`, such as `Schema.infer(table)`"
         checked_instance("schema", schema, Schema, words)
         if not isinstance(flow, TableDistribution):
@@ -113,7 +112,9 @@ class TableFlow(FlowModel):
         """Whether `log_prob` is exact; otherwise it is a lower bound."""
         return self._distribution.is_exact
 
-    def log_prob(self, table: Any, *, draws: int = 32, seed: Any = 0) -> np.ndarray:
+    def log_prob(
+        self, table: TableLike, *, draws: int = 32, seed: Seed = 0
+    ) -> np.ndarray:
         """Returns the log-likelihood of each row, in nats and the columns' units.
 
         Args:
@@ -140,22 +141,13 @@ class TableFlow(FlowModel):
         return result
 
     def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, n: int, seed: Any = None, temperature: float = 1.0
+        self, n: int, seed: Seed = None, temperature: float = 1.0
     ) -> pa.Table:
-        """Draws rows.
-
-        Args:
-            n: Number of rows.
-            seed: None, an integer or a pair of integers; equal seeds, equal rows.
-            temperature: Factor on the spread of the latents; 1 is the distribution.
-
-        Returns:
-            A table with the columns of the data, in their order and of their types.
-        """
+        """Draws rows."""
         v = sample(self._distribution.flow, n, seed, temperature)
         return self._schema.decode(self._distribution.quantize(v).numpy())
 
-    def encoded(self, x: Any) -> Any:
+    def encoded(self, x: Arrays) -> Arrays:
         """Returns a table as rows of numbers; what has no columns stays as it is."""
         has_columns = hasattr(x, "__arrow_c_stream__") or isinstance(x, Mapping)
         return self._schema.encode(x) if has_columns else x
@@ -163,28 +155,30 @@ class TableFlow(FlowModel):
     def summary(
         self,
         line_length: int | None = None,
-        positions: Any = None,
-        print_fn: Any = None,
-        **options: Any,
+        positions: object = None,
+        print_fn: Callable | None = None,
+        **options: object,
     ) -> None:
         """Prints the columns, and the bijectors of their coordinates."""
         (print_fn or print)(str(self._schema))
         summary_table(self._distribution.flow, self.name, print_fn, line_length)
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> Config:
         """Describes the schema and the distribution, without weights."""
         # Together, so that transforms are written once and stay shared.
         both = {"schema": self._schema, "flow": self._distribution}
         return {"table": serialization.serialize(both)}
 
     @classmethod
-    def constructor_arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+    def constructor_arguments(cls, config: Config) -> Config:
         """Builds the schema and the distribution that `described` described."""
         config = dict(config)
         return {**serialization.deserialize(config.pop("table")), **config}
 
 
-def _flow(schema: Schema, make: Any) -> tfd.Distribution:
+def _flow(
+    schema: Schema, make: Callable[..., tfd.Distribution] | None
+) -> tfd.Distribution:
     """Returns a flow of the coordinates of a schema's columns."""
     shape, preprocess = (schema.width,), schema.bijector()
     if make is None and schema.width == 1:
@@ -193,7 +187,8 @@ def _flow(schema: Schema, make: Any) -> tfd.Distribution:
         return assemble(
             shape, parts, base=None, preprocess=preprocess, dtype=DTYPE, name="one"
         )
-    made = (make or _small)(shape, preprocess=preprocess, dtype=DTYPE)
+    small = functools.partial(spline_flow, couplings=6, hidden_units=(64, 64))
+    made = (make or small)(shape, preprocess=preprocess, dtype=DTYPE)
     if not isinstance(made, tfd.Distribution):
         raise TypeError(
             "Argument `flow` must be called as `flow((D,), preprocess=..., dtype=...)` "
@@ -201,7 +196,3 @@ def _flow(schema: Schema, make: Any) -> tfd.Distribution:
             f"Received: {type(made).__name__}"
         )
     return made
-
-
-def _small(shape: tuple[int, ...], **keywords: Any) -> tfd.Distribution:
-    return spline_flow(shape, couplings=6, hidden_units=(64, 64), **keywords)

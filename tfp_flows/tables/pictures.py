@@ -5,12 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfp_flows.internal.pictures import REAL, SAMPLED
-from tfp_flows.tables.arrow import as_table, complete_rows, is_numeric, to_numbers
+from tfp_flows.tables.arrow import (
+    TableLike,
+    as_table,
+    complete_rows,
+    is_numeric,
+    to_numbers,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +55,10 @@ class _Axis:
 
 
 def marginals_figure(
-    real: Any, sampled: Any, columns: Sequence[str] | None = None, per_row: int = 4
+    real: TableLike,
+    sampled: TableLike,
+    columns: Sequence[str] | None = None,
+    per_row: int = 4,
 ) -> Figure:
     """Draws how each column is distributed in two tables.
 
@@ -58,9 +67,6 @@ def marginals_figure(
         sampled: A table with the same columns, such as `model.sample(n)`.
         columns: Names of the columns to draw; None for all.
         per_row: Panels in a row.
-
-    Returns:
-        A `matplotlib.figure.Figure`, to be saved by its `savefig`.
     """
     from matplotlib.figure import Figure
 
@@ -81,7 +87,7 @@ def marginals_figure(
 
 
 def pairs_figure(
-    real: Any, sampled: Any, columns: Sequence[str] | None = None
+    real: TableLike, sampled: TableLike, columns: Sequence[str] | None = None
 ) -> Figure:
     """Draws each pair of columns: real below the diagonal, sampled above.
 
@@ -92,9 +98,6 @@ def pairs_figure(
         real: A table of data.
         sampled: A table with the same columns, such as `model.sample(n)`.
         columns: Names of the columns to draw; None for the first six.
-
-    Returns:
-        A `matplotlib.figure.Figure`, to be saved by its `savefig`.
     """
     from matplotlib.figure import Figure
 
@@ -116,7 +119,10 @@ def pairs_figure(
 
 
 def _axes(
-    real: Any, sampled: Any, columns: Sequence[str] | None, together: bool = False
+    real: TableLike,
+    sampled: TableLike,
+    columns: Sequence[str] | None,
+    together: bool = False,
 ) -> list[_Axis]:
     tables = {"real": as_table(real), "sampled": as_table(sampled)}
     names = list(columns or tables["real"].column_names)
@@ -187,12 +193,7 @@ def _pair(panel: Axes, across: _Axis, up: _Axis, label: str) -> None:
     points = [_spread(axis, label) for axis in (across, up)]
     size = 3.0 if len(points[0]) > 300 else 8.0
     panel.scatter(
-        *points,
-        s=size,
-        color=_COLOURS[label],
-        alpha=0.5,
-        linewidths=0,
-        rasterized=True,
+        *points, s=size, color=_COLOURS[label], alpha=0.5, linewidths=0, rasterized=True
     )
     panel.set(xlim=across.limits, ylim=up.limits)
     _ticks(panel, across)

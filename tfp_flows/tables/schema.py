@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow_probability as tfp
 
 from tfp_flows.distributions.tables import Dequantizer
-from tfp_flows.internal.arguments import invalid
-from tfp_flows.tables.arrow import as_table, inner_type, is_numeric, is_text, is_whole
+from tfp_flows.internal.arguments import Config, invalid
+from tfp_flows.tables.arrow import (
+    TableLike,
+    as_table,
+    inner_type,
+    is_numeric,
+    is_text,
+    is_whole,
+)
 from tfp_flows.tables.columns import Categorical, Column, Continuous, Integer
 
 if TYPE_CHECKING:
@@ -37,6 +45,10 @@ class Schema:
     Rows of a table are encoded as numbers `[n, C]`, one for each column, and decoded
     to a table with the same columns, in the same order, of the same types.
 
+    Args:
+        arrow: Names and types, as an Arrow schema or as the text of one in a file.
+        columns: A fitted column for each name.
+
     Example:
         >>> table = {"age": [31, 45, 27, 60, 52] * 4, "sex": ["f", "m"] * 10}
         >>> print(Schema.infer(table))
@@ -45,12 +57,6 @@ class Schema:
     """
 
     def __init__(self, arrow: pa.Schema | str, columns: Mapping[str, Column]) -> None:
-        """Joins Arrow's types and fitted columns; `Schema.infer` makes both.
-
-        Args:
-            arrow: Names and types, as an Arrow schema or as the text of one in a file.
-            columns: A fitted column for each name.
-        """
         if isinstance(arrow, str):
             import pyarrow as pa
 
@@ -61,7 +67,7 @@ class Schema:
 
     @classmethod
     def infer(
-        cls, table: Any, columns: Mapping[str, Column | str] | None = None
+        cls, table: TableLike, columns: Mapping[str, Column | str] | None = None
     ) -> Schema:
         """Reads kinds and transforms off a table.
 
@@ -77,28 +83,25 @@ class Schema:
             columns: Kinds of columns that should be something else: `Continuous(...)`,
                 `Integer(...)`, `Categorical(...)`, or the names "continuous",
                 "integer" and "categorical".
-
-        Returns:
-            The schema.
         """
-        table = as_table(table)
-        if table.num_columns == 0 or table.num_rows < MIN_ROWS:
+        data = as_table(table)
+        if data.num_columns == 0 or data.num_rows < MIN_ROWS:
             raise ValueError(
                 f"Argument `table` must have columns and at least {MIN_ROWS} rows. "
-                f"Received: {table.num_columns} columns and {table.num_rows} rows"
+                f"Received: {data.num_columns} columns and {data.num_rows} rows"
             )
         chosen = dict(columns or {})
-        if unknown := sorted(set(chosen) - set(table.column_names)):
+        if unknown := sorted(set(chosen) - set(data.column_names)):
             raise ValueError(
                 f"Argument `columns` must name columns of the table, "
-                f"{table.column_names}. Received: {unknown[0]!r}"
+                f"{data.column_names}. Received: {unknown[0]!r}"
             )
         fitted = {}
-        for name in table.column_names:
+        for name in data.column_names:
             kind = _kind(name, chosen[name]) if name in chosen else None
-            kind = kind or _inferred(name, table[name])
-            fitted[name] = kind.fitted(name, table[name])
-        return cls(table.schema.remove_metadata(), fitted)
+            kind = kind or _inferred(name, data[name])
+            fitted[name] = kind.fitted(name, data[name])
+        return cls(data.schema.remove_metadata(), fitted)
 
     @property
     def names(self) -> list[str]:
@@ -123,21 +126,15 @@ class Schema:
             name="columns",
         )
 
-    def encode(self, table: Any) -> np.ndarray:
+    def encode(self, table: TableLike) -> np.ndarray:
         """Returns the rows of a table as float64 numbers `[n, C]`.
-
-        Args:
-            table: A table with these columns, in any order.
-
-        Returns:
-            Numbers as they are, and categories by their place.
 
         Raises:
             ValueError: If columns are missing, others are there, or a value is missing,
                 infinite or an unknown category; the message says where.
         """
-        table = as_table(table)
-        names = set(table.column_names)
+        data = as_table(table)
+        names = set(data.column_names)
         if names != set(self.names):
             lacks, has = set(self.names) - names, names - set(self.names)
             raise ValueError(
@@ -145,12 +142,12 @@ class Schema:
                 f"Received: a table without {sorted(lacks)} and with {sorted(has)}"
             )
         encoded = [
-            column.encode(name, self._cast(name, table[name]))
+            column.encode(name, self._cast(name, data[name]))
             for name, column in self.columns.items()
         ]
         return np.stack(encoded, axis=1)
 
-    def decode(self, rows: Any) -> pa.Table:
+    def decode(self, rows: npt.ArrayLike) -> pa.Table:
         """Returns a table of encoded rows `[n, C]`."""
         import pyarrow as pa
 
@@ -169,13 +166,13 @@ class Schema:
         ]
         return np.all(inside, axis=0)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         text = base64.b64encode(self.arrow.serialize().to_pybytes()).decode("ascii")
         return {"arrow": text, "columns": self.columns}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Schema:
+    def from_config(cls, config: Config) -> Schema:
         """Builds the schema that `get_config` described."""
         return cls(**config)
 

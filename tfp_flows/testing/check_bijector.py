@@ -43,10 +43,9 @@ def check_bijector(
       tracing give equal results, as do graphs, XLA, a `.keras` file (bit-equal) and
       a SavedModel.
 
-    It works on any bijector from one tensor to one tensor: TFP's, a chain, or one
-    of your own. Weights that are all zero, as in a fresh last layer, are given
-    small random values for the time of the check, since every law holds for the
-    identity.
+    It works on any bijector from one tensor to one tensor. Weights that are all zero,
+    as in a fresh last layer, are given small random values for the time of the check,
+    since every law holds for the identity.
 
     Args:
         bijector: The bijector.

@@ -13,19 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.autoregressive import Autoregressive
 from tfp_flows.internal.compat import counted_calls
 from tfp_flows.saving.files import load_bijector, save_bijector
-from tfp_flows.testing.report import (
-    CheckResult,
-    Skip,
-    checked,
-    measured,
-    message_of,
-)
+from tfp_flows.testing.report import CheckResult, Skip, checked, measured, message_of
 from tfp_flows.testing.subject import Outputs, Subject
 
 tfb = tfp.bijectors
@@ -40,7 +35,7 @@ _AUTOREGRESSIVE = (Autoregressive, tfb.MaskedAutoregressiveFlow)
 Law = Callable[[Subject, "float | None"], CheckResult]
 
 
-def difference(found: tf.Tensor, expected: tf.Tensor) -> float:
+def difference(found: npt.ArrayLike, expected: npt.ArrayLike) -> float:
     """Returns the largest `|a - b| / (1 + |b|)`; infinite where one is not finite."""
     a, b = np.asarray(found, "float64"), np.asarray(expected, "float64")
     if a.shape != b.shape:

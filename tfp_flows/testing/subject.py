@@ -17,6 +17,7 @@ from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.chain import condition_kwargs
 from tfp_flows.bijectors.continuous import ContinuousFlow
 from tfp_flows.bijectors.tree import bijectors_in, known_dtype, layers_in
+from tfp_flows.internal.arguments import Config
 from tfp_flows.internal.compat import nested, tf_variable
 from tfp_flows.saving import deserialize, serialize
 from tfp_flows.testing.report import message_of
@@ -81,7 +82,6 @@ class Subject:
     def __init__(
         self, bijector: tfb.Bijector, x: ArrayLike, condition: ArrayLike | None = None
     ) -> None:
-        """Brings inputs and conditions, or one of each, into shape and dtype."""
         ends = "forward_min_event_ndims", "inverse_min_event_ndims"
         least, other = (getattr(bijector, end, None) for end in ends)
         of_parts = tf.nest.is_nested(least) or tf.nest.is_nested(other)
@@ -174,7 +174,7 @@ class Subject:
         function.get_concrete_function(*specs)
         return function
 
-    def _keywords(self, condition: tf.Tensor | None) -> dict[str, Any]:
+    def _keywords(self, condition: tf.Tensor | None) -> dict[str, tf.Tensor]:
         routed = condition_kwargs(self.bijector, condition)
         if routed or condition is None or isinstance(self.bijector, FlowBijector):
             return routed
@@ -304,7 +304,7 @@ def _widened(part: Any) -> Any:
     }
 
 
-def _with_tensors(part: dict[str, Any]) -> dict[str, Any]:
+def _with_tensors(part: Config) -> Config:
     """Writes a TFP class's tensor arguments, given as plain numbers, as tensors.
 
     TFP would read plain numbers as float32.
@@ -322,7 +322,7 @@ def _with_tensors(part: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _is_numbers(value: Any) -> bool:
+def _is_numbers(value: object) -> bool:
     if isinstance(value, list):
         return bool(value) and all(map(_is_numbers, value))
     return isinstance(value, float)

@@ -12,26 +12,21 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
 from tfp_flows.internal.arguments import checked_integer, checked_number, invalid
 
+Windows = Sequence[str] | npt.ArrayLike
+
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 """The 27 characters of `text8`: a space and the lower-case letters."""
 
 
 def load(path: str | os.PathLike, alphabet: str = LETTERS) -> str:
-    """Reads a text in UTF-8 and cleans it.
-
-    Args:
-        path: A text file, or one compressed by gzip whose name ends in `.gz`.
-        alphabet: The characters to reduce the text to; see `clean`.
-
-    Returns:
-        The text, in characters of the alphabet only.
+    """Reads a text in UTF-8, also one compressed by gzip (`.gz`), and cleans it.
 
     Raises:
         ValueError: If the file is missing, is no text in UTF-8, or holds fewer than
@@ -61,13 +56,6 @@ def clean(text: str, alphabet: str = LETTERS) -> str:
     Capitals become small letters unless the alphabet has some; accents are dropped
     where the alphabet lacks the accented letter; each run of other characters becomes
     one space, or nothing if the alphabet has no space.
-
-    Args:
-        text: Any text.
-        alphabet: The characters that remain.
-
-    Returns:
-        The cleaned text, without spaces at its ends.
 
     Example:
         >>> clean("In the beginning God created -- the Cafe\u0301!")
@@ -99,9 +87,6 @@ def split(text: str, held_out: float = 0.1) -> tuple[str, str]:
     Args:
         text: The text.
         held_out: Share of the text that is held out, between 0 and 1.
-
-    Returns:
-        Both parts.
     """
     held_out = checked_number("held_out", held_out, above=0, below=1)
     cut = round(len(text) * (1.0 - held_out))
@@ -111,17 +96,10 @@ def split(text: str, held_out: float = 0.1) -> tuple[str, str]:
 def windows(
     text: str, length: int = 32, *, alphabet: str = LETTERS, stride: int | None = None
 ) -> np.ndarray:
-    """Cuts a text into windows of equal length.
+    """Cuts a text into windows of equal length: integers of characters, `[n, length]`.
 
-    Args:
-        text: A text of characters of the alphabet.
-        length: Number of characters in a window.
-        alphabet: The characters.
-        stride: Distance between the starts of windows; None for `length`, so that
-            each character is in one window. What is left at the end is dropped.
-
-    Returns:
-        Integers of characters, `[n, length]`.
+    Their starts are `stride` characters apart, by default `length`, so that each
+    character is in one window. What is left at the end is dropped.
     """
     checked_integer("length", length)
     stride = length if stride is None else checked_integer("stride", stride)
@@ -134,7 +112,7 @@ def windows(
     return rows[::stride].copy()
 
 
-def checked_alphabet(alphabet: Any) -> str:
+def checked_alphabet(alphabet: str) -> str:
     """Returns `alphabet` if it is a string of at least two different characters."""
     good = isinstance(alphabet, str) and len(alphabet) > 1
     if not good or len(set(alphabet)) < len(alphabet):
@@ -162,19 +140,11 @@ def strings(windows: Iterable, alphabet: str = LETTERS) -> list[str]:
 
 
 def checked_windows(
-    windows: Sequence[str] | npt.ArrayLike,
-    length: int | None = None,
-    alphabet: str = LETTERS,
+    windows: Windows, length: int | None = None, alphabet: str = LETTERS
 ) -> np.ndarray:
-    """Returns windows as integers.
+    """Returns windows as integers in `[0, len(alphabet))`, `[n, length]`.
 
-    Args:
-        windows: Strings of equal length, or integers of characters `[n, length]`.
-        length: How many characters a window must have; None for any number.
-        alphabet: The characters.
-
-    Returns:
-        Integers in `[0, len(alphabet))`, `[n, length]`.
+    They are strings of equal length, or integers; a `length` of None allows any.
     """
     if isinstance(windows, str):
         raise ValueError(

@@ -14,11 +14,18 @@ import tensorflow_probability as tfp
 
 from tfp_flows.architectures.autoregressive import causal_flow
 from tfp_flows.distributions.surjections import CategoricalFlow, character_embeddings
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import (
+    Arrays,
+    Config,
+    Seed,
+    TensorLike,
+    checked_integer,
+)
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.seeds import stateless_seed
 from tfp_flows.text.corpus import (
     LETTERS,
+    Windows,
     checked_alphabet,
     checked_windows,
     numbers,
@@ -40,13 +47,26 @@ class TextFlow(FlowModel):
     `log P(text)` that is trained, and `causal_flow` for the flow.
 
     With `step="mixture"` and embeddings that have moved apart, the weights of the
-    mixture at each position are the probabilities of the next character: the flow does
-    what a recurrent language model does, in a continuous and invertible way.
-    `"spline"` knows of no categories and has to bend one component into all of them.
+    mixture at each position are the probabilities of the next character. `"spline"`
+    knows of no categories and has to bend one component into all of them.
 
     Windows are strings of `length` characters of the alphabet, or their numbers,
     `[n, length]`. The metric `bits_per_dim` of `fit` and `evaluate` is bits a
     character, by one draw of the bound.
+
+    Args:
+        alphabet: The characters, each once.
+        length: Number of characters in a window.
+        dimensions: Number of values in the vector of a character; None for the
+            smallest one, `log2(len(alphabet))` rounded up and at least 2.
+        units: Units of each layer of LSTM.
+        features: Features that the network makes of a vector first.
+        step: What transforms one vector: `"mixture"` or `"spline"`.
+        bins: Number of bins of each spline.
+        hidden_units: Widths of the masked network in front of the splines.
+        scale: Scale that embeddings, and the components of a mixture, start with.
+        samples: Number of draws of the bound in training.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
 
     Example:
         >>> flow = TextFlow("ab ", 4, units=(8,), features=4)
@@ -70,25 +90,6 @@ class TextFlow(FlowModel):
         samples: int = 1,
         **kwargs: Any,
     ) -> None:
-        """Builds embeddings and flow.
-
-        Args:
-            alphabet: The characters, each once.
-            length: Number of characters in a window.
-            dimensions: Number of values in the vector of a character; None for the
-                smallest one, `log2(len(alphabet))` rounded up and at least 2.
-            units: Units of each layer of LSTM.
-            features: Features that the network makes of a vector first.
-            step: What transforms one vector: `"mixture"` or `"spline"`.
-            bins: Number of bins of each spline.
-            hidden_units: Widths of the masked network in front of the splines.
-            scale: Scale that embeddings, and the components of a mixture, start with.
-            samples: Number of draws of the bound in training.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
-
-        Raises:
-            ValueError: If an argument is out of its range.
-        """
         categories = len(checked_alphabet(alphabet))
         checked_integer("length", length, minimum=2)
         if dimensions is None:
@@ -104,9 +105,9 @@ class TextFlow(FlowModel):
             hidden_units=hidden_units,
             scale=scale,
         )
-        codes = character_embeddings(categories, dimensions, scale=scale)
+        embeddings = character_embeddings(categories, dimensions, scale=scale)
         super().__init__(
-            CategoricalFlow(flow, codes, categories=categories, samples=samples),
+            CategoricalFlow(flow, embeddings, categories=categories, samples=samples),
             **kwargs,
         )
         self.alphabet, self.length, self.dimensions = alphabet, length, dimensions
@@ -144,7 +145,9 @@ class TextFlow(FlowModel):
 
     # Training.
 
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def fit(
+        self, x: Arrays = None, y: Arrays = None, *args: object, **kwargs: Any
+    ) -> keras.callbacks.History:
         """Trains flow and embeddings; see `FlowModel.fit`.
 
         Windows are strings or numbers, those to validate on too. A model that was not
@@ -155,17 +158,19 @@ class TextFlow(FlowModel):
             self.compile(optimizer=optimizer(2e-3, clip_norm=float(self.length)))
         return super().fit(x, y, *args, **kwargs)
 
-    def encoded(self, x: Any) -> Any:
+    def encoded(self, x: Arrays) -> Arrays:
         """Returns numbers in the place of strings; a dataset stays as it is."""
         return x if is_stream(x) else self._numbers(x)
 
-    def _numbers(self, windows: Any) -> np.ndarray:
+    def _numbers(self, windows: Windows) -> np.ndarray:
         rows = checked_windows(windows, self.length, self.alphabet)
         return rows.astype(self._distribution.dtype.as_numpy_dtype)
 
     # Metrics.
 
-    def window_bits(self, windows: Any, samples: int = 1, seed: Any = 0) -> np.ndarray:
+    def window_bits(
+        self, windows: Windows, samples: int = 1, seed: Seed = 0
+    ) -> np.ndarray:
         """Returns an upper bound on `-log2 P` of each window, in bits a character.
 
         Args:
@@ -173,13 +178,6 @@ class TextFlow(FlowModel):
             samples: Number k of draws: 1 for the ELBO, more for the tighter
                 importance-weighted bound, at k times the cost.
             seed: An integer or a pair of integers.
-
-        Returns:
-            Bits a character, `[n]`; its mean over windows estimates the bound.
-
-        Raises:
-            ValueError: If `samples` is not a positive integer, or the windows are not
-                of this model's length and alphabet.
         """
         checked_integer("samples", samples)
 
@@ -191,14 +189,16 @@ class TextFlow(FlowModel):
 
         return map_rows(bits, self._numbers(windows), rows=_ROWS, seed=seed)
 
-    def bits_per_char(self, windows: Any, samples: int = 1, seed: Any = 0) -> float:
+    def bits_per_char(
+        self, windows: Windows, samples: int = 1, seed: Seed = 0
+    ) -> float:
         """Returns the mean of `window_bits`: bits a character, at most this many."""
         return float(np.mean(self.window_bits(windows, samples, seed), dtype=float))
 
     # Text from noise and back.
 
     def sample(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, n: int, seed: Any = None, *, prompt: str = ""
+        self, n: int, seed: Seed = None, *, prompt: str = ""
     ) -> list[str]:
         """Draws texts of `length` characters.
 
@@ -208,9 +208,6 @@ class TextFlow(FlowModel):
             prompt: What all texts begin with. Its latents are those of the prompt
                 followed by anything: the flow is causal, so the first latents depend
                 on the first characters alone. The others are fresh noise.
-
-        Returns:
-            The texts.
 
         Raises:
             ValueError: If the prompt is longer than a text or has other characters.
@@ -234,22 +231,15 @@ class TextFlow(FlowModel):
         texts = self.from_latents(noise)
         return [prompt + text[len(prompt) :] for text in texts]
 
-    def to_latents(self, windows: Any, seed: Any = 0) -> tf.Tensor:
+    def to_latents(self, windows: Windows, seed: Seed = 0) -> tf.Tensor:
         """Returns latents of windows, `[n, length, dimensions]`.
 
-        Characters are drawn as vectors about their embeddings, and these made noise by
-        the flow: under the model, standard logistic noise.
-
-        Args:
-            windows: Windows, as strings or numbers.
-            seed: Seed of the draws, an integer or a pair of integers.
-
-        Returns:
-            The latents; `from_latents` makes them the windows again.
+        Characters are drawn as vectors about their embeddings, which the flow makes
+        noise: under the model, standard logistic. `from_latents` is the inverse.
         """
         return self._to_latents(self._numbers(windows), stateless_seed(seed))
 
-    def from_latents(self, z: Any) -> list[str]:
+    def from_latents(self, z: TensorLike) -> list[str]:
         """Returns the texts of latents `[n, length, dimensions]`.
 
         Each vector is read as the character whose embedding is most probable there.
@@ -259,7 +249,7 @@ class TextFlow(FlowModel):
 
     # Saving.
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> Config:
         """Returns the constructor's arguments."""
         return {
             "alphabet": self.alphabet,
@@ -269,6 +259,6 @@ class TextFlow(FlowModel):
         }
 
     @classmethod
-    def constructor_arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+    def constructor_arguments(cls, config: Config) -> Config:
         """Returns the constructor's arguments."""
         return config

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.tree import clear_caches
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import TensorLike, checked_integer
 from tfp_flows.internal.files import atomic_write
 from tfp_flows.internal.pictures import picture_grid, write_png
 
@@ -25,17 +25,13 @@ from tfp_flows.internal.pictures import picture_grid, write_png
 def averaged_weights(model: keras.Model) -> Iterator[keras.Model]:
     """Puts the optimizer's averaged weights into a model for the time of a block.
 
-    While an optimizer with `use_ema=True` trains, Keras keeps the averages beside
-    the weights, and puts them in their place when `fit` ends. Inside this block they
-    are there already: what is evaluated, drawn, saved or exported is the average.
-    Afterwards the weights are back, bit for bit.
+    An optimizer with `use_ema=True` puts the averages in place when `fit` ends. Inside
+    this block they are there already: what is evaluated, drawn, saved or exported is
+    the average. Afterwards the weights are back, bit for bit.
 
     Args:
         model: A compiled model whose optimizer was made with `use_ema=True`, such as
             `tfpf.optimizer(ema=0.999)`.
-
-    Yields:
-        The model.
 
     Raises:
         ValueError: If its optimizer keeps no averages.
@@ -83,10 +79,9 @@ class AveragedWeights(keras.callbacks.Callback):
     """A callback with which `fit` evaluates and keeps the averaged weights (EMA).
 
     The averages stand in the model from the validation of an epoch until the next one
-    begins: what `EarlyStopping` and `ModelCheckpoint` keep is what they have been told
-    the metrics of, and so is what other callbacks draw or save. `tfpf.Backup` writes
-    the weights that training goes on from. Training itself goes on from these, bit for
-    bit (Keras's own `SwapEMAWeights` swaps by additions that round).
+    begins: what `EarlyStopping` and `ModelCheckpoint` keep is what they were told the
+    metrics of. Training itself, and what `tfpf.Backup` writes, go on from the weights,
+    bit for bit (Keras's own `SwapEMAWeights` swaps by additions that round).
 
     Example:
         >>> import numpy as np, tfp_flows as tfpf
@@ -100,7 +95,6 @@ class AveragedWeights(keras.callbacks.Callback):
     model: keras.Model
 
     def __init__(self) -> None:
-        """Starts with the weights in their place."""
         super().__init__()
         self._in_fit = False
 
@@ -144,13 +138,13 @@ class AveragedWeights(keras.callbacks.Callback):
             _put(self.model, _RAW.pop(self.model))
 
 
-def keeps_averages(optimizer: Any) -> bool:
+def keeps_averages(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether an optimizer, or the one that it scales the loss for, keeps averages."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return bool(getattr(inner, "use_ema", False))
 
 
-def _check_keeps_averages(optimizer: Any) -> None:
+def _check_keeps_averages(optimizer: keras.optimizers.Optimizer) -> None:
     if not keeps_averages(optimizer):
         raise ValueError(
             "The model must be compiled with an optimizer that averages its weights, "
@@ -174,17 +168,16 @@ class Backup(keras.callbacks.Callback):
     """A callback that keeps what training needs to go on as if never stopped.
 
     After each epoch it writes one file with every variable of the model and of the
-    optimizer: weights, averages, moments, step and loss scale, and the states of all
-    seed generators (dropout, probes, noise), which Keras's weight files leave out.
-    The file is written atomically, and only then is the one before it removed: a
-    process killed at any moment leaves the state of a whole epoch.
+    optimizer, and the states of all seed generators (dropout, probes, noise), which
+    Keras's weight files leave out. The file is written atomically, and only then is the
+    one before it removed.
 
     A run that goes on equals the uninterrupted one bit for bit on a CPU if the order
     and noise of its data depend on the number of the epoch and not on what was drawn
     before, as those of `tfpf.data.Data.epochs` do, and if its other callbacks keep no
     count of their own, as `EarlyStopping` does.
 
-    Under `tf.distribute` with several workers only the chief writes.
+    Of several workers only the chief writes.
 
     Example:
         >>> import tempfile, tfp_flows as tfpf
@@ -208,7 +201,6 @@ class Backup(keras.callbacks.Callback):
     model: keras.Model
 
     def __init__(self, folder: str | os.PathLike) -> None:
-        """Names the folder, which is made when there is something to write."""
         super().__init__()
         self.folder = Path(folder)
 
@@ -218,12 +210,7 @@ class Backup(keras.callbacks.Callback):
             self.save(self.model, epoch + 1)
 
     def save(self, model: keras.Model, epochs: int) -> None:
-        """Writes the state of a compiled model after so many epochs.
-
-        Args:
-            model: The model, compiled.
-            epochs: How many epochs are finished.
-        """
+        """Writes the state of a compiled model after so many epochs."""
         self.folder.mkdir(parents=True, exist_ok=True)
         variables = _variables(model)
         values = {id(v): keras.ops.convert_to_numpy(v) for v in variables}
@@ -240,14 +227,10 @@ class Backup(keras.callbacks.Callback):
                 other.unlink()
 
     def restore(self, model: keras.Model) -> int:
-        """Gives a compiled model the newest state, if there is one.
-
-        Args:
-            model: A model of the same flow, compiled with an equal optimizer.
+        """Gives a compiled model of equal flow and optimizer the newest state, if any.
 
         Returns:
-            The number of finished epochs, for `fit(initial_epoch=...)`: 0 if there is
-            no state.
+            Finished epochs, for `fit(initial_epoch=...)`; 0 without a state.
 
         Raises:
             ValueError: If the state is that of another model or optimizer.
@@ -290,11 +273,11 @@ def _as_stored(array: np.ndarray, variable: keras.Variable) -> np.ndarray:
     return array.view(tf.bfloat16.as_numpy_dtype)
 
 
-def _described(variables: list[keras.Variable]) -> list[list[Any]]:
+def _described(variables: list[keras.Variable]) -> list[list]:
     return [[list(variable.shape), str(variable.dtype)] for variable in variables]
 
 
-def _check_equal(path: Path, before: list[Any], now: list[Any]) -> None:
+def _check_equal(path: Path, before: list, now: list) -> None:
     if before == now:
         return
     differing = next(
@@ -312,14 +295,7 @@ def _check_equal(path: Path, before: list[Any], now: list[Any]) -> None:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes files.
-
-    Args:
-        strategy: The strategy of the model.
-
-    Returns:
-        True on the chief, and wherever there is one process only.
-    """
+    """Whether this process is the one that writes files: the chief, or the only one."""
     return bool(strategy.extended.should_checkpoint)
 
 
@@ -327,6 +303,17 @@ class SampleGrid(keras.callbacks.Callback):
     """Writes a grid of samples after every few epochs, to disk and TensorBoard.
 
     The latents are the same each time, so that the pictures show one flow change.
+
+    Args:
+        directory: Folder for the files `samples-0001.png`, ..., by epoch.
+        pixel_levels: How many values a pixel can take, such as 256.
+        every: Epochs from one grid to the next.
+        n: Number of samples, for each condition where there are any.
+        temperature: Spread of the latents; see `FlowModel.sample`.
+        condition: For a conditional flow, conditions `[m, *shape]`; the grid then
+            has a column for each of them.
+        seed: Seed of the latents.
+        log_dir: TensorBoard's folder; None to write files only.
 
     Example:
         >>> import keras, tfp_flows as tfpf
@@ -345,26 +332,10 @@ class SampleGrid(keras.callbacks.Callback):
         every: int = 1,
         n: int = 64,
         temperature: float = 1.0,
-        condition: Any = None,
+        condition: TensorLike | None = None,
         seed: int = 0,
         log_dir: str | os.PathLike | None = None,
     ) -> None:
-        """Chooses what to draw and where.
-
-        Args:
-            directory: Folder for the files `samples-0001.png`, ..., by epoch.
-            pixel_levels: How many values a pixel can take, such as 256.
-            every: Epochs from one grid to the next.
-            n: Number of samples, for each condition where there are any.
-            temperature: Spread of the latents; see `FlowModel.sample`.
-            condition: For a conditional flow, conditions `[m, *shape]`; the grid then
-                has a column for each of them.
-            seed: Seed of the latents.
-            log_dir: TensorBoard's folder; None to write files only.
-
-        Raises:
-            ValueError: If `every` or `n` is not a positive integer.
-        """
         super().__init__()
         checked_integer("n", n)
         self._directory = Path(directory)
@@ -377,7 +348,7 @@ class SampleGrid(keras.callbacks.Callback):
         )
         self._draw: Any = None
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Makes the folder, and a graph that draws with the weights of the moment."""
         self._directory.mkdir(parents=True, exist_ok=True)
 
@@ -386,7 +357,7 @@ class SampleGrid(keras.callbacks.Callback):
 
         self._draw = tf.function(draw)
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Draws and writes, if it is time to."""
         if (epoch + 1) % self._every:
             return

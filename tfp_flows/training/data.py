@@ -5,26 +5,26 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import invalid
+from tfp_flows.internal.arguments import Arrays, Config, TensorLike, invalid
 from tfp_flows.internal.batching import minibatches
+
+Size = TypeVar("Size")
 
 _BATCH_SIZE = 32  # Keras's own
 # A mean and a deviation for each channel need no more rows than this.
 _ROWS = 2048
 
 
-def split_inputs(inputs: Any) -> tuple[Any, Any]:
+def split_inputs(inputs: Arrays) -> tuple[Arrays, Arrays]:
     """Returns data and conditions; the conditions are None where there are none.
 
-    Args:
-        inputs: `x`, `(x, condition)` as a tuple or list, or a dictionary with the keys
-            "x" and "condition".
+    They come as `x`, `(x, condition)`, or a dictionary of "x" and "condition".
     """
     if isinstance(inputs, dict):
         if "x" not in inputs or set(inputs) - {"x", "condition"}:
@@ -43,21 +43,15 @@ def split_inputs(inputs: Any) -> tuple[Any, Any]:
     return inputs, None
 
 
-def is_stream(x: Any) -> bool:
+def is_stream(x: object) -> bool:
     """Whether `x` brings batches of its own, as datasets and generators do."""
     return not (hasattr(x, "__array__") or isinstance(x, list | tuple | dict))
 
 
-def first_batch(x: Any, y: Any, takes_condition: bool) -> tuple[Any, Any]:
-    """Returns data and conditions to initialize from.
+def first_batch(x: Arrays, y: Arrays, takes_condition: bool) -> tuple[Arrays, Arrays]:
+    """Returns data and conditions, or None, of what `fit` was given as `x` and `y`.
 
-    Args:
-        x: What was given to `fit`: arrays, a dataset, a `PyDataset`.
-        y: What was given to `fit` as targets: conditions, if they are not in `x`.
-        takes_condition: Whether targets are conditions.
-
-    Returns:
-        `(x, condition)`; the condition is None where there is none.
+    If `takes_condition`, targets are conditions where `x` holds none.
     """
     if isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset):
         batch = tf.nest.map_structure(
@@ -79,7 +73,7 @@ def first_batch(x: Any, y: Any, takes_condition: bool) -> tuple[Any, Any]:
     return _spread(x), None if condition is None else _spread(condition)
 
 
-def _spread(array: Any) -> Any:
+def _spread(array: Arrays) -> Arrays:
     """Takes rows evenly over the whole array, which may be sorted by class."""
     array = array if tf.is_tensor(array) else np.asarray(array)
     if len(array) <= _ROWS:
@@ -87,7 +81,7 @@ def _spread(array: Any) -> Any:
     return tf.gather(array, np.linspace(0, len(array) - 1, _ROWS).astype(int))
 
 
-def named_arguments(method: Callable, *args: Any, **kwargs: Any) -> dict[str, Any]:
+def named_arguments(method: Callable, *args: object, **kwargs: object) -> Config:
     """Returns the arguments of a call of one of `keras.Model`'s methods by name."""
     bound = inspect.signature(method).bind(None, *args, **kwargs).arguments
     bound.pop("self")
@@ -95,18 +89,11 @@ def named_arguments(method: Callable, *args: Any, **kwargs: Any) -> dict[str, An
     return {**bound, **rest}
 
 
-def with_batches(
-    arguments: dict[str, Any], dtype: tf.DType, shuffle: bool = False
-) -> dict[str, Any]:
+def with_batches(arguments: Config, dtype: tf.DType, shuffle: bool = False) -> Config:
     """Puts batches in the place of arrays in the arguments of `fit` and the like.
 
-    Keras would round real numbers to its default float type. Datasets and other
-    streams are left as they are.
-
-    Args:
-        arguments: The arguments by name.
-        dtype: What real numbers become.
-        shuffle: Whether arrays are shuffled in each epoch.
+    Keras would round real numbers to its default float type; here they become `dtype`.
+    Datasets and other streams are left as they are.
     """
     arguments = dict(arguments)
     size = arguments.get("batch_size") or _BATCH_SIZE
@@ -135,10 +122,12 @@ def with_batches(
 _PACKED = ("x", "y", "sample_weight")
 
 
-def _tensors(x: Any, y: Any, weight: Any, dtype: tf.DType) -> list[tf.Tensor | None]:
+def _tensors(
+    x: Arrays, y: Arrays, weight: TensorLike | None, dtype: tf.DType
+) -> list[tf.Tensor | None]:
     """Returns data, condition, target and weight as tensors in memory."""
 
-    def tensor(array: Any) -> tf.Tensor | None:
+    def tensor(array: Arrays) -> tf.Tensor | None:
         if array is None:
             return None
         # A list of Python's floats would lose half of their digits.
@@ -174,19 +163,16 @@ def _batches(
     return minibatches(packed, size, shuffle=shuffle)
 
 
-def in_shards(function: Callable[..., tf.Tensor], shards: int) -> Callable[..., Any]:
+def in_shards(
+    function: Callable[..., tf.Tensor], shards: int
+) -> Callable[..., tf.Tensor]:
     """Writes a function of a batch into the graph once for each of some shards.
 
     Nothing in one shard waits for another, forward or backward, so TensorFlow runs as
     many at once as it has threads for operations. Each has an even share of the rows,
     the last one also those that are left over.
 
-    Args:
-        function: Maps tensors `[n, ...]`, each row by itself, to one `[n, ...]`.
-        shards: How many; 1 returns the function as it is.
-
-    Returns:
-        A function of the same tensors with the same result; None is handed on.
+    The function maps tensors `[n, ...]`, or None, row by row, to one `[n, ...]`.
     """
     if shards == 1:
         return function
@@ -216,7 +202,7 @@ def _shares(x: tf.Tensor | None, shards: int) -> Sequence[tf.Tensor | None]:
     return tf.split(x, [each] * (shards - 1) + [n - each * (shards - 1)], num=shards)
 
 
-def checked_batch_size(batch_size: Any) -> Any:
+def checked_batch_size(batch_size: Size) -> Size:
     """Refuses conditions in the place of `predict`'s batch size."""
     if hasattr(batch_size, "__len__") or hasattr(batch_size, "__array__"):
         raise invalid(

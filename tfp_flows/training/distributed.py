@@ -7,13 +7,12 @@ line works, so the loop is written out here as TensorFlow documents it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import invalid
+from tfp_flows.internal.arguments import Arrays, invalid
 from tfp_flows.training.callbacks import is_chief
 from tfp_flows.training.model import FlowModel
 
@@ -33,10 +32,10 @@ def fit_distributed(
 ) -> keras.callbacks.History:
     """Trains a `FlowModel` under any `tf.distribute` strategy, several workers too.
 
-    Every worker runs the same program. Data-dependent weights are initialized once,
-    by the chief from the first whole batch, and sent to all, so that all replicas
-    start equal; gradients are summed over all replicas in every step, so that they
-    stay equal. The metrics are those of all examples on all workers.
+    Every worker runs the same program. Data-dependent weights are initialized once, by
+    the chief from the first whole batch, and sent to all; gradients are summed over all
+    replicas in every step, so that these stay equal. The metrics are those of all
+    workers.
 
     Args:
         model: A model that was made and compiled inside `strategy.scope()`.
@@ -54,14 +53,15 @@ def fit_distributed(
             (`is_chief(strategy)`).
         verbose: 0, or 2 for a line an epoch.
 
-    Returns:
-        Keras's history.
-
     Raises:
         ValueError: If the model is not compiled, or `data` is no dataset.
         FloatingPointError: If the loss is not finite on this worker.
     """
-    _check(model, data)
+    if not isinstance(model, FlowModel) or not model.compiled:
+        raise invalid("model", "be a compiled `tfpf.FlowModel`", model)
+    if not isinstance(data, tf.data.Dataset):
+        must = "be a `tf.data.Dataset` of batches, to be shared out among workers"
+        raise invalid("data", must, data)
     strategy = model.distribute_strategy
     adapt_once(model, data)
     with strategy.scope():
@@ -101,12 +101,7 @@ def fit_distributed(
 
 
 def adapt_once(model: FlowModel, data: tf.data.Dataset) -> None:
-    """Initializes data-dependent weights on the chief and gives all workers its own.
-
-    Args:
-        model: A model made inside `strategy.scope()`.
-        data: Batches; the first is taken.
-    """
+    """Initializes data-dependent weights on the chief, for all workers."""
     if not model.is_adapted:
         model.adapt(data)
     send_weights(model)
@@ -115,10 +110,8 @@ def adapt_once(model: FlowModel, data: tf.data.Dataset) -> None:
 def send_weights(model: keras.Model) -> None:
     """Gives the variables of a model on all workers the values of the chief.
 
-    Within one process there is nothing to do: an assignment reaches all replicas.
-
-    Args:
-        model: A model made inside `strategy.scope()`. Called on every worker.
+    Called on every worker. Within one process there is nothing to do: an assignment
+    reaches all replicas.
     """
     strategy = model.distribute_strategy
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
@@ -128,11 +121,13 @@ def send_weights(model: keras.Model) -> None:
     def first() -> list[tf.Tensor]:
         context = tf.distribute.get_replica_context()
         chosen = tf.equal(context.replica_id_in_sync_group, 0)
-        values = [_summable(tf.convert_to_tensor(v.value)) for v in variables]
+        values = [tf.convert_to_tensor(v.value) for v in variables]
+        # Whole numbers and truth values as int64, which every strategy can sum.
+        values = [v if v.dtype.is_floating else tf.cast(v, tf.int64) for v in values]
         mine = [tf.where(chosen, value, tf.zeros_like(value)) for value in values]
         # A sum in which all others are zero: the chief's bits. One type at a time,
         # since strategies join the tensors of one call into one.
-        sums: list[Any] = [None] * len(mine)
+        sums: list = [None] * len(mine)
         for dtype in {value.dtype: None for value in mine}:
             places = [i for i, value in enumerate(mine) if value.dtype == dtype]
             total = context.all_reduce(
@@ -148,20 +143,11 @@ def send_weights(model: keras.Model) -> None:
         variable.assign(tf.cast(chiefs, variable.dtype))
 
 
-def _summable(value: tf.Tensor) -> tf.Tensor:
-    """Whole numbers and truth values as int64, which every strategy can sum."""
-    return value if value.dtype.is_floating else tf.cast(value, tf.int64)
-
-
 class _Epochs:
     """Runs a Keras step on all replicas, over the batches of an epoch."""
 
     def __init__(
-        self,
-        model: FlowModel,
-        step: Callable,
-        data: tf.data.Dataset,
-        steps: int | None,
+        self, model: FlowModel, step: Callable, data: tf.data.Dataset, steps: int | None
     ) -> None:
         strategy = model.distribute_strategy
         options = tf.data.Options()
@@ -173,9 +159,9 @@ class _Epochs:
             data.with_options(options)
         )
         self._model, self._steps = model, steps
-        self._endless: Any = None
+        self._endless: Iterator | None = None
 
-        def on_all(batch: Any) -> None:
+        def on_all(batch: Arrays) -> None:
             strategy.run(step, args=(batch,))
 
         self._on_all = tf.function(on_all, reduce_retracing=True, autograph=False)
@@ -190,17 +176,9 @@ class _Epochs:
             end(step, {})
         return {name: float(v) for name, v in model.get_metrics_result().items()}
 
-    def _batches(self) -> Any:
+    def _batches(self) -> Iterable:
         if self._steps is None:
             return self._data
         if self._endless is None:
             self._endless = iter(self._data)
         return (next(self._endless) for _ in range(self._steps))
-
-
-def _check(model: Any, data: Any) -> None:
-    if not isinstance(model, FlowModel) or not model.compiled:
-        raise invalid("model", "be a compiled `tfpf.FlowModel`", model)
-    if not isinstance(data, tf.data.Dataset):
-        must = "be a `tf.data.Dataset` of batches, to be shared out among workers"
-        raise invalid("data", must, data)

@@ -13,6 +13,10 @@ from tfp_flows.bijectors.conditional import EncodedCondition
 from tfp_flows.bijectors.continuous import ContinuousFlow
 from tfp_flows.bijectors.tree import bijectors_in
 from tfp_flows.internal.arguments import (
+    Arrays,
+    Condition,
+    Config,
+    TensorLike,
     checked_choice,
     checked_integer,
     checked_number,
@@ -52,13 +56,26 @@ class FlowMatchingModel(FlowModel):
       need this.
 
     Each time has that density, and those of one batch lie evenly in it, which takes
-    noise out of the gradients. `evaluate`, `predict`, `sample` and the distribution
-    itself are those of a `FlowModel`: `nll` and `bits_per_dim` stay exact likelihoods,
-    to the accuracy of the flow's solver. `fit` reports the loss as `flow_matching`.
+    noise out of the gradients. `evaluate`, `predict` and `sample` are those of a
+    `FlowModel`: `nll` and `bits_per_dim` stay likelihoods to the accuracy of the flow's
+    solver.
 
     The distribution's bijector is a `ContinuousFlow`, or a chain with exactly one.
     Bijectors on the data's side of it, such as `tfpf.logit`, are applied to the data
     first; they get no gradient, so put none there that has to learn.
+
+    Args:
+        distribution: A flow with exactly one `ContinuousFlow`, such as
+            `tfpf.ffjord(...)`.
+        sigma_min: Width of the paths' end around a data point, in [0, 1).
+        seed: Integer from which the training noise follows; None for any.
+        draws: Times and latents for each example in a step.
+        times: `"uniform"` or `"late"`; see above.
+        **kwargs: Passed on to `FlowModel`, such as `name`.
+
+    Raises:
+        ValueError: If an argument is out of range, or there is not exactly one
+            `ContinuousFlow`.
 
     Reference:
         Lipman, Chen, Ben-Hamu, Nickel, Le: Flow Matching for Generative Modeling,
@@ -83,21 +100,6 @@ class FlowMatchingModel(FlowModel):
         times: str = "uniform",
         **kwargs: Any,
     ) -> None:
-        """Adopts every weight of `distribution`.
-
-        Args:
-            distribution: A flow with exactly one `ContinuousFlow`, such as
-                `tfpf.ffjord(...)`.
-            sigma_min: Width of the paths' end around a data point, in [0, 1).
-            seed: Integer from which the training noise follows; None for any.
-            draws: Times and latents for each example in a step.
-            times: `"uniform"` or `"late"`; see above.
-            **kwargs: Passed on to `FlowModel`, such as `name`.
-
-        Raises:
-            ValueError: If an argument is out of range, or there is not exactly one
-                `ContinuousFlow`.
-        """
         checked_number("sigma_min", sigma_min, minimum=0.0, below=1.0)
         super().__init__(distribution, **kwargs)
         self._sigma_min = float(sigma_min)
@@ -109,23 +111,15 @@ class FlowMatchingModel(FlowModel):
         self._seed = seed
         self._matching = keras.metrics.Mean(name=_NAME)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Arrays, training: bool | None = None) -> Arrays:
         """Returns `log_prob`; in training, a dictionary with each example's loss."""
         if not training:
             return super().call(inputs)
         x, condition = self._checked(*split_inputs(inputs))
         return {_NAME: in_shards(self.matching_loss, self._shards)(x, condition)}
 
-    def matching_loss(self, x: tf.Tensor, condition: Any = None) -> tf.Tensor:
-        """Draws a time and a latent for each example and returns its loss.
-
-        Args:
-            x: Data `[n, *event]`.
-            condition: The conditions, for a conditional flow.
-
-        Returns:
-            Squared errors `[n]`, summed over the event.
-        """
+    def matching_loss(self, x: tf.Tensor, condition: Condition = None) -> tf.Tensor:
+        """Draws times and latents for data; returns squared errors `[n]`."""
         if self._encoding is not None:
             condition = self._encoding.encode(condition)
         x = tf.cast(x, self._distribution.dtype)
@@ -142,7 +136,7 @@ class FlowMatchingModel(FlowModel):
         square = tf.reduce_sum(tf.square(error), axis=list(range(1, error.shape.rank)))
         return tf.reduce_mean(tf.reshape(square, [-1, self._draws]), axis=1)
 
-    def _repeated(self, rows: Any) -> Any:
+    def _repeated(self, rows: Arrays) -> Arrays:
         if rows is None or self._draws == 1:
             return rows
         return tf.repeat(rows, self._draws, axis=0)
@@ -156,7 +150,9 @@ class FlowMatchingModel(FlowModel):
         ratio = tf.constant(_LATE / (1.0 + _LATE), u.dtype)
         return (1.0 + _LATE) * (1.0 - tf.pow(ratio, u))
 
-    def _latents(self, n: tf.Tensor, seed: tf.Tensor, condition: Any) -> tf.Tensor:
+    def _latents(
+        self, n: tf.Tensor, seed: tf.Tensor, condition: Condition
+    ) -> tf.Tensor:
         """Draws latents and brings them to the flow's latent end."""
         x_0 = self._distribution.distribution.sample(n, seed=seed)
         for part in reversed(self._latent_side):
@@ -164,12 +160,16 @@ class FlowMatchingModel(FlowModel):
             x_0, _ = chain.forward_and_log_det(part, x_0, event_ndims, condition)
         return x_0
 
-    def example_losses(self, y_pred: Any) -> tf.Tensor:
+    def example_losses(self, y_pred: Arrays) -> tf.Tensor:
         """Returns the matching losses in training, else minus the likelihoods."""
         return y_pred[_NAME] if isinstance(y_pred, dict) else -y_pred
 
     def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+        self,
+        x: Arrays,
+        y: Arrays,
+        y_pred: Arrays,
+        sample_weight: TensorLike | None = None,
     ) -> dict[str, tf.Tensor]:
         """Returns `loss` and `flow_matching` in training, else the likelihood's."""
         if isinstance(y_pred, dict):
@@ -180,7 +180,7 @@ class FlowMatchingModel(FlowModel):
         results.pop(_NAME)
         return results
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> Config:
         """Describes the constructor's arguments, without weights."""
         return {
             **super().described(),
@@ -211,7 +211,7 @@ def _encoding(distribution: tfd.Distribution) -> EncodedCondition | None:
     return next((part for part in parts if isinstance(part, EncodedCondition)), None)
 
 
-def _parts(bijector: Any) -> list[tfb.Bijector]:
+def _parts(bijector: tfb.Bijector) -> list[tfb.Bijector]:
     if isinstance(bijector, Chain):
         return [inner for part in bijector.bijectors for inner in _parts(part)]
     if isinstance(bijector, EncodedCondition):
@@ -220,7 +220,10 @@ def _parts(bijector: Any) -> list[tfb.Bijector]:
 
 
 def _through(
-    parts: tuple[tfb.Bijector, ...], x: tf.Tensor, event_ndims: int, condition: Any
+    parts: tuple[tfb.Bijector, ...],
+    x: tf.Tensor,
+    event_ndims: int,
+    condition: Condition,
 ) -> tf.Tensor:
     for part in parts:
         x, _ = chain.inverse_and_log_det(part, x, event_ndims, condition)

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +18,10 @@ from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.bijectors.tree import clear_caches, is_adapted, layers_in
 from tfp_flows.internal.arguments import (
+    Arrays,
+    Config,
+    Seed,
+    TensorLike,
     check_event,
     checked_instance,
     checked_integer,
@@ -51,6 +55,10 @@ from tfp_flows.training.summary import summary_table
 tfd = tfp.distributions
 
 
+# What `fit` takes as `callbacks`.
+Callbacks = keras.callbacks.CallbackList | keras.callbacks.Callback | Sequence | None
+
+
 class LikelihoodModel(keras.Model):
     """Keras's training for models that give each example a log-likelihood.
 
@@ -60,6 +68,11 @@ class LikelihoodModel(keras.Model):
     `example_losses` and `example_metrics`. Data of another form than arrays, such as
     tables, becomes arrays in `encoded`. `fit`, `evaluate` and `predict` take their
     arguments in Keras's order and keep real numbers in the model's dtype.
+
+    Args:
+        metrics: Names of means over the examples of an epoch.
+        data_dtype: What real numbers in the data become.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
     """
 
     # Metrics of which more is better.
@@ -68,13 +81,6 @@ class LikelihoodModel(keras.Model):
     def __init__(
         self, metrics: Sequence[str], data_dtype: tf.DType | str, **kwargs: Any
     ) -> None:
-        """Makes the metrics.
-
-        Args:
-            metrics: Names of means over the examples of an epoch.
-            data_dtype: What real numbers in the data become.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
-        """
         # Without autocasting, which would round the data under a mixed precision
         # policy before the flow sees it; the networks inside cast for themselves.
         super().__init__(autocast=False, **kwargs)
@@ -89,15 +95,15 @@ class LikelihoodModel(keras.Model):
 
     # What a subclass may say.
 
-    def encoded(self, x: Any) -> Any:
+    def encoded(self, x: Arrays) -> Arrays:
         """Returns data as arrays; what is an array or a dataset stays."""
         return x
 
-    def example_losses(self, y_pred: Any) -> tf.Tensor:
+    def example_losses(self, y_pred: Arrays) -> tf.Tensor:
         """Returns the losses `[n]` of what `call` returned."""
         return -y_pred
 
-    def example_metrics(self, y_pred: Any) -> dict[str, tf.Tensor]:
+    def example_metrics(self, y_pred: Arrays) -> dict[str, tf.Tensor]:
         """Returns values `[n]` whose means are reported, by name."""
         return {name: -y_pred for name in self._means}
 
@@ -116,16 +122,16 @@ class LikelihoodModel(keras.Model):
         """Whether no data-dependent weight waits for `adapt`."""
         return True
 
-    def adapt(self, data: Any, condition: Any = None) -> None:
+    def adapt(self, data: Arrays, condition: TensorLike | None = None) -> None:
         """Initializes data-dependent weights; here there are none."""
 
     # Keras's methods.
 
     def compile(
         self,
-        optimizer: Any = "rmsprop",
+        optimizer: str | keras.optimizers.Optimizer = "rmsprop",
         loss: None = None,
-        *args: Any,
+        *args: object,
         shards: int = 1,
         **kwargs: Any,
     ) -> None:
@@ -142,9 +148,6 @@ class LikelihoodModel(keras.Model):
                 Likelihoods are the same but for rounding; parts that look at the whole
                 batch, such as `BatchNorm`, look at a shard. It is not saved.
             **kwargs: See `*args`.
-
-        Raises:
-            ValueError: If a loss is given, or `shards` is not a positive integer.
         """
         if loss is not None:
             raise invalid(
@@ -153,13 +156,13 @@ class LikelihoodModel(keras.Model):
         self._shards = checked_integer("shards", shards)
         super().compile(optimizer, loss, *args, **kwargs)
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
+    def compile_from_config(self, config: Config) -> None:
         """Compiles a loaded model as it was when saved."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
     def fit(
-        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+        self, x: Arrays = None, y: Arrays = None, *args: object, **kwargs: Any
     ) -> keras.callbacks.History:
         """Trains the model; see `keras.Model.fit`.
 
@@ -173,9 +176,6 @@ class LikelihoodModel(keras.Model):
                 targets, which only metrics given to `compile` look at.
             *args: Further arguments of `keras.Model.fit`, in its order.
             **kwargs: The same by name.
-
-        Returns:
-            Keras's history.
 
         Raises:
             FloatingPointError: If the loss is not finite; the message names the
@@ -191,18 +191,20 @@ class LikelihoodModel(keras.Model):
         with self.guarded():
             return super().fit(**arguments)
 
-    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def evaluate(
+        self, x: Arrays = None, y: Arrays = None, *args: object, **kwargs: Any
+    ) -> float | list | dict:
         """Returns the loss and the metrics; see `keras.Model.evaluate`."""
         arguments = self._arguments("evaluate", x, y, *args, **kwargs)
         return super().evaluate(**with_batches(arguments, self._data_dtype))
 
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def predict(self, x: Arrays, *args: object, **kwargs: Any) -> Arrays:
         """Returns what `call` does for each example; see `keras.Model.predict`."""
         arguments = self._arguments("predict", x, *args, **kwargs)
         checked_batch_size(arguments.get("batch_size"))
         return super().predict(**with_batches(arguments, self._data_dtype))
 
-    def _arguments(self, method: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def _arguments(self, method: str, *args: object, **kwargs: object) -> Config:
         """Returns the arguments of a method by name, with encoded data."""
         given = named_arguments(getattr(keras.Model, method), *args, **kwargs)
         given["x"] = self.encoded(given.get("x"))
@@ -212,7 +214,7 @@ class LikelihoodModel(keras.Model):
             given["validation_data"] = (self.encoded(held_out[0]), *held_out[1:])
         return given
 
-    def _callbacks(self, callbacks: Any) -> Any:
+    def _callbacks(self, callbacks: Callbacks) -> Callbacks:
         """Lists callbacks, told whether the metrics that they watch should fall.
 
         Keras works this out only for metrics that were given to `compile`.
@@ -240,19 +242,19 @@ class LikelihoodModel(keras.Model):
             for distribution in self.distributions:
                 clear_caches(distribution)
 
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+    def train_step(self, data: Arrays) -> dict[str, tf.Tensor]:
         """Takes one optimizer step on a batch."""
         return super().train_step(self._paired(data))
 
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+    def test_step(self, data: Arrays) -> dict[str, tf.Tensor]:
         """Evaluates a batch."""
         return super().test_step(self._paired(data))
 
-    def predict_step(self, data: Any) -> Any:
+    def predict_step(self, data: Arrays) -> Arrays:
         """Returns what `call` does of a batch."""
         return super().predict_step(self._paired(data))
 
-    def _paired(self, data: Any) -> Any:
+    def _paired(self, data: Arrays) -> Arrays:
         """Gives a conditional flow its conditions where they came as targets."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         y = None if y is not None and 0 in y.shape[1:] else y  # see `with_batches`
@@ -263,10 +265,10 @@ class LikelihoodModel(keras.Model):
 
     def compute_loss(
         self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
+        x: Arrays = None,
+        y: Arrays = None,
+        y_pred: Arrays = None,
+        sample_weight: TensorLike | None = None,
         training: bool = True,
     ) -> tf.Tensor:
         """Returns the mean of the examples' losses plus the layers' losses, in nats."""
@@ -284,7 +286,11 @@ class LikelihoodModel(keras.Model):
         return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
     def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+        self,
+        x: Arrays,
+        y: Arrays,
+        y_pred: Arrays,
+        sample_weight: TensorLike | None = None,
     ) -> dict[str, tf.Tensor]:
         """Updates and returns the metrics."""
         for name, values in self.example_metrics(y_pred).items():
@@ -293,18 +299,18 @@ class LikelihoodModel(keras.Model):
 
     # Saving.
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns name and state of the model, and the version that wrote them."""
         return {"name": self.name, "trainable": self.trainable, **written_by()}
 
     @classmethod
-    def constructor_arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+    def constructor_arguments(cls, config: Config) -> Config:
         """Turns descriptions in a configuration into the objects they describe."""
         return config
 
     @classmethod
     def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
+        cls, config: Config, custom_objects: Mapping[str, type] | None = None
     ) -> LikelihoodModel:
         """Builds the model that `get_config` described, with fresh weights."""
         # `lanes` stands in files from before `compile(shards=...)`.
@@ -323,12 +329,11 @@ class BitsPerDim(keras.metrics.Metric):
     """`nll / (D ln 2)`: the mean nll in bits for each of an event's D values."""
 
     def __init__(self, nll: keras.metrics.Mean, values: int) -> None:
-        """Reports `nll` for events of `values` values."""
         super().__init__(name="bits_per_dim")
         self._nll = nll
         self._nats = values * math.log(2.0)
 
-    def update_state(self, *args: Any, **kwargs: Any) -> None:
+    def update_state(self, *args: object, **kwargs: object) -> None:
         """Does nothing: the nats are counted once, by `nll`."""
 
     def result(self) -> tf.Tensor:
@@ -340,19 +345,26 @@ class BitsPerDim(keras.metrics.Metric):
 class FlowModel(LikelihoodModel):
     """A Keras model whose prediction is the log-likelihood of a distribution.
 
-    Keras sees every weight of the distribution: those of the Keras layers inside
-    its bijectors, and every raw `tf.Variable`, also of plain TFP distributions.
-    `fit` minimizes the exact mean negative log-likelihood
+    Keras sees every weight of the distribution: those of the Keras layers inside its
+    bijectors, and every raw `tf.Variable`. `fit` minimizes the exact mean negative
+    log-likelihood
 
         loss = -mean(log p(x)) + layer losses          [nats]
 
     and reports `nll` in nats and `bits_per_dim = nll / (D ln 2)` for events of `D`
-    values. All of `keras.Model` is there: callbacks, `evaluate`, `save`, and
-    `predict`, which returns `log_prob` with one value for each example.
+    values. `predict` returns `log_prob`, one value for each example.
 
     Data is `x` with shape `[batch, *event]`. A conditional flow takes `(x, c)`
     pairs: as `fit(x, c)`, `fit((x, c))`, as a dataset of pairs, or as a dictionary
     with the keys `"x"` and `"condition"`.
+
+    Args:
+        distribution: A flow, or any TFP distribution with a static event shape.
+        **kwargs: Passed on to `keras.Model`, such as `name`.
+
+    Raises:
+        TypeError: If `distribution` is not a TFP distribution.
+        ValueError: If its event shape is not known.
 
     Example:
         >>> import numpy as np, tfp_flows as tfpf
@@ -367,16 +379,6 @@ class FlowModel(LikelihoodModel):
     _anomaly_scorer: keras.layers.Layer | None = None
 
     def __init__(self, distribution: tfd.Distribution, **kwargs: Any) -> None:
-        """Adopts every weight of `distribution`.
-
-        Args:
-            distribution: A flow, or any TFP distribution with a static event shape.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
-
-        Raises:
-            TypeError: If `distribution` is not a TFP distribution.
-            ValueError: If its event shape is not known.
-        """
         checked_instance(
             "distribution",
             distribution,
@@ -421,7 +423,7 @@ class FlowModel(LikelihoodModel):
         bijector = getattr(self._distribution, "bijector", None)
         return None if bijector is None else condition_shape(bijector)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Arrays, training: bool | None = None) -> Arrays:
         """Returns `log_prob` in nats, one value for each example.
 
         Keras hands `training` on to the layers inside the distribution.
@@ -431,7 +433,9 @@ class FlowModel(LikelihoodModel):
         log_prob = functools.partial(sampling.log_prob, self._distribution)
         return in_shards(log_prob, self._shards)(*given)
 
-    def _checked(self, x: Any, condition: Any) -> tuple[tf.Tensor, Any]:
+    def _checked(
+        self, x: Arrays, condition: TensorLike | None
+    ) -> tuple[tf.Tensor, Any]:
         """Returns data in the distribution's dtype, and conditions, of right shape."""
         owner, shape = f"'{self._distribution.name}'", self.condition_shape
         check_event(x, self.event_shape, owner)
@@ -455,7 +459,7 @@ class FlowModel(LikelihoodModel):
         """Whether no data-dependent weight waits for `adapt`."""
         return is_adapted(self._distribution)
 
-    def adapt(self, data: Any, condition: Any = None) -> None:
+    def adapt(self, data: Arrays, condition: TensorLike | None = None) -> None:
         """Initializes data-dependent weights, such as those of `ActNorm`.
 
         Args:
@@ -479,9 +483,9 @@ class FlowModel(LikelihoodModel):
     def sample(
         self,
         n: int,
-        seed: Any = None,
+        seed: Seed = None,
         temperature: float = 1.0,
-        condition: Any = None,
+        condition: TensorLike | None = None,
     ) -> tf.Tensor:
         """Draws samples `[n, *event]`.
 
@@ -491,20 +495,17 @@ class FlowModel(LikelihoodModel):
             temperature: Factor on the spread of the latents; 1 is the distribution.
             condition: For a conditional flow, its conditions; samples then have the
                 shape `[n, *batch, *event]`.
-
-        Returns:
-            The samples.
         """
         return sampling.sample(self._distribution, n, seed, temperature, condition)
 
     def summary(
         self,
         line_length: int | None = None,
-        positions: Any = None,
-        print_fn: Any = None,
+        positions: object = None,
+        print_fn: Callable | None = None,
         expand_nested: bool = False,
         show_trainable: bool = False,
-        layer_range: Any = None,
+        layer_range: object = None,
     ) -> None:
         """Prints the bijectors, from the data to the latents, and their weights.
 
@@ -538,11 +539,11 @@ class FlowModel(LikelihoodModel):
             forget_layer(self, self._anomaly_scorer)
         self._anomaly_scorer = scorer
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> Config:
         """Describes the constructor's arguments, without weights."""
         return {"distribution": serialization.serialize(self._distribution)}
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Describes the model, without weights; a subclass extends `described`."""
         config = {**self.described(), **super().get_config()}
         if self._anomaly_scorer is not None:
@@ -551,7 +552,7 @@ class FlowModel(LikelihoodModel):
         return config
 
     @classmethod
-    def constructor_arguments(cls, config: dict[str, Any]) -> dict[str, Any]:
+    def constructor_arguments(cls, config: Config) -> Config:
         """Builds the distribution that `described` described."""
         distribution = serialization.deserialize(config["distribution"])
         return {**config, "distribution": distribution}

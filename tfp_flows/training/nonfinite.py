@@ -11,9 +11,10 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.tree import clear_caches
+from tfp_flows.internal.arguments import Condition
 from tfp_flows.training.sampling import log_prob
 
-tfb = tfp.bijectors
+tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 class NonFiniteGuard:
@@ -25,11 +26,10 @@ class NonFiniteGuard:
     """
 
     def __init__(self) -> None:
-        """Starts with nothing found."""
         self._message: str | None = None
 
     def checked(
-        self, model: keras.Model, loss: tf.Tensor, x: tf.Tensor, condition: Any
+        self, model: keras.Model, loss: tf.Tensor, x: tf.Tensor, condition: Condition
     ) -> tf.Tensor:
         """Returns `loss`, whose gradient exists only if it is finite."""
         given = [x] if condition is None else [x, condition]
@@ -85,7 +85,9 @@ class StopAtNonFinite(keras.callbacks.Callback):
             )
 
 
-def first_non_finite(distribution: Any, x: tf.Tensor, condition: Any = None) -> str:
+def first_non_finite(
+    distribution: tfd.Distribution, x: tf.Tensor, condition: Condition = None
+) -> str:
     """Says where a batch stops being finite on its way to the latents."""
     if not _finite(x):
         return f"the data itself is not finite ({non_finite_rows(x)})."

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfp_flows.internal.arguments import (
+    Config,
     checked_choice,
     checked_integer,
     checked_number,
@@ -45,17 +47,16 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, learning_rate: float, steps: int) -> None:
-        """Sets the rate to be reached and after how many steps it is."""
         self.learning_rate = float(learning_rate)
         self.steps = int(steps)
 
-    def __call__(self, step: Any) -> Any:
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Returns the rate of a step, counted from 0."""
-        risen: Any = keras.ops.cast(step, "float32")
+        risen = keras.ops.cast(step, "float32")
         share: Any = keras.ops.minimum(1.0, (risen + 1.0) / float(self.steps))
         return self.learning_rate * share
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Returns the constructor's arguments."""
         return {"learning_rate": self.learning_rate, "steps": self.steps}
 
@@ -72,10 +73,8 @@ def optimizer(
 ) -> keras.optimizers.Optimizer:
     """Makes Adam with a warm-up, a decay, clipped gradients and averaged weights.
 
-    It is Keras's Adam by fewer operations; everything else here is Keras's own and may
-    be put together by hand instead. Under
-    `mixed_float16`, `FlowModel.compile` wraps the optimizer in Keras's
-    `LossScaleOptimizer`, as `auto_scale_loss=True` says by default.
+    All of it is Keras's own. Under `mixed_float16`, `FlowModel.compile` wraps the
+    optimizer in Keras's `LossScaleOptimizer`, as `auto_scale_loss=True` says.
 
     Args:
         learning_rate: Highest learning rate.
@@ -89,12 +88,6 @@ def optimizer(
         ema: Momentum of an exponential moving average of the weights, such as 0.999;
             None for none. Keras puts the averages in the weights' place when `fit`
             ends; `tfpf.AveragedWeights` evaluates with them before that.
-
-    Returns:
-        The optimizer.
-
-    Raises:
-        ValueError: If an argument is out of range.
 
     Example:
         >>> adam = optimizer(2e-3, warmup_steps=100, clip_norm="loose", ema=0.999)
@@ -120,17 +113,7 @@ def optimizer(
 
 
 def checked_clip_norm(clip_norm: float | str | None) -> float | None:
-    """Returns the norm that a number or the name of a preset stands for.
-
-    Args:
-        clip_norm: A positive number, a name in `CLIP_NORMS`, or None.
-
-    Returns:
-        The largest norm, or None for no clipping.
-
-    Raises:
-        ValueError: If it is something else.
-    """
+    """Returns the norm that a number or a name in `CLIP_NORMS` stands for."""
     if clip_norm is None:
         return None
     if isinstance(clip_norm, str) and clip_norm in CLIP_NORMS:
@@ -144,7 +127,7 @@ def checked_clip_norm(clip_norm: float | str | None) -> float | None:
 
 def _schedule(
     learning_rate: float, warmup_steps: int, decay: str, steps: int | None
-) -> Any:
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
     if decay == "constant" or steps is None:
         return WarmUp(learning_rate, warmup_steps) if warmup_steps else learning_rate
     if not warmup_steps:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -20,7 +19,7 @@ MIXED = ("mixed_float16", "mixed_bfloat16")
 
 
 @contextlib.contextmanager
-def network_precision(policy: Any) -> Iterator[None]:
+def network_precision(policy: str | keras.DTypePolicy) -> Iterator[None]:
     """Makes the networks built inside a block compute by a Keras dtype policy.
 
     Under `"mixed_bfloat16"` or `"mixed_float16"` the networks multiply in 16 bits;
@@ -50,12 +49,7 @@ def network_precision(policy: Any) -> Iterator[None]:
 def policy_of(distribution: tfd.Distribution) -> keras.DTypePolicy | None:
     """Returns the mixed precision policy of a distribution's networks, or None.
 
-    Args:
-        distribution: A flow.
-
-    Returns:
-        The policy of the first network with 16-bit computations; float16, which
-        needs its loss scaled, before bfloat16.
+    Of several, float16, which needs its loss scaled, before bfloat16.
     """
     policies = {
         layer.dtype_policy.name: layer.dtype_policy

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.conditional import condition as conditioned
-from tfp_flows.internal.arguments import invalid
+from tfp_flows.internal.arguments import Seed, TensorLike, invalid
 from tfp_flows.internal.compat import broadcast_base
 from tfp_flows.internal.seeds import stateless_seed
 
@@ -16,17 +14,12 @@ tfd = tfp.distributions
 
 
 def distribution_of(
-    model_or_distribution: Any, name: str = "model_or_distribution"
+    model_or_distribution: object, name: str = "model_or_distribution"
 ) -> tfd.Distribution:
     """Returns the distribution of a model, or the distribution itself.
 
-    Args:
-        model_or_distribution: A distribution, or what has one as its `distribution`,
-            such as a `tfpf.FlowModel`.
-        name: Name of the argument, for the error.
-
-    Raises:
-        TypeError: If it is neither.
+    A model is what has a distribution as its `distribution`; anything else is a
+    `TypeError` about the argument `name`.
     """
     # First the distribution: a transformed one has a `distribution` too, its base.
     if isinstance(model_or_distribution, tfd.Distribution):
@@ -39,17 +32,12 @@ def distribution_of(
 
 
 def latents_and_log_prob(
-    distribution: tfd.Distribution, x: tf.Tensor, condition: Any = None
+    distribution: tfd.Distribution, x: tf.Tensor, condition: TensorLike | None = None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns latents and log-density of data, with one inverse.
+    """Returns `(latent, log_prob)` of data `[*batch, *event]`, with one inverse.
 
-    Args:
-        distribution: Any distribution; without a bijector `x` is its own latent.
-        x: Data `[*batch, *event]`.
-        condition: For a conditional flow, conditions `[*batch, *condition_shape]`.
-
-    Returns:
-        `(latent, log_prob)`.
+    Without a bijector `x` is its own latent. A conditional flow takes conditions
+    `[*batch, *condition_shape]`.
     """
     if condition is not None:
         distribution = conditioned(distribution, condition)
@@ -62,7 +50,7 @@ def latents_and_log_prob(
 
 
 def log_prob(
-    distribution: tfd.Distribution, x: tf.Tensor, condition: Any = None
+    distribution: tfd.Distribution, x: tf.Tensor, condition: TensorLike | None = None
 ) -> tf.Tensor:
     """Returns the log-density of data, given conditions where the flow takes them."""
     if condition is not None:
@@ -72,31 +60,21 @@ def log_prob(
 
 def sample(
     distribution: tfd.Distribution,
-    n: Any,
-    seed: Any = None,
-    temperature: Any = 1.0,
-    condition: Any = None,
+    n: int | tf.Tensor,
+    seed: Seed = None,
+    temperature: float | tf.Tensor = 1.0,
+    condition: TensorLike | None = None,
 ) -> tf.Tensor:
-    """Draws samples, with latents pulled towards their mean or pushed from it.
+    """Draws samples `[n, *batch, *event]`, with latents pulled towards their mean.
 
-    A latent `z` of the base distribution becomes `mean + temperature (z - mean)`
-    before it runs through the bijector. A temperature below 1 gives samples that
-    are more likely and less varied (Glow, section 5).
-
-    Args:
-        distribution: A `tfd.TransformedDistribution`, or any distribution.
-        n: Number of samples, an integer or a scalar tensor.
-        seed: None, an integer, or a pair of integers. Equal seeds give equal
-            samples; an integer `s` stands for the pair `[0, s]`.
-        temperature: Factor on the spread of the latents, not negative.
-        condition: For a conditional flow, its conditions `[*batch, *shape]`.
-
-    Returns:
-        Samples `[n, *batch, *event]`.
+    A latent `z` of the base distribution becomes `mean + temperature (z - mean)` before
+    it runs through the bijector. A temperature below 1 gives samples that are more
+    likely and less varied (Glow, section 5). Equal seeds give equal samples; an integer
+    `s` stands for the pair `[0, s]`. Conditions have the shape `[*batch, *condition]`.
 
     Raises:
-        ValueError: If the temperature is not 1 and the base distribution has no
-            mean, or a static argument is out of range.
+        ValueError: If the temperature is not 1 and the base distribution has no mean,
+            or a static argument is out of range.
     """
     if isinstance(n, int) and n < 0:
         raise invalid("n", "not be negative", n)
@@ -111,7 +89,12 @@ def sample(
     return bijector.forward(z)
 
 
-def _tempered(base: tfd.Distribution, n: Any, seed: Any, temperature: Any) -> tf.Tensor:
+def _tempered(
+    base: tfd.Distribution,
+    n: int | tf.Tensor,
+    seed: Seed,
+    temperature: float | tf.Tensor,
+) -> tf.Tensor:
     z = base.sample(n, seed=stateless_seed(seed))
     try:
         mean = base.mean()

@@ -26,11 +26,8 @@ def summary_table(
 ) -> None:
     """Prints the bijectors from the data to the latents with their weight counts.
 
-    Args:
-        distribution: Any TFP distribution.
-        title: Title of the table.
-        print_fn: Called once with the text; None prints to the terminal.
-        width: Characters of a line; None for those of the terminal.
+    `print_fn` is called once with the text, and None prints to the terminal; `width` is
+    that of a line in characters.
     """
     table = Table(title=f'Model: "{title}"', title_justify="left")
     table.add_column("Bijector (data to latent)")

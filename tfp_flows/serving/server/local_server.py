@@ -20,8 +20,7 @@ _THREADS = 8
 class LocalServer:
     """Serves the newest version under a model's directory, over gRPC and REST.
 
-    For development and tests: production is TF Serving, which batches, runs many
-    models, and does not share its process with Python. Use it as a context manager.
+    For development and tests: production is TF Serving. Use it as a context manager.
 
     The arguments are those of `serving.serve`, and `max_bytes`, the largest request.
     `rest_address` is the URL of REST without a path, `grpc_address` that of gRPC.

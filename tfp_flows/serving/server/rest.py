@@ -29,10 +29,6 @@ def rest_application(model: WatchedModel, max_body_bytes: int) -> Starlette:
     * `GET /v1/models/NAME[/versions/N]`: status of the versions.
     * `GET /v1/models/NAME[/versions/N]/metadata`: the signatures.
     * `POST /v1/models/NAME[/versions/N]:predict`: a signature's answer.
-
-    Args:
-        model: The model.
-        max_body_bytes: Largest request body; a larger one is refused unread.
     """
 
     async def predict(request: Request) -> Response:

@@ -30,13 +30,7 @@ _STATUS_CODES = {status.value[0]: status for status in grpc.StatusCode}
 
 
 def add_services(server: grpc.Server, model: WatchedModel, max_bytes: int) -> None:
-    """Adds the services to a gRPC server.
-
-    Args:
-        server: The server.
-        model: The model to answer for.
-        max_bytes: Largest request, and largest input tensor.
-    """
+    """Adds the services to a gRPC server; `max_bytes` limits a request and a tensor."""
     services = _Services(model, max_bytes)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         services, server
