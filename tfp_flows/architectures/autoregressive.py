@@ -70,9 +70,8 @@ def maf(
         actnorm: Whether to put an `ActNorm` before each pair of layers. For the other
             arguments see `tfp_flows.architectures`.
 
-    Reference:
-        Papamakarios, Pavlakou, Murray: Masked Autoregressive Flow, 2017,
-        arXiv:1705.07057.
+    Reference: Papamakarios, Pavlakou, Murray: Masked Autoregressive Flow, 2017,
+    arXiv:1705.07057.
 
     Example:
         >>> maf((2,), steps=2, hidden_units=(8,)).event_shape

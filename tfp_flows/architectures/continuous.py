@@ -65,9 +65,8 @@ def ffjord(
         seed: Integer from which the probes of an estimated trace follow. For the other
             arguments see `tfp_flows.architectures`.
 
-    Reference:
-        Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud: FFJORD, 2018,
-        arXiv:1810.01367.
+    Reference: Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud: FFJORD, 2018,
+    arXiv:1810.01367.
 
     Example:
         >>> ffjord((2,), hidden_units=(8,)).event_shape

@@ -68,8 +68,7 @@ def nice(
         steps: Number of couplings, at least 2. For the other arguments see
             `tfp_flows.architectures`.
 
-    Reference:
-        Dinh, Krueger, Bengio: NICE, 2014, arXiv:1410.8516.
+    Reference: Dinh, Krueger, Bengio: NICE, 2014, arXiv:1410.8516.
 
     Example:
         >>> nice((2,), steps=2, hidden_units=(8,)).event_shape
@@ -152,13 +151,11 @@ def real_nvp(
         batchnorm: Whether to use `BatchNorm` there instead, as in the paper.
         split_prior: For images, prior of the channels that leave after a level:
             `"normal"`, or `"learned"` from those that stay. None for the first.
-        condition_use: For images, where conditions go: `"couplings"`,
-            `"split_prior"` or both, as a tuple. For the other arguments see
-            `tfp_flows.architectures`.
+        condition_use: For images, where conditions go: `"couplings"`, `"split_prior"`
+            or both, as a tuple. For the other arguments see `tfp_flows.architectures`.
 
-    Reference:
-        Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
-        arXiv:1605.08803.
+    Reference: Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
+    arXiv:1605.08803.
 
     Example:
         >>> real_nvp((2,), steps=2, hidden_units=(8,)).event_shape
@@ -283,9 +280,8 @@ def spline_flow(
         actnorm: Whether each step starts with an `ActNorm`. For the other arguments
             see `tfp_flows.architectures`.
 
-    Reference:
-        Durkan, Bekasov, Murray, Papamakarios: Neural Spline Flows, 2019,
-        arXiv:1906.04032.
+    Reference: Durkan, Bekasov, Murray, Papamakarios: Neural Spline Flows, 2019,
+    arXiv:1906.04032.
 
     Example:
         >>> spline_flow((2,), steps=2, bins=4, hidden_units=(8,)).event_shape

@@ -80,14 +80,12 @@ def glow(
             `"learned"` from those that stay, or `"normal"`. None for the first.
         top_prior: For images, prior of the last level: `"normal"`, or `"learned"`, one
             mean and scale a channel. None for the first.
-        condition_use: For images, where conditions go: `"couplings"`,
-            `"split_prior"`, `"top_prior"` (the paper's class-conditional model, with
-            one-hot classes) or a tuple of some. For a vector's latents see
-            `tfpf.bases.conditional_normal`, for the other arguments
-            `tfp_flows.architectures`.
+        condition_use: For images, where conditions go: `"couplings"`, `"split_prior"`,
+            `"top_prior"` (the paper's class-conditional model, with one-hot classes) or
+            a tuple of some. For a vector's latents see `tfpf.bases.conditional_normal`,
+            for the other arguments `tfp_flows.architectures`.
 
-    Reference:
-        Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039.
+    Reference: Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039.
 
     Example:
         >>> glow((2,), steps=2, hidden_units=(8,)).event_shape
@@ -191,8 +189,7 @@ def dequantization_noise(
     conditional flow with `condition_shape=event_shape`. Height and width are even; see
     `tfp_flows.architectures` for the arguments.
 
-    Reference:
-        Ho et al.: Flow++, 2019, arXiv:1902.00275, section 3.1.
+    Reference: Ho et al.: Flow++, 2019, arXiv:1902.00275, section 3.1.
     """
     return glow(
         event_shape,

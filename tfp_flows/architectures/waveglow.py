@@ -72,9 +72,8 @@ def waveglow(
         A flow of audio `[length]`, conditioned on `mel_spectrogram`s
         `[length / hop, mels]`. Its log-density is in nats for a window of amplitudes.
 
-    Reference:
-        Prenger, Valle, Catanzaro: WaveGlow: A flow-based generative network for
-        speech synthesis, 2018, arXiv:1811.00002.
+    Reference: Prenger, Valle, Catanzaro: WaveGlow: A flow-based generative network for
+    speech synthesis, 2018, arXiv:1811.00002.
 
     Example:
         >>> flow = waveglow(256, mels=20, steps=2, channels=8, depth=2)

@@ -50,10 +50,9 @@ class Autoregressive(Structure):
 
     Shapes: vectors `[..., d]`; log-dets have the batch shape.
 
-    Reference:
-        Papamakarios, Pavlakou, Murray: Masked Autoregressive Flow, 2017,
-        arXiv:1705.07057. Kingma et al.: Inverse Autoregressive Flow, 2016,
-        arXiv:1606.04934.
+    Reference: Papamakarios, Pavlakou, Murray: Masked Autoregressive Flow, 2017,
+    arXiv:1705.07057. Kingma et al.: Inverse Autoregressive Flow, 2016,
+    arXiv:1606.04934.
 
     Example:
         >>> import tfp_flows as tfpf
@@ -217,10 +216,9 @@ class Causal(FlowBijector):
 
     Shapes: sequences `[..., length, d]`; log-dets have the batch shape.
 
-    Reference:
-        Papamakarios, Pavlakou, Murray: Masked Autoregressive Flow, 2017,
-        arXiv:1705.07057. Oliva et al.: Transformation Autoregressive Networks, 2018,
-        arXiv:1801.09819 (a recurrent network for the past).
+    Reference: Papamakarios, Pavlakou, Murray: Masked Autoregressive Flow, 2017,
+    arXiv:1705.07057. Oliva et al.: Transformation Autoregressive Networks, 2018,
+    arXiv:1801.09819 (a recurrent network for the past).
 
     Example:
         >>> import tfp_flows as tfpf

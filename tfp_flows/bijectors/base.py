@@ -101,8 +101,7 @@ class FlowBijector(tfb.Bijector):
 
         Args:
             event_ndims: Number of trailing axes on which the bijector acts.
-            inverse_event_ndims: The same on the data's side; defaults to
-                `event_ndims`.
+            inverse_event_ndims: The same on the data's side; defaults to `event_ndims`.
             condition_shape: Shape of one condition, for a conditional bijector.
             is_constant_jacobian: Whether the log-det is the same for all inputs.
             dtype: Float type of the inputs and weights. Defaults to

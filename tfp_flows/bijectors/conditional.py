@@ -332,8 +332,7 @@ class LocalCondition(Wrapped):
     Shapes: sequences `[..., stride frames, channels]`, conditions
     `[..., frames, features]`, with any number of frames.
 
-    Reference:
-        Prenger, Valle, Catanzaro: WaveGlow, 2018, arXiv:1811.00002, section 2.
+    Reference: Prenger, Valle, Catanzaro: WaveGlow, 2018, arXiv:1811.00002, section 2.
     """
 
     def __init__(

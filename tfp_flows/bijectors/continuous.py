@@ -200,11 +200,9 @@ class ContinuousFlow(FlowBijector):
 
     Shapes: events of `event_shape`; log-dets have the batch shape.
 
-    Reference:
-        Chen, Rubanova, Bettencourt, Duvenaud: Neural Ordinary Differential
-        Equations, 2018, arXiv:1806.07366. Grathwohl et al.: FFJORD, 2018,
-        arXiv:1810.01367. Finlay et al.: How to Train Your Neural ODE, 2020,
-        arXiv:2002.02798 (RNODE).
+    Reference: Chen, Rubanova, Bettencourt, Duvenaud: Neural Ordinary Differential
+    Equations, 2018, arXiv:1806.07366. Grathwohl et al.: FFJORD, 2018, arXiv:1810.01367.
+    Finlay et al.: How to Train Your Neural ODE, 2020, arXiv:2002.02798 (RNODE).
 
     Example:
         >>> import tfp_flows as tfpf

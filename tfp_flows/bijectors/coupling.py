@@ -73,8 +73,7 @@ class Coupling(Structure):
 
     Shapes: events as the mask's; log-dets have the batch shape.
 
-    Reference:
-        Dinh, Krueger, Bengio: NICE, 2014, arXiv:1410.8516.
+    Reference: Dinh, Krueger, Bengio: NICE, 2014, arXiv:1410.8516.
 
     Example:
         >>> import tfp_flows as tfpf

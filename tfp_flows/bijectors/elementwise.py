@@ -125,8 +125,7 @@ class ConditionalAffine(Elementwise):
     `Normal(m(c), exp(s(c)))`, as Glow has it on its top level. The network returns all
     shifts before all log-scales.
 
-    Reference:
-        Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039; its published code.
+    Reference: Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039; its published code.
     """
 
     def __init__(
@@ -195,10 +194,9 @@ class Quantile(FlowBijector):
 
     Shapes: single values, `[...]`; log-dets have the same shape.
 
-    Reference:
-        Gregory, Delbourgo: Piecewise rational quadratic interpolation to monotonic
-        data, 1982. Fritsch, Butland: A method for constructing local monotone
-        piecewise cubic interpolants, 1984.
+    Reference: Gregory, Delbourgo: Piecewise rational quadratic interpolation to
+    monotonic data, 1982. Fritsch, Butland: A method for constructing local monotone
+    piecewise cubic interpolants, 1984.
 
     Example:
         >>> b = Quantile([-1.0, 0.0, 1.0], [0.0, 10.0, 1000.0], dtype="float64")

@@ -45,8 +45,7 @@ class InvertibleConv1x1(FlowBijector):
     Shapes: `[..., channels]`, images too. The log-det is a scalar for one position,
     which TFP multiplies by the number of positions in the event.
 
-    Reference:
-        Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.2.
+    Reference: Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.2.
     """
 
     _WEIGHTS = "Conv1x1Weights"

@@ -132,9 +132,8 @@ class LinearPrediction(Adaptable):
 
     Shapes: audio `[..., length]` of any length above p; the log-det is a scalar.
 
-    Reference:
-        Makhoul: Linear prediction: a tutorial review, Proceedings of the IEEE 63(4),
-        1975.
+    Reference: Makhoul: Linear prediction: a tutorial review, Proceedings of the IEEE
+    63(4), 1975.
 
     Example:
         >>> b = LinearPrediction(2, dtype="float64")

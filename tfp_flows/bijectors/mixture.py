@@ -41,9 +41,8 @@ class ConditionalMixture(FlowBijector):
     Shapes: vectors `[..., d]`, conditions `[..., *condition_shape]`; log-dets have the
     batch shape.
 
-    Reference:
-        Rosenblatt: Remarks on a Multivariate Transformation, 1952. Ho et al.:
-        Flow++, 2019, arXiv:1902.00275, section 3.2 (mixtures of logistics).
+    Reference: Rosenblatt: Remarks on a Multivariate Transformation, 1952. Ho et al.:
+    Flow++, 2019, arXiv:1902.00275, section 3.2 (mixtures of logistics).
 
     Example:
         >>> net = keras.layers.Dense(8)

@@ -43,9 +43,8 @@ class MultiScale(FlowBijector):
 
     Shapes: latents `[..., d]`, data `[..., h, w, c]`; log-dets have the batch shape.
 
-    Reference:
-        Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
-        arXiv:1605.08803, section 3.6.
+    Reference: Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
+    arXiv:1605.08803, section 3.6.
     """
 
     def __init__(
@@ -183,8 +182,7 @@ class EarlyOutput(FlowBijector):
     Shapes: those of sequences `[..., steps, channels + r]` for a bijector of
     `[..., steps, r]`; log-dets have the batch shape.
 
-    Reference:
-        Prenger, Valle, Catanzaro: WaveGlow, 2018, arXiv:1811.00002, section 2.4.
+    Reference: Prenger, Valle, Catanzaro: WaveGlow, 2018, arXiv:1811.00002, section 2.4.
 
     Example:
         >>> import tfp_flows as tfpf

@@ -54,8 +54,7 @@ class ActNorm(Adaptable):
     Shapes: `[..., channels]`, images too. The log-det is a scalar for one position,
     which TFP multiplies by the number of positions in the event.
 
-    Reference:
-        Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.1.
+    Reference: Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.1.
     """
 
     def __init__(self, channels: int, *, epsilon: float = 1e-6, **kwargs: Any) -> None:
@@ -174,9 +173,8 @@ class BatchNorm(FlowBijector):
     Shapes: `[..., channels]`, images too. The log-det is a scalar for one position,
     which TFP multiplies by the number of positions in the event.
 
-    Reference:
-        Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
-        arXiv:1605.08803, section 3.7 and appendix E.
+    Reference: Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
+    arXiv:1605.08803, section 3.7 and appendix E.
     """
 
     def __init__(

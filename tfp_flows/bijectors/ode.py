@@ -51,11 +51,10 @@ class FixedStep(Solver):
     XLA compiles it, and every exported graph carries it. The error falls with the
     power of the step that is the method's order: Euler 1, midpoint 2, RK4 4.
 
-    Gradients are those of the computed steps (`"direct"`: exact for the numbers
-    that were computed, memory grows with `steps`), or come from solving the adjoint
-    equation backwards in time (`"adjoint"`: constant memory, twice the time, equal
-    to the direct ones up to the solver's error; Chen et al., 2018,
-    arXiv:1806.07366).
+    Gradients are those of the computed steps (`"direct"`: exact for the numbers that
+    were computed, memory grows with `steps`), or come from solving the adjoint equation
+    backwards in time (`"adjoint"`: constant memory, twice the time, equal to the direct
+    ones up to the solver's error; Chen et al., 2018, arXiv:1806.07366).
     """
 
     def __init__(

@@ -25,9 +25,8 @@ class Planar(FlowBijector):
 
     Shapes: vectors `[..., d]`; log-dets have the batch shape.
 
-    Reference:
-        Rezende, Mohamed: Variational Inference with Normalizing Flows, 2015,
-        arXiv:1505.05770.
+    Reference: Rezende, Mohamed: Variational Inference with Normalizing Flows, 2015,
+    arXiv:1505.05770.
     """
 
     def __init__(self, d: int, **kwargs: Any) -> None:
@@ -91,9 +90,8 @@ class Radial(FlowBijector):
 
     Shapes: vectors `[..., d]`; log-dets have the batch shape.
 
-    Reference:
-        Rezende, Mohamed: Variational Inference with Normalizing Flows, 2015,
-        arXiv:1505.05770.
+    Reference: Rezende, Mohamed: Variational Inference with Normalizing Flows, 2015,
+    arXiv:1505.05770.
     """
 
     def __init__(self, d: int, **kwargs: Any) -> None:

@@ -61,9 +61,8 @@ class Squeeze(FlowBijector):
 
     Shapes: channels-last with any batch rank. The log-det is a scalar 0.
 
-    Reference:
-        Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
-        arXiv:1605.08803, section 3.6.
+    Reference: Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
+    arXiv:1605.08803, section 3.6.
 
     Example:
         >>> import tensorflow as tf
@@ -173,8 +172,7 @@ class Grouped(FlowBijector):
 
     Shapes: data `[..., t]`, latents `[..., t/g, g]`; the log-det is a scalar 0.
 
-    Reference:
-        Prenger, Valle, Catanzaro: WaveGlow, 2018, arXiv:1811.00002, section 2.
+    Reference: Prenger, Valle, Catanzaro: WaveGlow, 2018, arXiv:1811.00002, section 2.
 
     Example:
         >>> Grouped(4).inverse(tf.zeros([1, 12])).shape

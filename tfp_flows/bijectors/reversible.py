@@ -76,8 +76,7 @@ def reversible(
 
     Arguments are those of `looped`, and `inverse`, a layer's inverse.
 
-    Reference:
-        Gomez et al.: The reversible residual network, 2017, arXiv:1707.04585.
+    Reference: Gomez et al.: The reversible residual network, 2017, arXiv:1707.04585.
     """
     floats = [i for i, stack in enumerate(stacks) if stack.dtype.is_floating]
     conditions = [] if condition is None else [condition]

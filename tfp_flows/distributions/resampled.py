@@ -39,10 +39,9 @@ class Resampled(LayeredDistribution):
 
     Shapes: events those of the proposal, `[d]`; no batch of distributions.
 
-    Reference:
-        Stimper, Schölkopf, Hernández-Lobato: Resampling Base Distributions of
-        Normalizing Flows, 2022, arXiv:2110.15828. Bauer, Mnih: Resampled Priors for
-        Variational Autoencoders, 2019, arXiv:1810.11428.
+    Reference: Stimper, Schölkopf, Hernández-Lobato: Resampling Base Distributions of
+    Normalizing Flows, 2022, arXiv:2110.15828. Bauer, Mnih: Resampled Priors for
+    Variational Autoencoders, 2019, arXiv:1810.11428.
 
     Example:
         >>> import tfp_flows as tfpf

@@ -33,10 +33,9 @@ class Surjection(LayeredDistribution):
     It is a distribution like any other: `FlowModel` trains `p` and `q` together, and
     `sample` draws whole values.
 
-    Reference:
-        Nielsen, Jaini, Hoogeboom, Winther, Welling: SurVAE Flows, 2020,
-        arXiv:2007.02731. Burda, Grosse, Salakhutdinov: Importance Weighted
-        Autoencoders, 2015, arXiv:1509.00519 (several draws).
+    Reference: Nielsen, Jaini, Hoogeboom, Winther, Welling: SurVAE Flows, 2020,
+    arXiv:2007.02731. Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders,
+    2015, arXiv:1509.00519 (several draws).
     """
 
     def __init__(
@@ -131,9 +130,8 @@ class Dequantized(Surjection):
     `p` which noise makes the bound tight: variational dequantization. Its condition is
     `x / L - 1/2`. See `Surjection` for the bound. Events have the flow's shape.
 
-    Reference:
-        Ho et al.: Flow++, 2019, arXiv:1902.00275. Theis et al.: A note on the
-        evaluation of generative models, 2015, arXiv:1511.01844, section 3.1.
+    Reference: Ho et al.: Flow++, 2019, arXiv:1902.00275. Theis et al.: A note on the
+    evaluation of generative models, 2015, arXiv:1511.01844, section 3.1.
 
     Example:
         >>> import tfp_flows as tfpf
@@ -218,9 +216,8 @@ class CategoricalFlow(Surjection):
 
     Shapes: `[..., length]` for a flow of `[..., length, d]`.
 
-    Reference:
-        Lippe, Gavves: Categorical Normalizing Flows via Continuous Transformations,
-        2021, arXiv:2006.09790.
+    Reference: Lippe, Gavves: Categorical Normalizing Flows via Continuous
+    Transformations, 2021, arXiv:2006.09790.
 
     Example:
         >>> import tfp_flows as tfpf

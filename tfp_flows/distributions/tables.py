@@ -120,9 +120,8 @@ class ArgmaxDequantizer(Dequantizer):
 
     Shapes: categories `[...]` in 0..K-1 in a float type, coordinates `[..., K]`.
 
-    Reference:
-        Hoogeboom, Nielsen, Jaini, Forré, Welling: Argmax Flows and Multinomial
-        Diffusion: Learning Categorical Distributions, 2021, arXiv:2102.05379.
+    Reference: Hoogeboom, Nielsen, Jaini, Forré, Welling: Argmax Flows and Multinomial
+    Diffusion: Learning Categorical Distributions, 2021, arXiv:2102.05379.
     """
 
     def __init__(self, categories: int, learned: bool = True, **kwargs: Any) -> None:

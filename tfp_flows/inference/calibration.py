@@ -38,9 +38,8 @@ class Calibration:
         draws: Number of posterior draws behind each rank.
         names: Names of the d values.
 
-    Reference:
-        Talts, Betancourt, Simpson, Vehtari, Gelman: Validating Bayesian inference
-        algorithms with simulation-based calibration, 2018, arXiv:1804.06788.
+    Reference: Talts, Betancourt, Simpson, Vehtari, Gelman: Validating Bayesian
+    inference algorithms with simulation-based calibration, 2018, arXiv:1804.06788.
     """
 
     ranks: np.ndarray

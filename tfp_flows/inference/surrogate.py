@@ -49,9 +49,8 @@ def flat_target(target: tfd.Distribution) -> FlatTarget:
     Raises:
         TypeError: If `target` does not know its support.
 
-    Reference:
-        Hoffman et al.: NeuTra-lizing bad geometry in Hamiltonian Monte Carlo using
-        neural transport, 2019, arXiv:1903.03704.
+    Reference: Hoffman et al.: NeuTra-lizing bad geometry in Hamiltonian Monte Carlo
+    using neural transport, 2019, arXiv:1903.03704.
     """
     if not hasattr(target, "experimental_default_event_space_bijector"):
         raise TypeError(
@@ -117,10 +116,9 @@ def surrogate_posterior(
         TypeError: If `target` does not know its support.
         ValueError: If `flow` is not one of vectors of `d` values.
 
-    Reference:
-        Rezende, Mohamed: Variational inference with normalizing flows, 2015,
-        arXiv:1505.05770. Kingma et al.: Inverse Autoregressive Flow, 2016,
-        arXiv:1606.04934.
+    Reference: Rezende, Mohamed: Variational inference with normalizing flows, 2015,
+    arXiv:1505.05770. Kingma et al.: Inverse Autoregressive Flow, 2016,
+    arXiv:1606.04934.
 
     Example:
         >>> import tfp_flows as tfpf

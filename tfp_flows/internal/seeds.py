@@ -52,9 +52,8 @@ def dequantized(x: tf.Tensor, seed: Seed) -> tf.Tensor:
     The sum never rounds up to the next whole number: in float32 255 + 0.9999999 would
     be 256, which a logit maps to infinity. `floor` gives x back.
 
-    Reference:
-        Theis, van den Oord, Bethge: A note on the evaluation of generative models,
-        2015, arXiv:1511.01844, section 3.1.
+    Reference: Theis, van den Oord, Bethge: A note on the evaluation of generative
+    models, 2015, arXiv:1511.01844, section 3.1.
     """
     noise = tf.random.stateless_uniform(tf.shape(x), seed, dtype=x.dtype)
     return tf.minimum(x + noise, tf.math.nextafter(x + 1.0, x))

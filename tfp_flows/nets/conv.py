@@ -50,8 +50,7 @@ class WeightNormConv2D(_Convolution):
 
     Shapes: `[batch, h, w, n]` to `[batch, h, w, m]`, zero-padded at the borders.
 
-    Reference:
-        Salimans, Kingma: Weight normalization, 2016, arXiv:1602.07868.
+    Reference: Salimans, Kingma: Weight normalization, 2016, arXiv:1602.07868.
     """
 
     def build(self, input_shape: Shape) -> None:
@@ -86,8 +85,7 @@ class ZeroConv2D(_Convolution):
 
     Shapes: `[batch, h, w, n]` to `[batch, h, w, m]`, zero-padded at the borders.
 
-    Reference:
-        Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.3.
+    Reference: Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.3.
     """
 
     def build(self, input_shape: Shape) -> None:
@@ -132,9 +130,8 @@ class ConvNet(Conditioner):
 
     Shapes: `[batch, h, w, n]` to `[batch, h, w, m]`.
 
-    Reference:
-        Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039. Dinh, Sohl-Dickstein,
-        Bengio: Density estimation using Real NVP, 2016, arXiv:1605.08803.
+    Reference: Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039. Dinh, Sohl-Dickstein,
+    Bengio: Density estimation using Real NVP, 2016, arXiv:1605.08803.
 
     Example:
         >>> net = ConvNet(hidden_channels=32)
@@ -161,8 +158,7 @@ class ConvNet(Conditioner):
             residual: Whether to use residual blocks instead of the 1x1 convolution.
             blocks: Number B of residual blocks.
             dropout: Share of hidden values dropped while training, in [0, 1).
-            normalized: Whether the residual network has weight and batch
-                normalization.
+            normalized: Whether the residual network has weight and batch normalization.
         """
         super().__init__(**kwargs)
         self.hidden_channels = checked_integer("hidden_channels", hidden_channels)

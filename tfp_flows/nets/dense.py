@@ -209,8 +209,7 @@ class MADE(Conditioner):
     Inputs are vectors `[n, d]` with `d >= 2`, outputs `[n, d * parameters]`, the
     parameters of one value beside each other. The last layer starts at zero.
 
-    Reference:
-        Germain, Gregor, Murray, Larochelle: MADE, 2015, arXiv:1502.03509.
+    Reference: Germain, Gregor, Murray, Larochelle: MADE, 2015, arXiv:1502.03509.
 
     Example:
         >>> import tensorflow as tf

@@ -42,9 +42,8 @@ class WaveNet(Conditioner):
     Shapes: `[batch, steps, n]` to `[batch, steps, m]`, conditions
     `[batch, steps, c]`, with any number of steps.
 
-    Reference:
-        Prenger, Valle, Catanzaro: WaveGlow, 2018, arXiv:1811.00002. Van den Oord et
-        al.: WaveNet, 2016, arXiv:1609.03499.
+    Reference: Prenger, Valle, Catanzaro: WaveGlow, 2018, arXiv:1811.00002. Van den Oord
+    et al.: WaveNet, 2016, arXiv:1609.03499.
 
     Example:
         >>> net = WaveNet(channels=8, depth=2)
@@ -140,8 +139,7 @@ class CausalLSTM(Conditioner):
 
     Shapes: `[n, length, d]` to `[n, length, units[-1]]`.
 
-    Reference:
-        Hochreiter, Schmidhuber: Long Short-Term Memory, 1997.
+    Reference: Hochreiter, Schmidhuber: Long Short-Term Memory, 1997.
 
     Example:
         >>> import tensorflow as tf

@@ -67,9 +67,8 @@ class VelocityNet(Conditioner):
     activation has to be smooth: the log-det is the integral of a derivative. The
     last layer starts at zero, so that the flow starts as the identity.
 
-    Reference:
-        Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud: FFJORD, 2018,
-        arXiv:1810.01367.
+    Reference: Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud: FFJORD, 2018,
+    arXiv:1810.01367.
 
     Example:
         >>> net = VelocityNet((16,))

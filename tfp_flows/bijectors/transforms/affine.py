@@ -24,8 +24,7 @@ class Shift(Transform):
         inverse:  x = y - t
         log-derivative:  0
 
-    Reference:
-        Dinh, Krueger, Bengio: NICE, 2014, arXiv:1410.8516.
+    Reference: Dinh, Krueger, Bengio: NICE, 2014, arXiv:1410.8516.
     """
 
     parameters_per_value = 1
@@ -67,9 +66,8 @@ class Affine(Transform):
       experiments;
     * `"exp"`: `s = r`, unbounded, as in RealNVP's formula.
 
-    Reference:
-        Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
-        arXiv:1605.08803. Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039.
+    Reference: Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
+    arXiv:1605.08803. Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039.
     """
 
     parameters_per_value = 2
@@ -168,8 +166,7 @@ class SinhArcsinh(Transform):
     skewness. A tail weight above 1 makes tails heavier. The parameters are the skewness
     and the logarithm of the tail weight.
 
-    Reference:
-        Jones, Pewsey: Sinh-arcsinh distributions, Biometrika, 2009.
+    Reference: Jones, Pewsey: Sinh-arcsinh distributions, Biometrika, 2009.
     """
 
     parameters_per_value = 2

@@ -24,8 +24,7 @@ class LogisticMixture(Transform):
     mixture. Between components that lie many scales apart `forward` is steep and
     rounding is amplified.
 
-    Reference:
-        Ho et al.: Flow++, 2019, arXiv:1902.00275, section 3.2.
+    Reference: Ho et al.: Flow++, 2019, arXiv:1902.00275, section 3.2.
     """
 
     def __init__(self, components: int = 8) -> None:

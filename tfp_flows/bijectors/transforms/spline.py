@@ -28,19 +28,17 @@ class RationalQuadraticSpline(Transform):
     * `"linear"`: `g` is the identity outside `[-bound, bound]`, with slope 1 at the
       borders, so `y` and its derivative are continuous everywhere
       (`3 bins - 1` parameters a value);
-    * `"circular"`: values are angles on a circle of circumference `2 bound`; the
-      first and the last slope are equal and a learned turn follows the spline
-      (`3 bins + 1` parameters a value). Values outside are wrapped into
-      `[-bound, bound)`.
+    * `"circular"`: values are angles on a circle of circumference `2 bound`; the first
+      and the last slope are equal and a learned turn follows the spline (`3 bins + 1`
+      parameters a value). Values outside are wrapped into `[-bound, bound)`.
 
     Floats: bins have at least `min_bin` of the side and knots at least `min_slope`,
     so slopes stay positive and the error of a round trip is at most rounding times
     the inverse of the smallest slope.
 
-    Reference:
-        Durkan, Bekasov, Murray, Papamakarios: Neural Spline Flows, 2019,
-        arXiv:1906.04032. Rezende et al.: Normalizing Flows on Tori and Spheres,
-        2020, arXiv:2002.02428 (circular).
+    Reference: Durkan, Bekasov, Murray, Papamakarios: Neural Spline Flows, 2019,
+    arXiv:1906.04032. Rezende et al.: Normalizing Flows on Tori and Spheres, 2020,
+    arXiv:2002.02428 (circular).
     """
 
     def __init__(
