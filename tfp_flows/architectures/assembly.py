@@ -34,7 +34,6 @@ def assemble(
     """Chains bijectors on a base distribution over flat latent vectors.
 
     Args:
-        event_shape: Shape of one data point.
         bijectors: Bijectors from the data's side to the latent side. They act on
             flat vectors, unless `latent_shape` says otherwise. The bijector of a
             conditional base joins them, so that conditions reach it.
@@ -118,14 +117,8 @@ def is_image(
 ) -> bool:
     """Tells whether an architecture is to build its image flow: for `(h, w, c)`.
 
-    Args:
-        event_shape: Shape of one data point.
-        hidden_units: The architecture's argument; it asks for a flattened flow.
-        images: Options that only image flows have, None where not given.
-        vectors: Options that only flows of vectors have.
-
-    Raises:
-        ValueError: If an option was given that the flow does not have.
+    With `hidden_units` it is a flattened flow. Options that only the other kind has are
+    refused; they are None where not given.
     """
     image = len(event_shape) == 3 and hidden_units is None
     unused = vectors if image else images
@@ -146,13 +139,7 @@ def is_image(
 def condition_places(
     condition_use: str | Sequence[str], places: Sequence[str], split_prior: str
 ) -> tuple[str, ...]:
-    """Returns where conditions go: some of `places`, "couplings" the first of them.
-
-    Args:
-        condition_use: One of the places, or several.
-        places: Those that the architecture has.
-        split_prior: The architecture's argument.
-    """
+    """Returns where conditions go: some of `places`, "couplings" the first of them."""
     once = {  # what it was called before places had names
         "prior": ("top_prior",),
         "both": ("couplings", "top_prior"),

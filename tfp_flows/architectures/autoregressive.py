@@ -133,11 +133,8 @@ def causal_flow(
       (`tfpf.MaskedAutoregressive`), which know nothing of categories.
 
     Args:
-        length: Number of positions.
-        d: Number of values in a vector.
         categories: Number of components of the mixture.
         units: Units of each layer of LSTM.
-        features: Features that the network makes of a vector first.
         step: `"mixture"` or `"spline"`.
         hidden_units: Widths of the masked network between summary and splines.
         scale: The scale that the components of a mixture start with.

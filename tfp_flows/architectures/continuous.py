@@ -60,8 +60,6 @@ def ffjord(
             None for RK4 with 10 steps.
         trace: Kind of trace, see `ContinuousFlow`; None for the exact one of up to
             8 values and Rademacher probes above.
-        kinetic: Weight of the kinetic energy of the paths in the loss (RNODE).
-        jacobian: Weight of the norm of the Jacobian in the loss (RNODE).
         seed: Integer from which the probes of an estimated trace follow. For the other
             arguments see `tfp_flows.architectures`.
 

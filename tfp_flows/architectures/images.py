@@ -26,7 +26,6 @@ def checked_levels(event_shape: Shape, levels: int | None) -> int:
     """Returns the number of levels for an image, or says what would make it fit.
 
     Args:
-        event_shape: Shape `(h, w, c)`.
         levels: Number of halvings, or None for as many as fit, at most 3.
 
     Raises:
@@ -67,7 +66,6 @@ def learned_prior(
 
     Args:
         shape: Shape `(h, w, c)` of both halves together.
-        dtype: Float type.
         condition_shape: Shape of a condition that mean and scale also depend on.
     """
     mask = masks.channel(shape)
@@ -92,14 +90,9 @@ def multiscale_flow(
     """Builds a flow of images `(h, w, c)`, half of whose values leave at each level.
 
     Args:
-        event_shape: Shape of one image.
-        levels: Number of levels, or None.
         level: Returns a level's bijectors, from the data on, and the shape behind them,
             given the shape before them and whether it is the last level.
-        split_prior: Prior of the channels that leave: `"learned"` or `"normal"`.
         split_condition: Shape of a condition that a learned prior also depends on.
-        dtype: Float type.
-        **options: Of `assemble`.
     """
     checked_choice("split_prior", split_prior, PRIORS)
     parts, shape = [], event_shape

@@ -23,9 +23,8 @@ def logit(
     flow stays in the units of the data and samples come out as data.
 
     Args:
-        pixel_levels: Upper end L of the data: how many values a pixel can take.
+        pixel_levels: How many values L a pixel can take.
         alpha: Share of the unit interval that its ends lose, in (0, 1).
-        dtype: Float type; None for Keras's default.
 
     Reference:
         Dinh, Sohl-Dickstein, Bengio: Real NVP, 2016, arXiv:1605.08803, section 4.1.
@@ -39,13 +38,9 @@ def logit(
 
 @renamed(levels="pixel_levels")
 def center(pixel_levels: float, dtype: DType = None) -> tfb.Bijector:
-    """Maps data in `[0, L]` to `[-1/2, 1/2]`, as Glow does.
+    """Maps data in `[0, L]`, with L the `pixel_levels`, to `[-1/2, 1/2]`, as Glow does.
 
-        inverse (data to latent):  x = y / L - 1/2
-
-    Args:
-        pixel_levels: Upper end L of the data: how many values a pixel can take.
-        dtype: Float type; None for Keras's default.
+    inverse (data to latent):  x = y / L - 1/2
     """
     dtype = tf.as_dtype(dtype or keras.config.floatx())
     scale, shift = tf.constant(pixel_levels, dtype), tf.constant(0.5, dtype)

@@ -55,9 +55,7 @@ def waveglow(
     `model.adapt(x[:500], mel[:500])` before that measures them on more.
 
     Args:
-        length: Number of samples of an event.
         mels: Number of values of a frame; None for a flow without condition.
-        hop: Number of samples to a frame.
         group: Number of neighbouring samples that become channels.
         early_every: Number of steps after which channels are done.
         early_channels: How many are; 0 for none.

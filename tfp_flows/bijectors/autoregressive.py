@@ -79,10 +79,6 @@ class Autoregressive(Structure):
             transform: A value of `tfpf.transforms`; None for `Affine()`.
             event_shape: Shape `(d,)` of one vector, or `d`. None takes it from the
                 first input; the weights are made then.
-
-        Raises:
-            TypeError: If `conditioner` is not a `MADE`, or `transform` no transform.
-            ValueError: If `event_shape` is not that of a vector.
         """
         words = "a masked network, such as `tfpf.nets.MADE((128, 128))`"
         checked_instance("conditioner", conditioner, MADE, words)
@@ -182,11 +178,8 @@ class MaskedAutoregressive(Autoregressive):
         """Connects the masked network: see `Autoregressive`.
 
         Args:
-            d: Number of values in a vector.
-            conditioner: A `tfpf.nets.MADE`.
             transform: `"affine"` or `"spline"`.
             log_scale: How an affine map bounds its scale; see `transforms.Affine`.
-            bins: Number of bins of each spline.
             bound: Half the side of the square on which a spline bends.
         """
         checked_choice("transform", transform, TRANSFORMS)
@@ -247,10 +240,6 @@ class Causal(FlowBijector):
             bijector: A bijector of vectors of `d` values, or chain of them, with
                 conditions of shape `(h,)`.
             net: Network from sequences `[n, length, d]` to `[n, length, h]`.
-
-        Raises:
-            TypeError: If `net` is not a `CausalLSTM`.
-            ValueError: If the shapes do not fit each other.
         """
         event = checked_shape("event_shape", event_shape, 2)
         if len(event) != 2:

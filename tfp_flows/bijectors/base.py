@@ -104,12 +104,7 @@ class FlowBijector(tfb.Bijector):
             inverse_event_ndims: The same on the data's side; defaults to `event_ndims`.
             condition_shape: Shape of one condition, for a conditional bijector.
             is_constant_jacobian: Whether the log-det is the same for all inputs.
-            dtype: Float type of the inputs and weights. Defaults to
-                `keras.config.floatx()`.
-            validate_args: Whether to check at run time that outputs are finite.
-            parameters: The constructor's arguments, if they are not the ones that
-                the class remembers by itself.
-            name: Name of the bijector.
+            parameters: The constructor's arguments, if the class does not know them.
         """
         dtype = tf.as_dtype(dtype or keras.config.floatx())
         if not dtype.is_floating:
@@ -170,15 +165,10 @@ class FlowBijector(tfb.Bijector):
         return []
 
     def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
-        """Initializes data-dependent weights from a batch; returns the latents.
+        """Initializes data-dependent weights from a batch `[n, *event]` of data.
 
-        Args:
-            y: A batch of data as it reaches this bijector, `[n, *event]`.
-            condition: The conditions of that batch, where there are any.
-
-        Returns:
-            `inverse(y)` under the new weights. Most bijectors have nothing to
-            initialize and only pass the data on.
+        Returns the latents under the new weights; most bijectors have nothing to
+        initialize and only pass the data on.
         """
         return self.inverse_and_log_det(y, condition)[0]
 
@@ -197,10 +187,7 @@ class FlowBijector(tfb.Bijector):
     ) -> ValueAndLogDet:
         """Returns `y = f(x)` and `log |det dy/dx|` over the event.
 
-        Args:
-            x: Latents `[..., *event]`.
-            condition: Conditions `[..., *condition_shape]`; a bijector that takes none
-                passes over what is meant for others.
+        A bijector without condition passes over what is meant for others.
         """
         result = self._forward_and_log_det(x, **self._condition_kwargs(condition))
         return self._reported(*result)
@@ -308,16 +295,7 @@ class FlowBijector(tfb.Bijector):
     ) -> keras.Variable:
         """Makes a Keras weight, which mixed precision never rounds.
 
-        Args:
-            shape: Shape of the weight.
-            initializer: Keras initializer, or an array to start from.
-            name: Name of the weight.
-            trainable: Whether optimizers move it.
-            dtype: Its type; None for the bijector's.
-            **kwargs: Passed on to `keras.Layer.add_weight`.
-
-        Returns:
-            The weight. TensorFlow's functions take it like a tensor.
+        The initializer may be an array. TensorFlow takes the weight like a tensor.
         """
         if "_weights" not in self._layers:
             holder = self._WEIGHTS or f"{type(self).__name__}Weights"
@@ -377,12 +355,9 @@ class FlowBijector(tfb.Bijector):
         return cls(**config)
 
     def copy(self, **override_parameters_kwargs: Any) -> FlowBijector:
-        """Returns a copy that shares this bijector's weights.
+        """Returns a copy that shares this bijector's weights, some arguments replaced.
 
-        Args:
-            **override_parameters_kwargs: Constructor arguments to replace. With
-                any but `name` and `validate_args`, layers that the constructor
-                makes are made afresh.
+        With any but `name` and `validate_args`, its layers are made afresh.
         """
         copied = super().copy(**override_parameters_kwargs)
         if set(override_parameters_kwargs) <= {"name", "validate_args"}:

@@ -28,16 +28,9 @@ Leaf = Callable[[tfb.Bijector, tf.Tensor, int, Condition], ValueAndLogDet]
 def forward_and_log_det(
     bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, condition: Condition = None
 ) -> ValueAndLogDet:
-    """Computes `y = f(x)` and `log |det dy/dx|`.
+    """Computes `y = f(x)` and `log |det dy/dx|` of latents `[..., *event]`.
 
-    Args:
-        bijector: Any TFP bijector, ours included.
-        x: Latents `[..., *event]`.
-        event_ndims: Rank of `event`.
-        condition: The conditions of the batch, for bijectors that take one.
-
-    Returns:
-        `(y, fldj)`; `fldj` has the batch shape or is a scalar constant.
+    The log-det has the batch shape, or is a scalar constant.
     """
     return _evaluate(_forward_leaf, bijector, x, event_ndims, condition, True)
 
@@ -54,11 +47,8 @@ def adapt(
 ) -> tf.Tensor:
     """Initializes every data-dependent weight inside `bijector` from a batch.
 
-    Returns:
-        The latents of the data `y`, `[n, *event]`, under the new weights.
-
-    Raises:
-        ValueError: If a part that waits for data stands where it gets none.
+    Returns the latents of the data `y`, `[n, *event]`, under the new weights, or raises
+    a `ValueError` where a part that waits for data stands where it gets none.
     """
     return _evaluate(_adapting_leaf, bijector, y, event_ndims, condition, False)[0]
 
@@ -164,9 +154,6 @@ def condition_kwargs(bijector: tfb.Bijector, condition: Condition) -> Config:
 
     TFP's containers route keyword arguments by the names of their parts, as in
     `chain.forward(x, coupling={"condition": c})`; nested containers nest them.
-
-    Returns:
-        Keyword arguments for the bijector's methods; empty if no part takes one.
     """
     if condition is None:
         return {}
@@ -242,15 +229,9 @@ def layers() -> tuple[int, ...]:
 def adapt_distribution(
     distribution: tfd.Distribution, x: Arrays, condition: Condition = None
 ) -> None:
-    """Initializes every data-dependent weight inside a distribution.
+    """Initializes every data-dependent weight inside a distribution from a batch `x`.
 
-    Args:
-        distribution: Any distribution: around bijectors, other distributions or both.
-        x: A batch of data `[n, *event]`, or a structure of them for a joint one.
-        condition: The conditions of that batch, for a conditional flow.
-
-    Raises:
-        ValueError: If a part that waits for data stands where it gets none.
+    It may be around bijectors, other distributions or both; see `adapt`.
     """
     if is_adapted(distribution):
         return

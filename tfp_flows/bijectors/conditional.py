@@ -100,12 +100,9 @@ class Conditioned(Wrapped):
     def __init__(
         self, bijector: tfb.Bijector, condition: TensorLike, name: str | None = None
     ) -> None:
-        """Binds `condition` to `bijector`.
+        """Binds `condition`, `[..., *condition_shape]`; gradients flow to it.
 
-        Args:
-            bijector: A bijector, or chain of them, that takes a condition.
-            condition: Tensor `[..., *condition_shape]`; gradients flow to it. A
-                `tf.Variable` stays a weight of the bijector.
+        A `tf.Variable` stays a weight of the bijector.
         """
         super().__init__(bijector, name=name)
         self._condition = _tensor_or_reference(condition)
@@ -163,13 +160,9 @@ def condition(
         flow: A conditional flow, such as `tfpf.glow((2,), condition_shape=(3,))`.
         c: Tensor `[*batch, *condition_shape]`; gradients flow to it. A `tf.Variable`
             becomes a weight of the distribution.
-        name: Name of the distribution; None leaves it to a joint distribution.
 
     Returns:
         A `tfd.TransformedDistribution` of batch shape `batch`.
-
-    Raises:
-        ValueError: If the flow takes no condition, or `c` has another shape.
 
     Example:
         >>> import tfp_flows as tfpf
@@ -235,10 +228,6 @@ class EncodedCondition(Wrapped):
                 of `bijector`.
             condition_shape: Shape of one condition before it is encoded; `()` for
                 integer labels.
-
-        Raises:
-            TypeError: If `encoder` is not a Keras layer.
-            ValueError: If `condition_shape` does not suit the encoder.
         """
         encoded_shape(encoder, condition_shape)
         super().__init__(bijector, condition_shape=condition_shape, name=name)
@@ -271,13 +260,7 @@ class EncodedCondition(Wrapped):
 
 
 def encoded_shape(encoder: keras.Layer, condition_shape: Sequence[int] | None) -> Shape:
-    """Builds an encoder and returns the shape of one encoded condition.
-
-    Raises:
-        TypeError: If `encoder` is not a Keras layer.
-        ValueError: If it does not take conditions of this shape, or returns
-            something else than one tensor of fixed shape for each of them.
-    """
+    """Builds an encoder and returns the shape of one encoded condition."""
     layer = "a `keras.Layer`, such as `keras.layers.Embedding(10, 8)`"
     checked_instance("encoder", encoder, keras.Layer, layer)
     if condition_shape is None:
@@ -354,10 +337,6 @@ class LocalCondition(Wrapped):
                 with `strides=stride` and `padding="same"`.
             features: Number of values of a frame, such as the mel channels.
             stride: Number of positions to a frame.
-
-        Raises:
-            TypeError: If `upsampler` is not a Keras layer.
-            ValueError: If it does not make `stride` positions of a frame.
         """
         checked_sequences(bijector)
         checked_integer("features", features)

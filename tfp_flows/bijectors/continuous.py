@@ -27,20 +27,11 @@ Divergence = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
 def exact(field: Field, z: tf.Tensor, condition: Condition = None) -> Divergence:
-    """Computes a field and the trace of its Jacobian.
+    """Computes a field and the trace of its Jacobian, for points `[n, *event]`.
 
     Each point is repeated once for each of its D values, so that one pullback gives
-    all rows of the Jacobian: the graph does not grow with D.
-
-    Args:
-        field: Maps points `[m, *event]` and their conditions to velocities
-            `[m, *event]`, row by row.
-        z: Points `[n, *event]`.
-        condition: The conditions of the points, `[n, ...]`, or None.
-
-    Returns:
-        Velocities `[n, *event]`, traces `[n]`, squared Frobenius norms of the
-        Jacobian `[n]`.
+    all rows of the Jacobian: the graph does not grow with D. Returns velocities
+    `[n, *event]`, traces `[n]`, squared Frobenius norms of the Jacobian `[n]`.
     """
     d = z.shape[1:].num_elements()
     n = tf.shape(z)[0]
@@ -65,17 +56,9 @@ def hutchinson(
 ) -> Divergence:
     """Computes a field and Hutchinson's estimate `e^T J e` of its trace.
 
-    The estimate is unbiased for probes `e` of mean 0 and unit covariance, and
-    costs one pullback for any dimension.
-
-    Args:
-        field: As in `exact`.
-        z: Points `[n, *event]`.
-        condition: The conditions of the points, `[n, ...]`, or None.
-        probe: One probe for each point, of the shape of `z`.
-
-    Returns:
-        As `exact`, with estimates of the traces and of the norms, `|e^T J|^2`.
+    The estimate is unbiased for probes `e` of mean 0 and unit covariance, one for each
+    point, and costs one pullback for any dimension. Results are as those of `exact`,
+    with the norms estimated by `|e^T J|^2`.
     """
     velocity, row = _pullback(field, z, condition, probe)
     return velocity, sum_event(row * probe), sum_event(tf.square(row))
@@ -229,16 +212,8 @@ class ContinuousFlow(FlowBijector):
         Args:
             velocity: Network `f`, called as `velocity(z, t, condition)`: a
                 `tfpf.nets.VelocityNet` or a `Conditioner` with such a `call`.
-            event_shape: Shape of one data point.
             solver: `FixedStep` (the default, RK4 with 10 steps) or `Adaptive`.
-            trace: `"exact"`, `"rademacher"` or `"gaussian"`; see above.
-            kinetic: Weight of the mean of `integral |f|^2 dt` in the loss.
-            jacobian: Weight of the mean of `integral |df/dz|_F^2 dt` in the loss.
             seed: Integer from which the probes of an estimated trace follow.
-
-        Raises:
-            TypeError: If `velocity` or `solver` is of another kind.
-            ValueError: If `trace` is not known or a weight is negative.
         """
         words = "a network of the time too, such as `tfpf.nets.VelocityNet((64, 64))`"
         checked_instance("velocity", velocity, conditioners.Conditioner, words)
@@ -272,13 +247,7 @@ class ContinuousFlow(FlowBijector):
     ) -> tf.Tensor:
         """Computes `f(t, z)`, as flow matching needs it.
 
-        Args:
-            t: Times `[n]` or a scalar.
-            z: Points `[n, *event]`.
-            condition: Conditions `[n, *condition]`, where the flow takes them.
-
-        Returns:
-            Velocities `[n, *event]` in the dtype of `z`.
+        Shapes: times `[n]` or a scalar, points and velocities `[n, *event]`.
         """
         keywords = {} if condition is None else {"condition": condition}
         return tf.cast(self._velocity(z, t, **keywords), z.dtype)

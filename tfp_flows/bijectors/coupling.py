@@ -100,10 +100,6 @@ class Coupling(Structure):
                 other's transform, those of one value beside each other on the last
                 axis; `tfpf.nets` have no output size until they are used.
             transform: A value of `tfpf.transforms`; None for `Affine()`.
-
-        Raises:
-            TypeError: If `mask`, `conditioner` or `transform` is of another kind.
-            ValueError: If the conditioner's output has another shape.
         """
         checked_instance("mask", mask, Mask, "a mask such as `tfpf.masks.half(d)`")
         transform = checked_transform(transform)

@@ -60,17 +60,11 @@ class Elementwise(Structure):
 
         Args:
             transform: A value of `tfpf.transforms`.
-            event_shape: Shape of one event.
             condition_shape: Shape of one condition; None for learned parameters.
             conditioner: Keras layer from conditions to the parameters; None for
                 `tfpf.nets.MLP()`.
             shared_positions: Whether all positions of an event, channels last, share
                 the parameters of their channel.
-
-        Raises:
-            TypeError: If `transform` or `conditioner` is of another kind.
-            ValueError: If a conditioner comes without `condition_shape`, or its output
-                has another shape.
         """
         transform = checked_transform(transform)
         event = checked_shape("event_shape", event_shape)
@@ -139,11 +133,9 @@ class ConditionalAffine(Elementwise):
         """Connects the network.
 
         Args:
-            event_shape: Shape of one event, channels last.
             conditioner: Keras layer from conditions to two values a channel, means
                 first; a `keras.layers.Dense(2 * c, kernel_initializer="zeros")`
                 starts at the identity.
-            condition_shape: Shape of one condition.
         """
         super().__init__(
             affine.Affine("exp", order="halves"),
@@ -219,9 +211,6 @@ class Quantile(FlowBijector):
         Args:
             latents: Increasing latents, at least 2.
             values: As many increasing values of the data.
-
-        Raises:
-            ValueError: If there are fewer than 2 knots, or they do not increase.
         """
         at, heights = (np.asarray(v, np.float64) for v in (latents, values))
         _check_knots(at, heights)

@@ -51,15 +51,7 @@ class InvertibleConv1x1(FlowBijector):
     _WEIGHTS = "Conv1x1Weights"
 
     def __init__(self, channels: int, *, kind: str = "lu", **kwargs: Any) -> None:
-        """Draws the initial matrix.
-
-        Args:
-            channels: Size of the last axis.
-            kind: `"lu"`, `"matrix"`, `"permutation"` or `"reverse"`; see above.
-
-        Raises:
-            ValueError: If `channels` is not positive or `kind` is not known.
-        """
+        """Draws the initial matrix."""
         self.channels = checked_integer("channels", channels)
         self._kind = checked_choice("kind", kind, KINDS)
         super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
@@ -177,9 +169,8 @@ def permute_channels(x: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
 def lu_parts(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Decomposes an invertible matrix into the weights of kind `"lu"`.
 
-    Returns:
-        The packed triangles with the logarithms of the diagonal, the signs of the
-        diagonal, and the order of the rows.
+    They are the packed triangles with the logarithms of the diagonal, the signs of the
+    diagonal, and the order of the rows.
     """
     lu, order = (np.array(part) for part in tf.linalg.lu(matrix.astype("float64")))
     diagonal = np.diag(lu)
@@ -225,13 +216,8 @@ class Linear(FlowBijector):
         """Makes the weights.
 
         Args:
-            d: Number of values in a vector.
-            kind: `"full"`, `"triangular"`, `"lu"` or `"householder"`; see above.
             reflections: Number of reflections; None for `d`, which reaches every
                 rotation or reflection.
-
-        Raises:
-            ValueError: If `kind` is not known.
         """
         self._kind = checked_choice("kind", kind, FACTORS)
         self._d = checked_integer("d", d)

@@ -40,13 +40,9 @@ def prediction_filters(windows: TensorLike, order: int) -> PredictionFilters:
 
     Args:
         windows: Audio, `[n, length]`, with `length` above `order`.
-        order: Highest number p of samples to predict from; 0 for none.
 
     Returns:
         The filters.
-
-    Raises:
-        ValueError: If the windows are too short, or hold nothing but silence.
     """
     checked_integer("order", order, minimum=0)
     x = checked_audio(windows, least=order + 1)
@@ -81,14 +77,11 @@ def checked_audio(windows: TensorLike, least: int = 1) -> np.ndarray:
 
 
 def stable(coefficients: np.ndarray, most: float = 0.999) -> np.ndarray:
-    """Returns a filter that leaves the same, and whose recursion dies out.
+    """Returns a filter `[p]` that leaves the same, and whose recursion dies out.
 
     Synthesis runs `y_t = e_t + sum_j a_j y_{t-j}`, which grows without end if a root
     of `z^p - sum_j a_j z^{p-j}` lies outside of the unit circle. Such a root is
     mirrored at the circle, and none stays nearer to it than `most`.
-
-    Returns:
-        The weights of the stable filter, `[p]`; `coefficients` if they are stable.
     """
     roots = np.roots([1.0, *-np.asarray(coefficients)])
     size = np.abs(roots)
@@ -144,14 +137,7 @@ class LinearPrediction(Adaptable):
     """
 
     def __init__(self, order: int = 10, **kwargs: Any) -> None:
-        """Makes the weights of an identity map.
-
-        Args:
-            order: Number p of samples to predict from, at least 1.
-
-        Raises:
-            ValueError: If `order` is not a positive integer.
-        """
+        """Makes the weights of an identity map."""
         self.order = p = checked_integer("order", order)
         super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
         fixed = {"trainable": False}

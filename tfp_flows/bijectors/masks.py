@@ -146,7 +146,6 @@ def channel(event_shape: Sequence[int], flip: bool = False) -> Mask:
 
     Args:
         event_shape: Shape `(h, w, c)` with at least 2 channels; unknown sizes are None.
-        flip: Whether the second half passes instead.
     """
     return LastAxisMask(event_shape, flip)
 
@@ -156,7 +155,6 @@ def checkerboard(event_shape: Sequence[int], flip: bool = False) -> Mask:
 
     Args:
         event_shape: Shape `(h, w, c)` with even `h` and `w`.
-        flip: Whether the other colour passes instead.
     """
     return CheckerboardMask(event_shape, flip)
 

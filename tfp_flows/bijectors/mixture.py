@@ -64,16 +64,11 @@ class ConditionalMixture(FlowBijector):
         """Makes the table of components and connects the network.
 
         Args:
-            d: Number of values in a vector.
             conditioner: Keras layer from conditions to `components` logarithms of
                 weights, up to a constant.
             components: Number K of components, at most `2^d`; they start at corners of
                 the cube `[-1, 1]^d`.
-            condition_shape: Shape of one condition.
             scale: The scale that all components start with.
-
-        Raises:
-            ValueError: If an argument is out of its range.
         """
         self._d = checked_integer("d", d)
         checked_integer("components", components)

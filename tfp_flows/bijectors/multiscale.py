@@ -61,10 +61,6 @@ class MultiScale(FlowBijector):
             event_shape: Shape `(h, w, c)` of one image.
             levels: Bijectors of images, from the data's side to the latent side.
                 Each but the last must return an even number of channels.
-
-        Raises:
-            ValueError: If there is no level, or a level's latents are no image with
-                an even number of channels.
         """
         if not levels:
             raise invalid("levels", "hold at least one bijector", levels)
@@ -200,16 +196,7 @@ class EarlyOutput(FlowBijector):
         validate_args: bool = False,
         name: str | None = None,
     ) -> None:
-        """Keeps the bijector of the rest.
-
-        Args:
-            bijector: A bijector of sequences, or chain of them.
-            channels: Number of channels that are factored out.
-
-        Raises:
-            ValueError: If `bijector` is none of sequences, or `channels` no positive
-                integer.
-        """
+        """Keeps the bijector of the rest, one of sequences or a chain of them."""
         checked_sequences(bijector)
         super().__init__(
             event_ndims=2,

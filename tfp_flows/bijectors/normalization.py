@@ -61,7 +61,6 @@ class ActNorm(Adaptable):
         """Makes the weights of an identity map.
 
         Args:
-            channels: Size of the last axis.
             epsilon: Smallest standard deviation that `adapt` divides by; a channel
                 with less keeps its scale.
         """
@@ -188,12 +187,7 @@ class BatchNorm(FlowBijector):
         """Makes the statistics of an identity map.
 
         Args:
-            channels: Size of the last axis.
             momentum: Share `rho` of the old statistics in the new, in [0, 1).
-            epsilon: Added to the variance before its root is taken.
-
-        Raises:
-            ValueError: If `channels`, `momentum` or `epsilon` is out of range.
         """
         self.channels = checked_integer("channels", channels)
         checked_number("momentum", momentum, minimum=0.0, below=1.0)
@@ -258,7 +252,6 @@ class Whitening(Adaptable):
         """Makes the weights of an identity map.
 
         Args:
-            d: Number of values in a vector.
             epsilon: Smallest standard deviation that `adapt` divides by; an axis
                 with less keeps its scale.
         """
@@ -284,11 +277,7 @@ class Whitening(Adaptable):
         return x, -tf.reduce_sum(tf.math.log(scale))
 
     def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
-        """Measures mean and principal axes of vectors `[n, d]`, with n > d.
-
-        Raises:
-            ValueError: If there are too few vectors to measure a covariance.
-        """
+        """Measures mean and principal axes of vectors `[n, d]`, with n > d."""
         rows = np.asarray(y, np.float64).reshape(-1, self._d)
         if len(rows) <= self._d:
             must = f"have more than {self._d} rows to measure a covariance"

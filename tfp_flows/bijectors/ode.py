@@ -65,11 +65,6 @@ class FixedStep(Solver):
         Args:
             method: `"euler"`, `"midpoint"` or `"rk4"`, with 1, 2 and 4 evaluations
                 a step.
-            steps: Number of steps from 0 to 1.
-            gradient: `"direct"` or `"adjoint"`.
-
-        Raises:
-            ValueError: If an argument is not one of these.
         """
         self.method = checked_choice("method", method, _TABLEAUS)
         self.steps = checked_integer("steps", steps)
@@ -149,9 +144,6 @@ class Adaptive(Solver):
                 forms the Jacobian over the whole batch, so keep that small.
             rtol: Relative tolerance of one step.
             atol: Absolute tolerance of one step.
-
-        Raises:
-            ValueError: If `method` is not known or a tolerance is not positive.
         """
         self.method = checked_choice("method", method, ("dormand_prince", "bdf"))
         self.rtol = checked_number("rtol", rtol, above=0.0)

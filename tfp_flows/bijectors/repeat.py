@@ -110,7 +110,6 @@ class Repeat(FlowBijector):
         Args:
             step: The template. It belongs to this bijector from now on.
             n: Number of layers, at least 1.
-            mode: `"auto"`, `"unrolled"`, `"loop"` or `"reversible"`; see above.
 
         Raises:
             TypeError: If `step` is not a bijector.

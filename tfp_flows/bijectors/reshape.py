@@ -20,15 +20,9 @@ ORDERS = ("block", "channel", "checkerboard")
 
 
 def space_to_depth(x: tf.Tensor, block: int) -> tf.Tensor:
-    """Moves each `block x block` patch onto the channel axis, any batch rank.
+    """Moves each `block x block` patch of `[..., h, w, c]` onto the channel axis.
 
-    Args:
-        x: Images `[..., h, w, c]` with `h` and `w` divisible by `block`.
-        block: Side of a patch.
-
-    Returns:
-        Images `[..., h/block, w/block, block**2 c]`; channels are ordered by row
-        in the patch, then column, then the old channel.
+    Channels are ordered by row in the patch, then column, then the old channel.
     """
     return _on_one_batch_axis(lambda y: tf.nn.space_to_depth(y, block), x)
 
@@ -71,15 +65,7 @@ class Squeeze(FlowBijector):
     """
 
     def __init__(self, block: int = 2, *, order: str = "block", **kwargs: Any) -> None:
-        """Chooses patch size and channel order.
-
-        Args:
-            block: Side of a patch, at least 2.
-            order: `"block"`, `"channel"` or `"checkerboard"`; see above.
-
-        Raises:
-            ValueError: If `block` or `order` is not understood.
-        """
+        """Chooses patch size and channel order."""
         checked_integer("block", block, 2)
         if order not in ORDERS or (order == "checkerboard" and block != 2):
             raise ValueError(
@@ -180,14 +166,7 @@ class Grouped(FlowBijector):
     """
 
     def __init__(self, group: int = 8, **kwargs: Any) -> None:
-        """Chooses the number of samples of a group.
-
-        Args:
-            group: Number g of neighbouring samples, at least 2.
-
-        Raises:
-            ValueError: If `group` is not an integer of at least 2.
-        """
+        """Chooses the number of samples of a group."""
         super().__init__(
             event_ndims=2, inverse_event_ndims=1, is_constant_jacobian=True, **kwargs
         )

@@ -29,20 +29,11 @@ def looped(
     zero: tf.Tensor,
     reader: Callable[[list[tf.Tensor]], Reader] | None = None,
 ) -> ValueAndLogDet:
-    """Runs the layers in a `tf.while_loop`.
+    """Runs the layers in a `tf.while_loop`; sums up their log-dets from `zero`.
 
-    Args:
-        layer: One layer as a function of value, weights and condition.
-        x: The value that enters.
-        stacks: Weights of all layers, each with a first axis of `n`.
-        order: The layers' numbers in the order in which they run.
-        condition: The conditions of the batch, or None.
-        zero: A log-det of zeros.
-        reader: How the weights of one layer are read; None for a way that has a
-            gradient at little cost.
-
-    Returns:
-        The value that leaves and the sum of the log-dets.
+    `stacks` hold the weights of all layers, each with a first axis of `n`; `order` says
+    in which order these run, and `reader` how the weights of one layer are read: None
+    for a way that has a gradient at little cost.
     """
     n, read, static = len(order), (reader or _from_arrays)(stacks), x.shape
 

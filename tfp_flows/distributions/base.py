@@ -31,14 +31,11 @@ class LayeredDistribution(tfd.Distribution):
         layers: Iterable[keras.Layer] = (),
         event_shape: tf.TensorShape | None = None,
     ) -> None:
-        """Takes over what all such distributions have.
+        """Takes dtype and batch shape over from `inner`, around which this is one.
 
-        Args:
-            inner: The distribution around which this is one; it gives dtype and batch.
-            parameters: The subclass's `dict(locals())`, `name` and `validate_args` in
-                it.
-            layers: Keras layers whose weights plain TFP loops are to see too.
-            event_shape: Shape of events, if it is not that of `inner`.
+        `parameters` is the subclass's `dict(locals())`; the weights of `layers` are
+        shown to plain TFP loops too; `event_shape` is needed if it is not that of
+        `inner`.
         """
         super().__init__(
             dtype=inner.dtype,

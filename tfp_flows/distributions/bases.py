@@ -95,7 +95,6 @@ def normal_mixture(
     unit variances.
 
     Args:
-        components: Number of components.
         spread: Standard deviation of the means that the mixture starts from.
     """
     checked_integer("d", d)
@@ -146,7 +145,6 @@ def resampled(
     the other arguments, and Stimper et al., 2022, arXiv:2110.15828.
 
     Args:
-        hidden_units: Widths of the network's hidden layers.
         proposal: Distribution to draw from; defaults to the standard normal.
     """
     checked_integer("d", d)

@@ -70,7 +70,6 @@ class Resampled(LayeredDistribution):
                 the probability `a`.
             truncation: Largest number of draws `T`, at least 2.
             draws: Draws from which `Z` is estimated.
-            training_draws: The same in each training step.
             seed: Integer from which the draws for `Z` follow.
         """
         parameters = dict(locals())
@@ -99,14 +98,7 @@ class Resampled(LayeredDistribution):
         return self._acceptance
 
     def log_normalizer(self, training: bool | None = None) -> tuple[tf.Tensor, ...]:
-        """Estimates `log Z` and `log (1 - Z)`.
-
-        Args:
-            training: Whether to use fresh draws; None for what Keras is doing.
-
-        Returns:
-            Two scalars.
-        """
+        """Estimates `log Z` and `log (1 - Z)`, from fresh draws where Keras trains."""
 
         def drawn(seed: tf.Tensor, training: bool) -> tf.Tensor:
             n = self._training_draws if training else self._draws

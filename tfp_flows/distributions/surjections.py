@@ -67,14 +67,9 @@ class Surjection(LayeredDistribution):
         return (self.flow,)
 
     def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
-        """Draws `v ~ q(. | x)`.
+        """Draws `v ~ q(. | x)` for data `[..., *event]` in the dtype of the flow.
 
-        Args:
-            x: Data `[..., *event]` in the dtype of the flow.
-            seed: A stateless seed.
-
-        Returns:
-            `v`, and `log q(v | x) - log P(x | v)` in nats, a scalar or `[...]`.
+        Returns `v`, and `log q(v | x) - log P(x | v)` in nats, a scalar or `[...]`.
         """
         raise NotImplementedError
 
@@ -159,7 +154,6 @@ class Dequantized(Surjection):
             flow: Flow of dequantized values in `[0, pixel_levels)`.
             noise: Conditional flow of noise in (0, 1), or None for uniform noise.
             pixel_levels: How many values L a pixel can take.
-            samples: Number of noise draws for each image; see `Surjection`.
         """
         parameters = dict(locals())
         if noise is not None and noise.event_shape != flow.event_shape:
@@ -245,8 +239,6 @@ class CategoricalFlow(Surjection):
             flow: Flow of sequences `[length, d]`.
             embeddings: Flow of vectors `[d]` whose conditions are categories, such as
                 `character_embeddings(categories, d)`.
-            categories: How many there are; each is a whole number from 0.
-            samples: Number of draws for each sequence; see `Surjection`.
         """
         parameters = dict(locals())
         shape = tuple(flow.event_shape)
@@ -308,7 +300,6 @@ def character_embeddings(
     It is a conditional flow of vectors `[d]` whose conditions are whole numbers.
 
     Args:
-        categories: Number of categories, such as characters.
         d: Number of values in a vector, at least `log2(categories)`.
         scale: The scale that all `s_c` start with.
 

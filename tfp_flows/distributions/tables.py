@@ -37,14 +37,9 @@ class Dequantizer(keras.Layer):
     # Keras's layers have a method `quantize`, which compresses their weights.
 
     def dequantized(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
-        """Draws `v ~ q(v | x)`.
+        """Draws `v ~ q(v | x)` for values `[...]`.
 
-        Args:
-            x: Values `[...]`.
-            seed: A stateless seed.
-
-        Returns:
-            Coordinates `[..., width]`, and `log q(v | x)` `[...]` in nats.
+        Returns coordinates `[..., width]`, and `log q(v | x)` `[...]` in nats.
         """
         raise NotImplementedError
 

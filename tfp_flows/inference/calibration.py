@@ -49,13 +49,9 @@ class Calibration:
     def counts(self, bins: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Counts ranks in bins of nearly equal numbers of ranks.
 
-        Args:
-            bins: Number of bins; None for at most 20 and at most `n / 25`, of equally
-                many ranks where `draws + 1` can be divided so.
-
-        Returns:
-            Counts `[d, bins]`, and the counts `[bins]` that are expected of an exact
-            posterior.
+        None makes at most 20 bins and at most `n / 25`, of equally many ranks where
+        `draws + 1` can be divided so. Returns counts `[d, bins]`, and the counts
+        `[bins]` that are expected of an exact posterior.
         """
         n, d = self.ranks.shape
         bins = min(bins or self._default_bins(n), self.draws + 1)
@@ -74,11 +70,7 @@ class Calibration:
     def p_values(self, bins: int | None = None) -> np.ndarray:
         """Tests each value's ranks for uniformity by Pearson's chi-squared test.
 
-        Args:
-            bins: Number of bins; see `counts`.
-
-        Returns:
-            Probabilities `[d]` of ranks as uneven as these under an exact posterior.
+        Gives probabilities `[d]` of ranks as uneven as these if it is exact.
         """
         from scipy import stats
 
@@ -86,17 +78,11 @@ class Calibration:
         return np.array([stats.chisquare(row, expected).pvalue for row in counts])
 
     def coverage(self, levels: Sequence[float]) -> np.ndarray:
-        """Computes how often central intervals hold the true value.
+        """Computes how often central intervals hold the true value, `[len(levels), d]`.
 
-        Between two neighbouring draws the place of the true value is taken as spread
-        evenly, so that an exact posterior has coverage equal to the level, without
-        an error from the number of draws.
-
-        Args:
-            levels: Masses of the intervals, in [0, 1].
-
-        Returns:
-            Shares `[len(levels), d]`.
+        Levels are masses in [0, 1]. Between two neighbouring draws the place of the
+        true value is taken as spread evenly, so that an exact posterior has coverage
+        equal to the level, without an error from the number of draws.
         """
         half = 0.5 * np.asarray(levels, float)[:, np.newaxis, np.newaxis]
         low, high = 0.5 - half, 0.5 + half
@@ -107,15 +93,7 @@ class Calibration:
 
 
 def ranks(samples: npt.ArrayLike, truths: npt.ArrayLike) -> np.ndarray:
-    """Counts posterior draws below the true values.
-
-    Args:
-        samples: Posterior draws `[draws, n, d]`.
-        truths: True values `[n, d]`.
-
-    Returns:
-        Integers `[n, d]` from 0 to `draws`.
-    """
+    """Counts posterior draws `[draws, n, d]` below the true values `[n, d]`."""
     samples, truths = np.asarray(samples), np.asarray(truths)
     if samples.ndim != 3 or samples.shape[1:] != truths.shape:
         raise ValueError(
@@ -190,15 +168,7 @@ def calibration_figure(
     """Draws the ranks of each parameter and the coverage of its intervals.
 
     Grey bands hold what an exact posterior would show, in each bin and at each level
-    with the given probability.
-
-    Args:
-        calibration: What `calibrate` returned.
-        bins: Number of bins of the histograms; see `Calibration.counts`.
-        confidence: Probability of the bands, in (0, 1).
-
-    Returns:
-        A `matplotlib.figure.Figure`, to be saved by its `savefig`.
+    with the probability `confidence`; see `Calibration.counts` for the bins.
     """
     from matplotlib.figure import Figure
 

@@ -53,14 +53,7 @@ class Described:
 
 
 def invalid(name: str, must: str, value: object, kind: type = ValueError) -> Exception:
-    """Returns the error of a refused argument, to be raised by the caller.
-
-    Args:
-        name: Name of the argument.
-        must: What it must be, as the end of "Argument `name` must ...".
-        value: What came instead.
-        kind: Class of the error.
-    """
+    """Returns the error "Argument `name` must `must`. Received: ..." to be raised."""
     received = (
         f"{name} of shape {tuple(value.shape)}"
         if hasattr(value, "shape") and len(repr(value)) > 80
@@ -144,13 +137,7 @@ def checked_instance(name: str, value: object, kind: type[Kind], words: str) -> 
 def checked_shape(name: str, value: int | Sequence[int], minimum: int = 1) -> Shape:
     """Returns the shape of one data point as a tuple of positive integers.
 
-    Args:
-        name: Name of the argument.
-        value: The shape; an integer stands for a vector.
-        minimum: Smallest number of values in all.
-
-    Raises:
-        ValueError: If a size is not a positive integer or there are too few values.
+    An integer stands for a vector; `minimum` is the smallest number of values in all.
     """
     try:
         sizes = (value,) if is_integer(value) else tuple(value)
@@ -204,9 +191,7 @@ def check_last_axis(owner: object, x: tf.Tensor, channels: int) -> None:
 def renamed(**names: str) -> Callable[[Callable], Callable]:
     """Makes a function take keyword arguments under names that they once had, too.
 
-    Args:
-        **names: The name of today for each old one. The function returned knows them
-            as its attribute `renamed`.
+    `names` has today's for each old one; the result knows them as its `renamed`.
     """
 
     def decorate(function: Callable) -> Callable:

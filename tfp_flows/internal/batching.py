@@ -54,21 +54,11 @@ def endless_minibatches(
     first: int = 0,
     finish: Callable[[Arrays, tf.Tensor], Arrays] | None = None,
 ) -> tf.data.Dataset:
-    """Returns epochs of shuffled minibatches without end.
+    """Returns epochs of shuffled `minibatches` without end, from number `first` on.
 
     The order of epoch k and the noise in it follow from `seed` and k alone: training
     that goes on at epoch k after an interruption sees what it would have seen without
-    one.
-
-    Args:
-        arrays: An array `[n, ...]`, or a structure of arrays with the same `n`.
-        batch_size: Rows of a batch; the last one of an epoch may have fewer.
-        seed: Seed of orders and noise.
-        first: Number of the first epoch, from 0.
-        finish: Applied to each batch, with a seed of two integers of its own.
-
-    Returns:
-        The batches. `fit` needs `steps_per_epoch=ceil(n / batch_size)`.
+    one. `fit` needs `steps_per_epoch=ceil(n / batch_size)`.
     """
     _, epoch = _epochs(arrays, batch_size, True, finish)
     start = tf.constant([seed, 0], tf.int64)
@@ -127,18 +117,11 @@ def map_rows(
     rows: int = 1024,
     seed: Seed = None,
 ) -> Arrays:
-    """Computes a function of many rows, some at a time, eagerly.
+    """Computes a function of many rows as NumPy arrays, `rows` at a time, eagerly.
 
-    Args:
-        function: From tensors `[m, ...]` to a structure of tensors `[m, ...]`, each row
-            by itself.
-        *arrays: Arrays of equally many rows; None is handed on.
-        rows: The most rows at a time.
-        seed: If it is not None, `function` gets a seed after the arrays, a pair of
-            integers of its own for each block of rows.
-
-    Returns:
-        The results as NumPy arrays, in the structure that `function` returns.
+    It maps tensors `[m, ...]` to a structure of tensors `[m, ...]`, each row by itself;
+    None among the arrays is handed on. With a `seed` it gets one after the arrays, a
+    pair of integers of its own for each block of rows.
     """
     n = next(len(a) for a in arrays if a is not None)
     results = []
@@ -173,10 +156,6 @@ def map_batches(function: Callable, rows: int = 2048) -> Callable[..., tf.Tensor
     Returns:
         A function of the same tensors with the same result. Compile it:
         `tf.function(tfpf.map_batches(flow.log_prob), jit_compile=True)`.
-
-    Raises:
-        ValueError: If `rows` is not positive; when called, if a tensor has no rows or
-            the tensors differ in how many they have.
 
     Example:
         >>> square = map_batches(tf.square, rows=2)

@@ -129,10 +129,8 @@ def nested(
 ) -> list[Any]:
     """Returns the objects of a class that a module holds, in order, each once.
 
-    Args:
-        module: A distribution or bijector.
-        kind: The class, or what a predicate of `tf.Module` may be.
-        recursive: Whether to look into modules inside the module.
+    `kind` may be what a predicate of `tf.Module` is; without `recursive` modules inside
+    the module are passed over.
     """
     return list(
         module._flatten(

@@ -13,18 +13,9 @@ from pathlib import Path
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a file to write to, which takes the place of `path` when all went well.
 
-    The file lies in a hidden folder beside `path`, on the same filesystem. It is
-    brought to disk before it is renamed, and the rename after it; an interruption or
-    an error leaves whatever was at `path`.
-
-    Args:
-        path: Where the file shall be. Its folder must exist.
-
-    Yields:
-        A path of the same name, ending included, to write to.
-
-    Raises:
-        ValueError: If the folder does not exist.
+    The file has the same name and lies in a hidden folder beside `path`, on the same
+    filesystem; that folder must exist. It is brought to disk before it is renamed, and
+    the rename after it; an interruption or an error leaves whatever was at `path`.
     """
     target = existing_folder_of(path)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as folder:

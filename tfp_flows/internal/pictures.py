@@ -32,9 +32,6 @@ def picture_grid(
 
     Returns:
         The picture, `uint8` of shape `[height, width, c]`.
-
-    Raises:
-        ValueError: If `images` has another shape or holds no image.
     """
     images = np.asarray(images)
     if images.ndim == 5:

@@ -28,10 +28,8 @@ def folded(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
 def noise_like(mean: tf.Tensor, seed: Seed) -> tf.Tensor:
     """Draws standard normal values of the shape and dtype of `mean` `[n, ...]`.
 
-    Args:
-        mean: Gives shape and dtype.
-        seed: One seed for all rows, or a tensor `[n, 2]` of one for each. A row's own
-            seed gives what it gives to a batch of one row.
+    The seed is one for all rows, or a tensor `[n, 2]` of one for each. A row's own
+    seed gives what it gives to a batch of one row.
     """
     if not (isinstance(seed, tf.Tensor) and seed.shape.rank == 2):
         return tf.random.stateless_normal(

@@ -35,11 +35,7 @@ def conv_encoder(
 ) -> keras.Model:
     """Builds a network from images to vectors: two halvings, then two dense layers.
 
-    Args:
-        event_shape: Shape of one image, `(height, width, channels)`.
-        outputs: Length of the vector.
-        channels: Channels after the first and after the second halving.
-        activation: Keras activation of the hidden layers.
+    `channels` are those after the first and after the second halving.
     """
     first, second = _two(channels)
     layers = [

@@ -59,11 +59,7 @@ class Conditioner(keras.Layer):
         output_shape: Shape,
         condition_shape: Shape | None = None,
     ) -> None:
-        """Fixes the shapes, without batch axes, and makes the weights.
-
-        Raises:
-            ValueError: If the network is connected already with other shapes.
-        """
+        """Fixes the shapes, without batch axes, and makes the weights."""
         connection = {
             "input_shape": tuple(input_shape),
             "output_shape": tuple(output_shape),
@@ -131,17 +127,9 @@ def connect(
     output_shape: Shape,
     condition_shape: Shape | None = None,
 ) -> None:
-    """Builds a conditioner of ours, or any Keras layer, for a bijector.
+    """Builds a conditioner, or a Keras layer whose output fits, for a bijector.
 
-    Args:
-        layer: A `Conditioner`, or any Keras layer whose output has the right shape.
-        input_shape: Shape of one input, without the batch axis.
-        output_shape: Shape that the bijector needs for one output.
-        condition_shape: Shape of one condition, or None.
-
-    Raises:
-        TypeError: If `layer` is not a Keras layer.
-        ValueError: If its output does not have the shape that is needed.
+    Shapes are without the batch axis, `condition_shape` None where there is none.
     """
     kind = "a `keras.Layer`, such as `tfpf.nets.MLP(hidden_units=(128, 128))`"
     checked_instance("conditioner", layer, keras.Layer, kind)
@@ -173,19 +161,8 @@ def apply(
 ) -> tf.Tensor:
     """Calls a conditioner on any batch rank, none included.
 
-    Keras layers want exactly one batch axis. Leading axes are folded into one and
-    unfolded again; batch axes of inputs and condition broadcast.
-
-    Args:
-        layer: The conditioner.
-        inputs: Tensor of shape `[..., *event]`.
-        event_ndims: Rank of `event`.
-        condition: None, or a tensor of shape `[..., *condition_event]`.
-        condition_ndims: Rank of `condition_event`.
-        dtype: Type of the result; None for that of `inputs`.
-
-    Returns:
-        The conditioner's output, `[..., *output]`.
+    Keras layers want exactly one batch axis. Leading axes of inputs `[..., *event]` and
+    condition are folded into one and unfolded again; their batch axes broadcast.
     """
     keywords = {}
     if condition is not None:

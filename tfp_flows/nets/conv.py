@@ -154,9 +154,6 @@ class ConvNet(Conditioner):
 
         Args:
             hidden_channels: Width w of the hidden layers.
-            activation: Keras activation f between convolutions.
-            residual: Whether to use residual blocks instead of the 1x1 convolution.
-            blocks: Number B of residual blocks.
             dropout: Share of hidden values dropped while training, in [0, 1).
             normalized: Whether the residual network has weight and batch normalization.
         """

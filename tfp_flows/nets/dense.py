@@ -41,19 +41,13 @@ def hidden_initializers(
     """Returns the initializers of a hidden dense layer of so many inputs.
 
     With `n` inputs of the layer, biases are uniform on +-1 / sqrt(n) and kernels on
-    +-sqrt(6 / n) (He et al., 2015, arXiv:1502.01852) in a network of few values,
-    else on +-1 / sqrt(n) too.
+    +-sqrt(6 / n) (He et al., 2015, arXiv:1502.01852) in a network that sees few values
+    in all, else on +-1 / sqrt(n) too. A `kernel_initializer` takes the kernels' place.
 
     Conditioners often see one or two values only. Keras's own choice is bad there: its
     kernels shrink with the number of *outputs*, and with all biases at zero the kinks
     of all rectifiers lie in the one point 0. Networks of many values had better start
     smooth: there He's kernels learn noise sooner.
-
-    Args:
-        inputs: Number of inputs of the layer.
-        values: Number of values that the whole network sees, conditions included.
-        kernel_initializer: Keras initializer of kernels instead of that; each call
-            makes one of its own, so that no two layers draw the same.
     """
     bound = max(1, inputs) ** -0.5
     uniform = keras.initializers.RandomUniform
@@ -97,8 +91,6 @@ class MLP(Conditioner):
 
         Args:
             hidden_units: Widths of the hidden layers, or of the residual blocks.
-            activation: Keras activation after each hidden layer.
-            residual: Whether to add each block to its input.
             dropout: Share of hidden values dropped while training, in [0, 1).
             kernel_initializer: Keras initializer of the hidden layers; None for He's
                 in a network of up to 4 values, else uniform on +-1 / sqrt(inputs).
@@ -230,10 +222,7 @@ class MADE(Conditioner):
         """Configures the network; weights are made when it is connected.
 
         Args:
-            hidden_units: Widths of the hidden layers.
-            activation: Keras activation after each hidden layer.
             reverse: Whether the order of the values runs from the last to the first.
-            kernel_initializer: As in `MLP`.
         """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)

@@ -53,12 +53,7 @@ class WaveNet(Conditioner):
     """
 
     def __init__(self, channels: int = 48, depth: int = 4, **kwargs: Any) -> None:
-        """Configures the network; weights are made when it is connected.
-
-        Args:
-            channels: Number of features of a position.
-            depth: Number of layers.
-        """
+        """Configures the network; weights are made when it is connected."""
         super().__init__(**kwargs)
         self.channels = checked_integer("channels", channels)
         self.depth = checked_integer("depth", depth)
@@ -157,13 +152,7 @@ class CausalLSTM(Conditioner):
         activation: Activation = "gelu",
         **kwargs: Any,
     ) -> None:
-        """Chooses the sizes.
-
-        Args:
-            units: Number of units of each layer of LSTM.
-            features: Number of features that a vector becomes before the first one.
-            activation: Keras activation of the features.
-        """
+        """Chooses the sizes."""
         super().__init__(**kwargs)
         self.units = checked_widths("units", units)
         self.features = checked_integer("features", features)
@@ -216,15 +205,10 @@ class CausalLSTM(Conditioner):
     def step(
         self, before: tf.Tensor, is_first: tf.Tensor, states: States
     ) -> tuple[tf.Tensor, States]:
-        """Goes on by one position.
+        """Goes on by one position; returns summaries `[n, units[-1]]` and states.
 
-        Args:
-            before: The vectors of the position before, `[n, d]`; zeros at the first.
-            is_first: Whether this is the first position, a scalar.
-            states: What `start` or the last call of `step` returned.
-
-        Returns:
-            The summaries `[n, units[-1]]` and the states.
+        `before` is the vectors of the position before, `[n, d]`, zeros at the first;
+        `states` is what `start` or the last call of `step` returned.
         """
         before = cast(before, self.compute_dtype)
         mark = ops.zeros_like(before[:, :1]) + ops.cast(is_first, before.dtype)
@@ -264,14 +248,8 @@ class BinaryCodes(keras.initializers.Initializer):
 def code_table(rows: int, d: int, scale: float, dtype: DType = None) -> keras.Layer:
     """Returns a built table of `rows` learned locations and log-scales in `d` values.
 
-    Args:
-        rows: Number of rows, at most `2^d`, so that no two start equal.
-        d: Number of values of a location.
-        scale: The scale to start with, positive.
-        dtype: Float type; None for Keras's default.
-
-    Returns:
-        A `keras.layers.Embedding` of `2 d` values a row, as `BinaryCodes` starts it.
+    It is a `keras.layers.Embedding` of `2 d` values a row, at most `2^d` rows, as
+    `BinaryCodes` starts it.
     """
     if rows > 2**d:
         raise ValueError(

@@ -90,7 +90,6 @@ class VelocityNet(Conditioner):
         Args:
             hidden_units: Widths (channels) of the hidden layers.
             activation: Smooth Keras activation after each hidden layer.
-            style: `"concat"` or `"concatsquash"`; see above.
             kernel_size: Side of the convolutions' kernels; None for dense layers.
         """
         super().__init__(**kwargs)

@@ -94,10 +94,7 @@ def pair_plot(
 ) -> Figure:
     """Draws histograms of each column and scatters of each pair, real and sampled.
 
-    Args:
-        real: Rows `[n, columns]`.
-        sampled: Samples of as many columns.
-        columns: Column names. Of more than six columns the first six are drawn.
+    Both are rows `[n, columns]`. Of more than six columns the first six are drawn.
     """
     from matplotlib.figure import Figure
 
@@ -166,12 +163,9 @@ def learning_curve(
 ) -> Figure:
     """Draws a metric over the epochs, for training and, if there, held-out data.
 
-    Args:
-        history: Values by name, as in Keras's `History.history`: `metric` and, if
-            there was validation, `"val_" + metric`.
-        metric: Which metric to draw.
-        unit: Unit of the metric, for the axis label.
-        lines: Named horizontal lines, such as baselines or the true entropy.
+    Values come by name, as in Keras's `History.history`: `metric` and, if there was
+    validation, `"val_" + metric`. `lines` are horizontal ones by name, such as
+    baselines or the true entropy; `unit` is for the axis label.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

@@ -25,30 +25,17 @@ _REGISTER = "`@keras.saving.register_keras_serializable(package=...)`"
 
 
 def serialize(value: object) -> Any:
-    """Describes a distribution, bijector or anything inside one.
-
-    Args:
-        value: A TFP distribution or bijector, or an argument of one.
-
-    Returns:
-        Lists, dictionaries, strings and numbers, ready for JSON.
+    """Describes a TFP distribution, bijector or argument of one, ready for JSON.
 
     Raises:
         TypeError: If a part has an unregistered class, is a lambda or makes weights
-            that are not among its arguments; the message names it and says where it
-            was found.
+            that are not among its arguments; the message names it and its place.
     """
     return _Writer().write(value, type(value).__name__)
 
 
 def deserialize(description: Any) -> Any:
     """Builds the object that `serialize` described, with fresh weights.
-
-    Args:
-        description: What `serialize` returned.
-
-    Returns:
-        The object.
 
     Raises:
         ValueError: If a class is not registered here, a part is unknown or lacks

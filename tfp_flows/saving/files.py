@@ -91,12 +91,7 @@ class SavedObject(keras.Model):
     """
 
     def __init__(self, content: object, **kwargs: Any) -> None:
-        """Adopts every weight of `content`.
-
-        Args:
-            content: A TFP distribution or bijector.
-            **kwargs: Passed on to `keras.Model`, such as `name`.
-        """
+        """Adopts every weight of `content`, a TFP distribution or bijector."""
         super().__init__(autocast=False, **kwargs)
         self._content = Holder(content)
         self._content_layers = layers_in(content)
@@ -124,19 +119,10 @@ class SavedObject(keras.Model):
 
 
 def save_distribution(distribution: tfd.Distribution, path: str | os.PathLike) -> None:
-    """Writes a distribution with all its weights to a `.keras` archive.
+    """Writes a distribution with all its weights to a `.keras` archive, atomically.
 
-    The file is written atomically. Which of TFP's classes can be saved is listed in
-    `docs/serialization.md`.
-
-    Args:
-        distribution: A flow, or any TFP distribution, joint ones too.
-        path: Name of the file, ending in `.keras`.
-
-    Raises:
-        TypeError: If `distribution` is none, or a part cannot be saved; the message
-            names it.
-        ValueError: If `path` does not end in `.keras`.
+    Which of TFP's classes can be saved, joint distributions among them, is listed in
+    `docs/serialization.md`; a `TypeError` names a part that cannot.
     """
     checked_instance(
         "distribution", distribution, tfd.Distribution, "a TFP distribution"
@@ -147,30 +133,13 @@ def save_distribution(distribution: tfd.Distribution, path: str | os.PathLike) -
 def load_distribution(path: str | os.PathLike) -> tfd.Distribution:
     """Reads a distribution that `save_distribution` or `FlowModel.save` wrote.
 
-    Args:
-        path: Name of the `.keras` file.
-
-    Returns:
-        The distribution, with its weights.
-
-    Raises:
-        ValueError: If the file is missing, damaged, or holds a class that is not
-            registered; the message names it.
+    A `ValueError` names what is missing, damaged, or of a class that is not registered.
     """
     return _content(path, tfd.Distribution, "distribution")
 
 
 def save_bijector(bijector: tfb.Bijector, path: str | os.PathLike) -> None:
-    """Writes a bijector with all its weights to a `.keras` archive.
-
-    Args:
-        bijector: A bijector, ours or TFP's, chains included.
-        path: Name of the file, ending in `.keras`.
-
-    Raises:
-        TypeError: If `bijector` is none, or a part cannot be saved; the message
-            names it.
-        ValueError: If `path` does not end in `.keras`.
+    """Writes a bijector to a `.keras` archive, as `save_distribution` does.
 
     Example:
         >>> import os, tempfile, tfp_flows as tfpf
@@ -184,18 +153,7 @@ def save_bijector(bijector: tfb.Bijector, path: str | os.PathLike) -> None:
 
 
 def load_bijector(path: str | os.PathLike) -> tfb.Bijector:
-    """Reads a bijector that `save_bijector` wrote.
-
-    Args:
-        path: Name of the `.keras` file.
-
-    Returns:
-        The bijector, with its weights.
-
-    Raises:
-        ValueError: If the file is missing, damaged, or holds a class that is not
-            registered; the message names it.
-    """
+    """Reads a bijector that `save_bijector` wrote; see `load_distribution`."""
     return _content(path, tfb.Bijector, "bijector")
 
 
@@ -206,12 +164,7 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
 
 
 def load_archive(path: str | os.PathLike) -> keras.Model:
-    """Reads whatever model a `.keras` archive holds.
-
-    Raises:
-        ValueError: If the file is missing, damaged, or holds a class that is not
-            registered; the message names it.
-    """
+    """Reads whatever model a `.keras` archive holds; see `load_distribution`."""
     target = checked_path(path)
     check_archive(target)
     try:

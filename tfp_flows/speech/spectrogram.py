@@ -130,16 +130,9 @@ def spectrogram_figure(
 ) -> Figure:
     """Draws waveform and spectrogram of each of some audios, one beside the other.
 
-    Colours are on one scale: decibels below the loudest point of the first audio.
-
-    Args:
-        audios: Amplitudes `[t]` by title, such as `{"original": x, "copy": y}`.
-        rate: Number of samples in a second.
-        frame_length: Samples of a frame of the pictures. Short frames show the pulses
-            of a voice, long ones its harmonics.
-
-    Returns:
-        A `matplotlib.figure.Figure`, to be saved by its `savefig`.
+    Audios are amplitudes `[t]` by title, such as `{"original": x, "copy": y}`. Colours
+    are on one scale: decibels below the loudest point of the first. Frames of few
+    samples show the pulses of a voice, long ones its harmonics.
     """
     from matplotlib.figure import Figure
 

@@ -31,17 +31,11 @@ def nats_per_sample(
     *,
     batch_size: int = 32,
 ) -> np.ndarray:
-    """Returns `log p(x | mel) / t` of each window, in nats a sample.
+    """Returns `log p(x | mel) / t` of each window, `[n]`, in nats a sample.
 
-    Args:
-        model: A `FlowModel` of audio `[t]`.
-        windows: Amplitudes, `[n, t]`.
-        mels: Their spectrograms, `[n, frames, mels]`, if the flow takes them.
-        batch_size: How many windows are evaluated at once.
-
-    Returns:
-        The log-likelihoods, `[n]`: densities of amplitudes in [-1, 1). `15 - nats /
-        log 2` is bits for a sample of 16 bits; see `tfpf.speech.dequantized`.
+    The model is one of audio `[t]`, the windows `[n, t]`, their spectrograms, if the
+    flow takes them, `[n, frames, mels]`. Densities are of amplitudes in [-1, 1):
+    `15 - nats / log 2` is bits for a sample of 16 bits; see `tfpf.speech.dequantized`.
     """
     inputs = {"x": np.asarray(windows, np.float32)}
     if mels is not None:
@@ -51,14 +45,9 @@ def nats_per_sample(
 
 
 def at_length(flow: Flow, length: int) -> tfd.TransformedDistribution:
-    """Returns a flow of audio of another length, with the same weights.
+    """Returns a flow of `waveglow` for audio of another length, with the same weights.
 
-    Args:
-        flow: A flow of `waveglow`, or a `FlowModel` of one.
-        length: Number of samples, a multiple of the flow's hop.
-
-    Returns:
-        The flow of events `[length]`.
+    The length is a multiple of the flow's hop.
     """
     flow = distribution_of(flow, "flow")
     group, _ = _layers(flow)
@@ -82,10 +71,10 @@ def synthesize_mel(
     temperature: float = 0.8,
     seed: Seed = 0,
 ) -> np.ndarray:
-    """Draws audio for spectrograms.
+    """Draws audio for spectrograms from a conditional flow of `waveglow`.
 
     Args:
-        flow: A conditional flow of `waveglow`, or a `FlowModel` of one.
+        flow: The flow, or a `FlowModel` of one.
         mel: What `mel_spectrogram` returned, `[..., frames, mels]`.
         temperature: Factor on the spread of the latents.
         seed: None, an integer or a pair of integers; equal seeds, equal audio.
@@ -117,19 +106,10 @@ def copy_synthesis(
     temperature: float = 0.8,
     seed: Seed = 0,
 ) -> np.ndarray:
-    """Takes the spectrogram of audio and draws other audio that has it.
+    """Takes the spectrogram of audio `[t]` and draws other audio that has it.
 
-    What a spectrogram does not tell, above all phases, the flow makes up.
-
-    Args:
-        flow: A conditional flow of `waveglow`, or a `FlowModel` of one.
-        audio: Amplitudes `[t]` of any length.
-        rate: Number of samples in a second, as in training.
-        temperature: Factor on the spread of the latents.
-        seed: None, an integer or a pair of integers; equal seeds, equal audio.
-
-    Returns:
-        Amplitudes in [-1, 1), `[t]`.
+    What a spectrogram does not tell, above all phases, the flow makes up. The length is
+    any, the rate that of training; see `synthesize_mel` for the other arguments.
     """
     audio = np.asarray(audio, np.float32)
     if audio.ndim != 1 or not len(audio):

@@ -17,17 +17,7 @@ STEPS = 2**15
 
 
 def read_wav(path: str | os.PathLike) -> tuple[np.ndarray, int]:
-    """Reads a WAV file of one channel and 16 bits.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Samples as integers of 16 bits, `[t]`, and their number in a second.
-
-    Raises:
-        ValueError: If there is no such file, or it is of another kind.
-    """
+    """Reads integers `[t]` and the rate of a WAV file of one channel and 16 bits."""
     path = Path(path)
     if not path.is_file():
         raise invalid("path", "be an existing WAV file", str(path))
@@ -48,11 +38,7 @@ def read_wav(path: str | os.PathLike) -> tuple[np.ndarray, int]:
 def write_wav(path: str | os.PathLike, audio: npt.ArrayLike, rate: int) -> None:
     """Writes a WAV file of one channel and 16 bits by an atomic write.
 
-    Args:
-        path: Where to.
-        audio: Integers of 16 bits, or amplitudes in [-1, 1), `[t]`; amplitudes
-            beyond are clipped.
-        rate: Number of samples in a second.
+    Audio is integers of 16 bits, or amplitudes `[t]`, clipped to [-1, 1).
     """
     samples = np.asarray(audio)
     if samples.dtype != np.int16:
@@ -80,20 +66,13 @@ def quantized(audio: npt.ArrayLike) -> np.ndarray:
 
 
 def dequantized(samples: npt.ArrayLike, seed: int | list[int] = 0) -> np.ndarray:
-    """Returns amplitudes with uniform noise in the place of what rounding took.
+    """Returns amplitudes in [-1, 1), with uniform noise for what rounding took.
 
         x = (s + u) / 2^15,    u ~ Uniform[0, 1)
 
     A density of x in nats is a bound on the probability of s: on average
     `log P(s) >= log p(x) - log 2^15`, so that `15 - nats / log 2` is bits a sample.
     `quantized` returns s.
-
-    Args:
-        samples: Integers of 16 bits, of any shape.
-        seed: Seed of `numpy.random.default_rng`.
-
-    Returns:
-        Amplitudes in [-1, 1), single precision.
     """
     samples = np.asarray(samples)
     if samples.dtype != np.int16:

@@ -78,7 +78,6 @@ class Affine(Transform):
         """Chooses how scales are bounded.
 
         Args:
-            log_scale: `"soft_clamp"`, `"sigmoid"`, `"tanh"` or `"exp"`; see above.
             order: How a network's outputs on the last axis are meant: `"interleaved"`
                 for `t, r` of one value beside each other, as every transform has its
                 parameters, or `"halves"` for all `t` before all `r`, as

@@ -74,19 +74,9 @@ def solve(
     """Finds the `x` with `function(x, parameters) = target`, elementwise.
 
     Gradients flow to `target` and `parameters`, for first derivatives:
-    `dx = (dtarget - df) / f'`.
-
-    Args:
-        function: Increasing or decreasing in its first argument; returns values and
-            the logarithms of the slopes.
-        target: Values that are sought, `[...]`.
-        parameters: Its second argument.
-        low: Where the root lies above; None for a bracket that is doubled until it
-            holds the root.
-        high: Where it lies below.
-
-    Returns:
-        The roots and the logarithms of the slopes of `function` there.
+    `dx = (dtarget - df) / f'`. The function grows or falls in its first argument, and
+    returns values and the logarithms of the slopes; so does this, at the roots. Without
+    `low` and `high` a bracket is doubled until it holds the root.
     """
     fixed, sought = tf.stop_gradient(parameters), tf.stop_gradient(target)
 

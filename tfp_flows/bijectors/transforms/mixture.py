@@ -54,15 +54,8 @@ def mixture_to_noise(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns `logit F(y)`, the logarithm of its slope, and the posterior weights.
 
-    Args:
-        y: Values `[...]`.
-        log_weights: Logarithms of normalized weights `[..., K]`.
-        location: Locations of the components, `[K]` or `[..., K]`.
-        log_scale: Logarithms of their scales, likewise.
-
-    Returns:
-        Noise `[...]`, log-slopes `[...]`, and the logarithms of the weights of the
-        components given `y`, `[..., K]`.
+    Shapes: values, noise and log-slopes `[...]`; normalized log-weights, before and
+    given `y`, `[..., K]`; locations and log-scales `[K]` or `[..., K]`.
     """
     a = (y[..., tf.newaxis] - location) * tf.exp(-log_scale)
     log_below = tf.math.log_sigmoid(a)

@@ -54,7 +54,6 @@ class RationalQuadraticSpline(Transform):
         Args:
             bins: Number of bins, at least 2.
             bound: Half the side of the square on which the spline bends.
-            tails: `"linear"` or `"circular"`; see above.
             min_bin: Smallest width and height of a bin, as a share of the side.
             min_slope: Smallest slope at a knot, below 1.
         """
@@ -114,15 +113,11 @@ class RationalQuadraticSpline(Transform):
     ) -> ValuesAndLogSlopes:
         """Finds the bin of each value `[n]` and evaluates the spline there.
 
-        The bin is picked by a sum over a one-hot mask: it costs less than a gather,
-        whose gradient is a scatter. Slopes are picked raw, so that the softplus runs on
-        two numbers a value instead of `bins + 1`.
-
-        Args:
-            value: Values within `[-bound, bound]`.
-            raw: Widths and heights before their softmax `[n, bins]`, and slopes before
-                their softplus `[n, bins + 1]`, of which 0 stands for slope 1.
-            inverse: Whether values are outputs of the spline.
+        `raw` is widths and heights before their softmax `[n, bins]`, and slopes before
+        their softplus `[n, bins + 1]`, of which 0 stands for slope 1. The bin is picked
+        by a sum over a one-hot mask: it costs less than a gather, whose gradient is a
+        scatter. Slopes are picked raw, so that the softplus runs on two numbers a
+        value, not `bins + 1`.
         """
         side = 2.0 * self.bound
         least, free = side * self.min_bin, side * (1.0 - self.bins * self.min_bin)
