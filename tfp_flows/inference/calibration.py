@@ -70,7 +70,7 @@ class Calibration:
     def p_values(self, bins: int | None = None) -> np.ndarray:
         """Tests each value's ranks for uniformity by Pearson's chi-squared test.
 
-        Gives probabilities `[d]` of ranks as uneven as these if it is exact.
+        Returns probabilities `[d]` of such uneven ranks under an exact posterior.
         """
         from scipy import stats
 
