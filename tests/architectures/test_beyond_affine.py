@@ -68,7 +68,7 @@ def test_ffjord_has_velocities_of_its_own_and_images_convolutions():
     ("make", "argument"),
     [
         (lambda: tfpf.spline_flow((2,), steps=0), "steps"),
-        (lambda: tfpf.spline_flow((1,)), "event_shape"),
+        (lambda: tfpf.spline_flow((0,)), "event_shape"),
         (lambda: tfpf.spline_flow((2,), bins=1), "bins"),
         (lambda: tfpf.maf((2,), steps=1), "steps"),
         (lambda: tfpf.ffjord((2,), steps=0), "steps"),

@@ -10,7 +10,7 @@ from tfp_flows.internal.pictures import picture_grid
 def test_shows_images_reconstructions_and_samples(tmp_path):
     flow = tfpf.real_nvp((4,), couplings=2, hidden_units=(8,))
     model = tfpf.latent.LatentFlow(
-        (8, 8, 1), latent_dim=4, levels=17, channels=(4, 4), flow=flow
+        (8, 8, 1), latent_dim=4, pixel_levels=17, channels=(4, 4), flow=flow
     )
     images = np.random.default_rng(0).uniform(0.0, 17.0, (20, 8, 8, 1))
     images = images.astype("float32")

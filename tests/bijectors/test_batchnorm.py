@@ -143,8 +143,11 @@ def test_the_density_integrates_to_one():
     ("make", "message"),
     [
         (lambda: tfpf.BatchNorm(0), "`channels` must be an integer of at least 1"),
-        (lambda: tfpf.BatchNorm(2, momentum=1.0), "`momentum` must lie in"),
-        (lambda: tfpf.BatchNorm(2, epsilon=0.0), "`epsilon` must be positive"),
+        (lambda: tfpf.BatchNorm(2, momentum=1.0), "`momentum` must be a finite number"),
+        (
+            lambda: tfpf.BatchNorm(2, epsilon=0.0),
+            "`epsilon` must be a finite",
+        ),
         (
             lambda: tfpf.BatchNorm(2).inverse(np.zeros((3, 4), "f4")),
             "expected 2 channels",

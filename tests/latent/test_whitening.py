@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from benchmarks.latent.frechet import fitted_gaussian
 from tfp_flows import latent
 from tfp_flows.internal.seeds import noise_like
 
@@ -82,7 +83,7 @@ def test_a_constant_value_keeps_its_scale(rows):
 
 
 def test_too_few_rows_are_refused(rows):
-    with pytest.raises(ValueError, match=r"more than 5 rows .* Received: 5 rows"):
+    with pytest.raises(ValueError, match=r"more than 5 rows"):
         latent.Whitening(5).adapt(rows[:5].astype("float32"))
     with pytest.raises(ValueError, match="`channels` must be a positive integer"):
         latent.Whitening(0)
@@ -106,7 +107,7 @@ def test_a_latent_flow_measures_all_its_latents(images, tmp_path):
     history = model.fit(images, batch_size=4, flow_epochs=0, verbose=0).history
     assert set(history) == {"reconstruction_nll"}
     z = model.encode(images)
-    gaussian = latent.fitted_gaussian(z + model.noise * noise_like(z, 0))
+    gaussian = fitted_gaussian(z + model.noise * noise_like(z, 0))
     np.testing.assert_allclose(
         model.latent_log_prob(images), gaussian.log_prob(z), rtol=1e-3, atol=1e-3
     )

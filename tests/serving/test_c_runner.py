@@ -87,7 +87,7 @@ def test_conditional_flow_equals_python(name, c_runner, draw, shaken, tmp_path):
     close(rows[0], model.sample(1, seed=(1, 2), temperature=0.5, condition=c[0])[0])
 
 
-SMALL = {"latent_dim": 3, "levels": 17, "channels": (4, 4)}
+SMALL = {"latent_dim": 3, "pixel_levels": 17, "channels": (4, 4)}
 LATENT = {
     "flow": lambda: tfpf.latent.LatentFlow((4, 4, 1), **SMALL),
     "flow in two stages": lambda: tfpf.latent.LatentFlow(

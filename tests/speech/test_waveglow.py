@@ -67,7 +67,7 @@ def test_the_condition_matters(tiny):
     x = audio()
     one, other = (model({"x": x, "condition": frames(seed=s)}) for s in (1, 2))
     assert np.all(np.abs(one - other) > 1e-3)
-    with pytest.raises(ValueError, match="needs a `condition`"):
+    with pytest.raises(ValueError, match="must come with conditions"):
         model({"x": x})
 
 

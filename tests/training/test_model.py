@@ -206,7 +206,7 @@ def test_non_finite_data_stops_before_the_weights_change():
 def test_a_blown_up_flow_names_step_and_bijector():
     model = tfpf.FlowModel(small_flow())
     model.compile(optimizer=keras.optimizers.SGD(1e12))
-    with pytest.raises(FloatingPointError, match=r"training step \d+ .* in copy 0"):
+    with pytest.raises(FloatingPointError, match=r"training step \d+ .* in layer 0"):
         model.fit(X, batch_size=100, epochs=5, verbose=0)
 
 

@@ -189,6 +189,7 @@ class FlowBijector(tfb.Bijector):
 
         A bijector without condition passes over what is meant for others.
         """
+        x = tf.convert_to_tensor(x, dtype_hint=self.dtype)
         result = self._forward_and_log_det(x, **self._condition_kwargs(condition))
         return self._reported(*result)
 
@@ -196,6 +197,7 @@ class FlowBijector(tfb.Bijector):
         self, y: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
         """Returns `x = f^-1(y)` and `log |det dx/dy|` over the event."""
+        y = tf.convert_to_tensor(y, dtype_hint=self.dtype)
         result = self._inverse_and_log_det(y, **self._condition_kwargs(condition))
         return self._reported(*result)
 
