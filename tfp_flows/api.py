@@ -20,7 +20,7 @@ from tfp_flows.architectures.autoregressive import maf
 from tfp_flows.architectures.continuous import ffjord
 from tfp_flows.architectures.coupling import nice, real_nvp, spline_flow
 from tfp_flows.architectures.glow import dequantization_noise, glow
-from tfp_flows.architectures.preprocessing import center, logit
+from tfp_flows.architectures.images import center, logit
 from tfp_flows.bijectors import masks, transforms
 from tfp_flows.bijectors.autoregressive import Autoregressive, MaskedAutoregressive
 from tfp_flows.bijectors.base import FlowBijector

@@ -85,7 +85,7 @@ def test_a_constant_value_keeps_its_scale(rows):
 def test_too_few_rows_are_refused(rows):
     with pytest.raises(ValueError, match=r"more than 5 rows"):
         latent.Whitening(5).adapt(rows[:5].astype("float32"))
-    with pytest.raises(ValueError, match="`channels` must be a positive integer"):
+    with pytest.raises(ValueError, match="`d` must be an integer of at least 1"):
         latent.Whitening(0)
 
 

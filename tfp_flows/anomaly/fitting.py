@@ -70,9 +70,8 @@ def false_alarm_threshold(scores: npt.ArrayLike, rate: float) -> float:
         ValueError: If `rate` is out of range, or lower than `1 / (n + 1)`, which n
             scores cannot promise.
 
-    Reference:
-        Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World, 2005.
-        Laxhammar, Falkman: Sequential conformal anomaly detection, 2011.
+    Reference: Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World, 2005.
+    Laxhammar, Falkman: Sequential conformal anomaly detection, 2011.
 
     Example:
         >>> false_alarm_threshold(range(1, 100), rate=0.05)

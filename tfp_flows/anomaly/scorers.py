@@ -99,10 +99,9 @@ class NllScorer(AnomalyScorer):
     training data is often more likely than any of it. `TypicalityScorer` and
     `ComplexityScorer` are made for that.
 
-    Reference:
-        Bishop: Novelty detection and neural network validation, 1994. Nalisnick et
-        al.: Do Deep Generative Models Know What They Don't Know?, 2019,
-        arXiv:1810.09136.
+    Reference: Bishop: Novelty detection and neural network validation, 1994. Nalisnick
+    et al.: Do Deep Generative Models Know What They Don't Know?, 2019,
+    arXiv:1810.09136.
     """
 
     def call(self, x: tf.Tensor, log_prob: tf.Tensor, latent: tf.Tensor) -> tf.Tensor:
@@ -123,9 +122,9 @@ class TypicalityScorer(AnomalyScorer):
     Args:
         entropy: H in nats; None until `adapt` measures it.
 
-    Reference:
-        Nalisnick, Matsukawa, Teh, Lakshminarayanan: Detecting Out-of-Distribution
-        Inputs to Deep Generative Models Using Typicality, 2019, arXiv:1906.02994.
+    Reference: Nalisnick, Matsukawa, Teh, Lakshminarayanan: Detecting
+    Out-of-Distribution Inputs to Deep Generative Models Using Typicality, 2019,
+    arXiv:1906.02994.
     """
 
     def __init__(self, entropy: float | None = None, **kwargs: Any) -> None:
@@ -198,9 +197,8 @@ class ComplexityScorer(AnomalyScorer):
     Images `[n, h, w, c]` have pixel values in [0, 256), dequantized or not, and 1 to 4
     channels, of which PNG takes the second or the fourth for transparency.
 
-    Reference:
-        Serrà et al.: Input Complexity and Out-of-Distribution Detection with
-        Likelihood-Based Generative Models, 2020, arXiv:1909.11480.
+    Reference: Serrà et al.: Input Complexity and Out-of-Distribution Detection with
+    Likelihood-Based Generative Models, 2020, arXiv:1909.11480.
     """
 
     def call(self, x: tf.Tensor, log_prob: tf.Tensor, latent: tf.Tensor) -> tf.Tensor:
@@ -231,9 +229,8 @@ class RatioScorer(AnomalyScorer):
         background: A `tfpf.FlowModel` or TFP distribution over the same events, without
             conditions.
 
-    Reference:
-        Ren et al.: Likelihood Ratios for Out-of-Distribution Detection, 2019,
-        arXiv:1906.02845.
+    Reference: Ren et al.: Likelihood Ratios for Out-of-Distribution Detection, 2019,
+    arXiv:1906.02845.
     """
 
     def __init__(self, background: FlowModel | tfd.Distribution, **kwargs: Any) -> None:
@@ -283,9 +280,8 @@ class JointTypicalityScorer(AnomalyScorer):
     values are in [0, 256), as `ComplexityScorer` says. `adapt` measures `mean` and the
     matrix `whitening`, `W^T W = C^-1`.
 
-    Reference:
-        Morningstar et al.: Density of States Estimation for Out-of-Distribution
-        Detection, 2021, arXiv:2006.09273.
+    Reference: Morningstar et al.: Density of States Estimation for Out-of-Distribution
+    Detection, 2021, arXiv:2006.09273.
     """
 
     def __init__(
@@ -394,8 +390,7 @@ class BatchTypicality:
         batch_size: Rows m of a batch.
         threshold: Score above which a batch counts as anomalous.
 
-    Reference:
-        Nalisnick et al., 2019, arXiv:1906.02994, algorithm 1.
+    Reference: Nalisnick et al., 2019, arXiv:1906.02994, algorithm 1.
 
     Example:
         >>> log_prob = np.random.default_rng(0).normal(-5.0, 1.0, 1000)

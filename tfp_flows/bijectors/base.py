@@ -180,8 +180,6 @@ class FlowBijector(tfb.Bijector):
             getattr(child, "is_adapted", True) for child in self.children
         )
 
-    # Both directions, for containers and for TFP.
-
     def forward_and_log_det(
         self, x: tf.Tensor, condition: Condition = None
     ) -> ValueAndLogDet:
@@ -283,8 +281,6 @@ class FlowBijector(tfb.Bijector):
     def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
         return tf.constant([], tf.int32)
 
-    # Weights.
-
     def add_weight(
         self,
         shape: Shape = (),
@@ -304,7 +300,7 @@ class FlowBijector(tfb.Bijector):
             self._weights = type(holder, (Weights,), {})(dtype=self.dtype.name)
         start: Any = initializer
         if not isinstance(start, str) and not callable(start):
-            start = _Array(start)
+            start = keras.initializers.Constant(start)
         weight = self._weights.add_weight(
             tuple(shape),
             start,
@@ -338,8 +334,6 @@ class FlowBijector(tfb.Bijector):
         self._tf_variables = compat.untracked(
             self, compat.tf_variables(self._layers.values())
         )
-
-    # Identity, configuration and copies.
 
     def __hash__(self) -> int:
         return id(self)
@@ -379,16 +373,6 @@ class Weights(keras.Layer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.built = True
-
-
-class _Array(keras.initializers.Initializer):
-    """Starts a weight at the values of an array."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def __call__(self, shape: Shape, dtype: DType = None) -> tf.Tensor:
-        return tf.reshape(tf.cast(self.value, dtype), shape)
 
 
 def _bound(cls: type, args: tuple, kwargs: Config) -> Config:

@@ -138,24 +138,23 @@ def map_rows(
 def map_batches(function: Callable, rows: int = 2048) -> Callable[..., tf.Tensor]:
     """Makes a function of a batch work on some rows at a time, inside a graph.
 
-    Between two layers of a network lie rows times units numbers. For ten thousand rows
-    they are written to memory and read again; a minibatch of them stays in the
-    processor's cache, and takes less memory. Results are those of the whole batch but
-    for rounding. Splines gain under XLA only; figures are in docs/speed.md.
-
-    The minibatches run in a `tf.while_loop`, so that the graph holds the function once,
-    or twice where the rows do not divide evenly. It can be differentiated, but then
-    keeps what all minibatches computed: it is meant for scores and samples.
+    What lies between two layers of a network then stays in the processor's cache, and
+    takes less memory; splines gain under XLA only (docs/speed.md). Results are those of
+    the whole batch but for rounding. It is meant for scores and samples: gradients keep
+    what all minibatches computed.
 
     Args:
         function: Maps tensors `[n, ...]`, each row by itself, to one tensor `[n, ...]`
-            of the first one's dtype, such as `flow.log_prob` or
-            `flow.bijector.forward`.
+            of the first one's dtype, such as `flow.log_prob`.
         rows: The most rows at a time.
 
     Returns:
         A function of the same tensors with the same result. Compile it:
         `tf.function(tfpf.map_batches(flow.log_prob), jit_compile=True)`.
+
+    Raises:
+        ValueError: If `rows` is not positive; when called, if a tensor has no rows or
+            the tensors differ in how many they have.
 
     Example:
         >>> square = map_batches(tf.square, rows=2)

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tensorflow.core.framework import node_def_pb2, tensor_pb2
-from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow.core.framework import node_def_pb2, tensor_pb2  # noqa: F401
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2  # noqa: F401
 from tensorflow_probability.python.bijectors import (
     blockwise,
     chain,
@@ -26,8 +26,6 @@ from tensorflow_probability.python.distributions import transformed_distribution
 from tensorflow_probability.python.internal import cache_util
 
 from tfp_flows.internal.arguments import Config
-
-__all__ = ["meta_graph_pb2", "node_def_pb2", "saved_model_pb2", "tensor_pb2"]
 
 # TFP makes `tfb.Chain(...)` and `tfb.Invert(...)` of these classes wherever a part
 # is no composite tensor, as ours are not.

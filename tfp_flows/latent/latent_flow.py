@@ -78,8 +78,7 @@ class LatentFlow(LatentModel):
         decoder: Keras layer from D values to images.
         **kwargs: Passed on to `keras.Model`, such as `name`.
 
-    Reference:
-        Xiao, Yan, Amit: Generative Latent Flow, 2019, arXiv:1905.10485.
+    Reference: Xiao, Yan, Amit: Generative Latent Flow, 2019, arXiv:1905.10485.
 
     Example:
         >>> import numpy as np

@@ -37,10 +37,9 @@ class PixelLikelihood(keras.Layer):
         learned: Whether the width is trained.
         **kwargs: Passed on to `keras.Layer`.
 
-    Reference:
-        Rybkin, Daniilidis, Levine: Simple and Effective VAE Training with Calibrated
-        Decoders, 2021, arXiv:2006.13202. Kingma et al.: Improved Variational
-        Inference with Inverse Autoregressive Flow, 2016, arXiv:1606.04934.
+    Reference: Rybkin, Daniilidis, Levine: Simple and Effective VAE Training with
+    Calibrated Decoders, 2021, arXiv:2006.13202. Kingma et al.: Improved Variational
+    Inference with Inverse Autoregressive Flow, 2016, arXiv:1606.04934.
     """
 
     def __init__(

@@ -235,9 +235,8 @@ def importance_weighted_bound(
     Returns:
         The bounds `[n]`.
 
-    Reference:
-        Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders, 2015,
-        arXiv:1509.00519.
+    Reference: Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders, 2015,
+    arXiv:1509.00519.
     """
     checked_integer("k", k)
     check_rows("x", x, model.event_shape)

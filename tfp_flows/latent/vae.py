@@ -54,11 +54,10 @@ class LatentVAE(LatentModel):
             default: means, raw widths (through a softplus), features.
         **kwargs: The other arguments are those of `LatentFlow`.
 
-    Reference:
-        Kingma, Welling: Auto-Encoding Variational Bayes, 2013, arXiv:1312.6114.
-        Rezende, Mohamed: Variational Inference with Normalizing Flows, 2015,
-        arXiv:1505.05770. Kingma et al.: Improved Variational Inference with Inverse
-        Autoregressive Flow, 2016, arXiv:1606.04934.
+    Reference: Kingma, Welling: Auto-Encoding Variational Bayes, 2013, arXiv:1312.6114.
+    Rezende, Mohamed: Variational Inference with Normalizing Flows, 2015,
+    arXiv:1505.05770. Kingma et al.: Improved Variational Inference with Inverse
+    Autoregressive Flow, 2016, arXiv:1606.04934.
 
     Example:
         >>> import tfp_flows as tfpf

@@ -52,9 +52,9 @@ def mel_spectrogram(
     Returns:
         Natural logarithms `[..., t / hop, mels]`, from `log(floor)` up.
 
-    Reference:
-        Stevens, Volkmann, Newman: A scale for the measurement of the psychological
-        magnitude pitch, 1937. `tf.signal` has the transform and the triangles.
+    Reference: Stevens, Volkmann, Newman: A scale for the measurement of the
+    psychological magnitude pitch, 1937. `tf.signal` has the transform and the
+    triangles.
     """
     checked_integer("hop", hop)
     frame_length = 4 * hop if frame_length is None else frame_length

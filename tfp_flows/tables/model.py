@@ -66,9 +66,8 @@ class TableFlow(FlowModel):
             for a small `tfpf.spline_flow`. A `TableDistribution` is taken as it is.
         **kwargs: Passed on to `keras.Model`, such as `name`.
 
-    Reference:
-        Hoogeboom et al.: Argmax Flows and Multinomial Diffusion, 2021,
-        arXiv:2102.05379. Theis et al., 2015, arXiv:1511.01844 (integers).
+    Reference: Hoogeboom et al.: Argmax Flows and Multinomial Diffusion, 2021,
+    arXiv:2102.05379. Theis et al., 2015, arXiv:1511.01844 (integers).
 
     Example:
         >>> rng = np.random.default_rng(0)

@@ -77,9 +77,8 @@ class FlowMatchingModel(FlowModel):
         ValueError: If an argument is out of range, or there is not exactly one
             `ContinuousFlow`.
 
-    Reference:
-        Lipman, Chen, Ben-Hamu, Nickel, Le: Flow Matching for Generative Modeling,
-        2022, arXiv:2210.02747.
+    Reference: Lipman, Chen, Ben-Hamu, Nickel, Le: Flow Matching for Generative
+    Modeling, 2022, arXiv:2210.02747.
 
     Example:
         >>> import numpy as np, tfp_flows as tfpf

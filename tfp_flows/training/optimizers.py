@@ -41,9 +41,8 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
     The first step already moves: its rate is `learning_rate / steps`.
 
-    Reference:
-        Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039; its code warms up so, over
-        the first ten epochs.
+    Reference: Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039; its code warms up so,
+    over the first ten epochs.
     """
 
     def __init__(self, learning_rate: float, steps: int) -> None:
