@@ -129,7 +129,7 @@ def test_knots_are_saved_and_not_trained(tmp_path):
         ([0.0], [1.0], "`latents` must be at least 2 increasing"),
         ([0.0, 0.0], [1.0, 2.0], "`latents` must be at least 2 increasing"),
         ([0.0, 1.0], [2.0, 1.0], "`values` must be at least 2 increasing"),
-        ([0.0, 1.0], [0.0, 1.0, 2.0], "equally many knots"),
+        ([0.0, 1.0], [0.0, 1.0, 2.0], "must have 2 knots"),
     ],
 )
 def test_wrong_knots_are_named(latents, values, message):

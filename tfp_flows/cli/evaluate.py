@@ -7,12 +7,11 @@ import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tfp_flows.cli import options
-from tfp_flows.internal.arguments import Config
 
 if TYPE_CHECKING:
     from tfp_flows.data import Data
@@ -57,7 +56,7 @@ def evaluate(
     if out is not None:
         options.checked_target(out, options.TABLES)
     trained, known = files.load(model)
-    settings: Config = {
+    settings: dict[str, Any] = {
         "batch_size": batch_size,
         "seed": seed,
         "n_bits": n_bits,
