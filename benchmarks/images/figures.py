@@ -54,7 +54,7 @@ def temperature(flow, held_out):
 
 
 def interpolation(flow, held_out):
-    """Walks between pairs of images."""
+    """Interpolates between pairs of images."""
     start = held_out.each(TSHIRT, SNEAKER, TROUSER, PULLOVER, BAG, COAT)
     end = held_out.each(COAT, BOOT, DRESS, TSHIRT, SANDAL, BAG, start=3)
     return plotting.image_grid(

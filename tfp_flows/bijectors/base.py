@@ -175,10 +175,7 @@ class FlowBijector(tfb.Bijector):
     @property
     def is_adapted(self) -> bool:
         """Whether no weight waits for `adapt`, in the bijector or in those inside."""
-        flags = map(keras.ops.convert_to_numpy, self.adapted_flags)
-        return all(np.all(flag) for flag in flags) and all(
-            getattr(child, "is_adapted", True) for child in self.children
-        )
+        return is_adapted(self)
 
     def forward_and_log_det(
         self, x: tf.Tensor, condition: Condition = None
@@ -363,7 +360,14 @@ class FlowBijector(tfb.Bijector):
         return copied
 
 
-# Called with each of our bijectors that runs, its value and its log-det.
+def is_adapted(part: tf.Module) -> bool:
+    """Returns whether no weight in a bijector or distribution waits for a batch."""
+    parts = [part, *compat.nested(part, FlowBijector)]
+    flags = (flag for one in parts for flag in getattr(one, "adapted_flags", ()))
+    return all(np.all(keras.ops.convert_to_numpy(flag)) for flag in flags)
+
+
+# Called with each bijector that runs, its value and its log-det.
 WATCHERS: list[Callable[[tfb.Bijector, tf.Tensor, tf.Tensor], None]] = []
 
 

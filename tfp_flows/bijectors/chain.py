@@ -14,8 +14,13 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.base import WATCHERS, FlowBijector, ValueAndLogDet
-from tfp_flows.bijectors.tree import children, is_adapted
+from tfp_flows.bijectors.base import (
+    WATCHERS,
+    FlowBijector,
+    ValueAndLogDet,
+    is_adapted,
+)
+from tfp_flows.bijectors.tree import children
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import Arrays, Condition, Config
 
@@ -61,7 +66,7 @@ def _evaluate(
     condition: Condition,
     forward: bool,
 ) -> ValueAndLogDet:
-    """Walks through containers, forward (latents to data) or back."""
+    """Goes through containers, forward (latents to data) or back."""
     if isinstance(bijector, compat.Chain):
         total = None
         parts = bijector.bijectors
@@ -123,7 +128,7 @@ def _adapting_leaf(
     bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
     if isinstance(bijector, FlowBijector):
-        keywords = {} if bijector.condition_shape is None else {"condition": condition}
+        keywords = condition_kwargs(bijector, condition)
         return bijector.adapt(y, **keywords), tf.zeros([], y.dtype)
     _refuse_waiting(bijector, "a container that is not looked into")
     return _inverse_leaf(bijector, y, event_ndims, condition)

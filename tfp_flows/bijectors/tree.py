@@ -70,11 +70,6 @@ def layers_in(part: Part, templates: bool = False) -> list[keras.Layer]:
     return list({id(layer): layer for layer in layers}.values())
 
 
-def is_adapted(part: Part) -> bool:
-    """Returns whether no data-dependent weight inside waits for a batch."""
-    return all(one.is_adapted for one in walk(part) if isinstance(one, FlowBijector))
-
-
 def clear_caches(part: Part) -> None:
     """Forgets what was computed with old weights.
 

@@ -15,8 +15,9 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors import chain
+from tfp_flows.bijectors.base import is_adapted
 from tfp_flows.bijectors.conditional import condition_shape
-from tfp_flows.bijectors.tree import clear_caches, is_adapted, layers_in
+from tfp_flows.bijectors.tree import clear_caches, layers_in
 from tfp_flows.internal.arguments import (
     Arrays,
     Config,
