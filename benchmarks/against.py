@@ -21,6 +21,7 @@ from rich.table import Table
 from benchmarks.default_runs import machine
 from benchmarks.speed import run
 from benchmarks.speed.report import median, paired
+from benchmarks.speed.workloads import CONTINUOUS, WORKLOADS
 
 WAYS = ("tfp_flows", "tfp_flows_jit", "tfp_flows_one_thread", "tfp_flows_reversible")
 WHATS = ("train", "log_prob", "sample")
@@ -39,6 +40,8 @@ def compared(other, way, workload, whats, rounds, seconds):
     """Yields one row for each thing that is timed, and one for memory."""
     here = Path(__file__).parents[1]
     sides = [worker(root, way, workload) for root in (here, other)]
+    if any("unsupported" in side.facts for side in sides):
+        return
     for side in sides:
         if "error" in side.facts:
             raise SystemExit(f"{way}, {workload}: {side.facts['error']}")
@@ -65,7 +68,9 @@ def main():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("other", type=Path)
-    parser.add_argument("--workloads", nargs="+", default=["W1", "W2", "W3", "W4"])
+    parser.add_argument(
+        "--workloads", nargs="+", default=list(WORKLOADS) + list(CONTINUOUS)
+    )
     parser.add_argument("--ways", nargs="+", default=["tfp_flows", "tfp_flows_jit"])
     parser.add_argument("--whats", nargs="+", default=list(WHATS))
     parser.add_argument("--rounds", type=int, default=8)

@@ -56,11 +56,12 @@ def checked(row):
         subject = row.subject(BATCH)
         bijector, condition = subject.bijector, subject.condition
         report = tfpf.check_bijector(bijector, subject.x, condition=condition)
+    checks = map(dataclasses.asdict, report.rows)
     return {
         "bijector": type(bijector).__name__,
         "weights": len(bijector.trainable_variables),
         "ok": report.ok,
-        "checks": {each.name: dataclasses.asdict(each) for each in report.rows},
+        "checks": {check.pop("name"): check for check in checks},
     }
 
 

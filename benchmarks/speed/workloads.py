@@ -9,10 +9,10 @@ class Workload:
     """A flow, and the sizes of the batches it is timed on.
 
     Attributes:
-        name: W1 to W4.
-        kind: `"affine"`, `"spline"` or `"glow"`.
+        name: W1 to W5.
+        kind: `"affine"`, `"spline"`, `"glow"` or `"continuous"`.
         event_shape: Shape of an example, channels last.
-        layers: Couplings; for Glow, steps a level (K).
+        layers: Couplings; for Glow, steps a level (K); for W5, hidden layers.
         width: Units of each of the two hidden layers, or hidden channels.
         train_batch: Examples in a training step.
         batch: Examples that are scored or drawn at once.
@@ -57,6 +57,8 @@ DEEP = {
     f"W3-K{k}": dataclasses.replace(WORKLOADS["W3"], name=f"W3-K{k}", layers=k)
     for k in DEPTHS
 }
+# For `benchmarks.against`; beside TFP it is `benchmarks continuous`'s.
+CONTINUOUS = {"W5": Workload("W5", "continuous", (2,), 2, 64, 256, 256)}
 # Rates do not change times; by this one 32 steps a level stay finite on noise.
 LEARNING_RATE = 1e-5
 

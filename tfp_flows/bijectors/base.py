@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -104,7 +104,8 @@ class FlowBijector(tfb.Bijector):
             inverse_event_ndims: The same on the data's side; defaults to `event_ndims`.
             condition_shape: Shape of one condition, for a conditional bijector.
             is_constant_jacobian: Whether the log-det is the same for all inputs.
-            parameters: The constructor's arguments, if the class does not know them.
+            parameters: Not needed: the constructor's arguments are known. Classes of
+                before may still give theirs, as `dict(locals())`, which go before.
         """
         dtype = tf.as_dtype(dtype or keras.config.floatx())
         if not dtype.is_floating:
@@ -225,9 +226,7 @@ class FlowBijector(tfb.Bijector):
             message = f"{type(self).__name__} '{self.name}' returned a non-finite"
             value = tf.debugging.assert_all_finite(value, f"{message} value.")
             log_det = tf.debugging.assert_all_finite(log_det, f"{message} log-det.")
-        for watcher in WATCHERS:
-            watcher(self, value, log_det)
-        return value, log_det
+        return watched(self, value, log_det)
 
     def _augmented_forward(self, x: tf.Tensor, condition: Condition = None) -> tuple:
         self._refuse_unused(condition)
@@ -371,12 +370,30 @@ def is_adapted(part: tf.Module) -> bool:
 WATCHERS: list[Callable[[tfb.Bijector, tf.Tensor, tf.Tensor], None]] = []
 
 
+def watched(
+    bijector: tfb.Bijector, value: tf.Tensor, log_det: tf.Tensor
+) -> ValueAndLogDet:
+    """Shows a result to the watchers."""
+    for watcher in WATCHERS:
+        watcher(bijector, value, log_det)
+    return value, log_det
+
+
 class Weights(keras.Layer):
     """The layer that holds what `FlowBijector.add_weight` makes."""
+
+    # Whether another layer reads it from older files, and has to from this one.
+    may_be_missing = missing = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.built = True
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Reads the weights from a file."""
+        self.missing = self.may_be_missing and not store.keys()
+        if not self.missing:
+            super().load_own_variables(store)
 
 
 def _bound(cls: type, args: tuple, kwargs: Config) -> Config:

@@ -19,6 +19,7 @@ from tfp_flows.bijectors.base import (
     FlowBijector,
     ValueAndLogDet,
     is_adapted,
+    watched,
 )
 from tfp_flows.bijectors.tree import children
 from tfp_flows.internal import compat
@@ -107,7 +108,8 @@ def _forward_leaf(
         return y, over_event(fldj, x, bijector.forward_min_event_ndims, event_ndims)
     keywords = condition_kwargs(bijector, condition)
     y = bijector.forward(x, **keywords)
-    return y, bijector.forward_log_det_jacobian(x, event_ndims, **keywords)
+    fldj = bijector.forward_log_det_jacobian(x, event_ndims, **keywords)
+    return watched(bijector, y, fldj)
 
 
 def _inverse_leaf(
@@ -119,9 +121,7 @@ def _inverse_leaf(
     keywords = condition_kwargs(bijector, condition)
     x = bijector.inverse(y, **keywords)
     ildj = bijector.inverse_log_det_jacobian(y, event_ndims, **keywords)
-    for watcher in WATCHERS:
-        watcher(bijector, x, ildj)
-    return x, ildj
+    return watched(bijector, x, ildj)
 
 
 def _adapting_leaf(

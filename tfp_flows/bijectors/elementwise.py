@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet, Weights
 from tfp_flows.bijectors.coupling import Structure, checked_transform
 from tfp_flows.bijectors.transforms import affine
 from tfp_flows.bijectors.transforms.base import Transform
@@ -20,6 +21,7 @@ from tfp_flows.internal.arguments import (
     checked_shape,
     invalid,
 )
+from tfp_flows.internal.compat import Holder
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.dense import MLP
 
@@ -147,6 +149,28 @@ class ConditionalAffine(Elementwise):
         )
 
 
+class ElementaryWeights(keras.Layer):
+    """Reads `weights` from files of the first edition, and holds none.
+
+    Those have one vector a parameter, in a layer of this name, the slope's logarithm
+    with the value that it starts at. Keras finds weights by the class of their layer.
+    """
+
+    def __init__(self, weights: Weights, start: float) -> None:
+        super().__init__()
+        weights.may_be_missing = self.built = True
+        self._read, self._start = Holder(weights), start
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Stacks the vectors, if `weights` was not found in the file itself."""
+        weights = self._read.value
+        if weights.missing:
+            vectors = [store[str(index)][:] for index in range(len(store.keys()))]
+            if not vectors:
+                raise ValueError(f"The file holds no weights of '{weights.name}'.")
+            weights.variables[0].assign(np.stack(vectors, axis=-1) - self._start)
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class SinhArcsinh(Elementwise):
     """`Elementwise` with `transforms.SinhArcsinh`, for values `[..., channels]`."""
@@ -155,6 +179,7 @@ class SinhArcsinh(Elementwise):
         """Makes the parameters of an identity map of `channels` channels."""
         channels = checked_integer("channels", channels)
         super().__init__(affine.SinhArcsinh(), (channels,), **kwargs)
+        self._weights_of_first_edition = ElementaryWeights(self._weights, 0.0)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -165,6 +190,8 @@ class LeakyReLU(Elementwise):
         """Starts all `channels` channels with the slope `slope` below zero."""
         channels = checked_integer("channels", channels)
         super().__init__(affine.LeakyReLU(slope), (channels,), **kwargs)
+        start = math.log(slope)
+        self._weights_of_first_edition = ElementaryWeights(self._weights, start)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

@@ -75,6 +75,7 @@ class Row:
         bijector = perturb(self.make(), seed=2)
         generator = np.random.default_rng(3)
         x = generator.uniform(-self.bound, self.bound, (n, *self.shape))
+        x = x.astype(keras.config.floatx())
         if self.condition is None:
             return Subject(bijector, x)
         return Subject(bijector, x, generator.normal(size=(n, *self.condition)))

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfp_flows as tfpf
-from benchmarks.speed.workloads import LEARNING_RATE, Steps
+from benchmarks.speed.workloads import LEARNING_RATE, Steps, Unsupported
 
 
 def flow(w, mode="auto"):
@@ -18,6 +18,11 @@ def flow(w, mode="auto"):
             hidden_channels=w.width,
             mode=mode,
         )
+    if w.kind == "continuous":
+        if mode != "auto":
+            raise Unsupported
+        hidden_units = (w.width,) * w.layers
+        return tfpf.ffjord(w.event_shape, hidden_units=hidden_units, activation="tanh")
     units = {"steps": w.layers, "hidden_units": (w.width, w.width)}
     if w.kind == "spline":
         return tfpf.spline_flow(
