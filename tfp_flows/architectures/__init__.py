@@ -15,7 +15,7 @@ Arguments that the architectures share; each docstring lists only its own:
 | `dropout` | share of hidden values dropped while training |
 | `coupling` | `"affine"` or `"additive"` |
 | `log_scale` | how affine layers bound their scale; see `AffineCoupling` |
-| `permutation` | kind of mixing before couplings; see `InvertibleConv1x1` |
+| `permutation` | kind of mixing before couplings, see `InvertibleConv1x1`; None for `"lu"` of up to 128 values and a fixed `"permutation"` of more |
 | `bins` | bins of each spline |
 | `bound` | splines bend on `[-bound, bound]` and are the identity outside, in standard deviations where there is an actnorm: 3 suits data without tails, 5 outliers |
 | `condition_shape` | shape of one condition, for a conditional flow; `()` for labels, which need an `encoder` |

@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors.conditional import EncodedCondition, encoded_shape
 from tfp_flows.bijectors.conditional import condition_shape as condition_shape_of
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.internal.arguments import DType, Shape, checked_choice, checked_shape
@@ -157,6 +158,17 @@ def condition_places(
             f"split_prior={split_prior!r}"
         )
     return tuple(condition_use)
+
+
+# One step of Adam moves every weight of a square matrix by its rate: that of a larger
+# one than this, learned from the start, lets the loss explode (benchmarks/naive.py).
+_LEARNED_UP_TO = 128
+
+
+def mixing(kind: str | None, channels: int, dtype: DType) -> tfb.Bijector:
+    """Returns what mixes values before couplings; None for what suits their number."""
+    kind = kind or ("lu" if channels <= _LEARNED_UP_TO else "permutation")
+    return InvertibleConv1x1(channels, kind=kind, dtype=dtype)
 
 
 def coupling_maker(

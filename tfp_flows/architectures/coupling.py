@@ -15,13 +15,13 @@ from tfp_flows.architectures.assembly import (
     condition_places,
     coupling_maker,
     is_image,
+    mixing,
     seen_condition,
 )
 from tfp_flows.architectures.images import multiscale_flow
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.coupling import AdditiveCoupling, SplineCoupling
 from tfp_flows.bijectors.elementwise import Elementwise
-from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.normalization import ActNorm, BatchNorm
 from tfp_flows.bijectors.repeat import Repeat
@@ -50,6 +50,7 @@ def nice(
     activation: Activation = "relu",
     residual: bool = False,
     dropout: float = 0.0,
+    actnorm: bool = True,
     condition_shape: Sequence[int] | None = None,
     encoder: keras.Layer | None = None,
     base: tfd.Distribution | None = None,
@@ -61,11 +62,13 @@ def nice(
     """Builds NICE: additive couplings that take turns, then a diagonal scale.
 
     Even and odd positions of the (flattened) event are passed on in turn, as in the
-    paper. Volume changes only in the scale `y = exp(s) x` at the latent end. The paper
-    also uses `base=tfd.Sample(tfd.Logistic(0.0, 1.0), [d])`.
+    paper. Volume changes only in the scale `y = exp(s) x` at the latent end, and in the
+    actnorm. The paper also uses `base=tfd.Sample(tfd.Logistic(0.0, 1.0), [d])`.
 
     Args:
-        steps: Number of couplings, at least 2. For the other arguments see
+        steps: Number of couplings, at least 2.
+        actnorm: Whether the data's end has an `ActNorm`, with which data of any unit
+            of measure trains; the paper has none. For the other arguments see
             `tfp_flows.architectures`.
 
     Reference: Dinh, Krueger, Bengio: NICE, 2014, arXiv:1410.8516.
@@ -93,6 +96,8 @@ def nice(
         bijectors.append(coupling(range(0, d, 2)))
     zeros = tf.zeros([d], dtype or keras.config.floatx())
     bijectors.append(tfb.Scale(log_scale=tf.Variable(zeros, name="log_scale")))
+    if actnorm:
+        bijectors.insert(0, ActNorm(d, dtype=dtype))
     return assemble(shape, bijectors, **options)
 
 
@@ -260,7 +265,7 @@ def spline_flow(
     activation: Activation = "relu",
     residual: bool = False,
     dropout: float = 0.0,
-    permutation: str = "lu",
+    permutation: str | None = None,
     actnorm: bool = True,
     condition_shape: Sequence[int] | None = None,
     encoder: keras.Layer | None = None,
@@ -301,7 +306,7 @@ def spline_flow(
     else:
         mask, given = masks.half(d), {"condition_shape": seen, "dtype": dtype}
         step = [
-            InvertibleConv1x1(d, kind=permutation, dtype=dtype),
+            mixing(permutation, d, dtype),
             SplineCoupling(mask, net, bins=bins, bound=bound, **given),
         ]
     if actnorm:

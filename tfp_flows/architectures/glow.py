@@ -14,12 +14,12 @@ from tfp_flows.architectures.assembly import (
     condition_places,
     coupling_maker,
     is_image,
+    mixing,
     seen_condition,
 )
 from tfp_flows.architectures.images import PRIORS, multiscale_flow
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.elementwise import ConditionalAffine
-from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
@@ -49,7 +49,7 @@ def glow(
     dropout: float = 0.0,
     coupling: str = "affine",
     log_scale: str | None = None,
-    permutation: str = "lu",
+    permutation: str | None = None,
     split_prior: str | None = None,
     top_prior: str | None = None,
     condition_shape: Sequence[int] | None = None,
@@ -73,9 +73,8 @@ def glow(
             by `2**L`. None for as many as fit, at most 3.
         hidden_channels: For images, width of each conditioner; None for 128.
         hidden_units: For vectors; None for `(128, 128)`.
-        log_scale: None for `"sigmoid"` on images, as in the published code: scales
-            that only shrink do not explode in the first steps of training, which
-            sixteen exponentials in a row do; and for `"soft_clamp"` on vectors.
+        log_scale: None for `"tanh"` on images, the one with which Adam's first steps
+            explode on no seed (benchmarks/naive.py), and `"soft_clamp"` on vectors.
         split_prior: For images, prior of the channels that leave after a level:
             `"learned"` from those that stay, or `"normal"`. None for the first.
         top_prior: For images, prior of the last level: `"normal"`, or `"learned"`, one
@@ -123,7 +122,7 @@ def glow(
     coupled = coupling_maker(
         coupling,
         network,
-        log_scale=log_scale or ("sigmoid" if image else "soft_clamp"),
+        log_scale=log_scale or ("tanh" if image else "soft_clamp"),
         condition_shape=seen if "couplings" in uses else None,
         dtype=dtype,
     )
@@ -131,7 +130,7 @@ def glow(
     def repeated(channels: int, mask: Mask) -> tfb.Bijector:
         step = [
             ActNorm(channels, dtype=dtype),
-            InvertibleConv1x1(channels, kind=permutation, dtype=dtype),
+            mixing(permutation, channels, dtype),
             coupled(mask),
         ]
         return Repeat(tfb.Chain(step), steps, mode=mode)

@@ -75,10 +75,12 @@ class Recipe:
     precision: str = "float32"
 
 
-def _recipes(preprocess: str, **rows: tuple) -> dict[str, Recipe]:
+def _recipes(
+    preprocess: str, clip_norm: float | None = None, **rows: tuple
+) -> dict[str, Recipe]:
     """Makes recipes of arguments, epochs, batch size, learning rate, weight decay."""
     return {
-        flow: Recipe(flow, arguments, preprocess, *training)
+        flow: Recipe(flow, arguments, preprocess, *training, clip_norm=clip_norm)
         for flow, (arguments, *training) in rows.items()
     }
 
@@ -109,16 +111,10 @@ _SMALL_TABLES = {
         ffjord=({}, 10, 128),
     ).items()
 }
-_BOUNDED = {"log_scale": "soft_clamp"}  # learns faster behind a warm-up
-_TINY_GLOW = {
-    "levels": 2,
-    "steps": 8,
-    "hidden_channels": 64,
-    "dropout": 0.1,
-    **_BOUNDED,
-}
+_TINY_GLOW = {"levels": 2, "steps": 8, "hidden_channels": 64, "dropout": 0.1}
 _SMALL_TINY_IMAGES = _recipes(
     "logit",
+    clip_norm=1.0,
     nice=({"steps": 8, "dropout": 0.2}, 60, 64),
     real_nvp=({"levels": 2, "hidden_channels": 32}, 30, 64),
     glow=(_TINY_GLOW, 30, 64, 4e-3),
@@ -129,9 +125,10 @@ _SMALL_TINY_IMAGES = _recipes(
 # Some twenty minutes for the 60,000 images of 28x28 pixels of Fashion-MNIST.
 _SMALL_IMAGES = _recipes(
     "logit",
+    clip_norm=1.0,
     nice=({"steps": 4, "hidden_units": (512, 512)}, 20, 128),
     real_nvp=({"hidden_channels": 32}, 5, 64),
-    glow=({"steps": 8, "hidden_channels": 64, **_BOUNDED}, 5, 64),
+    glow=({"levels": 2, "steps": 8, "hidden_channels": 64}, 12, 64, 1e-2),
     spline_flow=({"steps": 4, "hidden_units": (256,)}, 5, 128),
     maf=({"steps": 4, "hidden_units": (512,)}, 5, 128),
     ffjord=({}, 5, 128),

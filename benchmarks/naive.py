@@ -1,0 +1,176 @@
+"""Whether what everyone writes first learns: `compile(Adam(1e-3))`, then `fit`.
+
+    python -m benchmarks.naive                       # all data, flows and three seeds
+    python -m benchmarks.naive --data digits --flows glow maf --seeds 0 1
+    python -m benchmarks.naive --data digits --flows glow --rate 1.6e-2 --clip 1
+
+No warm-up, no clipping, no decay. A row gives the loss of the first step, the largest
+of a step after the first ten, and the mean of the last ten, in nats for columns in
+their deviations, as of images in bits/dim: a run explodes where the second is more than
+twice the first. With `--clip` the optimizer clips the global norm of a step's gradient.
+Fashion-MNIST must be prepared for TFDS. Rows go into `benchmarks/results/naive.json`.
+"""
+
+import argparse
+import concurrent.futures
+import itertools
+import json
+import math
+import multiprocessing
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import tfp_flows as tfpf
+from benchmarks.default_runs import machine
+from tfp_flows.cli import recipes
+
+RESULTS = Path(__file__).parent / "results" / "naive.json"
+IMAGES = ("digits", "fashion_mnist")
+SETS = ("checkerboard", "two_moons", "breast_cancer", *IMAGES)
+FLOWS = ("nice", "real_nvp", "glow", "spline_flow", "maf", "maf spline", "ffjord")
+STEPS = {"fashion_mnist": 80, "digits": 120}
+BATCHES = {"fashion_mnist": 64, "digits": 64, "breast_cancer": 32}
+SMALL = {  # of images; vectors get the defaults
+    "glow": {"levels": 2, "hidden_channels": 64},
+    "real_nvp": {"levels": 2, "hidden_channels": 32},
+}
+
+
+def load(name: str) -> tuple:
+    """Returns training rows and the bijector that a newcomer puts before the flow."""
+    if name == "breast_cancer":
+        from sklearn.datasets import load_breast_cancer
+
+        return load_breast_cancer().data.astype("float32"), None
+    data = tfpf.data.load(name)
+    if name in IMAGES:
+        return data.x_train, tfpf.logit(data.pixel_levels, recipes.LOGIT_ALPHA)
+    return data.x_train, None
+
+
+class StepLosses(keras.callbacks.Callback):
+    """Keeps the loss of every step, where Keras reports means of an epoch so far."""
+
+    def __init__(self):
+        super().__init__()
+        self.losses = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Starts the means anew."""
+        self.model.reset_metrics()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Keeps the step's loss."""
+        self.losses.append(float(logs["loss"]))
+
+
+def learn(name: str, flow: str, seed: int, rate: float, clip: float | None) -> dict:
+    """Trains one flow for a hundred steps or so and returns its row."""
+    keras.utils.set_random_seed(seed)
+    x, preprocess = load(name)
+    make, *spline = flow.split()
+    options = SMALL.get(make, {}) if name in IMAGES else {}
+    if spline:
+        options = {**options, "transform": "spline"}
+    if preprocess is not None:
+        options = {**options, "preprocess": preprocess}
+    shape = x.shape[1:]
+    model = tfpf.FlowModel(getattr(tfpf, make)(shape, **options))
+    model.compile(keras.optimizers.Adam(rate, global_clipnorm=clip))
+    size, steps = BATCHES.get(name, 128), STEPS.get(name, 200)
+    if (name, flow) == ("fashion_mnist", "ffjord"):  # forty networks a step
+        steps = 20
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, len(x), size * steps)
+    kept = StepLosses()
+    error = None
+    try:
+        batches = x[rows].astype("float32")
+        if name in IMAGES:
+            batches += rng.random(batches.shape, "float32")
+        model.fit(batches, batch_size=size, verbose=0, callbacks=[kept], shuffle=False)
+    except FloatingPointError as stopped:
+        error = str(stopped).splitlines()[0][:200]
+    if name in IMAGES:
+        losses = [loss / math.prod(shape) / math.log(2.0) for loss in kept.losses]
+    else:  # a log-density in units of each column's deviation
+        unit = float(np.log(x.std(axis=0)).sum())
+        losses = [loss - unit for loss in kept.losses]
+    later = max(losses[10:], default=math.inf)
+    first = losses[0] if losses else math.nan
+    return {
+        "data": name,
+        "flow": flow,
+        "seed": seed,
+        "rate": rate,
+        "clip": clip,
+        "weights": model.count_params(),
+        "steps": len(losses),
+        "first": first,
+        "largest": max(losses, default=math.inf),
+        "largest_after_ten": later,
+        "last": float(np.mean(losses[-10:])) if losses else math.nan,
+        "explodes": error is not None or not later <= 2.0 * first,
+        "error": error,
+    }
+
+
+def learn_one(arguments: tuple) -> dict:
+    """Calls `learn` in another process."""
+    return learn(*arguments)
+
+
+def table(rows: list[dict]) -> str:
+    """Returns a Markdown table: the worst of the seeds of each flow on each set."""
+    lines = [
+        "| data | flow | first step | largest after ten | last ten | explodes |",
+        "|---|---|---|---|---|---|",
+    ]
+    keys = dict.fromkeys((r["data"], r["flow"], r["rate"], r["clip"]) for r in rows)
+    for key in keys:
+        own = [r for r in rows if (r["data"], r["flow"], r["rate"], r["clip"]) == key]
+        worst = max(own, key=lambda r: r["largest_after_ten"] - r["first"])
+        last = ", ".join(f"{r['last']:.2f}" for r in own)
+        count = sum(r["explodes"] for r in own)
+        how = f" (rate {key[2]:g}, clip {key[3]})" if key[2:] != (1e-3, None) else ""
+        lines.append(
+            f"| {key[0]} | {key[1]}{how} | {worst['first']:.2f} | "
+            f"{worst['largest_after_ten']:.2f} | {last} | {count} of {len(own)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", nargs="+", default=SETS, choices=SETS)
+    parser.add_argument("--flows", nargs="+", default=FLOWS, choices=FLOWS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--clip", type=float)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    known = json.loads(asked.out.read_text())["rows"] if asked.out.exists() else []
+    named = ("data", "flow", "seed", "rate", "clip")
+    runs = itertools.product(asked.data, asked.flows, asked.seeds)
+    # Graphs of old models would fill the memory of one process.
+    spawn = multiprocessing.get_context("spawn")
+    workers = concurrent.futures.ProcessPoolExecutor(
+        1, mp_context=spawn, max_tasks_per_child=len(asked.seeds)
+    )
+    with workers:
+        for row in workers.map(learn_one, [(*r, asked.rate, asked.clip) for r in runs]):
+            print({k: v for k, v in row.items() if v is not None}, flush=True)
+            same = [r for r in known if all(r[n] == row[n] for n in named)]
+            known = [r for r in known if r not in same] + [row]
+            text = json.dumps({"machine": machine(), "rows": known}, indent=1)
+            asked.out.write_text(text + "\n")
+    print(table(known))
+
+
+if __name__ == "__main__":
+    main()
