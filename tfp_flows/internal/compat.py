@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow.core.framework import node_def_pb2, tensor_pb2  # noqa: F401
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2  # noqa: F401
+from tensorflow.python import pywrap_tfe
+from tensorflow.python.eager import record, tape
+from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from tensorflow_probability.python.bijectors import (
     blockwise,
     chain,
@@ -45,40 +49,120 @@ def _current_graph() -> int:
     return id(tf.compat.v1.get_default_graph())
 
 
-class PairedCache(cache_util.BijectorCacheWithGreedyAttrs):
-    """TFP's cache of (input, output, log-det), made safe for trained weights.
+class FreshCache(cache_util.BijectorCache):
+    """TFP's cache of (input, output, log-det), which never returns what is outdated.
 
-    TFP computes the value and the log-det of a bijector in two calls. With this
-    cache the first call stores both, so that a conditioner runs once. Two things
-    differ from TFP's own:
+    TFP returns a held output of a held input whatever happened in between. Here
 
-    * An entry belongs to the graph in which it was made. TFP hands a tensor of a
-      scratch graph to the real graph when both see the same input.
-    * A log-det whose output was garbage-collected is forgotten with it. TFP keeps
-      it as long as the input lives, and so returns the log-det of old weights.
+    * an entry belongs to the graph in which it was made, since TFP hands a tensor of
+      a scratch graph, or an eager one of old weights, to the graph of a function;
+    * an entry made eagerly holds for the weights that it was made with;
+    * an output counts under a tape only if gradients reach what it was made of;
+    * a log-det whose output was garbage-collected is forgotten with it.
+
+    Nothing is added to a graph.
     """
 
     def _lookup(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input: tf.Tensor, forward_name: str, inverse_name: str, **kwargs: Any
     ) -> Any:
-        return super()._lookup(
-            input, forward_name, inverse_name, _graph=_current_graph(), **kwargs
-        )
+        kwargs["_graph"] = _current_graph()
+        edge = self._fresh_edge(input, forward_name, kwargs)
+        missing = not edge.output_ref
+        output = super()._lookup(input, forward_name, inverse_name, **kwargs)
+        if missing:
+            edge.attributes[_MADE_BY] = forward_name, _weights_now(self.bijector)
+        return output
 
     def _attributes(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input: tf.Tensor, fn_name: str, **kwargs: Any
     ) -> Any:
         kwargs["_graph"] = _current_graph()
+        return self._fresh_edge(input, fn_name, kwargs).attributes
+
+    def _fresh_edge(self, input: tf.Tensor, fn_name: str, kwargs: Config) -> Any:
+        """Returns the entry of an input, emptied where it is outdated."""
         edge = self._get_or_create_edge(input, fn_name, kwargs)
-        if not edge.output_ref:
-            edge.attributes.clear()
-        return edge.attributes
+        if edge.output_ref:
+            output = edge.output_ref()
+            made_by, weights = edge.attributes[_MADE_BY]
+            # `inverse` of a sample returns the noise, which no tape needs to know.
+            made, source = (output, input) if made_by == fn_name else (input, output)
+            if _unchanged(weights) and _recorded(made, (source, kwargs), weights):
+                return edge
+            for ref in (edge.output_ref, edge.input_ref):
+                stale = self.storage.pop(ref, None)
+                if stale is not None:
+                    stale.input_ref.cancel()
+            edge = self._get_or_create_edge(input, fn_name, kwargs)
+        edge.attributes.clear()
+        return edge
 
     def _invoke(
         self, input: tf.Tensor, fn_name: str, kwargs: Config, attributes: dict
     ) -> tf.Tensor:
         kwargs = {k: v for k, v in kwargs.items() if k != "_graph"}
         return super()._invoke(input, fn_name, kwargs, attributes)
+
+
+class PairedCache(FreshCache, cache_util.BijectorCacheWithGreedyAttrs):
+    """The cache of bijectors that compute value and log-det in one call.
+
+    TFP asks for the two in two calls. The first stores both, so that a conditioner
+    runs once.
+    """
+
+
+_MADE_BY = "_made_by"
+# What TFP's own bijectors and containers remember of ours must not lie either.
+tfp.bijectors.Bijector._cache = FreshCache()
+
+
+def _weights_now(bijector: tfp.bijectors.Bijector) -> list[tuple[tf.Variable, Any]]:
+    """Returns the weights of a bijector with their values, None inside of a graph.
+
+    A value shares its memory with the variable, and outlives `assign`.
+    """
+    with record.stop_recording():
+        return [
+            (v, v.read_value() if tf.executing_eagerly() else None)
+            for v in bijector.variables
+        ]
+
+
+def _unchanged(weights: list[tuple[tf.Variable, Any]]) -> bool:
+    """Returns whether all weights have the values that an entry was made with."""
+    with record.stop_recording():
+        return all(
+            value is None or _same_value(value, variable.read_value())
+            for variable, value in weights
+        )
+
+
+def _same_value(one: tf.Tensor, other: tf.Tensor) -> bool:
+    first, second = one.numpy(), other.numpy()
+    same_memory = first.__array_interface__["data"] == second.__array_interface__["data"]
+    return same_memory or np.array_equal(first, second)
+
+
+def _recorded(
+    output: Any, inputs: Any, weights: list[tuple[tf.Variable, Any]]
+) -> bool:
+    """Returns whether the active tapes know how an output was computed."""
+    if not record.could_possibly_record():
+        return True
+    handles = []
+    for weight, _ in weights:
+        if weight.trainable and isinstance(weight, BaseResourceVariable):
+            tape.variable_accessed(weight)
+            handles.append(weight.handle)
+    sources = [x for x in tf.nest.flatten(inputs) if tf.is_tensor(x)] + handles
+    return _orders(tf.nest.flatten(output)) >= _orders(sources)
+
+
+def _orders(tensors: list[tf.Tensor]) -> int:
+    """Returns 0, 1 or 2: how many derivatives of the tensors may be asked for."""
+    return pywrap_tfe.TFE_Py_TapeSetPossibleGradientTypes(tensors)
 
 
 # TensorFlow's tracking of variables, Keras's layers, TFP's tree.
