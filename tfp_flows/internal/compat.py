@@ -26,7 +26,13 @@ from tensorflow_probability.python.bijectors import (
     invert,
     joint_map,
 )
-from tensorflow_probability.python.distributions import transformed_distribution
+from tensorflow_probability.python.distributions import (
+    batch_reshape,
+    independent,
+    mixture_same_family,
+    sample,
+    transformed_distribution,
+)
 from tensorflow_probability.python.internal import cache_util
 
 from tfp_flows.internal.arguments import Config
@@ -39,6 +45,12 @@ Blockwise = blockwise._Blockwise
 JointMap = joint_map._JointMap
 TransformedDistribution = transformed_distribution._TransformedDistribution
 Composition = composition.Composition
+# The containers whose copies Python would make without weights, or not at all.
+COPIED = (
+    *(Chain, Invert, Blockwise, JointMap, TransformedDistribution),
+    *(sample._Sample, independent._Independent, batch_reshape._BatchReshape),
+    mixture_same_family._MixtureSameFamily,
+)
 Object = TypeVar("Object")
 
 
@@ -141,13 +153,11 @@ def _unchanged(weights: list[tuple[tf.Variable, Any]]) -> bool:
 
 def _same_value(one: tf.Tensor, other: tf.Tensor) -> bool:
     first, second = one.numpy(), other.numpy()
-    same_memory = first.__array_interface__["data"] == second.__array_interface__["data"]
-    return same_memory or np.array_equal(first, second)
+    places = [a.__array_interface__["data"] for a in (first, second)]
+    return places[0] == places[1] or np.array_equal(first, second)
 
 
-def _recorded(
-    output: Any, inputs: Any, weights: list[tuple[tf.Variable, Any]]
-) -> bool:
+def _recorded(output: Any, inputs: Any, weights: list[tuple[tf.Variable, Any]]) -> bool:
     """Returns whether the active tapes know how an output was computed."""
     if not record.could_possibly_record():
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copyreg
 import functools
 import inspect
 import math
@@ -15,9 +16,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.tree import layers_in, walk
+from tfp_flows.distributions.base import LayeredDistribution
+from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import Config
 from tfp_flows.saving import classes
 from tfp_flows.saving.classes import KIND, plain, read_array
+
+tfd = tfp.distributions
 
 # What `k1 + k2` and `k1 * k2` of TFP's kernels are, which have no public names.
 _COMBINED_KERNELS = {"_SumKernel": "sum", "_ProductKernel": "product"}
@@ -48,6 +55,28 @@ def deserialize(description: Any) -> Any:
             "The description of a distribution is damaged: "
             f"one of its parts lacks {error}."
         ) from error
+
+
+def _reduce(part: FlowBijector | tfd.Distribution) -> tuple:
+    """Makes `copy.deepcopy` and `pickle` copy a part as a file would, with weights."""
+    if not any(isinstance(one, FlowBijector) for one in walk(part)):
+        return object.__reduce_ex__(part, 4)
+    trainable = [layer.trainable for layer in layers_in(part)]
+    return _copied, (serialize(part), [v.numpy() for v in part.variables], trainable)
+
+
+def _copied(description: Any, values: list[np.ndarray], trainable: list[bool]) -> Any:
+    part = deserialize(description)
+    for variable, value in zip(part.variables, values, strict=True):
+        variable.assign(value)
+    for layer, flag in zip(layers_in(part), trainable, strict=True):
+        layer.trainable = flag
+    return part
+
+
+FlowBijector.__reduce__ = LayeredDistribution.__reduce__ = _reduce
+for _container in compat.COPIED:
+    copyreg.pickle(_container, _reduce)
 
 
 class _Writer:

@@ -1,0 +1,175 @@
+"""TFP's cache never lies; copies have weights of their own; joint distributions."""
+
+import copy
+import pickle
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tfpf
+from tfp_flows.bijectors.tree import layers_in
+from tfp_flows.internal import compat
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+def step():
+    coupling = tfpf.AffineCoupling(tfpf.masks.half(2), tfpf.nets.MLP((4,)))
+    return tfb.Chain([tfpf.ActNorm(2), coupling])
+
+
+def flow_of(bijector):
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), 2)
+    return tfd.TransformedDistribution(base, bijector)
+
+
+FLOWS = {
+    "coupling": lambda: flow_of(step().bijectors[1]),
+    "chain": lambda: flow_of(step()),
+    "invert": lambda: flow_of(tfb.Invert(step())),
+    "repeat": lambda: flow_of(tfpf.Repeat(step(), 2)),
+    "scaled": lambda: flow_of(tfb.Chain([step(), tfb.Scale(tf.Variable([1.0, 2.0]))])),
+}
+X = np.random.default_rng(0).normal(size=(8, 2)).astype("float32")
+
+
+def move(flow):
+    for variable in flow.trainable_variables:
+        variable.assign_add(0.2 * tf.ones_like(variable))
+
+
+def gradients(flow, x):
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_mean(flow.log_prob(x))
+    return tape.gradient(loss, flow.trainable_variables)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_held_latents_and_samples_do_not_come_back(name):
+    flow = FLOWS[name]()
+    x, samples = tf.constant(X), flow.sample(4, seed=(0, 1))
+    held = [flow.bijector.inverse(x), flow.log_prob(x), flow.log_prob(samples)]
+    for _ in range(2):  # a tape, before and after the weights have moved
+        for y in (x, samples):
+            held.append(flow.bijector.inverse(y))
+            new = tf.identity(y)
+            np.testing.assert_array_equal(flow.log_prob(y), flow.log_prob(new))
+            np.testing.assert_array_equal(
+                flow.bijector.inverse(y), flow.bijector.inverse(new)
+            )
+            for mine, expected in zip(
+                gradients(flow, y), gradients(flow, new), strict=True
+            ):
+                np.testing.assert_allclose(mine, expected, atol=1e-5)
+        move(flow)
+
+
+def test_a_latent_from_outside_of_the_tape_does_not_come_back_in_a_function():
+    flow = FLOWS["chain"]()
+
+    @tf.function(jit_compile=True)
+    def with_held(x):
+        held = flow.bijector.inverse(x)
+        return gradients(flow, x), held
+
+    for mine, expected in zip(
+        with_held(tf.constant(X))[0], gradients(flow, X), strict=True
+    ):
+        np.testing.assert_allclose(mine, expected, atol=1e-4)
+
+
+def test_an_inner_tape_sees_the_weights_too():
+    flow, x = FLOWS["chain"](), tf.constant(X)
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        held = flow.bijector.inverse(x)
+        inner = gradients(flow, x)
+    assert held is not None
+    assert not any(g is None for g in inner)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_sampling_then_scoring_costs_one_pass(traced):
+    flow = FLOWS["chain"]()
+
+    def both():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(flow.log_prob(flow.sample(4, seed=(0, 1))))
+        return tape.gradient(loss, flow.trainable_variables)
+
+    nets = [one for one in layers_in(flow) if isinstance(one, tfpf.nets.MLP)]
+    with compat.counted_calls(nets) as calls:
+        (tf.function(both) if traced else both)()
+    assert list(calls.values()) == [1]
+
+
+WAYS = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda flow: pickle.loads(pickle.dumps(flow)),
+    "bijector": lambda flow: flow_of(copy.deepcopy(flow.bijector)),
+    "model": lambda flow: copy.deepcopy(tfpf.FlowModel(flow)).distribution,
+    "mixture": lambda flow: copy.deepcopy(tfd.Independent(flow, 0)).distribution,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_copy_has_weights_of_its_own(name, way):
+    flow = FLOWS[name]()
+    move(flow)
+    before = flow.log_prob(X).numpy()
+    twin = WAYS[way](flow)
+    np.testing.assert_array_equal(twin.log_prob(X), before)
+    assert len(twin.trainable_variables) == len(flow.trainable_variables)
+    assert not any(g is None for g in gradients(twin, X))
+    move(twin)
+    np.testing.assert_array_equal(flow.log_prob(X), before)
+    assert np.abs(twin.log_prob(X) - before).max() > 1e-3
+
+
+def test_a_copy_of_a_frozen_part_is_frozen():
+    flow = FLOWS["chain"]()
+    layers_in(flow)[-1].trainable = False
+    flags = [layer.trainable for layer in layers_in(copy.deepcopy(flow))]
+    assert flags == [layer.trainable for layer in layers_in(flow)]
+
+
+def test_a_clone_is_fresh_in_its_base_too():
+    base = tfd.MultivariateNormalDiag(tf.Variable([0.0, 0.0]), tf.Variable([1.0, 1.0]))
+    model = tfpf.FlowModel(tfd.TransformedDistribution(base, step()))
+    before = model.distribution.log_prob(X).numpy()
+    clone = keras.models.clone_model(model)
+    assert len(clone.trainable_variables) == len(model.trainable_variables)
+    move(clone.distribution)
+    np.testing.assert_array_equal(model.distribution.log_prob(X), before)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        tfd.JointDistributionSequential,
+        tfd.JointDistributionSequentialAutoBatched,
+        tfd.JointDistributionNamed,
+        tfd.JointDistributionNamedAutoBatched,
+    ],
+)
+def test_flows_in_joint_distributions(kind):
+    flow = FLOWS["chain"]()
+    parts = [flow, lambda z: tfd.Independent(tfd.Normal(z, 1.0), 1)]
+    if "Named" in kind.__name__:
+        parts = dict(zip("zx", parts, strict=True))
+    joint = kind(parts)
+    draws = joint.sample(5, seed=1)
+    z, x = draws if isinstance(draws, list | tuple) else (draws["z"], draws["x"])
+    expected = flow.log_prob(tf.identity(z)) + parts_log_prob(z, x)
+    np.testing.assert_allclose(joint.log_prob(draws), expected, atol=1e-4)
+    pinned = joint.experimental_pin(x=x[0]) if isinstance(parts, dict) else None
+    if pinned is not None:
+        assert pinned.unnormalized_log_prob(z=z[0]).shape == ()
+
+
+def parts_log_prob(z, x):
+    return tfd.Independent(tfd.Normal(z, 1.0), 1).log_prob(x)
