@@ -57,7 +57,7 @@ def deserialize(description: Any) -> Any:
         ) from error
 
 
-def _reduce(part: FlowBijector | tfd.Distribution) -> tuple:
+def _reduce(part: FlowBijector | tfd.Distribution) -> Any:
     """Makes `copy.deepcopy` and `pickle` copy a part as a file would, with weights."""
     if not any(isinstance(one, FlowBijector) for one in walk(part)):
         return object.__reduce_ex__(part, 4)
