@@ -109,7 +109,7 @@ def _forward_leaf(
     keywords = condition_kwargs(bijector, condition)
     y = bijector.forward(x, **keywords)
     fldj = bijector.forward_log_det_jacobian(x, event_ndims, **keywords)
-    return watched(bijector, y, fldj)
+    return watched(bijector, y, _over_batch(fldj, x, event_ndims))
 
 
 def _inverse_leaf(
@@ -121,7 +121,7 @@ def _inverse_leaf(
     keywords = condition_kwargs(bijector, condition)
     x = bijector.inverse(y, **keywords)
     ildj = bijector.inverse_log_det_jacobian(y, event_ndims, **keywords)
-    return watched(bijector, x, ildj)
+    return watched(bijector, x, _over_batch(ildj, y, event_ndims))
 
 
 def _adapting_leaf(
@@ -194,6 +194,14 @@ def over_event(
         )
         return log_det * tf.cast(count, log_det.dtype)
     return tf.reduce_sum(log_det, axis=list(range(-extra, 0)))
+
+
+def _over_batch(log_det: tf.Tensor, x: tf.Tensor, event_ndims: object) -> tf.Tensor:
+    """Gives TFP's log-dets of constants the batch axes, of which they may have one."""
+    if log_det.shape.rank == 0 or tf.nest.is_nested(event_ndims) or tf.nest.is_nested(x):
+        return log_det
+    shape = tf.shape(x)[: x.shape.rank - event_ndims]
+    return log_det + tf.zeros(shape, log_det.dtype)
 
 
 _LAYERS: list[int] = []  # of the repeated steps that are being run, outermost first

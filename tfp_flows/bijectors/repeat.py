@@ -14,7 +14,14 @@ from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import WATCHERS, FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.bijectors.reversible import Layer, looped, reversible
-from tfp_flows.bijectors.tree import known_dtype, layers_in, rebuilt, walk
+from tfp_flows.bijectors.tree import (
+    bijectors_in,
+    children,
+    known_dtype,
+    layers_in,
+    rebuilt,
+    walk,
+)
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
     Condition,
@@ -292,7 +299,9 @@ class Repeat(FlowBijector):
         return layer
 
     def _zero_log_det(self, x: tf.Tensor) -> tf.Tensor:
-        if self.is_constant_jacobian:
+        leaves = (b for b in bijectors_in(self.step) if not children(b))
+        ours = all(isinstance(leaf, FlowBijector) for leaf in leaves)
+        if self.is_constant_jacobian and ours:  # TFP's constants may have batch axes
             return tf.zeros([], x.dtype)
         batch_ndims = x.shape.rank - self.forward_min_event_ndims
         zeros = tf.zeros(tf.shape(x)[:batch_ndims], x.dtype)

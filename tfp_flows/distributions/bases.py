@@ -79,8 +79,11 @@ def full_normal(d: int, *, dtype: DType = None) -> tfd.Distribution:
     It starts as the standard normal.
     """
     checked_integer("d", d)
+    shift = tf.constant(1e-5, _name(dtype))
     scale = tfp.util.TransformedVariable(
-        tf.eye(d, dtype=_name(dtype)), tfb.FillScaleTriL(), name="scale_tril"
+        tf.eye(d, dtype=_name(dtype)),
+        tfb.FillScaleTriL(diag_shift=shift),
+        name="scale_tril",
     )
     return tfd.MultivariateNormalTriL(_variable(0.0, [d], "loc", dtype), scale)
 

@@ -1,0 +1,1 @@
+"""Random programs: flows, dtypes, entry points and histories against an oracle."""
