@@ -1,7 +1,7 @@
 """Runs random programs and prints what failed.
 
-    python -m benchmarks.programs --count 1000 --seed 1
-    python -m benchmarks.programs --program '{"event": [2], ...}'
+python -m benchmarks.programs --count 1000 --seed 1
+python -m benchmarks.programs --program '{"event": [2], ...}'
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def main() -> None:
                 row = {"count": 0, "fault": verdict.is_fault, "detail": verdict.detail}
                 if verdict.is_fault:
                     program = reduced(program, verdict)
-                    print(f"{i} {verdict.detail}\n    {json.dumps(program)}", flush=True)
+                    print(
+                        f"{i} {verdict.detail}\n    {json.dumps(program)}", flush=True
+                    )
                 row["program"] = program
                 faults[verdict.signature] = row
             row["count"] += 1

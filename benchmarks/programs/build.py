@@ -148,7 +148,9 @@ class Builder:
             return tfb.Permute(np.arange(d)[::-1].copy())
         plain = {
             "scale": lambda: tfb.Scale(1.0 + np.abs(self.constant(*each))),
-            "scale_one": lambda: tfb.Scale(1.0 + np.abs(self.constant(*each[:1] and (1,)))),
+            "scale_one": lambda: tfb.Scale(
+                1.0 + np.abs(self.constant(*each[:1] and (1,)))
+            ),
             "shift": lambda: tfb.Shift(self.constant(*each)),
             "softplus": tfb.Softplus,
             "tanh": tfb.Tanh,

@@ -20,7 +20,16 @@ ELEMENTWISE = ("elementwise_affine", "elementwise_spline", "elementwise_mixture"
 CHANNELS = ("actnorm", "batchnorm", "sinh_arcsinh", "leaky_relu", "planar", "radial")
 LINEAR = ("conv_lu", "conv_matrix", "conv_permutation", "linear_lu", "linear_full")
 LINEAR = (*LINEAR, "linear_triangular", "linear_householder")
-TFPS = ("scale", "scale_one", "shift", "softplus", "tanh", "sigmoid", "exp", "scale_variable")
+TFPS = (
+    "scale",
+    "scale_one",
+    "shift",
+    "softplus",
+    "tanh",
+    "sigmoid",
+    "exp",
+    "scale_variable",
+)
 VECTOR_TFPS = ("reversal", "matvec_tril", "tfp_spline", "reshape", "cumsum")
 BASES = ("standard_normal", "diagonal_normal", "student_t", "independent", "tril")
 BASES = (*BASES, "logistic", "uniform", "full_normal", "normal_mixture")

@@ -54,7 +54,9 @@ class Oracle:
         run = bijector.inverse if back else bijector.forward
         return self.disturbed(run(self.disturbed(tf.identity(y)), **kwargs))
 
-    def pulled_back(self, bijector: object, y: tf.Tensor, c: object, rank: int) -> tuple:
+    def pulled_back(
+        self, bijector: object, y: tf.Tensor, c: object, rank: int
+    ) -> tuple[tf.Tensor, np.ndarray]:
         """Returns `g(y)` and `log |det dg/dy|` over the last `rank` axes."""
         lead, event = y.shape[: y.shape.rank - rank], y.shape[y.shape.rank - rank :]
         d = math.prod(event)

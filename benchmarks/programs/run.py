@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import copy
 import dataclasses
 import json
@@ -100,7 +99,7 @@ class World:
         old = model.get_weights()
         if [w.shape for w in old] != [w.shape for w in twin.get_weights()]:
             raise AssertionError("the twin has other weights")
-        twin.set_weights([w.astype("float64") if w.dtype.kind == "f" else w for w in old])
+        twin.set_weights([w.astype("f8") if w.dtype.kind == "f" else w for w in old])
         for part in bijectors_in(self.twin):
             clear_cache(part)
         return self.twin
@@ -125,9 +124,9 @@ class World:
         """The flow, with its condition where it has one."""
         return self.flow if self.c is None else tfpf.condition(self.flow, self.c)
 
-    def log_prob(self, noise: float = 0.0, seed: int = 0, y: object = None) -> np.ndarray:
+    def log_prob(self, noise: float = 0.0, seed: int = 0) -> np.ndarray:
         """Returns the oracle's log-densities at the present weights."""
-        y = tf.constant(self.y if y is None else y, tf.float64)
+        y = tf.constant(self.y, tf.float64)
         return np.asarray(Oracle(noise, seed).log_prob(self.twin, y, self.wide_c))
 
     # Histories.
@@ -473,9 +472,10 @@ def _refusal(error: Exception, program: str) -> Verdict:
     sentence = isinstance(error, ValueError | TypeError) and frames
     if sentence and "/tfp_flows/" in frames[-1].filename and len(text) < 700:
         return Verdict("refused", text)
-    if not ours and (isinstance(error, NotImplementedError) or not OURS & set(
-        re.findall(r'"(\w+)"', program)
-    )):
+    if not ours and (
+        isinstance(error, NotImplementedError)
+        or not OURS & set(re.findall(r'"(\w+)"', program))
+    ):
         return Verdict("tfp", text)
     last = frames[-1]
     where = ours[-1] if ours else last
@@ -532,18 +532,3 @@ def reduced(program: dict, verdict: Verdict, tries: int = 40) -> dict:
                 program, done = less, False
                 break
     return program
-
-
-def count(programs: Iterator[dict]) -> tuple[collections.Counter, dict]:
-    """Runs programs; returns how many had which verdict, and faults by signature."""
-    counts: collections.Counter = collections.Counter()
-    faults: dict[str, dict] = {}
-    for program in programs:
-        verdict = run(program)
-        counts[verdict.kind] += 1
-        if verdict.is_fault or verdict.kind == "refused":
-            row = faults.setdefault(verdict.signature, {"count": 0})
-            row["count"] += 1
-            row.setdefault("program", program)
-            row.setdefault("detail", verdict.detail)
-    return counts, faults

@@ -197,8 +197,8 @@ def over_event(
 
 
 def _over_batch(log_det: tf.Tensor, x: tf.Tensor, event_ndims: object) -> tf.Tensor:
-    """Gives TFP's log-dets of constants the batch axes, of which they may have one."""
-    if log_det.shape.rank == 0 or tf.nest.is_nested(event_ndims) or tf.nest.is_nested(x):
+    """Gives TFP's log-dets of parameters that broadcast all batch axes of `x`."""
+    if log_det.shape.rank == 0 or tf.nest.is_nested(event_ndims):
         return log_det
     shape = tf.shape(x)[: x.shape.rank - event_ndims]
     return log_det + tf.zeros(shape, log_det.dtype)
