@@ -326,6 +326,7 @@ class FlowBijector(tfb.Bijector):
         # `tf.train.Checkpoint` does not look into the lists of layers that Keras keeps.
         for name, layer in self._layers.items():
             for index, variable in enumerate(layer.variables):
+                compat.follow_trainable(variable)
                 compat.track_variable(self, variable, f"{name.strip('_')}_{index}")
         self._tf_variables = compat.untracked(
             self, compat.tf_variables(self._layers.values())

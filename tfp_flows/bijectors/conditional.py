@@ -175,6 +175,9 @@ def condition(
     if shape is None:
         must = "be a conditional flow, built with `condition_shape=(...)`"
         raise invalid("flow", must, flow)
+    labels = label_count(bijector)
+    if labels is not None and not isinstance(c, _REFERENCES):
+        c = _checked_labels(tf.convert_to_tensor(c), labels)
     c = _tensor_or_reference(c, condition_dtype(bijector))
     check_event(c, shape, f"the condition of '{flow.name}'", "c")
     bound = Conditioned(bijector, c)
@@ -254,9 +257,30 @@ class EncodedCondition(Wrapped):
 
     def encode(self, condition: Condition) -> tf.Tensor:
         """Returns what the bijector inside sees of conditions `[..., *shape]`."""
-        condition = tf.cast(tf.convert_to_tensor(condition), self.condition_dtype)
+        condition = tf.convert_to_tensor(condition)
+        if self.labels is not None:
+            condition = _checked_labels(condition, self.labels)
+        condition = tf.cast(condition, self.condition_dtype)
         ndims = len(self.condition_shape)
         return conditioners.apply(self._encoder, condition, ndims, dtype=self.dtype)
+
+
+def _checked_labels(condition: tf.Tensor, labels: int) -> tf.Tensor:
+    """Returns labels as integers; refuses fractions and what is out of range."""
+    found = tf.cast(condition, tf.int32)
+    good = (
+        (found >= 0) & (found < labels) & (tf.cast(found, condition.dtype) == condition)
+    )
+    must = (
+        f"Argument `condition` must hold labels, whole numbers from 0 to {labels - 1}"
+    )
+    if tf.executing_eagerly():
+        if not bool(tf.reduce_all(good)):
+            wrong = condition[~good][0].numpy()
+            raise ValueError(f"{must}. Received: a label {wrong}")
+        return found
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(good), [must])]):
+        return tf.identity(found)
 
 
 def encoded_shape(encoder: keras.Layer, condition_shape: Sequence[int] | None) -> Shape:

@@ -146,6 +146,8 @@ class Repeat(FlowBijector):
         _refuse_raw_variables(step)
         draws = [step, *(rebuilt(step) for _ in range(n - 1))]
         self._stacked = StackedWeights([*map(_variables, draws)], name="stacked")
+        for variable, stack in zip(self._template, self._stacked.stacks, strict=True):
+            compat.follow_trainable(variable, stack)
 
     @classmethod
     def of(cls, steps: Sequence[tfb.Bijector], **kwargs: Any) -> Repeat:

@@ -189,6 +189,35 @@ def tf_variables(layers: Iterable[keras.Layer]) -> list[tf.Variable]:
     return list(found.values())
 
 
+class _Following(keras.Variable):
+    """A Keras variable whose `trainable` is also that of its `tf.Variable`."""
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        self._value._trainable = bool(value)
+        for follower in getattr(self, "_followers", ()):
+            follower.trainable = value
+
+
+def follow_trainable(variable: keras.Variable, *followers: keras.Variable) -> None:
+    """Makes TFP's lists, and other variables, follow a Keras variable's `trainable`."""
+    if type(variable) is keras.Variable:
+        variable.__class__ = _Following
+    if followers and isinstance(variable, _Following):
+        variable._followers = (*getattr(variable, "_followers", ()), *followers)
+
+
+def exact_loss(model: keras.Model) -> None:
+    """Makes a compiled model report its loss in float64."""
+    with model.distribute_strategy.scope():
+        model._loss_tracker = keras.metrics.Mean(name="loss", dtype="float64")
+
+
 def share_storage(weight: keras.Variable, variable: tf.Variable) -> None:
     """Makes a Keras weight read and write a variable made elsewhere."""
     weight._value = variable

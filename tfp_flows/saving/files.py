@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -79,6 +80,30 @@ def written_by() -> dict[str, str]:
     from tfp_flows import __version__  # not there yet while the package loads
 
     return {WRITTEN_BY: f"tfp_flows {__version__}"}
+
+
+def name_package(path: str | os.PathLike) -> None:
+    """Makes Keras say what to import where a file is opened without this package.
+
+    Keras finds a class by its registered name first. Where that is not known, it
+    prints the whole configuration, unless the class is said to be one of its own.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as old:
+        config = json.loads(old.read("config.json"))
+        if not str(config.get("registered_name")).startswith("tfp_flows>"):
+            return
+        config["module"] = "keras"
+        config["class_name"] += (
+            f" of {written_by()[WRITTEN_BY]}: `import tfp_flows` before loading, after "
+            "`pip install tfp-flows` if it is missing"
+        )
+        with atomic_write(path) as written, zipfile.ZipFile(written, "w") as new:
+            for entry in old.infolist():
+                data = old.read(entry)
+                own = entry.filename == "config.json"
+                new.writestr(entry, json.dumps(config) if own else data)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -161,6 +186,7 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
     """Writes a model to a `.keras` archive, by an atomic write."""
     with atomic_write(checked_path(path)) as written:
         model.save(written)
+        name_package(written)
 
 
 def load_archive(path: str | os.PathLike) -> keras.Model:

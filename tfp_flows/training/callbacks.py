@@ -138,6 +138,29 @@ class AveragedWeights(keras.callbacks.Callback):
             _put(self.model, _RAW.pop(self.model))
 
 
+def with_raw_weights(callbacks: list) -> None:
+    """Lets Keras's backups keep the weights that training goes on from."""
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.BackupAndRestore):
+            keep = type(callback).on_epoch_end
+
+            def on_epoch_end(
+                epoch: int, logs: Any = None, callback: Any = callback, keep: Any = keep
+            ) -> None:
+                averages = None
+                if callback.model in _RAW:
+                    weights = callback.model.trainable_weights
+                    averages = [keras.ops.convert_to_numpy(w).copy() for w in weights]
+                    _put(callback.model, _RAW[callback.model])
+                try:
+                    keep(callback, epoch, logs)
+                finally:
+                    if averages is not None:
+                        _put(callback.model, averages)
+
+            callback.on_epoch_end = on_epoch_end
+
+
 def keeps_averages(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether an optimizer, or the one that it scales the loss for, keeps averages."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)

@@ -24,7 +24,8 @@ _ROWS = 2048
 def split_inputs(inputs: Arrays) -> tuple[Arrays, Arrays]:
     """Returns data and conditions; the conditions are None where there are none.
 
-    They come as `x`, `(x, condition)`, or a dictionary of "x" and "condition".
+    They come as `x`, `(x, condition)`, or a dictionary of "x" and "condition"; a list
+    of Python's numbers, or of lists of them, is `x`.
     """
     if isinstance(inputs, dict):
         if "x" not in inputs or set(inputs) - {"x", "condition"}:
@@ -33,6 +34,8 @@ def split_inputs(inputs: Arrays) -> tuple[Arrays, Arrays]:
                 f"conditional flow, 'condition'. Received: keys {sorted(inputs)}"
             )
         return inputs["x"], inputs.get("condition")
+    if isinstance(inputs, list) and inputs and all(map(_is_row, inputs)):
+        return np.asarray(inputs), None
     if isinstance(inputs, list | tuple):
         if len(inputs) not in (1, 2):
             raise ValueError(
@@ -41,6 +44,12 @@ def split_inputs(inputs: Arrays) -> tuple[Arrays, Arrays]:
             )
         return inputs[0], inputs[1] if len(inputs) == 2 else None
     return inputs, None
+
+
+def _is_row(value: object) -> bool:
+    """Whether a list's element is a number or a list of Python's, not an array."""
+    nested = isinstance(value, list) and all(map(_is_row, value))
+    return nested or isinstance(value, int | float)
 
 
 def is_stream(x: object) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import tensorflow_probability as tfp
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import is_adapted
-from tfp_flows.bijectors.conditional import condition_shape
+from tfp_flows.bijectors.conditional import condition_dtype, condition_shape
 from tfp_flows.bijectors.tree import clear_caches, layers_in
 from tfp_flows.internal.arguments import (
     Arrays,
@@ -27,16 +28,19 @@ from tfp_flows.internal.arguments import (
     checked_instance,
     checked_integer,
     invalid,
+    words,
 )
-from tfp_flows.internal.compat import forget_layer
+from tfp_flows.internal.compat import exact_loss, forget_layer
 from tfp_flows.saving.files import (
     WRITTEN_BY,
     AdoptedVariables,
     SavedObject,
     load_archive,
+    name_package,
     written_by,
 )
 from tfp_flows.training import sampling
+from tfp_flows.training.callbacks import with_raw_weights
 from tfp_flows.training.data import (
     checked_batch_size,
     first_batch,
@@ -50,6 +54,7 @@ from tfp_flows.training.nonfinite import (
     StopAtNonFinite,
     non_finite_rows,
 )
+from tfp_flows.training.optimizers import has_schedule
 from tfp_flows.training.precision import policy_of
 from tfp_flows.training.summary import summary_table
 
@@ -58,6 +63,33 @@ tfd = tfp.distributions
 
 # What `fit` takes as `callbacks`.
 Callbacks = keras.callbacks.CallbackList | keras.callbacks.Callback | Sequence | None
+
+
+_SETS_RATE = (
+    keras.callbacks.LearningRateScheduler,
+    keras.callbacks.ReduceLROnPlateau,
+)
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Leaves of an argument's failing check its sentence, whatever ran the check."""
+    try:
+        yield
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        end = "]" if isinstance(error, tf.errors.OpError) else "\n\x1b"
+        found = re.search(f"Argument `\\w+` must [^{re.escape(end)}]*", str(error))
+        if found is None:
+            raise
+        raise ValueError(found[0]) from None
+
+
+def takes_log_likelihoods(metric: object) -> bool:
+    """Whether a metric can be one: Keras's own compare predictions with targets."""
+    if not isinstance(metric, keras.metrics.Metric):
+        return metric is None or callable(metric)
+    own = type(metric).__module__.startswith("keras.")
+    return not own or type(metric) is keras.metrics.MeanMetricWrapper
 
 
 class LikelihoodModel(keras.Model):
@@ -150,12 +182,21 @@ class LikelihoodModel(keras.Model):
                 batch, such as `BatchNorm`, look at a shard. It is not saved.
             **kwargs: See `*args`.
         """
-        if loss is not None:
-            raise invalid(
-                "loss", "be None: the model minimizes its negative log-likelihood", loss
-            )
+        method = keras.Model.compile
+        given = named_arguments(method, optimizer, loss, *args, **kwargs)
+        for name in ("loss", "loss_weights"):
+            if given.get(name) is not None:
+                must = "be None: the model minimizes its negative log-likelihood"
+                raise invalid(name, must, given[name])
+        for name in ("metrics", "weighted_metrics"):
+            for metric in keras.tree.flatten(given.get(name)):
+                if not takes_log_likelihoods(metric):
+                    must = "be functions of targets, or None, and log-likelihoods"
+                    raise invalid(name, must, metric)
         self._shards = checked_integer("shards", shards)
-        super().compile(optimizer, loss, *args, **kwargs)
+        super().compile(**given)
+        if self._data_dtype == tf.float64:
+            exact_loss(self)
 
     def compile_from_config(self, config: Config) -> None:
         """Compiles a loaded model as it was when saved."""
@@ -197,13 +238,32 @@ class LikelihoodModel(keras.Model):
     ) -> float | list | dict:
         """Returns the loss and the metrics; see `keras.Model.evaluate`."""
         arguments = self._arguments("evaluate", x, y, *args, **kwargs)
-        return super().evaluate(**with_batches(arguments, self._data_dtype))
+        with refusals():
+            return super().evaluate(**with_batches(arguments, self._data_dtype))
 
     def predict(self, x: Arrays, *args: object, **kwargs: Any) -> Arrays:
         """Returns what `call` does for each example; see `keras.Model.predict`."""
         arguments = self._arguments("predict", x, *args, **kwargs)
         checked_batch_size(arguments.get("batch_size"))
-        return super().predict(**with_batches(arguments, self._data_dtype))
+        with refusals():
+            return super().predict(**with_batches(arguments, self._data_dtype))
+
+    def train_on_batch(self, x: Arrays, y: Arrays = None, *args: Any, **kwargs: Any):
+        """Takes one step, as `fit` does; see `keras.Model.train_on_batch`."""
+        if not self.is_adapted:
+            self.adapt(x, y)
+        with refusals():
+            return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any):
+        """Returns loss and metrics of a batch; see `keras.Model.test_on_batch`."""
+        with refusals():
+            return super().test_on_batch(*args, **kwargs)
+
+    def predict_on_batch(self, x: Arrays) -> Arrays:
+        """Returns what `call` does of a batch; see `keras.Model.predict_on_batch`."""
+        with refusals():
+            return super().predict_on_batch(x)
 
     def _arguments(self, method: str, *args: object, **kwargs: object) -> Config:
         """Returns the arguments of a method by name, with encoded data."""
@@ -220,22 +280,27 @@ class LikelihoodModel(keras.Model):
 
         Keras works this out only for metrics that were given to `compile`.
         """
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            return callbacks
-        listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+        made = isinstance(callbacks, keras.callbacks.CallbackList)
+        listed = callbacks.callbacks if made else callbacks
+        listed = listed if isinstance(listed, list | tuple) else [listed]
         listed = [callback for callback in listed if callback is not None]
+        with_raw_weights(listed)
         for callback in listed:
+            if isinstance(callback, _SETS_RATE) and has_schedule(self.optimizer):
+                must = "set no learning rate: the optimizer's follows a schedule"
+                raise invalid("callbacks", must, type(callback).__name__)
             watched = str(getattr(callback, "monitor", "")).removeprefix("val_")
             automatic = getattr(callback, "mode", None) == "auto"
             if automatic and any(watched == metric.name for metric in self.metrics):
                 callback.mode = "max" if watched in self.rising else "min"
-        return [*listed, StopAtNonFinite()]
+        return callbacks if made else [*listed, StopAtNonFinite()]
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
         """Around training: errors that name what is not finite, no stale results."""
         try:
-            yield
+            with refusals():
+                yield
         except tf.errors.OpError as error:
             self._guard.reraise(error)
             raise
@@ -299,6 +364,11 @@ class LikelihoodModel(keras.Model):
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     # Saving.
+
+    def save(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """Writes the model; see `keras.Model.save`."""
+        super().save(filepath, *args, **kwargs)
+        name_package(filepath)
 
     def get_config(self) -> Config:
         """Returns name and state of the model, and the version that wrote them."""
@@ -449,9 +519,32 @@ class FlowModel(LikelihoodModel):
                 f"Argument `x` must {must}. Received: x of shape {tuple(x.shape)} "
                 f"{'without' if condition is None else 'with'} conditions"
             )
+        leading = self._rows_of(x, self.event_shape, "x")
         if condition is not None:
             check_event(condition, shape, owner, "condition")
+            rows = self._rows_of(condition, shape, "condition")
+            if not leading.is_compatible_with(rows):
+                must = f"have a row for each of x, {leading[0]} of them"
+                received = f"shape {tuple(condition.shape)}"
+                raise ValueError(
+                    f"Argument `condition` must {must}. Received: {received}"
+                )
         return tf.cast(x, self._distribution.dtype), condition
+
+    def _rows_of(
+        self, array: Arrays, event: Sequence[int], name: str
+    ) -> tf.TensorShape:
+        """Returns the one batch axis that data and conditions have."""
+        shape = tf.TensorShape(array.shape)
+        if shape.rank not in (None, len(event) + 1):
+            batched = (
+                " and datasets must be batched" if shape.rank == len(event) else ""
+            )
+            raise ValueError(
+                f"Argument `{name}` must have shape [{words(('batch', *event))}]"
+                f"{batched}. Received: {name} of shape {shape}"
+            )
+        return shape[:1] if shape.rank is not None else tf.TensorShape([None])
 
     # Around training.
 
@@ -480,6 +573,18 @@ class FlowModel(LikelihoodModel):
             )
         chain.adapt_distribution(self._distribution, x, condition)
         clear_caches(self._distribution)
+
+    def export(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """Writes `call` for serving; `tfpf.export_saved_model` writes all uses."""
+        given = named_arguments(keras.Model.export, filepath, *args, **kwargs)
+        if given.get("input_signature") is None:
+            x = tf.TensorSpec((None, *self.event_shape), self._distribution.dtype)
+            shape = self.condition_shape
+            if shape is not None:
+                dtype = condition_dtype(self._distribution.bijector)
+                x = (x, tf.TensorSpec((None, *shape), dtype))
+            given["input_signature"] = [x]
+        super().export(**given)
 
     def sample(
         self,

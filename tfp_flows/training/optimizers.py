@@ -111,6 +111,12 @@ def optimizer(
     return keras.optimizers.AdamW(weight_decay=weight_decay, **arguments)
 
 
+def has_schedule(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether an optimizer's learning rate follows a schedule, which none can set."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return isinstance(inner.get_config()["learning_rate"], dict)
+
+
 def checked_clip_norm(clip_norm: float | str | None) -> float | None:
     """Returns the norm that a number or a name in `CLIP_NORMS` stands for."""
     if clip_norm is None:
