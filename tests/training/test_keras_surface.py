@@ -22,7 +22,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "keras.md"
 
 
 def compiled(optimizer="adam", **kwargs):
-    flow = tfpf.real_nvp((2,), steps=1, hidden_units=(4,), **kwargs)
+    flow = tfpf.real_nvp((2,), steps=2, hidden_units=(4,), **kwargs)
     model = tfpf.FlowModel(flow)
     model.compile(optimizer)
     return model

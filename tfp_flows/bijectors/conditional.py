@@ -271,9 +271,8 @@ def _checked_labels(condition: tf.Tensor, labels: int) -> tf.Tensor:
     good = (
         (found >= 0) & (found < labels) & (tf.cast(found, condition.dtype) == condition)
     )
-    must = (
-        f"Argument `condition` must hold labels, whole numbers from 0 to {labels - 1}"
-    )
+    last = labels - 1
+    must = f"Argument `condition` must hold labels, whole numbers from 0 to {last}"
     if tf.executing_eagerly():
         if not bool(tf.reduce_all(good)):
             wrong = condition[~good][0].numpy()

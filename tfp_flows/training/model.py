@@ -248,14 +248,16 @@ class LikelihoodModel(keras.Model):
         with refusals():
             return super().predict(**with_batches(arguments, self._data_dtype))
 
-    def train_on_batch(self, x: Arrays, y: Arrays = None, *args: Any, **kwargs: Any):
+    def train_on_batch(
+        self, x: Arrays, y: Arrays = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Takes one step, as `fit` does; see `keras.Model.train_on_batch`."""
         if not self.is_adapted:
             self.adapt(x, y)
         with refusals():
             return super().train_on_batch(x, y, *args, **kwargs)
 
-    def test_on_batch(self, *args: Any, **kwargs: Any):
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Returns loss and metrics of a batch; see `keras.Model.test_on_batch`."""
         with refusals():
             return super().test_on_batch(*args, **kwargs)
