@@ -275,7 +275,7 @@ def _checked_labels(condition: tf.Tensor, labels: int) -> tf.Tensor:
     must = f"Argument `condition` must hold labels, whole numbers from 0 to {last}"
     if tf.executing_eagerly():
         if not bool(tf.reduce_all(good)):
-            wrong = condition[~good][0].numpy()
+            wrong = tf.boolean_mask(condition, tf.logical_not(good))[0].numpy()
             raise ValueError(f"{must}. Received: a label {wrong}")
         return found
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(good), [must])]):

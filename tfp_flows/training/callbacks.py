@@ -150,7 +150,9 @@ def with_raw_weights(callbacks: list) -> None:
                 averages = None
                 if callback.model in _RAW:
                     weights = callback.model.trainable_weights
-                    averages = [keras.ops.convert_to_numpy(w).copy() for w in weights]
+                    averages = [
+                        np.array(keras.ops.convert_to_numpy(w)) for w in weights
+                    ]
                     _put(callback.model, _RAW[callback.model])
                 try:
                     keep(callback, epoch, logs)
