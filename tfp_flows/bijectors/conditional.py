@@ -90,8 +90,8 @@ class Supported(Wrapped):
     """An elementwise bijector of TFP, with log-densities of `-inf` where it ends.
 
     `inverse` of a value outside its range, such as a negative one under `tfb.Exp`, is
-    the latent 0 with the log-det `-inf`; NaN stays NaN. With `low` and `high`, its range
-    is `[low, high]`, and `forward` clips to it.
+    the latent 0 with the log-det `-inf`; NaN stays NaN. With `low` and `high`, its
+    range is `[low, high]`, and `forward` clips to it.
 
     Shapes: single values, `[...]`; log-dets have the same shape.
     """

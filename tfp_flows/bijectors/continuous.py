@@ -274,12 +274,10 @@ class ContinuousFlow(FlowBijector):
         if isinstance(self._solver, Adaptive) and flat.shape[0] in (0, None):
             # Of no rows there is no error to choose a step by.
             none = tf.cast(tf.equal(n, 0), tf.int32)
-            flat, condition = (
-                x
-                if x is None
-                else tf.pad(x, [[0, none]] + [[0, 0]] * (len(x.shape) - 1))
-                for x in (flat, condition)
-            )
+            flat = tf.pad(flat, [[0, none]] + [[0, 0]] * len(self._event_shape))
+            if condition is not None:
+                axes = [[0, 0]] * len(self._condition_shape or ())
+                condition = tf.pad(condition, [[0, none], *axes])
             flat.set_shape([None, *self._event_shape])
         z, log_det = self._solved(flat, condition, backwards)
         if flat.shape[0] is None:

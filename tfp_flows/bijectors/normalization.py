@@ -41,8 +41,8 @@ def moments(y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 # A value further from the middle 95 % of a channel than so many of their ranges is a
-# sentinel, such as 1e20 for "missing". Nearer ones count: a flow that starts with latents
-# of 1e4 does not survive its first steps of training. Fewer rows cannot tell.
+# sentinel, such as 1e20 for "missing". Nearer ones count: a flow that starts with
+# latents of 1e4 does not survive its first steps. Fewer rows cannot tell.
 _OUTER, _REACH, _LEAST_ROWS, _QUANTILE_ROWS = 0.025, 1e5, 16, 4096
 
 
