@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.conditional import EncodedCondition, encoded_shape
+from tfp_flows.bijectors.chain import elementwise
+from tfp_flows.bijectors.conditional import EncodedCondition, Supported, encoded_shape
 from tfp_flows.bijectors.conditional import condition_shape as condition_shape_of
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
 from tfp_flows.bijectors.linear import InvertibleConv1x1
@@ -68,7 +69,8 @@ def assemble(
             EncodedCondition(tfb.Chain(parts), encoder, condition_shape=condition_shape)
         ]
     if preprocess is not None:
-        parts.insert(0, preprocess)
+        bends = elementwise(preprocess) and not preprocess.is_constant_jacobian
+        parts.insert(0, Supported(preprocess) if bends else preprocess)
     return tfd.TransformedDistribution(base, tfb.Chain(parts), name=name)
 
 

@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.architectures.assembly import assemble
 from tfp_flows.bijectors import masks
+from tfp_flows.bijectors.conditional import Supported
 from tfp_flows.bijectors.coupling import AffineCoupling
 from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.internal.arguments import (
@@ -130,8 +131,9 @@ def logit(
 
         inverse (data to latent):  x = logit(alpha / 2 + (1 - alpha) y / L)
 
-    It is a chain of TFP's `Scale`, `Shift` and `Sigmoid`, so the likelihood of the
-    flow stays in the units of the data and samples come out as data.
+    TFP's `Scale`, `Shift` and `Sigmoid` in a chain, so the likelihood of the flow stays
+    in the units of the data. Outside of `[0, L]` log-densities are `-inf`, and samples
+    are clipped to it.
 
     Args:
         pixel_levels: How many values L a pixel can take.
@@ -144,7 +146,8 @@ def logit(
     dtype = tf.as_dtype(dtype or keras.config.floatx())
     scale = tf.constant(pixel_levels / (1.0 - alpha), dtype)
     shift = tf.constant(-0.5 * alpha, dtype)
-    return tfb.Chain([tfb.Scale(scale), tfb.Shift(shift), tfb.Sigmoid()], name="logit")
+    parts = tfb.Chain([tfb.Scale(scale), tfb.Shift(shift), tfb.Sigmoid()], name="logit")
+    return Supported(parts, 0.0, float(pixel_levels))
 
 
 @renamed(levels="pixel_levels")

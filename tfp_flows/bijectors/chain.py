@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Iterator
 
@@ -78,8 +79,7 @@ def _evaluate(
             event_ndims = ranks(event_ndims)
         return x, tf.zeros([], x.dtype) if total is None else total
     if isinstance(bijector, compat.Invert):
-        other = {_forward_leaf: _inverse_leaf, _inverse_leaf: _forward_leaf}
-        inner, inverted = bijector.bijector, other.get(leaf, _adapting_inverted_leaf)
+        inner, inverted = bijector.bijector, _INVERTED[leaf]
         return _evaluate(inverted, inner, x, event_ndims, condition, not forward)
     blockwise = isinstance(bijector, compat.Blockwise)
     if not blockwise and not isinstance(bijector, compat.JointMap):
@@ -145,6 +145,14 @@ def _adapting_inverted_leaf(
     return _forward_leaf(bijector, y, event_ndims, condition)
 
 
+_INVERTED: dict[Leaf, Leaf] = {
+    _forward_leaf: _inverse_leaf,
+    _inverse_leaf: _forward_leaf,
+    _adapting_leaf: _adapting_inverted_leaf,
+    _adapting_inverted_leaf: _adapting_leaf,
+}
+
+
 def _refuse_waiting(bijector: tfb.Bijector, place: str) -> None:
     if not is_adapted(bijector):
         raise ValueError(
@@ -152,6 +160,51 @@ def _refuse_waiting(bijector: tfb.Bijector, place: str) -> None:
             f"weights and cannot be set inside of {place}. Call its own "
             "`adapt(batch)` with data as it reaches it."
         )
+
+
+def within_range(
+    bijector: tfb.Bijector, y: tf.Tensor, beyond: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Puts values of its range in the place of others, under an elementwise bijector.
+
+    Finite values without a finite latent or log-det are no values of TFP's `Exp`,
+    `Sigmoid` and the like. Returns the values and where they have been replaced.
+    """
+    x, ildj = _evaluate(_inverse_leaf, bijector, tf.stop_gradient(y), 0, None, False)
+    known = tf.logical_and(tf.math.is_finite(x), tf.math.is_finite(ildj))
+    outside = tf.logical_and(tf.math.is_finite(y), tf.logical_not(known))
+    outside = outside if beyond is None else tf.logical_or(outside, beyond)
+    start = bijector.forward(tf.zeros_like(y))
+    return tf.where(outside, tf.stop_gradient(start), y), outside
+
+
+def elementwise(bijector: tfb.Bijector) -> bool:
+    """Returns whether a bijector of TFP, with all of its parts, maps single values."""
+    if isinstance(bijector, compat.Chain):
+        return all(map(elementwise, bijector.bijectors))
+    ndims = bijector.forward_min_event_ndims, bijector.inverse_min_event_ndims
+    ours = compat.nested(bijector, FlowBijector) or isinstance(bijector, FlowBijector)
+    return ndims == (0, 0) and not ours and not isinstance(bijector, tfb.AbsoluteValue)
+
+
+def support(
+    distribution: tfd.Distribution, y: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Puts values inside the support in the place of others, and says where.
+
+    It knows the range of elementwise bijectors of TFP on the data's side, also in
+    `tfd.Sample` and `tfd.Independent`; where there are none, it returns None.
+    """
+    while isinstance(distribution, tfd.Sample | tfd.Independent):
+        distribution = distribution.distribution
+    if not isinstance(distribution, compat.TransformedDistribution):
+        return y, None
+    bijector = distribution.bijector
+    listed = bijector.bijectors if isinstance(bijector, compat.Chain) else [bijector]
+    ahead = list(itertools.takewhile(elementwise, listed))
+    if all(part.is_constant_jacobian for part in ahead):
+        return y, None
+    return within_range(tfb.Chain(ahead), y)
 
 
 def condition_kwargs(bijector: tfb.Bijector, condition: Condition) -> Config:
@@ -244,8 +297,21 @@ def adapt_distribution(
 ) -> None:
     """Initializes every data-dependent weight inside a distribution from a batch `x`.
 
-    It may be around bijectors, other distributions or both; see `adapt`.
+    It may be around bijectors, other distributions or both; see `adapt`. Where that is
+    refused, all weights are those before.
     """
+    before = [(variable, variable.numpy()) for variable in distribution.variables]
+    try:
+        _adapt_parts(distribution, x, condition)
+    except ValueError:
+        for variable, value in before:
+            variable.assign(value)
+        raise
+
+
+def _adapt_parts(
+    distribution: tfd.Distribution, x: Arrays, condition: Condition
+) -> None:
     if is_adapted(distribution):
         return
     own = getattr(distribution, "adapt", None)
@@ -254,16 +320,16 @@ def adapt_distribution(
     elif isinstance(distribution, compat.TransformedDistribution):
         ndims = len(distribution.event_shape)
         z = adapt(distribution.bijector, x, ndims, condition)
-        adapt_distribution(distribution.distribution, z, condition)
+        _adapt_parts(distribution.distribution, z, condition)
     elif isinstance(distribution, tfd.JointDistribution):
         parts = tf.nest.flatten_up_to(x, distribution.model)
         for part, values in zip(parts, tf.nest.flatten_up_to(x, x), strict=True):
             if isinstance(part, tfd.Distribution):
-                adapt_distribution(part, values)
+                _adapt_parts(part, values, None)
     else:
         for part in children(distribution):
             if isinstance(part, tfd.Distribution) and not is_adapted(part):
-                adapt_distribution(part, _as_batch_of(part, x), condition)
+                _adapt_parts(part, _as_batch_of(part, x), condition)
     if not is_adapted(distribution):
         raise ValueError(
             f"The distribution '{distribution.name}' holds weights that wait for data "

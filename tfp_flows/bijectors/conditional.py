@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -82,6 +83,50 @@ class Wrapped(FlowBijector):
 
     def _inverse_event_shape_tensor(self, output_shape: tf.Tensor) -> tf.Tensor:
         return self._bijector.inverse_event_shape_tensor(output_shape)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Supported(Wrapped):
+    """An elementwise bijector of TFP, with log-densities of `-inf` where it ends.
+
+    `inverse` of a value outside its range, such as a negative one under `tfb.Exp`, is
+    the latent 0 with the log-det `-inf`; NaN stays NaN. With `low` and `high`, its
+    range is `[low, high]`, and `forward` clips to it.
+
+    Shapes: single values, `[...]`; log-dets have the same shape.
+    """
+
+    def __init__(
+        self,
+        bijector: tfb.Bijector,
+        low: float | None = None,
+        high: float | None = None,
+        validate_args: bool = False,
+        name: str | None = None,
+    ) -> None:
+        name = name or bijector.name
+        super().__init__(bijector, validate_args=validate_args, name=name)
+        self._limits = (low, high)
+
+    def _inner_condition(self, condition: Condition) -> Condition:
+        return None
+
+    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
+        y, fldj = super()._forward_and_log_det(x)
+        low, high = self._limits
+        y = y if low is None else tf.where(y < low, tf.cast(low, y.dtype), y)
+        return y if high is None else tf.where(
+            y > high, tf.cast(high, y.dtype), y
+        ), fldj
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
+        low, high = self._limits
+        beyond = tf.zeros_like(y, tf.bool)
+        beyond = beyond if low is None else tf.logical_or(beyond, y < low)
+        beyond = beyond if high is None else tf.logical_or(beyond, y > high)
+        safe, outside = chain.within_range(self._bijector, y, beyond)
+        x, ildj = chain.inverse_and_log_det(self._bijector, safe, 0)
+        return x, tf.where(outside, tf.cast(-np.inf, y.dtype), ildj)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

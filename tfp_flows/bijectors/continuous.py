@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
-from tfp_flows.bijectors.ode import FixedStep, Solver, State
+from tfp_flows.bijectors.ode import Adaptive, FixedStep, Solver, State, sum_event
 from tfp_flows.internal.arguments import (
     Condition,
     Config,
@@ -62,11 +62,6 @@ def hutchinson(
     """
     velocity, row = _pullback(field, z, condition, probe)
     return velocity, sum_event(row * probe), sum_event(tf.square(row))
-
-
-def sum_event(x: tf.Tensor) -> tf.Tensor:
-    """Sums `[n, *event]` over the event."""
-    return tf.reduce_sum(x, axis=list(range(1, x.shape.rank)))
 
 
 class Probe(keras.Layer):
@@ -275,7 +270,18 @@ class ContinuousFlow(FlowBijector):
         ndims, static = z.shape.rank - len(self._event_shape), z.shape
         batch = tf.shape(z)[:ndims]
         flat = tf.reshape(z, [-1, *self._event_shape])
+        n = tf.shape(flat)[0]
+        if isinstance(self._solver, Adaptive) and flat.shape[0] in (0, None):
+            # Of no rows there is no error to choose a step by.
+            none = tf.cast(tf.equal(n, 0), tf.int32)
+            flat = tf.pad(flat, [[0, none]] + [[0, 0]] * len(self._event_shape))
+            if condition is not None:
+                axes = [[0, 0]] * len(self._condition_shape or ())
+                condition = tf.pad(condition, [[0, none], *axes])
+            flat.set_shape([None, *self._event_shape])
         z, log_det = self._solved(flat, condition, backwards)
+        if flat.shape[0] is None:
+            z, log_det = z[:n], log_det[:n]
         sizes = tf.concat([batch, self._event_shape], 0)
         return (
             conditioners.reshaped(z, sizes, static),

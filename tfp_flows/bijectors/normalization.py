@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -39,6 +40,58 @@ def moments(y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.nn.moments(y, list(range(y.shape.rank - 1)))
 
 
+# A value further from the middle 95 % of a channel than so many of their ranges is a
+# sentinel, such as 1e20 for "missing". Nearer ones count: a flow that starts with
+# latents of 1e4 does not survive its first steps. Fewer rows cannot tell.
+_OUTER, _REACH, _LEAST_ROWS, _QUANTILE_ROWS = 0.025, 1e5, 16, 4096
+
+
+def fences(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the lowest and highest value of each column `[n, d]` that is no sentinel.
+
+    A column of which 95 % or more are one value has none.
+    """
+    n = len(rows)
+    if n < _LEAST_ROWS:
+        return rows.min(axis=0), rows.max(axis=0)
+    ranked = np.sort(rows[:: -(-n // _QUANTILE_ROWS)], axis=0)
+    last = len(ranked) - 1
+    # Of 16 rows and more at least one at each end is left out.
+    low, high = (
+        ranked[math.ceil(_OUTER * last)],
+        ranked[math.floor(last * (1 - _OUTER))],
+    )
+    reach = np.where(high > low, _REACH * (high - low), np.inf)
+    return low - reach, high + reach
+
+
+def robust_moments(y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns mean and deviation of each channel over all rows but sentinels.
+
+    Without sentinels they are the plain ones. A channel that is constant but for
+    rounding has the deviation 0. No unit overflows: sums are of numbers in [-1, 1].
+    """
+    y = tf.convert_to_tensor(y)
+    if y.shape.rank < 2 or 0 in y.shape:
+        must = "be a batch `[n, ..., channels]` of at least one row to be measured"
+        raise invalid("y", must, tuple(y.shape))
+    rows = tf.reshape(y, [-1, y.shape[-1]])
+    low, high = (tf.constant(f, y.dtype) for f in fences(rows.numpy()))
+    within = tf.logical_and(rows >= low, rows <= high)
+    share = tf.reduce_mean(tf.cast(within, y.dtype), axis=0)
+    first = tf.argmax(within, axis=0)
+    center = tf.gather(tf.transpose(rows), first, batch_dims=1)
+    off = tf.where(within, rows - center, tf.zeros_like(rows))
+    unit = tf.reduce_max(tf.abs(off), axis=0)
+    off = tf.math.divide_no_nan(off, unit)
+    mean = tf.reduce_mean(off, axis=0) / share
+    off = tf.where(within, off - mean, tf.zeros_like(off))
+    deviation = unit * tf.sqrt(tf.reduce_mean(tf.square(off), axis=0) / share)
+    mean = center + unit * mean
+    rounding = 2.0 * np.finfo(y.dtype.as_numpy_dtype).eps * tf.abs(mean)
+    return mean, tf.where(deviation > rounding, deviation, tf.zeros_like(deviation))
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class ActNorm(Adaptable):
     """Activation normalization: a learned affine map of each channel.
@@ -49,7 +102,8 @@ class ActNorm(Adaptable):
 
     `b` and `s` have one value a channel. They start at the identity; `adapt` sets
     them so that the latents of one batch have mean 0 and variance 1 in each
-    channel. `FlowModel.fit` calls it once before training.
+    channel; sentinels such as 1e20 are not counted. `FlowModel.fit`
+    calls it once before training.
 
     Shapes: `[..., channels]`, images too. The log-det is a scalar for one position,
     which TFP multiplies by the number of positions in the event.
@@ -57,12 +111,12 @@ class ActNorm(Adaptable):
     Reference: Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.1.
     """
 
-    def __init__(self, channels: int, *, epsilon: float = 1e-6, **kwargs: Any) -> None:
+    def __init__(self, channels: int, *, epsilon: float = 0.0, **kwargs: Any) -> None:
         """Makes the weights of an identity map.
 
         Args:
             epsilon: Smallest standard deviation that `adapt` divides by; a channel
-                with less keeps its scale.
+                with no more, or constant but for rounding, keeps its scale.
         """
         self.channels = checked_integer("channels", channels)
         super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
@@ -103,8 +157,7 @@ class ActNorm(Adaptable):
         return self.forward_and_log_det(x)[0]
 
     def _measured(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        mean, variance = moments(y)
-        deviation = tf.sqrt(variance)
+        mean, deviation = robust_moments(y)
         # A channel that never varies keeps its scale: dividing by ~0 would blow up.
         varies = deviation > tf.constant(self._epsilon, mean.dtype)
         return mean, tf.math.log(tf.where(varies, deviation, tf.ones_like(deviation)))
@@ -216,9 +269,9 @@ class BatchNorm(FlowBijector):
 
     def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Sets the statistics to the moments of `y`."""
-        mean, variance = moments(y)
+        mean, deviation = robust_moments(y)
         self._statistics.mean.assign(mean)
-        self._statistics.variance.assign(variance)
+        self._statistics.variance.assign(tf.square(deviation))
         self._statistics.adapted.assign(1)
         return self.inverse_and_log_det(y)[0]
 

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
     Described,
     checked_choice,
@@ -132,10 +134,18 @@ class Adaptive(Solver):
     Gradients come from TFP's adjoint solve, in constant memory. The batch is one
     state, so the step suits its most demanding row. XLA cannot compile the
     gradient: train without `jit_compile`.
+
+    Rows that are not finite are not solved: theirs is NaN. After `max_steps` steps, or
+    where the derivative stops being finite, `tf.errors.InvalidArgumentError`, or in
+    `fit` `FloatingPointError`, names the row that moves fastest.
     """
 
     def __init__(
-        self, method: str = "dormand_prince", rtol: float = 1e-5, atol: float = 1e-5
+        self,
+        method: str = "dormand_prince",
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        max_steps: int = 1000,
     ) -> None:
         """Chooses a method and its tolerances.
 
@@ -144,18 +154,27 @@ class Adaptive(Solver):
                 forms the Jacobian over the whole batch, so keep that small.
             rtol: Relative tolerance of one step.
             atol: Absolute tolerance of one step.
+            max_steps: Largest number of steps of a solve, rejected ones included.
         """
         self.method = checked_choice("method", method, ("dormand_prince", "bdf"))
         self.rtol = checked_number("rtol", rtol, above=0.0)
         self.atol = checked_number("atol", atol, above=0.0)
+        self.max_steps = checked_integer("max_steps", max_steps)
 
     def solve(
         self, derivative: Derivative, state: State, constants: list[tf.Tensor]
     ) -> tuple[State, tf.Tensor]:
         """Calls TFP's solver."""
         dtype = state[0].dtype
-        kinds = {"dormand_prince": tfp.math.ode.DormandPrince, "bdf": tfp.math.ode.BDF}
-        solver = kinds[self.method](rtol=self.rtol, atol=self.atol)
+        limits = {"rtol": self.rtol, "atol": self.atol, "max_num_steps": self.max_steps}
+        bdf = self.method == "bdf"
+        solver = (
+            tfp.math.ode.BDF(**limits)
+            if bdf
+            else compat.LimitedDormandPrince(self._stuck, **limits)
+        )
+        rows = tf.math.is_finite(tf.add_n([sum_event(part) for part in state]))
+        state = tuple(_where(rows, part, 0.0) for part in state)
 
         def ode_fn(s: tf.Tensor, y: State, **constants: tf.Tensor) -> State:
             return derivative(s, y, [constants[k] for k in sorted(constants)])
@@ -168,9 +187,41 @@ class Adaptive(Solver):
             constants={f"c{i:05d}": c for i, c in enumerate(constants)},
         )
         end = tuple(part[0] for part in results.states)
+        if bdf:
+            start = derivative(tf.zeros([], dtype), state, constants)[0]
+            solved = tf.greater_equal(results.diagnostics.status, 0)
+            said = tf.debugging.Assert(solved, [self._stuck(state[0], start)])
+            with tf.control_dependencies([said] if said is not None else []):
+                end = tuple(map(tf.identity, end))
+        end = tuple(_where(rows, part, float("nan")) for part in end)
         for part, before in zip(end, state, strict=True):
             part.set_shape(before.shape)
         return end, results.diagnostics.num_ode_fn_evaluations
+
+    def _stuck(self, y: tf.Tensor, f: tf.Tensor) -> tf.Tensor:
+        """Says that the solver cannot go on, and for which row."""
+        speed = sum_event(tf.square(f))
+        speed = tf.where(tf.math.is_nan(speed), tf.constant(np.inf, f.dtype), speed)
+        return tf.strings.format(
+            f"{UNSOLVED} within {self.max_steps} steps; row {{}} of the batch moves "
+            "fastest. Raise `max_steps` or the tolerances, or take "
+            "`tfpf.FixedStep()`.",
+            tf.argmax(speed),
+        )
+
+
+UNSOLVED = "Solver `Adaptive` must reach the end"
+
+
+def _where(rows: tf.Tensor, part: tf.Tensor, other: float) -> tf.Tensor:
+    """Keeps some rows of a tensor `[n, ...]` and fills the others."""
+    rows = tf.reshape(rows, [-1] + [1] * (part.shape.rank - 1))
+    return tf.where(rows, part, tf.constant(other, part.dtype))
+
+
+def sum_event(x: tf.Tensor) -> tf.Tensor:
+    """Sums `[n, *event]` over the event."""
+    return tf.reduce_sum(x, axis=list(range(1, x.shape.rank)))
 
 
 def _adjoint(derivative: Derivative, n: int) -> Derivative:

@@ -101,9 +101,7 @@ class Surjection(LayeredDistribution):
         self._adapt_flow(v)
 
     def _adapt_flow(self, v: tf.Tensor) -> None:
-        bijector = getattr(self.flow, "bijector", None)
-        if bijector is not None:
-            chain.adapt(bijector, v, len(self.flow.event_shape))
+        chain.adapt_distribution(self.flow, v)
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         if self._samples == 1:

@@ -320,6 +320,26 @@ def counted_calls(layers: Iterable[keras.Layer]) -> Iterator[dict[int, int]]:
             layer.__dict__.pop("call", None)
 
 
+class LimitedDormandPrince(tfp.math.ode.DormandPrince):
+    """TFP's solver; `sentence(state, derivative)` says why it cannot go on."""
+
+    def __init__(self, sentence: Callable, max_num_steps: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._sentence = sentence
+        self._evaluations = max_num_steps * self.ODE_FN_EVALS_PER_STEP
+
+    def _step(self, solver_state: Any, diagnostics: Any, **kwargs: Any) -> Any:
+        y, f, _, _, step, _ = solver_state
+        left = diagnostics.num_ode_fn_evaluations < self._evaluations
+        goes_on = tf.logical_and(left, tf.math.is_finite(step))
+        y, f = tf.nest.flatten(y)[0], tf.nest.flatten(f)[0]
+        said = tf.debugging.Assert(goes_on, [self._sentence(y, f)])
+        with tf.control_dependencies([said] if said is not None else []):
+            step = tf.identity(step)
+        solver_state = solver_state._replace(step_size=step)
+        return super()._step(solver_state, diagnostics, **kwargs)
+
+
 # TFP's own flows and their networks, which `from_tfp` reads.
 
 

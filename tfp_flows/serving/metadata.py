@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors.conditional import Supported
 from tfp_flows.serving.servable import Model, Servable
 from tfp_flows.serving.signatures import LOG_PROB_FLOOR, Scorer, Signature
 from tfp_flows.serving.versions import existing_versions
@@ -161,6 +162,8 @@ def training_results(model: Model) -> dict[str, float]:
 
 
 def _flattened(bijector: tfb.Bijector | None) -> Iterable[tfb.Bijector]:
+    if isinstance(bijector, Supported):
+        bijector = bijector.bijector
     parts = getattr(bijector, "bijectors", None)
     if parts is None:
         return [] if bijector is None else [bijector]

@@ -7,10 +7,12 @@ import functools
 import math
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -18,6 +20,7 @@ from tfp_flows import saving as serialization
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import is_adapted
 from tfp_flows.bijectors.conditional import condition_dtype, condition_shape
+from tfp_flows.bijectors.ode import UNSOLVED
 from tfp_flows.bijectors.tree import clear_caches, layers_in
 from tfp_flows.internal.arguments import (
     Arrays,
@@ -50,6 +53,7 @@ from tfp_flows.training.data import (
     with_batches,
 )
 from tfp_flows.training.nonfinite import (
+    NonFiniteData,
     NonFiniteGuard,
     StopAtNonFinite,
     non_finite_rows,
@@ -305,6 +309,8 @@ class LikelihoodModel(keras.Model):
                 yield
         except tf.errors.OpError as error:
             self._guard.reraise(error)
+            if unsolved := re.search(f"{UNSOLVED}[^\\]\\n]*", str(error)):
+                raise FloatingPointError(unsolved[0]) from None
             raise
         finally:
             for distribution in self.distributions:
@@ -563,16 +569,22 @@ class FlowModel(LikelihoodModel):
             condition: The conditions of that batch, for a conditional flow.
 
         Raises:
-            ValueError: If the batch has another event shape or is not finite.
+            ValueError: If the batch has another event shape, no batch axis, no rows or
+                is not finite. No weight has changed then.
         """
         takes_condition = self.condition_shape is not None
         x, condition = first_batch(self.encoded(data), condition, takes_condition)
         x, condition = self._checked(x, condition)
+        if len(x.shape) == len(self.event_shape) or 0 in x.shape:
+            must = f"be a batch [n, {words(self.event_shape)}] of at least one row"
+            raise invalid("data", must, f"shape {tuple(x.shape)}")
         if not bool(tf.reduce_all(tf.math.is_finite(x))):
-            raise ValueError(
+            raise NonFiniteData(
                 "Argument `data` must be finite to initialize weights from it. "
                 f"Received: {non_finite_rows(x)}"
             )
+        if not self.is_adapted:
+            _warn_of_constants(x)
         chain.adapt_distribution(self._distribution, x, condition)
         clear_caches(self._distribution)
 
@@ -664,6 +676,19 @@ class FlowModel(LikelihoodModel):
         """Builds the distribution that `described` described."""
         distribution = serialization.deserialize(config["distribution"])
         return {**config, "distribution": distribution}
+
+
+def _warn_of_constants(x: tf.Tensor) -> None:
+    """Names the columns of vectors, or channels, that have one value in all rows."""
+    rows = tf.reshape(x, [-1, x.shape[-1] if len(x.shape) > 1 else 1]).numpy()
+    constant = np.flatnonzero(np.all(rows == rows[0], axis=0))
+    if len(rows) > 1 and len(constant):
+        warnings.warn(
+            f"Columns {constant.tolist()} of the data are constant, so their scales "
+            "stay as they are; a flow of them has a spike for a density. Leave them "
+            "out or add noise.",
+            stacklevel=3,
+        )
 
 
 def load_model(path: str | os.PathLike) -> FlowModel:

@@ -17,6 +17,10 @@ from tfp_flows.training.sampling import log_prob
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 
+class NonFiniteData(FloatingPointError, ValueError):
+    """Says which rows are not finite, as `fit` says of a loss and as of any argument."""
+
+
 class NonFiniteGuard:
     """Stops a training step before a non-finite loss reaches the weights.
 

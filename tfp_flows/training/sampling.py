@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import condition as conditioned
 from tfp_flows.internal.arguments import Seed, TensorLike, invalid
 from tfp_flows.internal.compat import broadcast_base
@@ -39,23 +41,36 @@ def latents_and_log_prob(
     Without a bijector `x` is its own latent. A conditional flow takes conditions
     `[*batch, *condition_shape]`.
     """
+    x, outside = chain.support(distribution, x)
     if condition is not None:
         distribution = conditioned(distribution, condition)
     # TFP's transformed distributions have no common public base class.
     if not hasattr(distribution, "bijector"):
-        return x, distribution.log_prob(x)
+        return x, _without(outside, distribution, distribution.log_prob(x))
     # First the latents: the log-density then finds them in TFP's cache.
     latent = distribution.bijector.inverse(x)
-    return latent, distribution.log_prob(x)
+    return latent, _without(outside, distribution, distribution.log_prob(x))
+
+
+def _without(
+    outside: tf.Tensor | None, distribution: tfd.Distribution, log_prob: tf.Tensor
+) -> tf.Tensor:
+    """Returns a log-density that is `-inf` where a value of the event is outside."""
+    if outside is None:
+        return log_prob
+    event = list(range(-len(distribution.event_shape), 0))
+    rows = tf.reduce_any(outside, axis=event) & ~tf.math.is_nan(log_prob)
+    return tf.where(rows, tf.cast(-np.inf, log_prob.dtype), log_prob)
 
 
 def log_prob(
     distribution: tfd.Distribution, x: tf.Tensor, condition: TensorLike | None = None
 ) -> tf.Tensor:
     """Returns the log-density of data, given conditions where the flow takes them."""
+    x, outside = chain.support(distribution, x)
     if condition is not None:
         distribution = conditioned(distribution, condition)
-    return distribution.log_prob(x)
+    return _without(outside, distribution, distribution.log_prob(x))
 
 
 def sample(

@@ -13,6 +13,7 @@ from tfp_flows.bijectors.transforms.base import Transform, ValuesAndLogSlopes
 from tfp_flows.internal.arguments import checked_choice, checked_integer, checked_number
 
 TAILS = ("linear", "circular")
+_LARGEST = 1e4  # parameter, in size
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows.transforms")
@@ -76,6 +77,8 @@ class RationalQuadraticSpline(Transform):
         self, value: tf.Tensor, parameters: tf.Tensor, inverse: bool
     ) -> ValuesAndLogSlopes:
         flat = tf.reshape(value, [-1])
+        # A softmax is at its end long before; larger ones overflow when squared.
+        parameters = tf.clip_by_value(parameters, -_LARGEST, _LARGEST)
         rows = tf.reshape(parameters, [-1, self.parameters_per_value])
         on = self._on_circle if self.tails == "circular" else self._on_line
         return tuple(

@@ -1,0 +1,132 @@
+"""Support, adaptation and solvers: right at the borders, or refused in a sentence."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tfpf
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+RNG = np.random.default_rng(0)
+X = tf.constant(
+    [[0.5, 0.5], [0.0, 1.0], [-1.0, 0.5], [2.0, 0.5], [np.nan, 0.5], [np.nan, -1.0]]
+)
+
+
+def normal(*shape):
+    return RNG.normal(size=shape).astype("float32")
+
+
+def small(d=2, **options):
+    return tfpf.real_nvp((d,), steps=2, hidden_units=(4,), **options)
+
+
+def test_support_of_a_logit(tmp_path):
+    flow = small(preprocess=tfpf.logit(1.0))
+    found = flow.log_prob(X).numpy()
+    assert np.isfinite(found[:2]).all()
+    assert np.isneginf(found[2:4]).all()
+    assert np.isnan(found[4])
+    wide = tfd.MultivariateNormalDiag([0.0, 0.0], [1.0, 1.0])
+    both = tfd.Mixture(tfd.Categorical(probs=[0.5, 0.5]), [flow, wide])
+    with tf.GradientTape() as tape:
+        log_prob = both.log_prob(X[:4])
+    np.testing.assert_allclose(log_prob[2], np.log(0.25 / np.pi) - 0.625, rtol=1e-5)
+    gradients = tape.gradient(log_prob, flow.trainable_variables)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    draws = flow.sample(20_000, seed=(0, 1)).numpy()
+    assert draws.min() == 0.0
+    assert draws.max() == 1.0
+    tfpf.save_distribution(flow, tmp_path / "f.keras")
+    again = tfpf.load_distribution(tmp_path / "f.keras")
+    np.testing.assert_array_equal(again.log_prob(X), found)
+
+
+@pytest.mark.parametrize("bijector", [tfb.Sigmoid(), tfb.Exp(), tfb.Softplus()])
+def test_support_of_bijectors_of_tfp(bijector):
+    single = tfd.TransformedDistribution(tfd.Normal(0.0, 1.0), bijector)
+    for flow in (
+        small(preprocess=bijector),
+        tfd.TransformedDistribution(small(), bijector),
+        tfd.Sample(single, 2),
+    ):
+        found = tfpf.FlowModel(flow).predict(X, verbose=0)
+        assert np.isfinite(found[0])
+        assert np.isneginf(found[2])
+        assert np.isnan(found[4])
+        assert not np.isfinite(found[5])
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e12])
+def test_adapt_takes_any_unit(unit):
+    y = (unit * (3.0 + normal(1000, 2))).astype("float32")
+    y[7] = 1e25  # a sentinel
+    act = tfpf.ActNorm(2)
+    x = np.delete(act.adapt(tf.constant(y)), 7, axis=0)
+    np.testing.assert_allclose(x.mean(axis=0), 0.0, atol=1e-4)
+    np.testing.assert_allclose(x.std(axis=0), 1.0, rtol=1e-4)
+
+
+def test_adapt_through_two_inversions():
+    act = tfpf.ActNorm(2)
+    flow = tfd.TransformedDistribution(
+        tfd.Sample(tfd.Normal(0.0, 1.0), 2), tfb.Invert(tfb.Chain([tfb.Invert(act)]))
+    )
+    y = 5.0 + 2.0 * normal(100, 2)
+    tfpf.FlowModel(flow).adapt(y)
+    np.testing.assert_allclose(np.mean(act.inverse(y), axis=0), 0.0, atol=1e-4)
+
+
+def test_adapt_refuses_or_warns():
+    model = tfpf.FlowModel(small())
+    for rows in (normal(0, 2), normal(2)):
+        with pytest.raises(ValueError, match="`data` must be a batch"):
+            model.adapt(rows)
+    waiting = tfb.Invert(tfpf.BatchNorm(2))
+    act = tfpf.ActNorm(2)
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), 2)
+    flow = tfd.TransformedDistribution(base, tfb.Chain([act, waiting]))
+    with pytest.raises(ValueError, match="BatchNorm 'batch_norm' waits"):
+        tfpf.FlowModel(flow).adapt(normal(9, 2))
+    assert not act.is_adapted
+    y = normal(50, 2)
+    y[:, 1] = 7.3
+    with pytest.warns(UserWarning, match=r"Columns \[1\]"):
+        model.adapt(y)
+    assert np.isfinite(model.distribution.log_prob(y)).all()
+
+
+@pytest.mark.parametrize("method", ["dormand_prince", "bdf"])
+def test_solvers_end(method):
+    solver = tfpf.Adaptive(method, max_steps=30)
+    flow = tfpf.ffjord((2,), hidden_units=(4,), solver=solver)
+    y = tf.constant([[0.0, 0.0], [np.nan, 0.0], [np.inf, 0.0]])
+    found = flow.log_prob(y).numpy()
+    assert np.isfinite(found[0])
+    assert np.isnan(found[1:]).all()
+    if method == "dormand_prince":  # TFP's BDF wants static shapes
+        log_prob = tf.function(flow.log_prob).get_concrete_function(
+            tf.TensorSpec([None, 2], tf.float32)
+        )
+        assert log_prob(y[:0]).shape == (0,)
+        for variable in flow.trainable_variables:
+            variable.assign(100.0 * tf.random.stateless_normal(variable.shape, [0, 1]))
+        x = np.array([[0.0, 0.0], [1.0, 2.0], [1e6, 1e6]], "float32")
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match="row [0-2] of the batch"
+        ):
+            flow.log_prob(x)
+
+
+def test_splines_of_sentinels():
+    flow = tfpf.maf(
+        (3,), steps=2, hidden_units=(4,), transform="spline", bound=3.0, actnorm=False
+    )
+    for variable in flow.trainable_variables:
+        variable.assign(tf.random.stateless_normal(variable.shape, [0, 1]))
+    with tf.GradientTape() as tape:
+        log_prob = flow.log_prob([[1e20, 0.0, 0.0]])
+    gradients = tape.gradient(log_prob, flow.trainable_variables)
+    assert not np.isnan(log_prob).any()
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
