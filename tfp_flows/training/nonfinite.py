@@ -18,7 +18,7 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 class NonFiniteData(FloatingPointError, ValueError):
-    """Says which rows are not finite, as `fit` says of a loss and as of any argument."""
+    """Names rows that are not finite: a refused argument and a failed computation."""
 
 
 class NonFiniteGuard:
