@@ -70,7 +70,7 @@ def assemble(
         ]
     if preprocess is not None:
         bends = elementwise(preprocess) and not preprocess.is_constant_jacobian
-        parts.insert(0, Supported(preprocess) if bends else preprocess)
+        parts.insert(0, Supported(preprocess, dtype=dtype) if bends else preprocess)
     return tfd.TransformedDistribution(base, tfb.Chain(parts), name=name)
 
 

@@ -202,7 +202,7 @@ def support(
     bijector = distribution.bijector
     listed = bijector.bijectors if isinstance(bijector, compat.Chain) else [bijector]
     ahead = list(itertools.takewhile(elementwise, listed))
-    if all(part.is_constant_jacobian for part in ahead):
+    if all(part is None or part.is_constant_jacobian for part in ahead):
         return y, None
     return within_range(tfb.Chain(ahead), y)
 

@@ -16,6 +16,7 @@ from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import children, known_dtype
 from tfp_flows.internal.arguments import (
     Condition,
+    DType,
     Shape,
     TensorLike,
     check_event,
@@ -38,11 +39,13 @@ class Wrapped(FlowBijector):
     Shapes: those of the bijector inside.
     """
 
-    def __init__(self, bijector: tfb.Bijector, **kwargs: Any) -> None:
+    def __init__(
+        self, bijector: tfb.Bijector, dtype: DType = None, **kwargs: Any
+    ) -> None:
         super().__init__(
             event_ndims=int(bijector.forward_min_event_ndims),
             inverse_event_ndims=int(bijector.inverse_min_event_ndims),
-            dtype=known_dtype(bijector),
+            dtype=known_dtype(bijector) or dtype,
             **kwargs,
         )
         self._bijector = bijector
@@ -101,11 +104,12 @@ class Supported(Wrapped):
         bijector: tfb.Bijector,
         low: float | None = None,
         high: float | None = None,
+        dtype: DType = None,
         validate_args: bool = False,
         name: str | None = None,
     ) -> None:
         name = name or bijector.name
-        super().__init__(bijector, validate_args=validate_args, name=name)
+        super().__init__(bijector, dtype, validate_args=validate_args, name=name)
         self._limits = (low, high)
 
     def _inner_condition(self, condition: Condition) -> Condition:

@@ -59,7 +59,8 @@ def _without(
     if outside is None:
         return log_prob
     event = list(range(-len(distribution.event_shape), 0))
-    rows = tf.reduce_any(outside, axis=event) & ~tf.math.is_nan(log_prob)
+    known = tf.logical_not(tf.math.is_nan(log_prob))
+    rows = tf.logical_and(tf.reduce_any(outside, axis=event), known)
     return tf.where(rows, tf.cast(-np.inf, log_prob.dtype), log_prob)
 
 
