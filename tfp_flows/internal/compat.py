@@ -29,6 +29,7 @@ from tensorflow_probability.python.bijectors import (
 from tensorflow_probability.python.distributions import (
     batch_reshape,
     independent,
+    mixture,
     mixture_same_family,
     sample,
     transformed_distribution,
@@ -49,7 +50,7 @@ Composition = composition.Composition
 COPIED = (
     *(Chain, Invert, Blockwise, JointMap, TransformedDistribution),
     *(sample._Sample, independent._Independent, batch_reshape._BatchReshape),
-    mixture_same_family._MixtureSameFamily,
+    *(mixture._Mixture, mixture_same_family._MixtureSameFamily),
 )
 Object = TypeVar("Object")
 
@@ -154,7 +155,7 @@ def _unchanged(weights: list[tuple[tf.Variable, Any]]) -> bool:
 def _same_value(one: tf.Tensor, other: tf.Tensor) -> bool:
     first, second = one.numpy(), other.numpy()
     places = [a.__array_interface__["data"] for a in (first, second)]
-    return places[0] == places[1] or np.array_equal(first, second)
+    return places[0] == places[1] or first.tobytes() == second.tobytes()
 
 
 def _recorded(output: Any, inputs: Any, weights: list[tuple[tf.Variable, Any]]) -> bool:
