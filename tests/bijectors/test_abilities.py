@@ -1,6 +1,6 @@
 """Containers x abilities: every container does it, or refuses in a sentence.
 
-`docs/serialization.md` shows the outcome; `python docs/serialization.py` writes it anew.
+`docs/serialization.md` shows the outcome, which `python docs/serialization.py` writes.
 """
 
 import copy
@@ -13,7 +13,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
-from tfp_flows.bijectors.tree import bijectors_in
+from tfp_flows.bijectors import chain
+from tfp_flows.bijectors.tree import layers_in
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -22,14 +23,16 @@ RNG = np.random.default_rng(0)
 
 def part(shape=None, d=2, **kwargs):
     """An actnorm and a coupling, which may be conditional."""
-    net = tfpf.nets.MLP((4,), "tanh")
-    mask = tfpf.masks.half(d)
+    net = tfpf.nets.MLP((4,), "tanh") if d == 2 else tfpf.nets.ConvNet(4, "tanh")
+    mask = tfpf.masks.half(2) if d == 2 else tfpf.masks.channel((1, 1, 4))
     coupling = tfpf.AffineCoupling(mask, net, condition_shape=shape, **kwargs)
     return tfb.Chain([tfpf.ActNorm(d, **kwargs), coupling])
 
 
 def around(bijector, event=(2,)):
-    return tfd.TransformedDistribution(tfpf.bases.standard_normal(list(event)), bijector)
+    return tfd.TransformedDistribution(
+        tfpf.bases.standard_normal(list(event)), bijector
+    )
 
 
 def flow(**kwargs):
@@ -37,9 +40,9 @@ def flow(**kwargs):
 
 
 def multiscale(shape=None, **kwargs):
-    level = tfb.Chain([tfpf.Squeeze(), tfpf.ActNorm(4, **kwargs)])
+    level = tfb.Chain([tfpf.Squeeze(), part(shape, 4, **kwargs)])
     flat = tfpf.MultiScale((2, 2, 1), [level])
-    return around(tfb.Chain([tfb.Reshape((2, 2, 1), (4,)), flat]), (4,))
+    return around(flat, (4,))
 
 
 def encoded(shape=None, **kwargs):
@@ -70,7 +73,9 @@ def joint(**kwargs):
 
 
 def blockwise(shape=None, **kwargs):
-    return around(tfb.Blockwise([part(shape, **kwargs), tfb.Shift([0.1])], [2, 1]), (3,))
+    return around(
+        tfb.Blockwise([part(shape, **kwargs), tfb.Shift([0.1])], [2, 1]), (3,)
+    )
 
 
 CONTAINERS = {
@@ -94,13 +99,11 @@ ABILITIES = {}
 
 
 def ability(function):
-    ABILITIES[function.__name__.replace("_", " ")] = function
+    ABILITIES[function.__name__.strip("_").replace("_", " ")] = function
     return function
 
 
 def data(distribution, n=64):
-    shapes = tf.nest.flatten(tf.nest.map_structure(list, distribution.event_shape))
-    del shapes
     keras.utils.set_random_seed(0)
     if isinstance(distribution, tfd.JointDistribution):
         return [RNG.normal(3.0, 2.0, (n, 2)).astype("float32"), np.zeros(n, "float32")]
@@ -117,34 +120,24 @@ def scored(name, distribution, y):
     return distribution.log_prob(y).numpy()
 
 
-def first(kind, distribution):
-    """The first bijector of a kind, inside of any part."""
-    from tfp_flows.bijectors.tree import walk
-
-    return next(one for one in walk(distribution, True) if isinstance(one, kind))
-
-
 @ability
 def adapt(name, tmp_path):
-    from tfp_flows.bijectors import chain
-
     one = CONTAINERS[name]()
     assert not chain.is_adapted(one)
     y, c = data(one), conditions(name)
-    if name == "tfd.JointDistributionSequential":
+    if isinstance(y, list):
         chain.adapt_distribution(one, y, c)
     else:
         tfpf.FlowModel(one).adapt(y, c)
     assert chain.is_adapted(one)
-    assert np.mean(scored(name, one, y)) > -12.0
+    assert np.mean(scored(name, one, y)) > -20.0
 
 
 @ability
 def freeze(name, tmp_path):
     one = CONTAINERS[name]()
     before = len(one.trainable_variables)
-    layers = [b for b in tfpf.training.model.layers_in(one)]
-    layers[0].trainable = False
+    layers_in(one)[0].trainable = False
     assert len(one.trainable_variables) < before
 
 
@@ -165,8 +158,10 @@ def name_the_non_finite_part(name, tmp_path):
     model.compile("sgd")
     model.adapt(y, c)
     model.set_weights(
-        [np.full_like(w, np.nan) if "float" in str(w.dtype) else w
-         for w in model.get_weights()]
+        [
+            np.full_like(w, np.nan) if "float" in str(w.dtype) else w
+            for w in model.get_weights()
+        ]
     )
     with pytest.raises(FloatingPointError, match=r"ActNorm|AffineCoupling"):
         model.fit(y, c, verbose=0)
@@ -186,9 +181,8 @@ def copy_(name, tmp_path):
     one = CONTAINERS[name]()
     twin, y = copy.deepcopy(one), data(one, 3)
     np.testing.assert_array_equal(scored(name, twin, y), scored(name, one, y))
-    twin.trainable_variables[0].assign_add(
-        tf.ones_like(twin.trainable_variables[0])
-    )
+    for variable in twin.trainable_variables:
+        variable.assign_add(0.3 * tf.ones_like(variable))
     assert np.any(scored(name, twin, y) != scored(name, one, y))
     assert all(a is not b for a in twin.variables for b in one.variables)
 
@@ -218,7 +212,15 @@ def condition(name, tmp_path):
 
 
 # What is refused, and by which words.
-REFUSED = {}
+JOINT = "tfd.JointDistributionSequential"
+REFUSED = {
+    (JOINT, "name the non finite part"): "event shape of one tensor",
+    (JOINT, "export"): "one floating point tensor",
+    (JOINT, "condition"): "needs a `condition`",
+}
+for _name in CONTAINERS:
+    if _name.startswith("tfd.") and _name != JOINT:
+        REFUSED[_name, "condition"] = "must be a conditional flow"
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
@@ -227,6 +229,7 @@ def test_ability(name, what, tmp_path):
     keras.utils.set_random_seed(0)
     check = functools.partial(ABILITIES[what], name, tmp_path)
     if (name, what) not in REFUSED:
-        return check()
+        check()
+        return
     with pytest.raises((ValueError, TypeError), match=REFUSED[name, what]):
         check()

@@ -323,8 +323,8 @@ def _adapt_parts(
         z = adapt(distribution.bijector, x, ndims, condition)
         _adapt_parts(distribution.distribution, z, condition)
     elif isinstance(distribution, tfd.JointDistribution):
-        parts = tf.nest.flatten_up_to(x, distribution.model)
-        for part, values in zip(parts, tf.nest.flatten_up_to(x, x), strict=True):
+        parts = tf.nest.flatten(distribution.model)
+        for part, values in zip(parts, tf.nest.flatten(x), strict=True):
             if isinstance(part, tfd.Distribution):
                 _adapt_parts(part, values, None)
     else:
