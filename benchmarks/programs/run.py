@@ -477,6 +477,8 @@ def _refusal(error: Exception, program: str) -> Verdict:
         or not OURS & set(re.findall(r'"(\w+)"', program))
     ):
         return Verdict("tfp", text)
+    if text.startswith("TypeError: Found incompatible dtypes"):
+        return Verdict("tfp", text)  # TFP's own sentence about parts of two dtypes
     last = frames[-1]
     where = ours[-1] if ours else last
     place = f"{Path(where.filename).name}:{where.name}"

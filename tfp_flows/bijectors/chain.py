@@ -11,6 +11,7 @@ import functools
 import itertools
 import operator
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -249,7 +250,7 @@ def over_event(
     return tf.reduce_sum(log_det, axis=list(range(-extra, 0)))
 
 
-def _over_batch(log_det: tf.Tensor, x: tf.Tensor, event_ndims: object) -> tf.Tensor:
+def _over_batch(log_det: tf.Tensor, x: tf.Tensor, event_ndims: Any) -> tf.Tensor:
     """Gives TFP's log-dets of parameters that broadcast all batch axes of `x`."""
     if log_det.shape.rank == 0 or tf.nest.is_nested(event_ndims):
         return log_det
@@ -322,8 +323,8 @@ def _adapt_parts(
         z = adapt(distribution.bijector, x, ndims, condition)
         _adapt_parts(distribution.distribution, z, condition)
     elif isinstance(distribution, tfd.JointDistribution):
-        parts = tf.nest.flatten_up_to(x, distribution.model)
-        for part, values in zip(parts, tf.nest.flatten_up_to(x, x), strict=True):
+        parts = tf.nest.flatten(distribution.model)
+        for part, values in zip(parts, tf.nest.flatten(x), strict=True):
             if isinstance(part, tfd.Distribution):
                 _adapt_parts(part, values, None)
     else:

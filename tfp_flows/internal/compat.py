@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import keras
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow.core.framework import node_def_pb2, tensor_pb2  # noqa: F401
@@ -29,6 +28,9 @@ from tensorflow_probability.python.bijectors import (
 from tensorflow_probability.python.distributions import (
     batch_reshape,
     independent,
+    joint_distribution_named,
+    joint_distribution_sequential,
+    mixture,
     mixture_same_family,
     sample,
     transformed_distribution,
@@ -46,10 +48,12 @@ JointMap = joint_map._JointMap
 TransformedDistribution = transformed_distribution._TransformedDistribution
 Composition = composition.Composition
 # The containers whose copies Python would make without weights, or not at all.
+_joint_sequential = joint_distribution_sequential._JointDistributionSequential
 COPIED = (
     *(Chain, Invert, Blockwise, JointMap, TransformedDistribution),
     *(sample._Sample, independent._Independent, batch_reshape._BatchReshape),
-    mixture_same_family._MixtureSameFamily,
+    *(mixture._Mixture, mixture_same_family._MixtureSameFamily),
+    *(joint_distribution_named._JointDistributionNamed, _joint_sequential),
 )
 Object = TypeVar("Object")
 
@@ -154,7 +158,7 @@ def _unchanged(weights: list[tuple[tf.Variable, Any]]) -> bool:
 def _same_value(one: tf.Tensor, other: tf.Tensor) -> bool:
     first, second = one.numpy(), other.numpy()
     places = [a.__array_interface__["data"] for a in (first, second)]
-    return places[0] == places[1] or np.array_equal(first, second)
+    return places[0] == places[1] or first.tobytes() == second.tobytes()
 
 
 def _recorded(output: Any, inputs: Any, weights: list[tuple[tf.Variable, Any]]) -> bool:
