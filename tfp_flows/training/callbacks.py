@@ -40,7 +40,7 @@ def averaged_weights(model: keras.Model) -> Iterator[keras.Model]:
         >>> import numpy as np, tfp_flows as tfpf
         >>> model = tfpf.FlowModel(tfpf.real_nvp((2,), couplings=2))
         >>> model.compile(optimizer=tfpf.optimizer(ema=0.9))
-        >>> history = model.fit(np.ones([8, 2], "float32"), verbose=0)
+        >>> history = model.fit(np.eye(8, 2, dtype="float32"), verbose=0)
         >>> with averaged_weights(model):
         ...     model.save_weights("ema.weights.h5")  # doctest: +SKIP
     """
