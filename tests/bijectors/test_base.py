@@ -139,7 +139,7 @@ def test_copy_shares_weights_and_config_builds_fresh_ones():
     config = bijector.get_config()
     assert config == {
         "channels": 3,
-        "epsilon": 1e-6,
+        "epsilon": 0.0,
         "dtype": "float32",
         "validate_args": False,
         "name": "first",

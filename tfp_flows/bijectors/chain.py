@@ -254,7 +254,7 @@ def _over_batch(log_det: tf.Tensor, x: tf.Tensor, event_ndims: Any) -> tf.Tensor
     """Gives TFP's log-dets of parameters that broadcast all batch axes of `x`."""
     if log_det.shape.rank == 0 or tf.nest.is_nested(event_ndims):
         return log_det
-    shape = tf.shape(x)[: x.shape.rank - event_ndims]
+    shape = tf.shape(x)[: len(x.shape) - event_ndims]
     return log_det + tf.zeros(shape, log_det.dtype)
 
 

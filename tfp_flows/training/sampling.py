@@ -38,7 +38,8 @@ def latents_and_log_prob(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `(latent, log_prob)` of data `[*batch, *event]`, with one inverse.
 
-    Without a bijector `x` is its own latent. A conditional flow takes conditions
+    Without a bijector `x` is its own latent. Outside of the support, where the
+    log-density is `-inf`, there is none: it is NaN. A conditional flow takes conditions
     `[*batch, *condition_shape]`.
     """
     x, outside = chain.support(distribution, x)
@@ -49,7 +50,11 @@ def latents_and_log_prob(
         return x, _without(outside, distribution, distribution.log_prob(x))
     # First the latents: the log-density then finds them in TFP's cache.
     latent = distribution.bijector.inverse(x)
-    return latent, _without(outside, distribution, distribution.log_prob(x))
+    density = _without(outside, distribution, distribution.log_prob(x))
+    none = tf.equal(density, tf.cast(-np.inf, density.dtype))
+    while none.shape.rank < latent.shape.rank:
+        none = none[..., tf.newaxis]
+    return tf.where(none, tf.cast(np.nan, latent.dtype), latent), density
 
 
 def _without(
