@@ -72,7 +72,7 @@ def main() -> None:
                 row["program"] = program
                 faults[verdict.signature] = row
             row["count"] += 1
-        if i % 50 == 49:
+        if i % 25 == 24 or i == len(chosen) - 1:
             seconds = time.monotonic() - start
             print(f"{i + 1} in {seconds:.0f} s: {dict(counts)}", flush=True)
             report = {

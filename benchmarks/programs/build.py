@@ -52,7 +52,10 @@ class Builder:
             return tfb.Blockwise(parts, spec[2])
         if kind == "encoded":
             inner = self.bijector(spec[1], event, (3,))
-            layers = [keras.layers.Flatten(), keras.layers.Dense(3, "tanh")]
+            layers = [
+                keras.layers.Flatten(dtype=self.dtype),
+                keras.layers.Dense(3, "tanh", dtype=self.dtype),
+            ]
             encoder = keras.Sequential(layers)
             if len(shape) == 1:
                 encoder = keras.layers.Dense(3, "tanh", dtype=self.dtype)

@@ -372,7 +372,7 @@ def _exported(world: World) -> object:
         given = {"x": tf.constant(world.y)}
         if world.c is not None:
             given["condition"] = tf.constant(world.c)
-        return next(iter(served(**given).values()))
+        return served(**given)["log_prob"]
 
 
 def _clone(world: World) -> object:
@@ -479,6 +479,10 @@ def _refusal(error: Exception, program: str) -> Verdict:
         return Verdict("tfp", text)
     if text.startswith("TypeError: Found incompatible dtypes"):
         return Verdict("tfp", text)  # TFP's own sentence about parts of two dtypes
+    if isinstance(error, ValueError) and ours and "user code" in text:
+        where = re.findall(r'File "([^"]+)", line', str(error))  # in a traced function
+        if where and "/tfp_flows/" in where[-1] and "Received: " in text:
+            return Verdict("refused", text[text.rindex("Error: ") :])
     last = frames[-1]
     where = ours[-1] if ours else last
     place = f"{Path(where.filename).name}:{where.name}"
