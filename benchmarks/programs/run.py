@@ -426,8 +426,7 @@ def run(program: dict) -> Verdict:
             if judged.is_fault:
                 return judged
         found = ENTRIES[program["entry"]](world)
-        if program["entry"] != "clone":
-            world.twin_with(world.model)
+        world.twin_with(world.model)
         return _judge(world, found, "")
     except Skipped as reason:
         return Verdict("skipped", str(reason))
