@@ -111,7 +111,7 @@ WAYS = {
     "pickle": lambda flow: pickle.loads(pickle.dumps(flow)),
     "bijector": lambda flow: flow_of(copy.deepcopy(flow.bijector)),
     "model": lambda flow: copy.deepcopy(tfpf.FlowModel(flow)).distribution,
-    "mixture": lambda flow: copy.deepcopy(tfd.Independent(flow, 0)).distribution,
+    "independent": lambda flow: copy.deepcopy(tfd.Independent(flow, 0)).distribution,
 }
 
 

@@ -73,8 +73,8 @@ def glow(
             by `2**L`. None for as many as fit, at most 3.
         hidden_channels: For images, width of each conditioner; None for 128.
         hidden_units: For vectors; None for `(128, 128)`.
-        log_scale: None for `"tanh"` on images, the one with which Adam's first steps
-            explode on no seed (benchmarks/naive.py), and `"soft_clamp"` on vectors.
+        log_scale: None for `"tanh"` on images, with which Adam's first steps do not
+            explode (`python -m benchmarks.naive`), and `"soft_clamp"` on vectors.
         split_prior: For images, prior of the channels that leave after a level:
             `"learned"` from those that stay, or `"normal"`. None for the first.
         top_prior: For images, prior of the last level: `"normal"`, or `"learned"`, one

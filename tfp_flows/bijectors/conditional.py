@@ -110,24 +110,19 @@ class Supported(Wrapped):
     ) -> None:
         name = name or bijector.name
         super().__init__(bijector, dtype, validate_args=validate_args, name=name)
-        self._limits = (low, high)
+        self._low = -np.inf if low is None else low
+        self._high = np.inf if high is None else high
 
     def _inner_condition(self, condition: Condition) -> Condition:
         return None
 
     def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
         y, fldj = super()._forward_and_log_det(x)
-        low, high = self._limits
-        y = y if low is None else tf.where(y < low, tf.cast(low, y.dtype), y)
-        return y if high is None else tf.where(
-            y > high, tf.cast(high, y.dtype), y
-        ), fldj
+        y = tf.where(y < self._low, tf.cast(self._low, y.dtype), y)
+        return tf.where(y > self._high, tf.cast(self._high, y.dtype), y), fldj
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
-        low, high = self._limits
-        beyond = tf.zeros_like(y, tf.bool)
-        beyond = beyond if low is None else tf.logical_or(beyond, y < low)
-        beyond = beyond if high is None else tf.logical_or(beyond, y > high)
+        beyond = tf.logical_or(y < self._low, y > self._high)
         safe, outside = chain.within_range(self._bijector, y, beyond)
         x, ildj = chain.inverse_and_log_det(self._bijector, safe, 0)
         return x, tf.where(outside, tf.cast(-np.inf, y.dtype), ildj)

@@ -57,10 +57,8 @@ def fences(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ranked = np.sort(rows[:: -(-n // _QUANTILE_ROWS)], axis=0)
     last = len(ranked) - 1
     # Of 16 rows and more at least one at each end is left out.
-    low, high = (
-        ranked[math.ceil(_OUTER * last)],
-        ranked[math.floor(last * (1 - _OUTER))],
-    )
+    low = ranked[math.ceil(last * _OUTER)]
+    high = ranked[math.floor(last * (1.0 - _OUTER))]
     reach = np.where(high > low, _REACH * (high - low), np.inf)
     return low - reach, high + reach
 

@@ -48,12 +48,19 @@ JointMap = joint_map._JointMap
 TransformedDistribution = transformed_distribution._TransformedDistribution
 Composition = composition.Composition
 # The containers whose copies Python would make without weights, or not at all.
-_joint_sequential = joint_distribution_sequential._JointDistributionSequential
 COPIED = (
-    *(Chain, Invert, Blockwise, JointMap, TransformedDistribution),
-    *(sample._Sample, independent._Independent, batch_reshape._BatchReshape),
-    *(mixture._Mixture, mixture_same_family._MixtureSameFamily),
-    *(joint_distribution_named._JointDistributionNamed, _joint_sequential),
+    Chain,
+    Invert,
+    Blockwise,
+    JointMap,
+    TransformedDistribution,
+    sample._Sample,
+    independent._Independent,
+    batch_reshape._BatchReshape,
+    mixture._Mixture,
+    mixture_same_family._MixtureSameFamily,
+    joint_distribution_named._JointDistributionNamed,
+    joint_distribution_sequential._JointDistributionSequential,
 )
 Object = TypeVar("Object")
 

@@ -575,7 +575,7 @@ class FlowModel(LikelihoodModel):
         takes_condition = self.condition_shape is not None
         x, condition = first_batch(self.encoded(data), condition, takes_condition)
         x, condition = self._checked(x, condition)
-        if len(x.shape) == len(self.event_shape) or 0 in x.shape:
+        if 0 in x.shape:
             must = f"be a batch [n, {words(self.event_shape)}] of at least one row"
             raise invalid("data", must, f"shape {tuple(x.shape)}")
         if not bool(tf.reduce_all(tf.math.is_finite(x))):
