@@ -12,7 +12,6 @@ Fashion-MNIST must be prepared for TFDS. Rows go into `benchmarks/results/naive.
 """
 
 import argparse
-import concurrent.futures
 import itertools
 import json
 import math
@@ -159,11 +158,9 @@ def main() -> None:
     runs = itertools.product(asked.data, asked.flows, asked.seeds)
     # Graphs of old models would fill the memory of one process.
     spawn = multiprocessing.get_context("spawn")
-    workers = concurrent.futures.ProcessPoolExecutor(
-        1, mp_context=spawn, max_tasks_per_child=len(asked.seeds)
-    )
-    with workers:
-        for row in workers.map(learn_one, [(*r, asked.rate, asked.clip) for r in runs]):
+    with spawn.Pool(1, maxtasksperchild=len(asked.seeds)) as workers:
+        arguments = [(*one, asked.rate, asked.clip) for one in runs]
+        for row in workers.imap(learn_one, arguments):
             print({k: v for k, v in row.items() if v is not None}, flush=True)
             same = [r for r in known if all(r[n] == row[n] for n in named)]
             known = [r for r in known if r not in same] + [row]
