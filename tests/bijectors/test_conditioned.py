@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from tfp_flows.serving.servable import servable
 from tfp_flows.testing.subject import perturb
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -152,3 +153,53 @@ def test_wrong_shapes_are_refused(flow):
         tfpf.condition(flow, np.zeros((5, 2), "float32"))
     with pytest.raises(ValueError, match="`flow` must be a conditional flow"):
         tfpf.condition(tfpf.nice((2,), hidden_units=(4,)), C)
+
+
+# One condition belongs to one event, whatever axes the event has beyond a part's own.
+
+
+@pytest.mark.parametrize("n", [1, 3, 5])
+@pytest.mark.parametrize("container", ["chain", "repeat", "encoded", "inverted"])
+def test_parts_of_vectors_on_longer_events_get_the_condition_of_their_row(
+    container: str, n: int
+) -> None:
+    rng = np.random.default_rng(0)
+    if container == "repeat":
+        bijector = tfpf.Repeat(_part(), 2)
+    elif container == "encoded":
+        encoder = tfpf.nets.MLP((4,))
+        encoder.connect((2,), (2,))
+        bijector = tfpf.EncodedCondition(_part(), encoder, condition_shape=(2,))
+    elif container == "inverted":
+        bijector = tfb.Chain([tfb.Invert(_part()), tfb.Scale(2.0)])
+    else:
+        bijector = tfb.Chain([_part(), tfpf.ActNorm(2), _part(flip=True)])
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), [3, 2])
+    flow = tfd.TransformedDistribution(base, bijector)
+    for weight in flow.trainable_variables:
+        weight.assign(0.5 * rng.normal(size=weight.shape))
+    model = tfpf.FlowModel(flow)
+    x = rng.normal(size=(n, 3, 2)).astype("float32")
+    c = rng.normal(size=(n, 2)).astype("float32")
+    alone = [tfpf.condition(flow, c[i]).log_prob(x[i]) for i in range(n)]
+    together = tfpf.condition(flow, c)
+    assert together.batch_shape == (n,)
+    np.testing.assert_allclose(together.log_prob(x), alone, rtol=1e-4)
+    scored = model.predict((x, c), verbose=0)
+    np.testing.assert_allclose(scored, alone, rtol=1e-4)
+    drawn = together.sample(2, seed=1)
+    again = [tfpf.condition(flow, c[i]).log_prob(drawn[:, i]) for i in range(n)]
+    np.testing.assert_allclose(
+        together.log_prob(drawn), np.stack(again, 1), rtol=1e-3, atol=1e-3
+    )
+    served = servable(model)
+    seeds = tf.constant([[i, 7] for i in range(n)])
+    rows = served.sample_rows(seeds, tf.ones([n]), tf.constant(c))
+    for i in range(n):
+        row = served.sample_rows(seeds[i : i + 1], tf.ones([1]), tf.constant(c[i:][:1]))
+        np.testing.assert_allclose(rows[i], row[0], rtol=1e-4, atol=1e-5)
+
+
+def _part(flip: bool = False) -> tfpf.AffineCoupling:
+    mask, net = tfpf.masks.half(2, flip), tfpf.nets.MLP((8,))
+    return tfpf.AffineCoupling(mask, net, condition_shape=(2,))

@@ -25,7 +25,7 @@ from tfp_flows.bijectors.base import (
 )
 from tfp_flows.bijectors.tree import children
 from tfp_flows.internal import compat
-from tfp_flows.internal.arguments import Arrays, Condition, Config
+from tfp_flows.internal.arguments import Arrays, Condition, Config, Shape
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -105,8 +105,12 @@ def _forward_leaf(
     bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
     if isinstance(bijector, FlowBijector):
+        ndims = bijector.forward_min_event_ndims
+        condition = over_positions(
+            condition, bijector.condition_shape, event_ndims - ndims
+        )
         y, fldj = bijector.forward_and_log_det(x, condition)
-        return y, over_event(fldj, x, bijector.forward_min_event_ndims, event_ndims)
+        return y, over_event(fldj, x, ndims, event_ndims)
     keywords = condition_kwargs(bijector, condition)
     y = bijector.forward(x, **keywords)
     fldj = bijector.forward_log_det_jacobian(x, event_ndims, **keywords)
@@ -117,8 +121,12 @@ def _inverse_leaf(
     bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
     if isinstance(bijector, FlowBijector):
+        ndims = bijector.inverse_min_event_ndims
+        condition = over_positions(
+            condition, bijector.condition_shape, event_ndims - ndims
+        )
         x, ildj = bijector.inverse_and_log_det(y, condition)
-        return x, over_event(ildj, y, bijector.inverse_min_event_ndims, event_ndims)
+        return x, over_event(ildj, y, ndims, event_ndims)
     keywords = condition_kwargs(bijector, condition)
     x = bijector.inverse(y, **keywords)
     ildj = bijector.inverse_log_det_jacobian(y, event_ndims, **keywords)
@@ -129,6 +137,8 @@ def _adapting_leaf(
     bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
     if isinstance(bijector, FlowBijector):
+        extra = event_ndims - bijector.inverse_min_event_ndims
+        condition = over_positions(condition, bijector.condition_shape, extra)
         keywords = condition_kwargs(bijector, condition)
         return bijector.adapt(y, **keywords), tf.zeros([], y.dtype)
     _refuse_waiting(bijector, "a container that is not looked into")
@@ -226,6 +236,21 @@ def condition_kwargs(bijector: tfb.Bijector, condition: Condition) -> Config:
         part.name: condition_kwargs(part, condition) for part in children(bijector)
     }
     return {name: keywords for name, keywords in inner.items() if keywords}
+
+
+def over_positions(condition: Condition, shape: Shape | None, extra: int) -> Condition:
+    """Gives a condition an axis of 1 for each event axis that is none of a part's own.
+
+    There is one condition for an event, `[..., *shape]`; a part of vectors on events
+    `[t, d]` takes the same at all `t` positions.
+    """
+    if condition is None or shape is None or not extra:
+        return condition
+    c = tf.convert_to_tensor(condition)
+    place = c.shape.rank - len(shape)
+    for _ in range(extra):
+        c = tf.expand_dims(c, place)
+    return c
 
 
 def over_event(

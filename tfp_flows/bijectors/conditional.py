@@ -142,17 +142,27 @@ class Conditioned(Wrapped):
     fills_conditions = True
 
     def __init__(
-        self, bijector: tfb.Bijector, condition: TensorLike, name: str | None = None
+        self,
+        bijector: tfb.Bijector,
+        condition: TensorLike,
+        extra_ndims: int = 0,
+        name: str | None = None,
     ) -> None:
         """Binds `condition`, `[..., *condition_shape]`; gradients flow to it.
 
-        A `tf.Variable` stays a weight of the bijector.
+        A `tf.Variable` stays a weight of the bijector. `extra_ndims` counts the axes of
+        an event beyond the bijector's own: all their positions get one condition.
         """
         super().__init__(bijector, name=name)
         self._condition = _tensor_or_reference(condition)
+        self._extra_ndims = extra_ndims
 
     def _inner_condition(self, condition: Condition) -> tf.Tensor:
-        return tf.convert_to_tensor(self._condition)
+        c, shape = (
+            tf.convert_to_tensor(self._condition),
+            condition_shape(self._bijector),
+        )
+        return chain.over_positions(c, shape, self._extra_ndims)
 
     def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
         shape = tf.TensorShape(self._condition.shape)
@@ -165,7 +175,7 @@ class Conditioned(Wrapped):
     def _batch_ndims(self, x_event_ndims: int) -> int:
         """Counts the batch axes of the condition that are none of the event's."""
         own = len(condition_shape(self._bijector) or ())
-        extra = x_event_ndims - self.forward_min_event_ndims
+        extra = x_event_ndims - self.forward_min_event_ndims - self._extra_ndims
         return max(self._condition.shape.rank - own - extra, 0)
 
 
@@ -224,7 +234,9 @@ def condition(
         c = _checked_labels(tf.convert_to_tensor(c), labels)
     c = _tensor_or_reference(c, condition_dtype(bijector))
     check_event(c, shape, f"the condition of '{flow.name}'", "c")
-    bound = Conditioned(bijector, c)
+    # TFP lines up a bijector's batch with the last axes outside its own event.
+    extra = flow.event_shape.rank - bijector.inverse_min_event_ndims
+    bound = Conditioned(bijector, c, extra)
     return tfd.TransformedDistribution(flow.distribution, bound, name=name)
 
 

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.chain import condition_kwargs
+from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import (
     condition_dtype,
     condition_shape,
@@ -192,7 +192,8 @@ def _of_distribution(distribution: tfd.Distribution) -> Servable:
     def forward(latent: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         if bijector is None:
             return latent
-        return bijector.forward(latent, **condition_kwargs(bijector, condition))
+        ndims = base.event_shape.rank
+        return chain.forward_and_log_det(bijector, latent, ndims, condition)[0]
 
     base = distribution if bijector is None else distribution.distribution
     return Servable(

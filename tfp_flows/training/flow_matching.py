@@ -153,10 +153,11 @@ class FlowMatchingModel(FlowModel):
         self, n: tf.Tensor, seed: tf.Tensor, condition: Condition
     ) -> tf.Tensor:
         """Draws latents and brings them to the flow's latent end."""
-        x_0 = self._distribution.distribution.sample(n, seed=seed)
+        base = self._distribution.distribution
+        x_0, ndims = base.sample(n, seed=seed), base.event_shape.rank
         for part in reversed(self._latent_side):
-            event_ndims = int(part.forward_min_event_ndims)
-            x_0, _ = chain.forward_and_log_det(part, x_0, event_ndims, condition)
+            x_0, _ = chain.forward_and_log_det(part, x_0, ndims, condition)
+            ndims = part.forward_event_ndims(ndims)
         return x_0
 
     def example_losses(self, y_pred: Arrays) -> tf.Tensor:
