@@ -8,10 +8,11 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow_probability as tfp
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.anomaly.fitting import anomaly_scores, fit_scorer
 from tfp_flows.anomaly.scorers import (
@@ -25,8 +26,6 @@ from tfp_flows.internal.arguments import checked_choice, checked_number
 from tfp_flows.internal.batching import minibatches
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.optimizers import optimizer
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 SCORERS: dict[str, Callable[[], AnomalyScorer]] = {
     "nll": NllScorer,

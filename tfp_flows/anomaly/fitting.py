@@ -7,14 +7,12 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.anomaly.rows import Rows, evaluate_rows
 from tfp_flows.anomaly.scorers import AnomalyScorer
 from tfp_flows.internal.arguments import checked_number
 from tfp_flows.training.model import FlowModel
-
-tfd = tfp.distributions
 
 Scorer = TypeVar("Scorer", bound=AnomalyScorer)
 

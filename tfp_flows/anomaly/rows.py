@@ -7,14 +7,12 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.internal.arguments import words
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.sampling import distribution_of, latents_and_log_prob
-
-tfd = tfp.distributions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows import saving as serialization
 from tfp_flows.anomaly.rows import Rows
@@ -19,8 +19,6 @@ from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.compat import sublayers
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.sampling import distribution_of
-
-tfd = tfp.distributions
 
 SCORE_CEILING = 1e38
 """Score of a row that has no finite one: as anomalous as can be."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.chain import elementwise
 from tfp_flows.bijectors.conditional import EncodedCondition, Supported, encoded_shape
@@ -17,8 +18,6 @@ from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.internal.arguments import DType, Shape, checked_choice, checked_shape
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def assemble(

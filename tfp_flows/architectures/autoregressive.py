@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.architectures.assembly import assemble, seen_condition
 from tfp_flows.bijectors.autoregressive import (
@@ -33,8 +34,6 @@ from tfp_flows.internal.arguments import (
 )
 from tfp_flows.nets.dense import MADE, MLP
 from tfp_flows.nets.sequence import CausalLSTM
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 @renamed(layers="steps")

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 import keras
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.architectures.assembly import assemble, seen_condition
 from tfp_flows.bijectors.continuous import ContinuousFlow
@@ -19,8 +20,6 @@ from tfp_flows.internal.arguments import (
     renamed,
 )
 from tfp_flows.nets.velocity import VelocityNet
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 # Up to so many values an exact trace costs less than the noise of an estimate.
 _EXACT_UP_TO = 8

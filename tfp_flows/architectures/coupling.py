@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.architectures.assembly import (
     assemble,
@@ -37,8 +38,6 @@ from tfp_flows.internal.arguments import (
 )
 from tfp_flows.nets.conv import ConvNet
 from tfp_flows.nets.dense import MLP
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 @renamed(couplings="steps")

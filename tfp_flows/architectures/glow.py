@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 import keras
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.architectures.assembly import (
     assemble,
@@ -33,8 +34,6 @@ from tfp_flows.internal.arguments import (
 )
 from tfp_flows.nets.conv import ConvNet
 from tfp_flows.nets.dense import MLP
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def glow(

@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.architectures.assembly import assemble
 from tfp_flows.bijectors import masks
@@ -24,8 +25,6 @@ from tfp_flows.internal.arguments import (
     renamed,
 )
 from tfp_flows.nets.conv import PriorNet, ZeroConv2D
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 PRIORS = ("learned", "normal")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import keras
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.conditional import LocalCondition
@@ -17,8 +18,6 @@ from tfp_flows.bijectors.reshape import Grouped
 from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.internal.arguments import DType, checked_integer
 from tfp_flows.nets.sequence import WaveNet
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def waveglow(

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
@@ -28,8 +28,6 @@ from tfp_flows.internal.arguments import (
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.dense import MADE
 from tfp_flows.nets.sequence import CausalLSTM
-
-tfb = tfp.bijectors
 
 TRANSFORMS = ("affine", "spline")
 

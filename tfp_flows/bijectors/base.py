@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.internal import compat
@@ -25,8 +25,6 @@ from tfp_flows.internal.arguments import (
     words,
 )
 from tfp_flows.nets.conditioner import broadcast_batch
-
-tfb = tfp.bijectors
 
 # A value, and the logarithm of the absolute Jacobian determinant at it.
 ValueAndLogDet = tuple[tf.Tensor, tf.Tensor]

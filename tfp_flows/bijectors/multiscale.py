@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
@@ -16,8 +16,6 @@ from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import known_dtype
 from tfp_flows.internal.arguments import Condition, Shape, checked_integer, invalid
 from tfp_flows.nets.conditioner import reshaped
-
-tfb = tfp.bijectors
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

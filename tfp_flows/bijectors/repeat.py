@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import WATCHERS, FlowBijector, ValueAndLogDet
@@ -30,8 +30,6 @@ from tfp_flows.internal.arguments import (
     checked_integer,
     invalid,
 )
-
-tfb = tfp.bijectors
 
 MODES = ("auto", "unrolled", "loop", "reversible")
 # Above this many layers the loop's steps are as fast as written-out ones, and the first

@@ -8,13 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.internal.arguments import checked_integer, invalid
 from tfp_flows.nets.conditioner import reshaped
-
-tfb = tfp.bijectors
 
 ORDERS = ("block", "channel", "checkerboard")
 

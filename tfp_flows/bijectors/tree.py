@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.internal import compat
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 Part = tfb.Bijector | tfd.Distribution
 

@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.data import Data, log_density
 from tfp_flows.training.model import FlowModel
-
-tfd = tfp.distributions
 
 # So many noisy copies of a small held-out part average the dequantization noise out.
 MOST_DRAWS, ENOUGH_IMAGES = 16, 5_000

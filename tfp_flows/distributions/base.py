@@ -7,11 +7,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.internal.compat import tf_variables
-
-tfd = tfp.distributions
 
 
 class LayeredDistribution(tfd.Distribution):

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.elementwise import ConditionalAffine
 from tfp_flows.distributions.resampled import Resampled
 from tfp_flows.internal.arguments import DType, checked_integer, checked_number
 from tfp_flows.nets.dense import MLP
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def diagonal_normal(d: int, *, dtype: DType = None) -> tfd.Distribution:

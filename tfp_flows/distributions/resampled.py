@@ -9,13 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.distributions.base import LayeredDistribution
 from tfp_flows.internal.arguments import Seed, checked_instance, checked_integer
 from tfp_flows.internal.seeds import TrainingNoise
 from tfp_flows.nets.conditioner import Conditioner
-
-tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

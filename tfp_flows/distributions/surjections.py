@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import EncodedCondition, condition
@@ -16,8 +17,6 @@ from tfp_flows.distributions.bases import standard_logistic
 from tfp_flows.internal.arguments import DType, Seed, checked_integer
 from tfp_flows.internal.seeds import dequantized
 from tfp_flows.nets.sequence import code_table
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 class Surjection(LayeredDistribution):

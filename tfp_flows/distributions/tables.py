@@ -9,12 +9,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.distributions.surjections import Surjection
 from tfp_flows.internal import seeds
 from tfp_flows.internal.arguments import Seed, checked_integer
-
-tfd = tfp.distributions
 
 _LEAST_WIDTH = 0.5  # of the noise of an argmax flow
 

@@ -8,14 +8,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.internal.arguments import check_event, checked_integer, invalid
 from tfp_flows.internal.seeds import stateless_seed
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.sampling import distribution_of
-
-tfd = tfp.distributions
 
 Flow: TypeAlias = "FlowModel | tfd.Distribution"
 Images: TypeAlias = "npt.ArrayLike | tf.Tensor"

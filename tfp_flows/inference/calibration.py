@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.conditional import condition
 from tfp_flows.internal.batching import map_rows
@@ -18,8 +18,6 @@ from tfp_flows.internal.pictures import BLUE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-tfd = tfp.distributions
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
-import tensorflow_probability as tfp
-
-tfb, tfd = tfp.bijectors, tfp.distributions
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 
 class FlatTarget(NamedTuple):

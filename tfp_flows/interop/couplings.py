@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
@@ -33,9 +33,6 @@ from tfp_flows.interop.networks import (
     layers_of,
     networks_in,
 )
-
-tfb = tfp.bijectors
-
 
 _PROBES = 32
 

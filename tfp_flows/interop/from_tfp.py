@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.internal.arguments import invalid
 from tfp_flows.internal.compat import Chain, Invert
 from tfp_flows.interop.couplings import coupling_from, levels_from
 from tfp_flows.interop.networks import networks_in
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 Source = TypeVar("Source", tfb.Bijector, tfd.Distribution)
 

@@ -11,14 +11,12 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.internal.arguments import Config, Shape
 from tfp_flows.internal.compat import modules_inside, template_function
 from tfp_flows.nets.conv import ConvNet, ZeroConv2D
 from tfp_flows.nets.dense import MLP
-
-tfb = tfp.bijectors
 
 
 class LayerCopy(NamedTuple):

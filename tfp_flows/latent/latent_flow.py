@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows import saving as serialization
 from tfp_flows.architectures.coupling import real_nvp
@@ -28,8 +28,6 @@ from tfp_flows.latent.likelihood import PixelLikelihood
 from tfp_flows.latent.model import LatentModel, check_rows, checked_prior
 from tfp_flows.training.data import named_arguments
 from tfp_flows.training.model import LikelihoodModel
-
-tfd = tfp.distributions
 
 TRAININGS = ("joint", "two-stage")
 ONE_STAGE_ONLY = ("sample_weight", "class_weight", "validation_split")

@@ -7,11 +7,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.internal.arguments import Config, checked_choice, checked_number
-
-tfd = tfp.distributions
 
 KINDS = ("gaussian", "logistic")
 

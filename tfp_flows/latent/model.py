@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors.conditional import condition_shape
@@ -30,8 +31,6 @@ from tfp_flows.nets.autoencoder import conv_decoder, conv_encoder
 from tfp_flows.training.data import first_batch
 from tfp_flows.training.model import FlowModel, LikelihoodModel
 from tfp_flows.training.sampling import sample
-
-tfd = tfp.distributions
 
 # Evaluation draws the same noise in each batch, so that it gives equal metrics twice.
 _EVALUATION_SEED = 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors import chain
@@ -22,8 +22,6 @@ from tfp_flows.latent.model import (
     checked_prior,
 )
 from tfp_flows.training.model import FlowModel
-
-tfd = tfp.distributions
 
 # Widths of the posterior stay above this, so that its density has a bound.
 _LEAST_WIDTH = 1e-4

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.anomaly.rows import evaluate_rows
 from tfp_flows.bijectors.conditional import EncodedCondition
@@ -15,8 +16,6 @@ from tfp_flows.internal.arguments import is_integer
 from tfp_flows.internal.compat import Chain
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.sampling import distribution_of
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def features(

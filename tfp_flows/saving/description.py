@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.tree import layers_in, walk
@@ -23,8 +24,6 @@ from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import Config
 from tfp_flows.saving import classes
 from tfp_flows.saving.classes import KIND, plain, read_array
-
-tfd = tfp.distributions
 
 # What `k1 + k2` and `k1 * k2` of TFP's kernels are, which have no public names.
 _COMBINED_KERNELS = {"_SumKernel": "sum", "_ProductKernel": "product"}

@@ -10,15 +10,14 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors.tree import layers_in
 from tfp_flows.internal.arguments import Config, checked_instance, invalid
 from tfp_flows.internal.compat import Holder, share_storage, tf_variables
 from tfp_flows.internal.files import atomic_write
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def checked_path(path: str | os.PathLike) -> Path:

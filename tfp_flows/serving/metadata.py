@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.conditional import Supported
 from tfp_flows.serving.servable import Model, Servable
@@ -22,8 +22,6 @@ from tfp_flows.serving.versions import existing_versions
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-tfb = tfp.bijectors
 
 Metadata = dict[str, Any]
 

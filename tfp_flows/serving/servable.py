@@ -10,7 +10,8 @@ from typing import Protocol, runtime_checkable
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import (
@@ -20,8 +21,6 @@ from tfp_flows.bijectors.conditional import (
 )
 from tfp_flows.internal.arguments import Shape, invalid
 from tfp_flows.training.sampling import distribution_of, latents_and_log_prob, sample
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 Model = keras.Model | tfd.Distribution
 Condition = tf.Tensor | None

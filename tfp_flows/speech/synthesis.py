@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.conditional import LocalCondition
 from tfp_flows.bijectors.reshape import Grouped
@@ -17,8 +17,6 @@ from tfp_flows.internal.arguments import checked_integer, invalid
 from tfp_flows.speech.spectrogram import mel_spectrogram
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.sampling import distribution_of, sample
-
-tfd = tfp.distributions
 
 Flow: TypeAlias = "FlowModel | tfd.Distribution"
 Seed: TypeAlias = "int | tuple[int, int] | None"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.elementwise import Quantile
 from tfp_flows.distributions.tables import (
@@ -28,8 +28,6 @@ from tfp_flows.tables.arrow import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-tfb = tfp.bijectors
 
 DTYPE = "float64"
 TRANSFORMS = ("quantile", "standard", "log")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.internal.arguments import checked_number
 from tfp_flows.tables.arrow import TableLike, as_table
@@ -14,8 +14,6 @@ from tfp_flows.tables.columns import Column
 from tfp_flows.tables.model import TableFlow
 from tfp_flows.tables.schema import Schema
 from tfp_flows.training.optimizers import optimizer
-
-tfd = tfp.distributions
 
 
 def fit(

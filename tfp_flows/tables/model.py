@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows import saving as serialization
 from tfp_flows.architectures.assembly import assemble
@@ -34,8 +34,6 @@ from tfp_flows.training.summary import summary_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-tfd = tfp.distributions
 
 # Coordinates of so many draws go through the flow at a time.
 _DRAWS = 16_384

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.distributions.tables import Dequantizer
 from tfp_flows.internal.arguments import Config, invalid
@@ -25,8 +25,6 @@ from tfp_flows.tables.columns import Categorical, Column, Continuous, Integer
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-tfb = tfp.bijectors
 
 KINDS: dict[str, Column] = {
     "continuous": Continuous(),

@@ -13,7 +13,8 @@ from functools import partial
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import masks, transforms
 from tfp_flows.bijectors.autoregressive import Autoregressive, MaskedAutoregressive
@@ -40,8 +41,6 @@ from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.nets.conv import ConvNet
 from tfp_flows.nets.dense import MADE, MLP
 from tfp_flows.testing.subject import Subject, perturb
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 HALF, FLIP = masks.half(4), masks.half(4, flip=True)
 IMAGE = (4, 4, 2)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.testing import laws
 from tfp_flows.testing.report import CheckReport, CheckResult, message_of
@@ -15,8 +15,6 @@ from tfp_flows.testing.subject import Subject
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-tfb = tfp.bijectors
 
 # More inputs than this only take longer.
 _ROWS = 64

@@ -15,15 +15,13 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.autoregressive import Autoregressive
 from tfp_flows.internal.compat import counted_calls
 from tfp_flows.saving.files import load_bijector, save_bijector
 from tfp_flows.testing.report import CheckResult, Skip, checked, measured, message_of
 from tfp_flows.testing.subject import Outputs, Subject
-
-tfb = tfp.bijectors
 
 # A Jacobian has size x size numbers for each input.
 _LARGEST_JACOBIAN = 256

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.chain import condition_kwargs
@@ -24,8 +24,6 @@ from tfp_flows.testing.report import message_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-tfb = tfp.bijectors
 
 T = TypeVar("T")
 # Value and log-det of both directions: `y, fldj, x, ildj`.

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import EncodedCondition
@@ -24,8 +26,6 @@ from tfp_flows.internal.arguments import (
 from tfp_flows.internal.compat import Chain
 from tfp_flows.training.data import in_shards, split_inputs
 from tfp_flows.training.model import FlowModel
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 _NAME = "flow_matching"
 TIMES = ("uniform", "late")

@@ -7,14 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.tree import clear_caches
 from tfp_flows.internal.arguments import Condition
 from tfp_flows.training.sampling import log_prob
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 class NonFiniteData(FloatingPointError, ValueError):

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.tree import bijectors_in, layers_in
 from tfp_flows.internal.compat import layers_inside
-
-tfd = tfp.distributions
 
 MIXED = ("mixed_float16", "mixed_bfloat16")
 

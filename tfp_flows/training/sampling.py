@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import condition as conditioned
 from tfp_flows.internal.arguments import Seed, TensorLike, invalid
 from tfp_flows.internal.compat import broadcast_base
 from tfp_flows.internal.seeds import stateless_seed
-
-tfd = tfp.distributions
 
 
 def distribution_of(

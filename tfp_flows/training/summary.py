@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 from rich.console import Console
 from rich.table import Table
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.conditional import Wrapped
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.internal.compat import Chain, Invert
-
-tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def summary_table(

@@ -8,12 +8,10 @@ from collections.abc import Callable
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.transforms.base import Transform, ValuesAndLogSlopes
 from tfp_flows.internal.arguments import checked_choice, checked_number
-
-tfb = tfp.bijectors
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows.transforms")
