@@ -41,23 +41,3 @@ from tfp_flows.anomaly.scorers import (
     RatioScorer,
     TypicalityScorer,
 )
-
-__all__ = [
-    "AnomalyScorer",
-    "BatchTypicality",
-    "ComplexityScorer",
-    "DetectionReport",
-    "FlowAnomalyDetector",
-    "JointTypicalityScorer",
-    "LatentNormScorer",
-    "NllScorer",
-    "RatioScorer",
-    "Rows",
-    "TypicalityScorer",
-    "anomaly_scores",
-    "detection_report",
-    "evaluate_rows",
-    "false_alarm_threshold",
-    "fit_scorer",
-    "is_anomaly",
-]

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.conditional import conditional_part
 from tfp_flows.bijectors.coupling import Structure, checked_transform
 from tfp_flows.bijectors.transforms.affine import Affine
@@ -19,6 +19,7 @@ from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
 from tfp_flows.bijectors.tree import known_dtype
 from tfp_flows.internal.arguments import (
     Condition,
+    Mapped,
     Shape,
     checked_choice,
     checked_instance,
@@ -108,16 +109,12 @@ class Autoregressive(Structure):
         """The masked network."""
         return self._network[0]
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         y, condition = self._with_equal_batch(y, condition)
         x, log_slope = self._transform.inverse(y, self._parameters_at(y, condition))
         return x, tf.reduce_sum(log_slope, axis=-1)
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         x, condition = self._with_equal_batch(x, condition)
 
         def one_more_value(k: tf.Tensor, y: tf.Tensor, _: tf.Tensor) -> tuple:
@@ -265,17 +262,13 @@ class Causal(FlowBijector):
         """The network that sums up the past."""
         return self._net
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         self._check_shape(y, self._event_shape)
         h = conditioners.apply(self._net, y, 2)
         x, ildj = chain.inverse_and_log_det(self._bijector, y, 1, h)
         return x, chain.over_event(ildj, y, 1, 2)
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         self._check_shape(x, self._event_shape)
         length, d = self._event_shape
         noise = tf.transpose(tf.reshape(x, [-1, length, d]), [1, 0, 2])

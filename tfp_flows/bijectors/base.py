@@ -19,6 +19,7 @@ from tfp_flows.internal.arguments import (
     Config,
     DType,
     Initializer,
+    Mapped,
     Shape,
     check_event,
     invalid,
@@ -26,8 +27,7 @@ from tfp_flows.internal.arguments import (
 )
 from tfp_flows.nets.conditioner import broadcast_batch
 
-# A value, and the logarithm of the absolute Jacobian determinant at it.
-ValueAndLogDet = tuple[tf.Tensor, tf.Tensor]
+ValueAndLogDet = Mapped
 
 
 class FlowBijector(tfb.Bijector):
@@ -134,16 +134,12 @@ class FlowBijector(tfb.Bijector):
 
     # What a subclass writes, or may write.
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         raise NotImplementedError(
             f"{type(self).__name__} lacks `_forward_and_log_det`."
         )
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         raise NotImplementedError(
             f"{type(self).__name__} lacks `_inverse_and_log_det`."
         )
@@ -176,9 +172,7 @@ class FlowBijector(tfb.Bijector):
         """Whether no weight waits for `adapt`, in the bijector or in those inside."""
         return is_adapted(self)
 
-    def forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         """Returns `y = f(x)` and `log |det dy/dx|` over the event.
 
         A bijector without condition passes over what is meant for others.
@@ -187,9 +181,7 @@ class FlowBijector(tfb.Bijector):
         result = self._forward_and_log_det(x, **self._condition_kwargs(condition))
         return self._reported(*result)
 
-    def inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         """Returns `x = f^-1(y)` and `log |det dx/dy|` over the event."""
         y = tf.convert_to_tensor(y, dtype_hint=self.dtype)
         result = self._inverse_and_log_det(y, **self._condition_kwargs(condition))
@@ -218,7 +210,7 @@ class FlowBijector(tfb.Bijector):
     def _check_shape(self, x: tf.Tensor, event: Shape) -> None:
         check_event(x, event, f"{type(self).__name__} '{self.name}'", "value")
 
-    def _reported(self, value: tf.Tensor, log_det: tf.Tensor) -> ValueAndLogDet:
+    def _reported(self, value: tf.Tensor, log_det: tf.Tensor) -> Mapped:
         """Checks a result, if asked to, and shows it to the watchers."""
         if self.validate_args:
             message = f"{type(self).__name__} '{self.name}' returned a non-finite"
@@ -369,9 +361,7 @@ def is_adapted(part: tf.Module) -> bool:
 WATCHERS: list[Callable[[tfb.Bijector, tf.Tensor, tf.Tensor], None]] = []
 
 
-def watched(
-    bijector: tfb.Bijector, value: tf.Tensor, log_det: tf.Tensor
-) -> ValueAndLogDet:
+def watched(bijector: tfb.Bijector, value: tf.Tensor, log_det: tf.Tensor) -> Mapped:
     """Shows a result to the watchers."""
     for watcher in WATCHERS:
         watcher(bijector, value, log_det)

@@ -8,11 +8,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.ode import Adaptive, FixedStep, Solver, State, sum_event
 from tfp_flows.internal.arguments import (
     Condition,
     Config,
+    Mapped,
     checked_choice,
     checked_instance,
     checked_number,
@@ -247,14 +248,10 @@ class ContinuousFlow(FlowBijector):
         keywords = {} if condition is None else {"condition": condition}
         return tf.cast(self._velocity(z, t, **keywords), z.dtype)
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         return self._flow(x, condition, backwards=False)
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         return self._flow(y, condition, backwards=True)
 
     def _flow(

@@ -8,12 +8,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.transforms.affine import Affine, Shift
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
-from tfp_flows.internal.arguments import Condition, checked_instance
+from tfp_flows.internal.arguments import Condition, Mapped, checked_instance
 from tfp_flows.nets import conditioner as conditioners
 
 
@@ -31,19 +31,15 @@ class Structure(FlowBijector):
         """The elementwise bijection."""
         return self._transform
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         return self._evaluated(x, condition, self._transform.forward)
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         return self._evaluated(y, condition, self._transform.inverse)
 
     def _evaluated(
         self, x: tf.Tensor, condition: Condition, direction: Callable
-    ) -> ValueAndLogDet:
+    ) -> Mapped:
         raise NotImplementedError
 
     def _per_value(self, parameters: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -126,7 +122,7 @@ class Coupling(Structure):
 
     def _evaluated(
         self, x: tf.Tensor, condition: Condition, direction: Callable
-    ) -> ValueAndLogDet:
+    ) -> Mapped:
         event, shape = self._mask.event_shape, self.condition_shape or ()
         self._check_shape(x, event)
         same, changed = self._mask.split(x)

@@ -10,13 +10,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet, Weights
+from tfp_flows.bijectors.base import FlowBijector, Weights
 from tfp_flows.bijectors.coupling import Structure, checked_transform
 from tfp_flows.bijectors.transforms import affine
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import Bin, forward_in_bin, inverse_in_bin
 from tfp_flows.internal.arguments import (
     Condition,
+    Mapped,
     checked_integer,
     checked_shape,
     invalid,
@@ -90,7 +91,7 @@ class Elementwise(Structure):
 
     def _evaluated(
         self, x: tf.Tensor, condition: Condition, direction: Callable
-    ) -> ValueAndLogDet:
+    ) -> Mapped:
         self._check_shape(x, self._event)
         ndims = len(self._event)
         if condition is None:
@@ -248,7 +249,7 @@ class Quantile(FlowBijector):
             for key, start in starts.items()
         ]
 
-    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor) -> Mapped:
         knots = self._vectors()
         places, slopes = knots[0], knots[-1]
         inside = tf.clip_by_value(x, places[0], places[-1])
@@ -257,7 +258,7 @@ class Quantile(FlowBijector):
         y = y + steep * (x - inside)
         return y, tf.where(x == inside, log_slope, tf.math.log(steep))
 
-    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
         knots = self._vectors()
         places, slopes = knots[1], knots[-1]
         inside = tf.clip_by_value(y, places[0], places[-1])

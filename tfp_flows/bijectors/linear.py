@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.internal.arguments import (
     DType,
+    Mapped,
     check_last_axis,
     checked_choice,
     checked_integer,
@@ -85,14 +86,14 @@ class InvertibleConv1x1(FlowBijector):
             value.shape, value, name=name, dtype=dtype, trainable=False
         )
 
-    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
         check_last_axis(self, y, self.channels)
         if not self.has_matrix:
             return self._reordered(y, back=False), tf.zeros([], y.dtype)
         matrix, log_det = self.matrix_and_log_det()
         return mix_channels(y, matrix), log_det
 
-    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor) -> Mapped:
         check_last_axis(self, x, self.channels)
         if not self.has_matrix:
             return self._reordered(x, back=True), tf.zeros([], x.dtype)
@@ -229,12 +230,12 @@ class Linear(FlowBijector):
         )
         self._shift = self.add_weight((d,), name="shift")
 
-    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor) -> Mapped:
         check_last_axis(self, x, self._d)
         matrix, log_det = self._operator(inverse=False)
         return mix_channels(x, tf.transpose(matrix)) + self._shift, log_det
 
-    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
         check_last_axis(self, y, self._d)
         matrix, log_det = self._operator(inverse=True)
         return mix_channels(y - self._shift, tf.transpose(matrix)), -log_det

@@ -8,9 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import ValueAndLogDet
 from tfp_flows.bijectors.normalization import Adaptable
-from tfp_flows.internal.arguments import Condition, TensorLike, checked_integer
+from tfp_flows.internal.arguments import Condition, Mapped, TensorLike, checked_integer
 
 
 class PredictionFilters(NamedTuple):
@@ -162,7 +161,7 @@ class LinearPrediction(Adaptable):
         self._adapted.assign(1)
         return self.inverse_and_log_det(tf.convert_to_tensor(y))[0]
 
-    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
         self._check_length(y)
         p, (a, log_scale, mean) = self.order, self._parts()
         y = y - mean
@@ -176,7 +175,7 @@ class LinearPrediction(Adaptable):
         )
         return x, -self._log_det(y, log_scale)
 
-    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor) -> Mapped:
         self._check_length(x)
         p, (a, log_scale, mean) = self.order, self._parts()
         first = x[..., :p] * tf.exp(log_scale[:p])

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.transforms.mixture import mixture_from_noise, mixture_to_noise
-from tfp_flows.internal.arguments import Condition, checked_integer
+from tfp_flows.internal.arguments import Condition, Mapped, checked_integer
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.sequence import code_table
 
@@ -77,9 +77,7 @@ class ConditionalMixture(FlowBijector):
         self._conditioner = conditioner
         self._table = code_table(components, d, scale, self.dtype.name)
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         log_weights = self._log_weights(y, condition)
         x, ildj = [], tf.zeros([], y.dtype)
         for y_j, components in self._values(y):
@@ -90,9 +88,7 @@ class ConditionalMixture(FlowBijector):
             ildj += log_slope
         return tf.stack(x, axis=-1), ildj
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         log_weights = self._log_weights(x, condition)
         y, fldj = [], tf.zeros([], x.dtype)
         for x_j, components in self._values(x):

@@ -10,11 +10,17 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import known_dtype
-from tfp_flows.internal.arguments import Condition, Shape, checked_integer, invalid
+from tfp_flows.internal.arguments import (
+    Condition,
+    Mapped,
+    Shape,
+    checked_integer,
+    invalid,
+)
 from tfp_flows.nets.conditioner import reshaped
 
 
@@ -84,9 +90,7 @@ class MultiScale(FlowBijector):
         shapes = map(condition_shape, self._levels)
         return next((shape for shape in shapes if shape is not None), None)
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         parts, log_det = [], tf.zeros([], y.dtype)
         y = self._over_condition(y, 3, condition)
         for level in self._levels[:-1]:
@@ -98,9 +102,7 @@ class MultiScale(FlowBijector):
         parts.append(_flat(y))
         return tf.concat(parts[::-1], axis=-1), log_det + ildj
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         y, *done = self._images(self._over_condition(x, 1, condition))
         y, log_det = chain.forward_and_log_det(self._levels[-1], y, 3, condition)
         for level, part in zip(self._levels[-2::-1], done, strict=True):
@@ -215,16 +217,12 @@ class EarlyOutput(FlowBijector):
         """Shape of one condition of the bijector inside."""
         return condition_shape(self._bijector)
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         done, rest = self._split(y, condition)
         rest, ildj = chain.inverse_and_log_det(self._bijector, rest, 2, condition)
         return tf.concat([done, rest], axis=-1), ildj
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         done, rest = self._split(x, condition)
         rest, fldj = chain.forward_and_log_det(self._bijector, rest, 2, condition)
         return tf.concat([done, rest], axis=-1), fldj

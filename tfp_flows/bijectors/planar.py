@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.transforms.base import solve
-from tfp_flows.internal.arguments import check_last_axis, checked_integer
+from tfp_flows.internal.arguments import Mapped, check_last_axis, checked_integer
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -38,12 +38,12 @@ class Planar(FlowBijector):
         self._w = self.add_weight((d,), "random_normal", name="w")
         self._b = self.add_weight(name="b")
 
-    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor) -> Mapped:
         u, w, b, wu = self._plane(x)
         bend = tf.tanh(tf.reduce_sum(w * x, -1) + b)
         return x + u * bend[..., tf.newaxis], _log_slope(wu, bend)
 
-    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
         u, w, b, wu = self._plane(y)
         a = _root(tf.reduce_sum(w * y, -1), wu, b)
         bend = tf.tanh(a + b)
@@ -102,13 +102,13 @@ class Radial(FlowBijector):
         self._raw_alpha = self.add_weight(name="raw_alpha")
         self._raw_beta = self.add_weight(name="raw_beta")
 
-    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor) -> Mapped:
         centre, alpha, beta = self._centre_and_pull(x)
         r = _length(x - centre)
         growth, log_det = self._growth_and_log_det(r, alpha, beta)
         return centre + (x - centre) * growth, log_det
 
-    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
         centre, alpha, beta = self._centre_and_pull(y)
         far = _length(y - centre)
         p = alpha + beta - far

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.base import WATCHERS, FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.base import WATCHERS, FlowBijector
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.bijectors.reversible import Layer, looped, reversible
 from tfp_flows.bijectors.tree import (
@@ -25,6 +25,7 @@ from tfp_flows.bijectors.tree import (
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
     Condition,
+    Mapped,
     checked_choice,
     checked_instance,
     checked_integer,
@@ -188,22 +189,18 @@ class Repeat(FlowBijector):
         steps = (one for one in walk(self.step) if isinstance(one, FlowBijector))
         return [stacks[id(flag)] for one in steps for flag in one.adapted_flags]
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         directions = chain.forward_and_log_det, chain.inverse_and_log_det
         return self._run(x, condition, *directions, range(self._n)[::-1])
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         directions = chain.inverse_and_log_det, chain.forward_and_log_det
         return self._run(y, condition, *directions, range(self._n))
 
     def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Adapts the layers in turn, each to the latents of the one before."""
 
-        def adapted(*arguments: object) -> ValueAndLogDet:
+        def adapted(*arguments: object) -> Mapped:
             return chain.adapt(*arguments), tf.zeros([], self.dtype)
 
         y = tf.convert_to_tensor(y, dtype_hint=self.dtype)
@@ -216,7 +213,7 @@ class Repeat(FlowBijector):
         direction: Callable,
         back: Callable,
         order: range,
-    ) -> ValueAndLogDet:
+    ) -> Mapped:
         if condition is not None:
             condition = tf.convert_to_tensor(condition)
         mode = self._resolved_mode()
@@ -259,7 +256,7 @@ class Repeat(FlowBijector):
 
     def _unrolled(
         self, direction: Callable, x: tf.Tensor, condition: Condition, order: range
-    ) -> ValueAndLogDet:
+    ) -> Mapped:
         slices = [tf.unstack(tf.convert_to_tensor(s)) for s in self._stacked.stacks]
         log_dets, updated = [], [list(each) for each in slices]
         for k in order:
@@ -285,7 +282,7 @@ class Repeat(FlowBijector):
 
         def layer(
             x: tf.Tensor, slices: list[tf.Tensor], condition: Condition
-        ) -> ValueAndLogDet:
+        ) -> Mapped:
             value, log_det, scope = self._in_scope(direction, x, slices, condition)
             for variable, old in zip(self._template, slices, strict=True):
                 if scope.get_current_value(variable) is not old:

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
-from tfp_flows.internal.arguments import checked_integer, invalid
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.internal.arguments import Mapped, checked_integer, invalid
 from tfp_flows.nets.conditioner import reshaped
 
 ORDERS = ("block", "channel", "checkerboard")
@@ -74,14 +74,14 @@ class Squeeze(FlowBijector):
         self._block = block
         self._order = order
 
-    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
         self._squeezed_shape(y.shape[-3:])
         x = space_to_depth(y, self._block)
         if self._order != "block":
             x = tf.gather(x, self._places(y.shape[-1]), axis=-1)
         return x, tf.zeros([], y.dtype)
 
-    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor) -> Mapped:
         shape = self._unsqueezed_shape(x.shape[-3:])
         if self._order != "block":
             x = tf.gather(x, np.argsort(self._places(shape[-1])), axis=-1)
@@ -175,13 +175,13 @@ class Grouped(FlowBijector):
         """Number of samples of a group."""
         return self._group
 
-    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
         shape = y.shape[:-1].concatenate(self._inverse_event_shape(y.shape[-1:]))
         sizes = tf.concat([tf.shape(y)[:-1], [-1, self._group]], axis=0)
         x = tf.ensure_shape(tf.reshape(y, sizes), shape)
         return x, tf.zeros([], y.dtype)
 
-    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor) -> Mapped:
         shape = x.shape[:-2].concatenate(self._forward_event_shape(x.shape[-2:]))
         sizes = tf.concat([tf.shape(x)[:-2], [-1]], axis=0)
         y = tf.ensure_shape(tf.reshape(x, sizes), shape)

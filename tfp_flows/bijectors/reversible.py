@@ -7,11 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import ValueAndLogDet
-from tfp_flows.internal.arguments import Condition
+from tfp_flows.internal.arguments import Condition, Mapped
 
 # A layer maps (value, its slices of the stacks, condition) to (value, log-det).
-Layer = Callable[[tf.Tensor, list[tf.Tensor], Condition], ValueAndLogDet]
+Layer = Callable[[tf.Tensor, list[tf.Tensor], Condition], Mapped]
 # Takes the number of a layer and returns its slices of the stacks.
 Reader = Callable[[tf.Tensor], list[tf.Tensor]]
 
@@ -28,7 +27,7 @@ def looped(
     condition: Condition,
     zero: tf.Tensor,
     reader: Callable[[list[tf.Tensor]], Reader] | None = None,
-) -> ValueAndLogDet:
+) -> Mapped:
     """Runs the layers in a `tf.while_loop`; sums up their log-dets from `zero`.
 
     `stacks` hold the weights of all layers, each with a first axis of `n`; `order` says
@@ -53,7 +52,7 @@ def reversible(
     order: range,
     condition: Condition,
     zero: tf.Tensor,
-) -> ValueAndLogDet:
+) -> Mapped:
     """Runs the layers in a loop whose gradient stores one layer at a time.
 
     Only the last value is stored: going back, each layer's input is recomputed by its
@@ -72,7 +71,7 @@ def reversible(
     floats = [i for i, stack in enumerate(stacks) if stack.dtype.is_floating]
     conditions = [] if condition is None else [condition]
 
-    def ordinary(x: tf.Tensor, *rest: tf.Tensor) -> ValueAndLogDet:
+    def ordinary(x: tf.Tensor, *rest: tf.Tensor) -> Mapped:
         return looped(layer, x, *_regrouped(rest), zero, _from_stacks)
 
     def _regrouped(rest: tuple[tf.Tensor, ...]) -> tuple:

@@ -18,22 +18,3 @@ from tfp_flows.data.files import (
 )
 from tfp_flows.data.toy import log_density, sample, true_entropy
 from tfp_flows.internal.batching import endless_minibatches as endless_epochs
-
-__all__ = [
-    "Data",
-    "FileData",
-    "dequantize",
-    "endless_epochs",
-    "is_file",
-    "load",
-    "load_shards",
-    "log_density",
-    "read_file",
-    "read_shards",
-    "read_table",
-    "reduce_bits",
-    "sample",
-    "split_indices",
-    "true_entropy",
-    "write_table",
-]

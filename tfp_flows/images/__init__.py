@@ -25,19 +25,3 @@ from tfp_flows.images.restoration import (
     super_resolve,
 )
 from tfp_flows.internal.pictures import picture_grid, write_png
-
-__all__ = [
-    "add_attribute",
-    "attribute_vector",
-    "decode",
-    "encode",
-    "inpaint",
-    "inpainting_series",
-    "interpolate",
-    "picture_grid",
-    "restore",
-    "super_resolution_series",
-    "super_resolve",
-    "temperature_series",
-    "write_png",
-]

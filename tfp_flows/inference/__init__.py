@@ -6,11 +6,3 @@ from tfp_flows.inference.calibration import (
     calibration_figure,
 )
 from tfp_flows.inference.surrogate import flat_target, surrogate_posterior
-
-__all__ = [
-    "Calibration",
-    "calibrate",
-    "calibration_figure",
-    "flat_target",
-    "surrogate_posterior",
-]

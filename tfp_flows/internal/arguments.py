@@ -23,6 +23,9 @@ TensorLike = tf.Tensor | np.ndarray | Sequence | float
 Arrays = Any
 # The conditions of a batch; None where there are none.
 Condition = tf.Tensor | None
+# A value, and the logarithm of the absolute Jacobian determinant at it; of a transform
+# values, and the logarithms of the absolute derivatives.
+Mapped = tuple[tf.Tensor, tf.Tensor]
 # None stands for Keras's default, for no activation, and for a fresh draw.
 DType = str | tf.DType | None
 Activation = str | Callable | None

@@ -1,5 +1,3 @@
 """Flows of other libraries carried over, weights included."""
 
 from tfp_flows.interop.from_tfp import from_tfp
-
-__all__ = ["from_tfp"]

@@ -6,13 +6,3 @@ from tfp_flows.latent.likelihood import PixelLikelihood
 from tfp_flows.latent.model import importance_weighted_bound
 from tfp_flows.latent.vae import LatentVAE
 from tfp_flows.nets.autoencoder import conv_decoder, conv_encoder
-
-__all__ = [
-    "LatentFlow",
-    "LatentVAE",
-    "PixelLikelihood",
-    "Whitening",
-    "conv_decoder",
-    "conv_encoder",
-    "importance_weighted_bound",
-]

@@ -4,13 +4,3 @@ from tfp_flows.nets.conditioner import Conditioner
 from tfp_flows.nets.conv import ConvNet, WeightNormConv2D, ZeroConv2D
 from tfp_flows.nets.dense import MADE, MLP
 from tfp_flows.nets.velocity import VelocityNet
-
-__all__ = [
-    "MADE",
-    "MLP",
-    "Conditioner",
-    "ConvNet",
-    "VelocityNet",
-    "WeightNormConv2D",
-    "ZeroConv2D",
-]

@@ -6,12 +6,3 @@ so that it works without a screen and in any thread. `save` writes one to disk.
 
 from tfp_flows.plotting.charts import density_map, learning_curve, pair_plot, save
 from tfp_flows.plotting.images import image_grid, real_and_sampled_images
-
-__all__ = [
-    "density_map",
-    "image_grid",
-    "learning_curve",
-    "pair_plot",
-    "real_and_sampled_images",
-    "save",
-]

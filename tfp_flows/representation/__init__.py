@@ -14,5 +14,3 @@ like noise. Give the raw data and a PCA of it beside the latents, as
 """
 
 from tfp_flows.representation.latents import features
-
-__all__ = ["features"]

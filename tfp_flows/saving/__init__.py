@@ -6,5 +6,3 @@ by its configuration alone. Parts that are shared stay shared.
 """
 
 from tfp_flows.saving.description import deserialize, serialize
-
-__all__ = ["deserialize", "serialize"]

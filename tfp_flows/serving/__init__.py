@@ -9,14 +9,3 @@ from tfp_flows.serving.protos import (
 )
 from tfp_flows.serving.server import serve
 from tfp_flows.serving.tflite import export_tflite
-
-__all__ = [
-    "ModelEntry",
-    "export_saved_model",
-    "export_tflite",
-    "read_metadata",
-    "serve",
-    "show_export",
-    "write_batching_config",
-    "write_models_config",
-]

@@ -30,23 +30,3 @@ from tfp_flows.speech.synthesis import (
     synthesize_mel,
 )
 from tfp_flows.speech.wav import dequantized, quantized, read_wav, write_wav
-
-__all__ = [
-    "EarlyOutput",
-    "Grouped",
-    "LinearPrediction",
-    "LocalCondition",
-    "WaveNet",
-    "at_length",
-    "copy_synthesis",
-    "dequantized",
-    "mel_spectrogram",
-    "nats_per_sample",
-    "quantized",
-    "read_wav",
-    "spectrogram_figure",
-    "synthesize_mel",
-    "waveglow",
-    "windows",
-    "write_wav",
-]

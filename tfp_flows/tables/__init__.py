@@ -30,20 +30,3 @@ from tfp_flows.tables.fitting import fit
 from tfp_flows.tables.model import TableFlow
 from tfp_flows.tables.pictures import marginals_figure, pairs_figure
 from tfp_flows.tables.schema import Schema
-
-__all__ = [
-    "ArgmaxDequantizer",
-    "Categorical",
-    "Continuous",
-    "Integer",
-    "IntegerDequantizer",
-    "Quantile",
-    "RealDequantizer",
-    "Schema",
-    "TableDistribution",
-    "TableFlow",
-    "complete_rows",
-    "fit",
-    "marginals_figure",
-    "pairs_figure",
-]

@@ -23,18 +23,3 @@ from tfp_flows.distributions.surjections import CategoricalFlow, character_embed
 from tfp_flows.nets.sequence import CausalLSTM
 from tfp_flows.text.corpus import LETTERS, clean, load, split, windows
 from tfp_flows.text.text_flow import TextFlow
-
-__all__ = [
-    "LETTERS",
-    "CategoricalFlow",
-    "Causal",
-    "CausalLSTM",
-    "ConditionalMixture",
-    "TextFlow",
-    "causal_flow",
-    "character_embeddings",
-    "clean",
-    "load",
-    "split",
-    "windows",
-]

@@ -8,13 +8,3 @@ from tfp_flows.bijectors.transforms.affine import Affine, LeakyReLU, Shift, Sinh
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.mixture import LogisticMixture
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
-
-__all__ = [
-    "Affine",
-    "LeakyReLU",
-    "LogisticMixture",
-    "RationalQuadraticSpline",
-    "Shift",
-    "SinhArcsinh",
-    "Transform",
-]

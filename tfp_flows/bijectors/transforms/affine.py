@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors.transforms.base import Transform, ValuesAndLogSlopes
-from tfp_flows.internal.arguments import checked_choice, checked_number
+from tfp_flows.bijectors.transforms.base import Transform
+from tfp_flows.internal.arguments import Mapped, checked_choice, checked_number
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows.transforms")
@@ -27,12 +27,12 @@ class Shift(Transform):
 
     parameters_per_value = 1
 
-    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Adds the shift."""
         y = x + parameters[..., 0]
         return y, tf.zeros_like(y)
 
-    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Subtracts the shift."""
         x = y - parameters[..., 0]
         return x, tf.zeros_like(x)
@@ -93,12 +93,12 @@ class Affine(Transform):
         own._factor = add_weight((), "ones", name="factor")
         return own
 
-    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Scales, then shifts."""
         t, s = self._shift_and_log_scale(parameters)
         return x * tf.exp(s) + t, s
 
-    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Shifts back, then scales back."""
         t, s = self._shift_and_log_scale(parameters)
         return (y - t) * tf.exp(-s), -s
@@ -139,15 +139,15 @@ class LeakyReLU(Transform):
         """Chooses the slope that parameter 0 stands for, positive."""
         self.slope = checked_number("slope", slope, above=0.0)
 
-    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Bends below zero."""
         return self._bent(x, math.log(self.slope) + parameters[..., 0])
 
-    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Bends back."""
         return self._bent(y, -math.log(self.slope) - parameters[..., 0])
 
-    def _bent(self, x: tf.Tensor, log_slope: tf.Tensor) -> ValuesAndLogSlopes:
+    def _bent(self, x: tf.Tensor, log_slope: tf.Tensor) -> Mapped:
         s = tf.where(x < 0.0, log_slope, tf.zeros_like(x))
         return x * tf.exp(s), s
 
@@ -168,12 +168,12 @@ class SinhArcsinh(Transform):
 
     parameters_per_value = 2
 
-    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Changes skewness and tails."""
         bijector = self._bijector(parameters)
         return bijector.forward(x), bijector.forward_log_det_jacobian(x, 0)
 
-    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Changes them back."""
         bijector = self._bijector(parameters)
         return bijector.inverse(y), bijector.inverse_log_det_jacobian(y, 0)

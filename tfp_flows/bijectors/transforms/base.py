@@ -8,10 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.arguments import Described
-
-# Values, and the logarithms of the derivatives at them, all of one shape.
-ValuesAndLogSlopes = tuple[tf.Tensor, tf.Tensor]
+from tfp_flows.internal.arguments import Described, Mapped
 
 _MOST_STEPS = 200  # of a root search: bisection alone needs about 60 in float64
 
@@ -40,12 +37,12 @@ class Transform(Described):
 
     parameters_per_value: int
 
-    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Returns `y = g(x)` and `log |dy/dx|`."""
         x, log_slope = solve(self.inverse, x, parameters)
         return x, -log_slope
 
-    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Returns `x` with `g(x) = y`, and `log |dx/dy|`."""
         y, log_slope = solve(self.forward, y, parameters)
         return y, -log_slope
@@ -65,12 +62,12 @@ class Transform(Described):
 
 
 def solve(
-    function: Callable[[tf.Tensor, tf.Tensor], ValuesAndLogSlopes],
+    function: Callable[[tf.Tensor, tf.Tensor], Mapped],
     target: tf.Tensor,
     parameters: tf.Tensor,
     low: tf.Tensor | None = None,
     high: tf.Tensor | None = None,
-) -> ValuesAndLogSlopes:
+) -> Mapped:
     """Finds the `x` with `function(x, parameters) = target`, elementwise.
 
     Gradients flow to `target` and `parameters`, for first derivatives:

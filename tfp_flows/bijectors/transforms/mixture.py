@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.transforms.base import Transform, ValuesAndLogSlopes, solve
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.bijectors.transforms.base import Transform, solve
+from tfp_flows.internal.arguments import Mapped, checked_integer
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows.transforms")
@@ -32,12 +32,12 @@ class LogisticMixture(Transform):
         self.components = checked_integer("components", components)
         self.parameters_per_value = 3 * components
 
-    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Searches for the value that has this noise."""
         log_weights, location, log_scale = self._components(parameters)
         return mixture_from_noise(x, log_weights, location, log_scale)
 
-    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Evaluates the distribution function, in logits."""
         x, log_slope, _ = mixture_to_noise(y, *self._components(parameters))
         return x, log_slope
@@ -71,7 +71,7 @@ def mixture_to_noise(
 
 def mixture_from_noise(
     x: tf.Tensor, log_weights: tf.Tensor, location: tf.Tensor, log_scale: tf.Tensor
-) -> ValuesAndLogSlopes:
+) -> Mapped:
     """Returns the `y` with `logit F(y) = x`, and the logarithm of `dy/dx`."""
     # Each component alone would have its root here; the mixture's lies in between.
     alone = location + tf.exp(log_scale) * x[..., tf.newaxis]
@@ -82,7 +82,7 @@ def mixture_from_noise(
     )
     parameters.set_shape([3, *shape])
 
-    def function(y: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def function(y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         return mixture_to_noise(y, *tf.unstack(parameters))[:2]
 
     target = tf.broadcast_to(x, sizes[:-1])

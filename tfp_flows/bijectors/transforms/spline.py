@@ -9,8 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.transforms.base import Transform, ValuesAndLogSlopes
-from tfp_flows.internal.arguments import checked_choice, checked_integer, checked_number
+from tfp_flows.bijectors.transforms.base import Transform
+from tfp_flows.internal.arguments import (
+    Mapped,
+    checked_choice,
+    checked_integer,
+    checked_number,
+)
 
 TAILS = ("linear", "circular")
 _LARGEST = 1e4  # parameter, in size
@@ -65,17 +70,17 @@ class RationalQuadraticSpline(Transform):
         self.min_slope = checked_number("min_slope", min_slope, above=0.0, below=1.0)
         self.parameters_per_value = 3 * bins + (1 if tails == "circular" else -1)
 
-    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Evaluates the spline."""
         return self._evaluated(x, parameters, inverse=False)
 
-    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Evaluates the inverse spline."""
         return self._evaluated(y, parameters, inverse=True)
 
     def _evaluated(
         self, value: tf.Tensor, parameters: tf.Tensor, inverse: bool
-    ) -> ValuesAndLogSlopes:
+    ) -> Mapped:
         flat = tf.reshape(value, [-1])
         # A softmax is at its end long before; larger ones overflow when squared.
         parameters = tf.clip_by_value(parameters, -_LARGEST, _LARGEST)
@@ -86,9 +91,7 @@ class RationalQuadraticSpline(Transform):
             for result in on(flat, rows, inverse)
         )
 
-    def _on_line(
-        self, value: tf.Tensor, rows: tf.Tensor, inverse: bool
-    ) -> ValuesAndLogSlopes:
+    def _on_line(self, value: tf.Tensor, rows: tf.Tensor, inverse: bool) -> Mapped:
         *extents, slopes = tf.split(rows, [self.bins, self.bins, self.bins - 1], -1)
         slopes = tf.pad(slopes, [[0, 0], [1, 1]])
         # A safe stand-in for values beyond the borders, so that the spline's
@@ -98,9 +101,7 @@ class RationalQuadraticSpline(Transform):
         within, zeros = tf.abs(value) <= self.bound, tf.zeros_like(log_slope)
         return tf.where(within, result, value), tf.where(within, log_slope, zeros)
 
-    def _on_circle(
-        self, angle: tf.Tensor, rows: tf.Tensor, inverse: bool
-    ) -> ValuesAndLogSlopes:
+    def _on_circle(self, angle: tf.Tensor, rows: tf.Tensor, inverse: bool) -> Mapped:
         *extents, slopes, turn = tf.split(rows, [self.bins] * 3 + [1], -1)
         slopes = tf.concat([slopes, slopes[:, :1]], -1)
         turn = tf.squeeze(turn, -1)
@@ -113,7 +114,7 @@ class RationalQuadraticSpline(Transform):
 
     def _in_bin(
         self, value: tf.Tensor, raw: tuple[tf.Tensor, ...], inverse: bool
-    ) -> ValuesAndLogSlopes:
+    ) -> Mapped:
         """Finds the bin of each value `[n]` and evaluates the spline there.
 
         `raw` is widths and heights before their softmax `[n, bins]`, and slopes before
@@ -164,7 +165,7 @@ class Bin(NamedTuple):
     next_slope: tf.Tensor
 
 
-def forward_in_bin(x: tf.Tensor, b: Bin) -> ValuesAndLogSlopes:
+def forward_in_bin(x: tf.Tensor, b: Bin) -> Mapped:
     """Returns the spline's value and log-derivative at `x` within its bin.
 
     With `u = (x - left) / width`, `s = height / width` and
@@ -178,7 +179,7 @@ def forward_in_bin(x: tf.Tensor, b: Bin) -> ValuesAndLogSlopes:
     return b.bottom + b.height * y_share, log_derivative
 
 
-def inverse_in_bin(y: tf.Tensor, b: Bin) -> ValuesAndLogSlopes:
+def inverse_in_bin(y: tf.Tensor, b: Bin) -> Mapped:
     """Returns the `x` with spline value `y` and the log-derivative of the inverse.
 
     With `v = (y - bottom) / height` the position `u` in the bin solves
@@ -204,7 +205,7 @@ def inverse_in_bin(y: tf.Tensor, b: Bin) -> ValuesAndLogSlopes:
     return b.left + b.width * u, -log_derivative
 
 
-def _share_and_log_derivative(u: tf.Tensor, s: tf.Tensor, b: Bin) -> ValuesAndLogSlopes:
+def _share_and_log_derivative(u: tf.Tensor, s: tf.Tensor, b: Bin) -> Mapped:
     rest = 1.0 - u
     mixed = u * rest
     denominator = s + (b.slope + b.next_slope - 2.0 * s) * mixed
