@@ -11,7 +11,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.anomaly.rows import Rows, evaluate_rows
 from tfp_flows.anomaly.scorers import AnomalyScorer
-from tfp_flows.internal.arguments import checked_number
+from tfp_flows.internal.arguments import checked_number, invalid
 from tfp_flows.training.model import FlowModel
 
 Scorer = TypeVar("Scorer", bound=AnomalyScorer)
@@ -80,10 +80,8 @@ def false_alarm_threshold(scores: npt.ArrayLike, rate: float) -> float:
     # Without the last bits, in which 100 * 0.99 is above 99.
     rank = math.ceil((len(scores) + 1) * (1.0 - rate) - 1e-9)
     if rank > len(scores):
-        raise ValueError(
-            f"Argument `rate` must be at least 1 / (n + 1) for n = {len(scores)} "
-            f"held-out scores. Received: rate={rate}"
-        )
+        must = f"be at least 1 / (n + 1) for n = {len(scores)} held-out scores"
+        raise invalid("rate", must, got=f"rate={rate}")
     return float(scores[rank - 1])
 
 
@@ -126,10 +124,8 @@ def is_anomaly(
     """
     scorer = _scorer(flow, scorer)
     if scorer.threshold is None:
-        raise ValueError(
-            "Argument `scorer` must have a threshold: fit it with "
-            f"`tfpf.anomaly.fit_scorer`. Received: {scorer!r} without one"
-        )
+        must = "have a threshold: fit it with `tfpf.anomaly.fit_scorer`"
+        raise invalid("scorer", must, got=f"{scorer!r} without one")
     scores = anomaly_scores(
         flow, x, scorer=scorer, condition=condition, batch_size=batch_size
     )
@@ -141,8 +137,6 @@ def _scorer(
 ) -> AnomalyScorer:
     found = scorer or getattr(flow, "anomaly_scorer", None)
     if found is None:
-        raise ValueError(
-            "Argument `scorer` must be given unless `flow` is a `tfpf.FlowModel` that "
-            "carries one. Received: scorer=None"
-        )
+        must = "be given unless `flow` is a `tfpf.FlowModel` that carries one"
+        raise invalid("scorer", must, got="scorer=None")
     return found

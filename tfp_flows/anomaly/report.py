@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from tfp_flows.internal.arguments import checked_choice
+from tfp_flows.internal.arguments import checked_choice, invalid
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -141,10 +141,8 @@ def detection_report(
     rows = []
     for kind, scores in anomalies.items():
         if set(scores) != set(normal):
-            raise ValueError(
-                f"Argument `anomalies` must have the scorers {sorted(normal)} for each "
-                f"kind. Received: {sorted(scores)} for {kind!r}"
-            )
+            must = f"have the scorers {sorted(normal)} for each kind"
+            raise invalid("anomalies", must, got=f"{sorted(scores)} for {kind!r}")
         for scorer in normal:
             values = [np.asarray(s[scorer], np.float64) for s in (normal, scores)]
             measure = _Bootstrap(*values, confidence, resamples, seed)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.internal.arguments import words
+from tfp_flows.internal.arguments import invalid, words
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.sampling import distribution_of, latents_and_log_prob
@@ -53,10 +53,8 @@ def evaluate_rows(
     x = np.asarray(x, dtype)
     event = tuple(distribution.event_shape)
     if x.ndim != len(event) + 1 or x.shape[1:] != event or not len(x):
-        raise ValueError(
-            f"Argument `x` must have shape [{words(('n', *event))}] with at least one "
-            f"row. Received: x of shape {x.shape}"
-        )
+        must = f"have shape [{words(('n', *event))}] with at least one row"
+        raise invalid("x", must, got=f"x of shape {x.shape}")
     arrays = [x] if condition is None else [x, np.asarray(condition, dtype)]
 
     def evaluate(*tensors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

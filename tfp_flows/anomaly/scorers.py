@@ -14,7 +14,12 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows import saving as serialization
 from tfp_flows.anomaly.rows import Rows
-from tfp_flows.internal.arguments import Config, checked_integer, checked_number
+from tfp_flows.internal.arguments import (
+    Config,
+    checked_integer,
+    checked_number,
+    invalid,
+)
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.compat import sublayers
 from tfp_flows.training.model import FlowModel
@@ -235,10 +240,9 @@ class RatioScorer(AnomalyScorer):
         super().__init__(**kwargs)
         original = FlowModel(distribution_of(background, "background"))
         if original.condition_shape is not None:
-            raise ValueError(
-                "Argument `background` must be a flow without conditions. "
-                f"Received: condition_shape={original.condition_shape}"
-            )
+            must = "be a flow without conditions"
+            got = f"condition_shape={original.condition_shape}"
+            raise invalid("background", must, got=got)
         description = serialization.serialize(original.distribution)
         self.background = FlowModel(serialization.deserialize(description))
         self.background.set_weights(original.get_weights())
@@ -301,10 +305,9 @@ class JointTypicalityScorer(AnomalyScorer):
         # Scaled, so that the rank does not depend on units.
         scaled = (found - found.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
         if np.linalg.matrix_rank(scaled) < k:
-            raise ValueError(
-                f"Argument `rows` must have {k} statistics that vary, each on its own. "
-                f"Received: {count} rows with standard deviations {spread}"
-            )
+            must = f"have {k} statistics that vary, each on its own"
+            got = f"{count} rows with standard deviations {spread}"
+            raise invalid("rows", must, got=got)
         factor = np.linalg.cholesky(np.cov(scaled, rowvar=False))
         self.mean = found.mean(axis=0).tolist()
         self.whitening = (np.linalg.inv(factor) / spread).tolist()
@@ -356,10 +359,8 @@ def _norm(latent: tf.Tensor) -> tf.Tensor:
 
 def _check_fitted(name: str, value: float | list | None) -> None:
     if value is None:
-        raise ValueError(
-            f"Argument `{name}` must be known: fit the scorer with "
-            f"`tfpf.anomaly.fit_scorer`. Received: {name}=None"
-        )
+        must = "be known: fit the scorer with `tfpf.anomaly.fit_scorer`"
+        raise invalid(name, must, got=f"{name}=None")
 
 
 def _mean_nll(log_prob: npt.ArrayLike) -> float:
@@ -367,10 +368,8 @@ def _mean_nll(log_prob: npt.ArrayLike) -> float:
     values = np.asarray(log_prob, np.float64)
     finite = values[np.isfinite(values)]
     if not finite.size:
-        raise ValueError(
-            "Argument `log_prob` must have a finite value among the held-out rows. "
-            f"Received: {values}"
-        )
+        must = "have a finite value among the held-out rows"
+        raise invalid("log_prob", must, got=f"{values}")
     return float(-finite.mean())
 
 
@@ -436,10 +435,8 @@ class BatchTypicality:
         """Scores batches of log-densities `[..., m]`; infinity without a finite one."""
         log_prob = np.asarray(log_prob, np.float64)
         if log_prob.shape[-1:] != (self.batch_size,):
-            raise ValueError(
-                f"Argument `log_prob` must have shape [..., {self.batch_size}]. "
-                f"Received: log_prob of shape {log_prob.shape}"
-            )
+            must = f"have shape [..., {self.batch_size}]"
+            raise invalid("log_prob", must, got=f"log_prob of shape {log_prob.shape}")
         scores = np.abs(-log_prob.mean(axis=-1) - self.entropy)
         return np.where(np.isfinite(scores), scores, np.inf)
 

@@ -17,7 +17,13 @@ from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
 from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.distributions.bases import standard_normal
-from tfp_flows.internal.arguments import DType, Shape, checked_choice, checked_shape
+from tfp_flows.internal.arguments import (
+    DType,
+    Shape,
+    checked_choice,
+    checked_shape,
+    invalid,
+)
 
 
 def assemble(
@@ -50,17 +56,13 @@ def assemble(
     if base is None:
         base = standard_normal(size, dtype)
     elif not base.event_shape.is_compatible_with((size,)):
-        raise ValueError(
-            f"Argument `base` must be a distribution of vectors of {size} values. "
-            f"Received: event shape {base.event_shape}"
-        )
+        must = f"be a distribution of vectors of {size} values"
+        raise invalid("base", must, got=f"event shape {base.event_shape}")
     elif (own := _own_condition(base)) is not None:
         seen = seen_condition(condition_shape, encoder)
         if seen is not None and own != seen:
-            raise ValueError(
-                f"Argument `base` must take conditions of shape {seen}, as the flow's "
-                f"parts do. Received: a base with conditions of shape {own}"
-            )
+            must = f"take conditions of shape {seen}, as the flow's parts do"
+            raise invalid("base", must, got=f"a base with conditions of shape {own}")
         parts.append(base.bijector)
         base = base.distribution
     if encoder is not None:
@@ -131,10 +133,8 @@ def is_image(
             if image
             else ("images (height, width, channels), and without `hidden_units`")
         )
-        raise ValueError(
-            f"Argument `{key}` must only be given for {suits}. "
-            f"Received: {key}={value!r}, event_shape={event_shape}"
-        )
+        must = f"only be given for {suits}"
+        raise invalid(key, must, got=f"{key}={value!r}, event_shape={event_shape}")
     return image
 
 
@@ -153,11 +153,9 @@ def condition_places(
     for place in condition_use:
         checked_choice("condition_use", place, places)
     if "split_prior" in condition_use and split_prior != "learned":
-        raise ValueError(
-            "Argument `condition_use` must not name 'split_prior' unless that is "
-            f"'learned'. Received: condition_use={condition_use!r}, "
-            f"split_prior={split_prior!r}"
-        )
+        must = "not name 'split_prior' unless that is 'learned'"
+        got = f"condition_use={condition_use!r}, split_prior={split_prior!r}"
+        raise invalid("condition_use", must, got=got)
     return tuple(condition_use)
 
 

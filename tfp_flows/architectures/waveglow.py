@@ -16,7 +16,7 @@ from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Grouped
 from tfp_flows.distributions.bases import standard_normal
-from tfp_flows.internal.arguments import DType, checked_integer
+from tfp_flows.internal.arguments import DType, checked_integer, invalid
 from tfp_flows.nets.sequence import WaveNet
 
 
@@ -156,7 +156,5 @@ def _check_lengths(length: int, hop: int, group: int) -> None:
         ("length", length, "hop", hop),
     ):
         if value % whole:
-            raise ValueError(
-                f"Argument `{name}` must be a multiple of {unit}={whole}. "
-                f"Received: {name}={value}"
-            )
+            must = f"be a multiple of {unit}={whole}"
+            raise invalid(name, must, got=f"{name}={value}")

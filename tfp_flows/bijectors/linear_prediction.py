@@ -9,7 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.normalization import Adaptable
-from tfp_flows.internal.arguments import Condition, Mapped, TensorLike, checked_integer
+from tfp_flows.internal.arguments import (
+    Condition,
+    Mapped,
+    TensorLike,
+    checked_integer,
+    invalid,
+)
 
 
 class PredictionFilters(NamedTuple):
@@ -57,10 +63,8 @@ def prediction_filters(windows: TensorLike, order: int) -> PredictionFilters:
         # Of a signal that is all predictable, rounding is left.
         deviations[k] = np.sqrt(max(left, 1e-14 * second[0, 0]))
     if not np.all(deviations > 0):
-        raise ValueError(
-            "Argument `windows` must hold more than silence. "
-            f"Received: {len(x)} windows of the one value {mean}"
-        )
+        must = "hold more than silence"
+        raise invalid("windows", must, got=f"{len(x)} windows of the one value {mean}")
     return PredictionFilters(mean, coefficients, deviations)
 
 
@@ -68,10 +72,8 @@ def checked_audio(windows: TensorLike, least: int = 1) -> np.ndarray:
     """Returns windows of audio in double precision, `[n, length]`."""
     x = np.asarray(windows, np.float64)
     if x.ndim != 2 or not len(x) or x.shape[1] < least or not np.all(np.isfinite(x)):
-        raise ValueError(
-            f"Argument `windows` must be finite audio [n, length] of at least {least} "
-            f"samples each. Received: an array of shape {x.shape}"
-        )
+        must = f"be finite audio [n, length] of at least {least} samples each"
+        raise invalid("windows", must, got=f"an array of shape {x.shape}")
     return x
 
 

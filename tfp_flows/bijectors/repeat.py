@@ -53,11 +53,9 @@ class StackedWeights(keras.Layer):
     def _stack(self, index: int, group: tuple[keras.Variable, ...]) -> keras.Variable:
         first = group[0]
         if first.constraint is not None:
-            raise ValueError(
-                "Argument `step` of `Repeat` must have no weight constraints, which "
-                "do not know of stacked weights. "
-                f"Received: a constraint on '{first.path}'"
-            )
+            must = "have no weight constraints, which do not know of stacked weights"
+            got = f"a constraint on '{first.path}'"
+            raise invalid("step", must, got=got)
         start = np.stack([keras.ops.convert_to_numpy(variable) for variable in group])
         stack = self.add_weight(
             start.shape,
@@ -126,10 +124,9 @@ class Repeat(FlowBijector):
         checked_instance("step", step, tfb.Bijector, kind)
         ranks = step.forward_min_event_ndims, step.inverse_min_event_ndims
         if tf.nest.is_nested(ranks[0]) or ranks[0] != ranks[1]:
-            raise ValueError(
-                "Argument `step` must return events of the rank that it takes. "
-                f"Received: a step from rank {ranks[0]} to rank {ranks[1]}"
-            )
+            must = "return events of the rank that it takes"
+            got = f"a step from rank {ranks[0]} to rank {ranks[1]}"
+            raise invalid("step", must, got=got)
         self._n = checked_integer("n", n)
         self._mode = checked_choice("mode", mode, MODES)
         super().__init__(

@@ -66,10 +66,8 @@ class Squeeze(FlowBijector):
         """Chooses patch size and channel order."""
         checked_integer("block", block, 2)
         if order not in ORDERS or (order == "checkerboard" and block != 2):
-            raise ValueError(
-                f"Argument `order` must be one of {ORDERS}, and 'checkerboard' needs "
-                f"`block=2`. Received: order={order!r} with block={block}"
-            )
+            must = f"be one of {ORDERS}, and 'checkerboard' needs `block=2`"
+            raise invalid("order", must, got=f"order={order!r} with block={block}")
         super().__init__(event_ndims=3, is_constant_jacobian=True, **kwargs)
         self._block = block
         self._order = order

@@ -350,10 +350,8 @@ def _with_bits(data: Data, n_bits: int | None) -> Data:
     if n_bits is None:
         return data
     if data.pixel_levels != 256:
-        raise ValueError(
-            f"Argument `n_bits` must be None for anything but 8-bit images, which "
-            f"{data.name!r} are not. Received: n_bits={n_bits}"
-        )
+        must = f"be None for anything but 8-bit images, which {data.name!r} are not"
+        raise invalid("n_bits", must, got=f"n_bits={n_bits}")
     return dataclasses.replace(
         data,
         x_train=reduce_bits(data.x_train, n_bits),

@@ -97,10 +97,9 @@ def _keys(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None]:
     features = _features(builder)
     images = [k for k, v in features.items() if isinstance(v, tfds.features.Image)]
     if not images or features[images[0]].np_dtype != np.uint8:
-        raise ValueError(
-            f"Argument `name` must be a TFDS set of 8-bit images. Received: "
-            f"name={builder.name!r} with the features {', '.join(features)}"
-        )
+        must = "be a TFDS set of 8-bit images"
+        got = f"name={builder.name!r} with the features {', '.join(features)}"
+        raise invalid("name", must, got=got)
     classes = [
         k for k, v in features.items() if isinstance(v, tfds.features.ClassLabel)
     ]

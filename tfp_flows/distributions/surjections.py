@@ -14,7 +14,7 @@ from tfp_flows.bijectors.conditional import EncodedCondition, condition
 from tfp_flows.bijectors.elementwise import ConditionalAffine
 from tfp_flows.distributions.base import LayeredDistribution
 from tfp_flows.distributions.bases import standard_logistic
-from tfp_flows.internal.arguments import DType, Seed, checked_integer
+from tfp_flows.internal.arguments import DType, Seed, checked_integer, invalid
 from tfp_flows.internal.seeds import dequantized
 from tfp_flows.nets.sequence import code_table
 
@@ -154,10 +154,8 @@ class Dequantized(Surjection):
         """
         parameters = dict(locals())
         if noise is not None and noise.event_shape != flow.event_shape:
-            raise ValueError(
-                "Argument `noise` must be a flow of the event shape of `flow`, "
-                f"{flow.event_shape}. Received: {noise.event_shape}"
-            )
+            must = f"be a flow of the event shape of `flow`, {flow.event_shape}"
+            raise invalid("noise", must, got=f"{noise.event_shape}")
         self.pixel_levels = checked_integer("pixel_levels", pixel_levels, minimum=2)
         self.noise = noise
         super().__init__(flow, parameters, samples=samples)

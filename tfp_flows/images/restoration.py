@@ -10,7 +10,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.images.latents import Flow, Images, Seed, decode, encode, flow_of
-from tfp_flows.internal.arguments import checked_choice, checked_integer, checked_number
+from tfp_flows.internal.arguments import (
+    checked_choice,
+    checked_integer,
+    checked_number,
+    invalid,
+)
 from tfp_flows.internal.seeds import stateless_seed
 
 METHODS = ("optimize", "langevin")
@@ -85,10 +90,8 @@ def super_resolve(
     height, width, _ = flow.event_shape
     factor = height // int(small.shape[1])
     if factor < 2 or [int(n) * factor for n in small.shape[1:3]] != [height, width]:
-        raise ValueError(
-            "Argument `small` must hold images smaller by a whole factor than "
-            f"{tuple(flow.event_shape)}. Received: small of shape {small.shape}"
-        )
+        must = f"hold images smaller by a whole factor than {tuple(flow.event_shape)}"
+        raise invalid("small", must, got=f"small of shape {small.shape}")
     rough = tf.repeat(tf.repeat(small, factor, axis=1), factor, axis=2)
     return restore(
         flow,

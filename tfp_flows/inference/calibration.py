@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.conditional import condition
+from tfp_flows.internal.arguments import invalid
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.pictures import BLUE
 
@@ -94,10 +95,9 @@ def ranks(samples: npt.ArrayLike, truths: npt.ArrayLike) -> np.ndarray:
     """Counts posterior draws `[draws, n, d]` below the true values `[n, d]`."""
     samples, truths = np.asarray(samples), np.asarray(truths)
     if samples.ndim != 3 or samples.shape[1:] != truths.shape:
-        raise ValueError(
-            "Argument `samples` must have shape [draws, n, d] for `truths` [n, d]. "
-            f"Received: samples of shape {samples.shape}, truths of {truths.shape}"
-        )
+        must = "have shape [draws, n, d] for `truths` [n, d]"
+        got = f"samples of shape {samples.shape}, truths of {truths.shape}"
+        raise invalid("samples", must, got=got)
     if not (np.isfinite(samples).all() and np.isfinite(truths).all()):
         raise ValueError(
             "Arguments `samples` and `truths` must be finite. Received: "
@@ -134,10 +134,9 @@ def calibrate(
     """
     parameters, data = np.asarray(parameters), np.asarray(data)
     if parameters.ndim != 2 or len(parameters) != len(data):
-        raise ValueError(
-            "Argument `parameters` must have shape [n, d], with `data` [n, ...]. "
-            f"Received: parameters of shape {parameters.shape}, data of {data.shape}"
-        )
+        must = "have shape [n, d], with `data` [n, ...]"
+        got = f"parameters of shape {parameters.shape}, data of {data.shape}"
+        raise invalid("parameters", must, got=got)
 
     @tf.function(autograph=False, reduce_retracing=True)
     def sampled(c: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -151,9 +150,7 @@ def calibrate(
     d = parameters.shape[1]
     named = tuple(names or (f"parameter {k}" for k in range(1, d + 1)))
     if len(named) != d:
-        raise ValueError(
-            f"Argument `names` must name {d} parameters. Received: names={names!r}"
-        )
+        raise invalid("names", f"name {d} parameters", names)
     return Calibration(found, draws, named)
 
 

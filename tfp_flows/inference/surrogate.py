@@ -10,6 +10,8 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from tfp_flows.internal.arguments import invalid
+
 
 class FlatTarget(NamedTuple):
     """A model's density as a function of one vector of unconstrained values.
@@ -52,11 +54,9 @@ def flat_target(target: tfd.Distribution) -> FlatTarget:
     using neural transport, 2019, arXiv:1903.03704.
     """
     if not hasattr(target, "experimental_default_event_space_bijector"):
-        raise TypeError(
-            "Argument `target` must be a distribution, such as "
-            "`model.experimental_pin(data)`. "
-            f"Received: {target!r} of type {type(target).__name__}"
-        )
+        must = "be a distribution, such as `model.experimental_pin(data)`"
+        got = f"{target!r} of type {type(target).__name__}"
+        raise invalid("target", must, got=got, kind=TypeError)
     constrain = target.experimental_default_event_space_bijector()
     shapes = constrain.inverse_event_shape(target.event_shape)
     parts = [tuple(shape) for shape in _flat_shapes(shapes)]

@@ -55,14 +55,22 @@ class Described:
         return f"{type(self).__name__}({arguments})"
 
 
-def invalid(name: str, must: str, value: object, kind: type = ValueError) -> Exception:
-    """Returns the error "Argument `name` must `must`. Received: ..." to be raised."""
-    received = (
-        f"{name} of shape {tuple(value.shape)}"
-        if hasattr(value, "shape") and len(repr(value)) > 80
-        else f"{name}={value!r}"
-    )
-    return kind(f"Argument `{name}` must {must}. Received: {received}")
+def invalid(
+    name: str,
+    must: str,
+    value: object = None,
+    kind: type = ValueError,
+    got: str | None = None,
+) -> Exception:
+    """Returns the error "Argument `name` must `must`. Received: ..." to be raised.
+
+    What was received is said by `got`, or else by the name and the value.
+    """
+    if got is None:
+        large = hasattr(value, "shape") and len(repr(value)) > 80
+        got = f" of shape {tuple(value.shape)}" if large else f"={value!r}"
+        got = f"{name}{got}"
+    return kind(f"Argument `{name}` must {must}. Received: {got}")
 
 
 def is_integer(value: object) -> TypeGuard[int]:

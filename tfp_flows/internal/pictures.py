@@ -8,7 +8,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import TensorLike
+from tfp_flows.internal.arguments import TensorLike, invalid
 from tfp_flows.internal.files import atomic_write
 
 # Colours of Okabe and Ito, distinct for colour-blind readers too.
@@ -38,10 +38,8 @@ def picture_grid(
         columns = columns or images.shape[1]
         images = images.reshape(-1, *images.shape[2:])
     if images.ndim != 4 or not len(images) or images.shape[-1] not in (1, 3):
-        raise ValueError(
-            "Argument `images` must have shape [n, height, width, 1 or 3] with n > 0. "
-            f"Received: images of shape {images.shape}"
-        )
+        must = "have shape [n, height, width, 1 or 3] with n > 0"
+        raise invalid("images", must, got=f"images of shape {images.shape}")
     n, height, width, channels = images.shape
     in_a_row = min(n, columns or math.ceil(math.sqrt(n)))
     rows = math.ceil(n / in_a_row)

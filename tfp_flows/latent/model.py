@@ -304,7 +304,5 @@ def _check_network(
         network.build((None, *inputs))
     shape = network.compute_output_shape((None, *inputs))
     if tuple(shape) != (None, *outputs):
-        raise ValueError(
-            f"Argument `{name}` must turn [n, {words(inputs)}] into "
-            f"[n, {words(outputs)}]. Received: outputs of shape {shape}"
-        )
+        must = f"turn [n, {words(inputs)}] into [n, {words(outputs)}]"
+        raise invalid(name, must, got=f"outputs of shape {shape}")

@@ -15,6 +15,7 @@ from tfp_flows.internal.arguments import (
     Shape,
     TensorLike,
     checked_instance,
+    invalid,
     words,
 )
 from tfp_flows.internal.compat import constructor_arguments
@@ -144,11 +145,9 @@ def connect(
         keywords["condition"] = keras.KerasTensor((1, *condition_shape))
     shape = tuple(ops.shape(layer(probe, **keywords)))[1:]
     if shape != tuple(output_shape):
-        raise ValueError(
-            f"Argument `conditioner` must map [batch, {words(input_shape)}] to "
-            f"[batch, {words(output_shape)}]. Received: '{layer.name}', which "
-            f"returns [batch, {words(shape)}]"
-        )
+        must = f"map [batch, {words(input_shape)}] to [batch, {words(output_shape)}]"
+        got = f"'{layer.name}', which returns [batch, {words(shape)}]"
+        raise invalid("conditioner", must, got=got)
 
 
 def apply(

@@ -14,6 +14,7 @@ from tfp_flows.internal.arguments import (
     Initializer,
     checked_choice,
     checked_widths,
+    invalid,
 )
 from tfp_flows.nets.conditioner import Conditioner, Shape, ops, size
 from tfp_flows.nets.dense import built, cast, hidden_initializers
@@ -103,11 +104,9 @@ class VelocityNet(Conditioner):
     ) -> None:
         """Makes the layers for the given shapes."""
         if self.kernel_size is not None and len(input_shape) != 3:
-            raise ValueError(
-                "Argument `kernel_size` must be None for events that are not images "
-                f"(h, w, c). Received: kernel_size={self.kernel_size} for events of "
-                f"shape {input_shape}"
-            )
+            must = "be None for events that are not images (h, w, c)"
+            got = f"kernel_size={self.kernel_size} for events of shape {input_shape}"
+            raise invalid("kernel_size", must, got=got)
         conditions = size(condition_shape)
         context = 1 + conditions
         dense = self.kernel_size is None

@@ -12,7 +12,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_flows.anomaly.rows import evaluate_rows
 from tfp_flows.bijectors.conditional import EncodedCondition
 from tfp_flows.bijectors.multiscale import MultiScale
-from tfp_flows.internal.arguments import is_integer
+from tfp_flows.internal.arguments import invalid, is_integer
 from tfp_flows.internal.compat import Chain
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.sampling import distribution_of
@@ -60,10 +60,8 @@ def features(
     """
     distribution = distribution_of(flow, "flow")
     if not hasattr(distribution, "bijector"):
-        raise TypeError(
-            "Argument `flow` must have a bijector, whose latents are the features. "
-            f"Received: {distribution} without one"
-        )
+        must = "have a bijector, whose latents are the features"
+        raise invalid("flow", must, got=f"{distribution} without one", kind=TypeError)
     chosen = slice(None) if level is None else _place(distribution.bijector, level)
     rows = evaluate_rows(distribution, x, condition=condition, batch_size=batch_size)
     return np.reshape(rows.latent, [len(rows), -1])[:, chosen]
@@ -81,10 +79,8 @@ def _place(bijector: tfb.Bijector, level: int) -> slice:
         )
     sizes = [math.prod(shape) for shape in pyramid.latent_shapes]
     if not is_integer(level) or not 0 <= level < len(sizes):
-        raise ValueError(
-            f"Argument `level` must be None or an integer from 0 (coarsest) to "
-            f"{len(sizes) - 1}. Received: level={level!r}"
-        )
+        must = f"be None or an integer from 0 (coarsest) to {len(sizes) - 1}"
+        raise invalid("level", must, level)
     start = sum(sizes[:level])
     return slice(start, start + sizes[level])
 

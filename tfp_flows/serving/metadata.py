@@ -16,6 +16,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.conditional import Supported
+from tfp_flows.internal.arguments import invalid
 from tfp_flows.serving.servable import Model, Servable
 from tfp_flows.serving.signatures import LOG_PROB_FLOOR, Scorer, Signature
 from tfp_flows.serving.versions import existing_versions
@@ -99,10 +100,9 @@ def read_metadata(path: str | os.PathLike) -> Metadata:
     try:
         return json.loads((version_path / FILE).read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(
-            "Argument `path` must be an export of this package, with a readable "
-            f"{FILE}. Received: path={os.fspath(path)!r} ({error})"
-        ) from error
+        must = f"be an export of this package, with a readable {FILE}"
+        got = f"path={os.fspath(path)!r} ({error})"
+        raise invalid("path", must, got=got) from error
 
 
 def show_export(path: str | os.PathLike, console: Console | None = None) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.tree import layers_in
+from tfp_flows.internal.arguments import invalid
 from tfp_flows.serving.servable import Condition, Servable
 
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
@@ -71,11 +72,9 @@ def reduce_weights(
     report = compare(model, reduced, precision, *check_data)
     # `not <=`, so that NaN is refused as well.
     if not abs(report.bits_per_dim_change) <= max_bits_change:
-        raise ValueError(
-            "Argument `max_bits_change` must not be exceeded by what "
-            f"`precision={precision!r}` changes. "
-            f"Received: max_bits_change={max_bits_change}; {report}"
-        )
+        must = f"not be exceeded by what `precision={precision!r}` changes"
+        got = f"max_bits_change={max_bits_change}; {report}"
+        raise invalid("max_bits_change", must, got=got)
     return reduced, report
 
 

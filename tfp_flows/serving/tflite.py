@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import checked_integer
+from tfp_flows.internal.arguments import checked_integer, invalid
 from tfp_flows.internal.files import atomic_write
 from tfp_flows.serving.export import Functions, write_saved_model
 from tfp_flows.serving.servable import Model, Servable, servable
@@ -68,11 +68,9 @@ def _convert(model: Servable, rows: int) -> bytes:
             return converter.convert()
         except Exception as error:
             lacking = sorted(set(re.findall(r"'tf\.(\w+)' op is neither", str(error))))
-            raise ValueError(
-                "Argument `model_or_distribution` must use only ops that LiteRT has "
-                f"built in for {model.dtype.name}. Received: "
-                f"{model.distribution.name!r} with {', '.join(lacking) or 'others'}"
-            ) from error
+            must = f"use only ops that LiteRT has built in for {model.dtype.name}"
+            got = f"{model.distribution.name!r} with {', '.join(lacking) or 'others'}"
+            raise invalid("model_or_distribution", must, got=got) from error
 
 
 def _functions(model: Servable, rows: int) -> Functions:
@@ -130,7 +128,6 @@ def _require_close(
 ) -> None:
     error = np.max(np.abs(actual - expected) / np.maximum(1.0, np.abs(expected)))
     if not error <= tolerance:
-        raise ValueError(
-            f"Argument `tolerance` must not be exceeded by what `{name}` answers in "
-            f"LiteRT. Received: tolerance={tolerance}, and a difference of {error:.3g}"
-        )
+        must = f"not be exceeded by what `{name}` answers in LiteRT"
+        got = f"tolerance={tolerance}, and a difference of {error:.3g}"
+        raise invalid("tolerance", must, got=got)

@@ -118,10 +118,9 @@ def windows(
             audio.append(utterance[start : start + length])
             frames.append(mel[start // hop : (start + length) // hop])
     if not audio:
-        raise ValueError(
-            f"Argument `utterances` must have one of at least {length} samples. "
-            f"Received: {len(utterances)} utterances, none as long"
-        )
+        must = f"have one of at least {length} samples"
+        got = f"{len(utterances)} utterances, none as long"
+        raise invalid("utterances", must, got=got)
     return np.stack(audio), np.stack(frames)
 
 

@@ -82,10 +82,8 @@ def synthesize_mel(
     """
     flow = distribution_of(flow, "flow")
     if _layers(flow)[1] is None:
-        raise ValueError(
-            "Argument `flow` must take spectrograms, as `waveglow(mels=40)` does. "
-            f"Received: the flow '{flow.name}' without condition"
-        )
+        must = "take spectrograms, as `waveglow(mels=40)` does"
+        raise invalid("flow", must, got=f"the flow '{flow.name}' without condition")
     mel = tf.convert_to_tensor(mel, flow.dtype)
     longer = at_length(flow, int(mel.shape[-2]) * hop_of(flow))
     # As one graph: eagerly, the many small layers would take longer.

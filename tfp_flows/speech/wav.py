@@ -44,10 +44,8 @@ def write_wav(path: str | os.PathLike, audio: npt.ArrayLike, rate: int) -> None:
     if samples.dtype != np.int16:
         samples = quantized(samples)
     if samples.ndim != 1:
-        raise ValueError(
-            "Argument `audio` must be one row of samples [t]. "
-            f"Received: audio of shape {samples.shape}"
-        )
+        must = "be one row of samples [t]"
+        raise invalid("audio", must, got=f"audio of shape {samples.shape}")
     with atomic_write(path) as written, wave.open(str(written), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -59,9 +57,7 @@ def quantized(audio: npt.ArrayLike) -> np.ndarray:
     """Returns amplitudes as integers of 16 bits: `floor(2^15 x)`, clipped."""
     audio = np.asarray(audio, np.float64)
     if broken := np.sum(~np.isfinite(audio)):
-        raise ValueError(
-            f"Argument `audio` must be finite. Received: {broken} samples that are not"
-        )
+        raise invalid("audio", "be finite", got=f"{broken} samples that are not")
     return np.clip(np.floor(audio * STEPS), -STEPS, STEPS - 1).astype(np.int16)
 
 
@@ -76,10 +72,8 @@ def dequantized(samples: npt.ArrayLike, seed: int | list[int] = 0) -> np.ndarray
     """
     samples = np.asarray(samples)
     if samples.dtype != np.int16:
-        raise ValueError(
-            "Argument `samples` must be integers of 16 bits, as `read_wav` returns. "
-            f"Received: samples of {samples.dtype}"
-        )
+        must = "be integers of 16 bits, as `read_wav` returns"
+        raise invalid("samples", must, got=f"samples of {samples.dtype}")
     noise = np.random.default_rng(seed).random(samples.shape)
     x = ((samples + noise) / STEPS).astype(np.float32)
     # Rounding to single precision must not lift a sample to the next integer.

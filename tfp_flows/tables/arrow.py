@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
+from tfp_flows.internal.arguments import invalid
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -42,10 +44,8 @@ def as_table(table: TableLike) -> pa.Table:
         elif hasattr(table, "__arrow_c_stream__"):
             table = pa.table(table)
     except (pa.ArrowException, TypeError) as error:
-        raise ValueError(
-            "Argument `table` must have columns of one length and type each. "
-            f"Received: {str(error).splitlines()[0]}"
-        ) from error
+        must = "have columns of one length and type each"
+        raise invalid("table", must, got=str(error).splitlines()[0]) from error
     if not isinstance(table, pa.Table):
         raise TypeError(
             "Argument `table` must be a `pyarrow.Table` or a dictionary of columns; "
@@ -54,10 +54,8 @@ def as_table(table: TableLike) -> pa.Table:
         )
     names = table.column_names
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(
-            "Argument `table` must have columns of different names. "
-            f"Received: {twice[0]!r} more than once"
-        )
+        must = "have columns of different names"
+        raise invalid("table", must, got=f"{twice[0]!r} more than once")
     return table
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfp_flows.internal.arguments import invalid
 from tfp_flows.internal.pictures import REAL, SAMPLED
 from tfp_flows.tables.arrow import (
     TableLike,
@@ -128,10 +129,8 @@ def _axes(
     names = list(columns or tables["real"].column_names)
     for label, table in tables.items():
         if lacking := [name for name in names if name not in table.column_names]:
-            raise ValueError(
-                f"Argument `{label}` must have the columns {names}. "
-                f"Received: a table without {lacking[0]!r}"
-            )
+            must = f"have the columns {names}"
+            raise invalid(label, must, got=f"a table without {lacking[0]!r}")
         tables[label] = table.select(names)
     if together:
         tables = {k: complete_rows(t).slice(0, _MOST_POINTS) for k, t in tables.items()}

@@ -84,16 +84,13 @@ class Schema:
         """
         data = as_table(table)
         if data.num_columns == 0 or data.num_rows < MIN_ROWS:
-            raise ValueError(
-                f"Argument `table` must have columns and at least {MIN_ROWS} rows. "
-                f"Received: {data.num_columns} columns and {data.num_rows} rows"
-            )
+            must = f"have columns and at least {MIN_ROWS} rows"
+            got = f"{data.num_columns} columns and {data.num_rows} rows"
+            raise invalid("table", must, got=got)
         chosen = dict(columns or {})
         if unknown := sorted(set(chosen) - set(data.column_names)):
-            raise ValueError(
-                f"Argument `columns` must name columns of the table, "
-                f"{data.column_names}. Received: {unknown[0]!r}"
-            )
+            must = f"name columns of the table, {data.column_names}"
+            raise invalid("columns", must, got=f"{unknown[0]!r}")
         fitted = {}
         for name in data.column_names:
             kind = _kind(name, chosen[name]) if name in chosen else None
@@ -135,10 +132,9 @@ class Schema:
         names = set(data.column_names)
         if names != set(self.names):
             lacks, has = set(self.names) - names, names - set(self.names)
-            raise ValueError(
-                f"Argument `table` must have the columns {self.names}. "
-                f"Received: a table without {sorted(lacks)} and with {sorted(has)}"
-            )
+            must = f"have the columns {self.names}"
+            got = f"a table without {sorted(lacks)} and with {sorted(has)}"
+            raise invalid("table", must, got=got)
         encoded = [
             column.encode(name, self._cast(name, data[name]))
             for name, column in self.columns.items()

@@ -17,7 +17,7 @@ from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.chain import condition_kwargs
 from tfp_flows.bijectors.continuous import ContinuousFlow
 from tfp_flows.bijectors.tree import bijectors_in, known_dtype, layers_in
-from tfp_flows.internal.arguments import Config
+from tfp_flows.internal.arguments import Config, invalid
 from tfp_flows.internal.compat import nested, tf_variable
 from tfp_flows.saving import deserialize, serialize
 from tfp_flows.testing.report import message_of
@@ -84,16 +84,12 @@ class Subject:
         least, other = (getattr(bijector, end, None) for end in ends)
         of_parts = tf.nest.is_nested(least) or tf.nest.is_nested(other)
         if not isinstance(bijector, tfb.Bijector) or of_parts:
-            raise TypeError(
-                "Argument `bijector` must be a `tfp.bijectors.Bijector` of one tensor, "
-                f"not of parts. Received: bijector={bijector!r}"
-            )
+            must = "be a `tfp.bijectors.Bijector` of one tensor, not of parts"
+            raise invalid("bijector", must, bijector, kind=TypeError)
         x = tf.convert_to_tensor(x)
         if x.shape.num_elements() == 0:
-            raise ValueError(
-                "Argument `x` must hold at least one input of `forward`. "
-                f"Received: x of shape {x.shape}"
-            )
+            must = "hold at least one input of `forward`"
+            raise invalid("x", must, got=f"x of shape {x.shape}")
         self.bijector = bijector
         self.dtype = _float_dtype(bijector, x)
         alone = x.shape.rank == int(least)

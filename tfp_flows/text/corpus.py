@@ -104,10 +104,8 @@ def windows(
     checked_integer("length", length)
     stride = length if stride is None else checked_integer("stride", stride)
     if len(text) < length:
-        raise ValueError(
-            f"Argument `text` must have at least `length={length}` characters. "
-            f"Received: a text of {len(text)}"
-        )
+        must = f"have at least `length={length}` characters"
+        raise invalid("text", must, got=f"a text of {len(text)}")
     rows = np.lib.stride_tricks.sliding_window_view(numbers(text, alphabet), length)
     return rows[::stride].copy()
 
@@ -147,10 +145,8 @@ def checked_windows(
     They are strings of equal length, or integers; a `length` of None allows any.
     """
     if isinstance(windows, str):
-        raise ValueError(
-            "Argument `windows` must be a list of strings; `tfpf.text.windows` cuts a "
-            f"text into windows. Received: a string of {len(windows)} characters"
-        )
+        must = "be a list of strings; `tfpf.text.windows` cuts a text into windows"
+        raise invalid("windows", must, got=f"a string of {len(windows)} characters")
     if _are_strings(windows):
         expected = len(windows[0]) if length is None else length
         for window in windows:
@@ -161,16 +157,12 @@ def checked_windows(
     rows = np.asarray(windows)
     if rows.ndim != 2 or 0 in rows.shape or length not in (None, rows.shape[1]):
         size = "length" if length is None else length
-        raise ValueError(
-            f"Argument `windows` must have the shape [n, {size}]. "
-            f"Received: windows of shape {rows.shape}"
-        )
+        must = f"have the shape [n, {size}]"
+        raise invalid("windows", must, got=f"windows of shape {rows.shape}")
     whole = rows.astype(np.int32)
     if np.any(whole != rows) or whole.min() < 0 or whole.max() >= len(alphabet):
-        raise ValueError(
-            f"Argument `windows` must hold integers from 0 to {len(alphabet) - 1}. "
-            f"Received: values from {rows.min()} to {rows.max()}"
-        )
+        must = f"hold integers from 0 to {len(alphabet) - 1}"
+        raise invalid("windows", must, got=f"values from {rows.min()} to {rows.max()}")
     return whole
 
 

@@ -20,6 +20,7 @@ from tfp_flows.internal.arguments import (
     Seed,
     TensorLike,
     checked_integer,
+    invalid,
 )
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.seeds import stateless_seed
@@ -216,10 +217,8 @@ class TextFlow(FlowModel):
         noise = self._distribution.flow.distribution.sample(n, seed=noise_seed)
         if prompt:
             if len(prompt) > self.length:
-                raise ValueError(
-                    f"Argument `prompt` must have at most {self.length} characters. "
-                    f"Received: {prompt!r} of {len(prompt)}"
-                )
+                must = f"have at most {self.length} characters"
+                raise invalid("prompt", must, got=f"{prompt!r} of {len(prompt)}")
             padded = prompt + self.alphabet[0] * (self.length - len(prompt))
             rows = np.tile(numbers(padded, self.alphabet), [n, 1])
             start = self.to_latents(rows, prompt_seed)

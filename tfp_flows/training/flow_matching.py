@@ -22,6 +22,7 @@ from tfp_flows.internal.arguments import (
     checked_choice,
     checked_integer,
     checked_number,
+    invalid,
 )
 from tfp_flows.internal.compat import Chain
 from tfp_flows.training.data import in_shards, split_inputs
@@ -197,10 +198,9 @@ def _around_the_flow(distribution: tfd.Distribution) -> tuple:
     parts = _parts(bijector)
     places = [i for i, part in enumerate(parts) if isinstance(part, ContinuousFlow)]
     if len(places) != 1:
-        raise ValueError(
-            "Argument `distribution` must have exactly one `ContinuousFlow` in its "
-            f"chain. Received: {len(places)} of them in {bijector!r}"
-        )
+        must = "have exactly one `ContinuousFlow` in its chain"
+        got = f"{len(places)} of them in {bijector!r}"
+        raise invalid("distribution", must, got=got)
     (place,) = places
     return tuple(parts[:place]), parts[place], tuple(parts[place + 1 :])
 
