@@ -16,6 +16,7 @@ from tfp_flows import saving as serialization
 from tfp_flows.anomaly.rows import Rows
 from tfp_flows.internal.arguments import (
     Config,
+    DescribedLayer,
     checked_integer,
     checked_number,
     invalid,
@@ -31,15 +32,15 @@ SCORE_CEILING = 1e38
 _CHANNELS = (1, 2, 3, 4)  # that a PNG can have
 
 
-class AnomalyScorer(keras.layers.Layer):
+class AnomalyScorer(DescribedLayer):
     """A Keras layer from `(x, log_prob, latent)` to anomaly scores.
 
     A larger score means a more anomalous row. What a scorer learns from held-out rows
     is numbers in its configuration; weights that it brings along are frozen. So it is
     saved and exported with the `tfpf.FlowModel` whose `anomaly_scorer` it is.
 
-    Subclasses define `call(x, log_prob, latent)`, perhaps `adapt(rows)`, and extend
-    `get_config`. They are registered with Keras.
+    Subclasses define `call(x, log_prob, latent)` and perhaps `adapt(rows)`, and are
+    registered with Keras. Attributes are named as their constructors' arguments.
 
     Args:
         threshold: Score above which a row counts as an anomaly; None if not fitted.
@@ -85,11 +86,7 @@ class AnomalyScorer(keras.layers.Layer):
 
     def get_config(self) -> Config:
         """Returns the constructor's arguments."""
-        return {
-            "name": self.name,
-            "threshold": self.threshold,
-            "false_alarm_rate": self.false_alarm_rate,
-        }
+        return {"name": self.name, **self._own_config()}
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -143,10 +140,6 @@ class TypicalityScorer(AnomalyScorer):
         _check_fitted("entropy", self.entropy)
         return tf.abs(tf.add(log_prob, self.entropy))
 
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "entropy": self.entropy}
-
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class LatentNormScorer(AnomalyScorer):
@@ -179,11 +172,6 @@ class LatentNormScorer(AnomalyScorer):
     def call(self, x: tf.Tensor, log_prob: tf.Tensor, latent: tf.Tensor) -> tf.Tensor:
         """Returns the scores `[n]`."""
         return tf.abs(_norm(latent) - self.center)
-
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments."""
-        config = {"centered": self.centered, "center": self.center}
-        return {**super().get_config(), **config}
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -319,11 +307,6 @@ class JointTypicalityScorer(AnomalyScorer):
         whitening = tf.constant(self.whitening, tf.float64)
         distance = tf.norm(tf.matmul(off, whitening, transpose_b=True), axis=1)
         return tf.cast(distance, log_prob.dtype)
-
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments."""
-        config = {"mean": self.mean, "whitening": self.whitening}
-        return {**super().get_config(), **config}
 
 
 def _statistics(

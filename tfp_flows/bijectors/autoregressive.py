@@ -167,7 +167,6 @@ class MaskedAutoregressive(Autoregressive):
         log_scale: str = "soft_clamp",
         bins: int = 8,
         bound: float = 5.0,
-        condition_shape: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         """Connects the masked network: see `Autoregressive`.
@@ -183,7 +182,6 @@ class MaskedAutoregressive(Autoregressive):
             conditioner,
             RationalQuadraticSpline(bins, bound) if spline else Affine(log_scale),
             (d,),
-            condition_shape=condition_shape,
             **kwargs,
         )
 

@@ -13,6 +13,7 @@ from tfp_flows.bijectors.ode import Adaptive, FixedStep, Solver, State, sum_even
 from tfp_flows.internal.arguments import (
     Condition,
     Config,
+    DescribedLayer,
     Mapped,
     checked_choice,
     checked_instance,
@@ -65,7 +66,7 @@ def hutchinson(
     return velocity, sum_event(row * probe), sum_event(tf.square(row))
 
 
-class Probe(keras.Layer):
+class Probe(DescribedLayer):
     """Draws the probes of a solve.
 
     While Keras trains (`training=True`) each call draws new ones, so that no weight
@@ -80,10 +81,6 @@ class Probe(keras.Layer):
         self.seed = seed
         self._generator = keras.random.SeedGenerator(seed)
         self.built = True
-
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "kind": self.kind, "seed": self.seed}
 
     def build_from_config(self, config: Config) -> None:
         """Does nothing: the layer has no weights but the state of its seed."""
@@ -116,7 +113,7 @@ def _pullback(
     return velocity, pulled
 
 
-class PathMonitor(keras.Layer):
+class PathMonitor(DescribedLayer):
     """Adds the cost of a solve's paths to the loss, and counts its evaluations.
 
     While Keras trains, `kinetic` times the mean of `integral |f|^2 dt` and
@@ -131,11 +128,6 @@ class PathMonitor(keras.Layer):
         self.jacobian = jacobian
         self.nfe = keras.metrics.Mean(name="nfe")
         self.built = True
-
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments."""
-        arguments = {"kinetic": self.kinetic, "jacobian": self.jacobian}
-        return {**super().get_config(), **arguments}
 
     def build_from_config(self, config: Config) -> None:
         """Does nothing: the layer has no weights."""

@@ -144,18 +144,9 @@ class Coupling(Structure):
 class AdditiveCoupling(Coupling):
     """`Coupling` with `transforms.Shift`, whose log-det is 0 (NICE)."""
 
-    def __init__(
-        self,
-        mask: Mask,
-        conditioner: keras.Layer,
-        *,
-        condition_shape: Sequence[int] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, mask: Mask, conditioner: keras.Layer, **kwargs: Any) -> None:
         """Connects the conditioner: see `Coupling`."""
-        super().__init__(
-            mask, conditioner, Shift(), condition_shape=condition_shape, **kwargs
-        )
+        super().__init__(mask, conditioner, Shift(), **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -174,14 +165,11 @@ class AffineCoupling(Coupling):
         conditioner: keras.Layer,
         *,
         log_scale: str = "soft_clamp",
-        condition_shape: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         """Connects the conditioner: see `Coupling` and `transforms.Affine`."""
         transform = Affine(log_scale, order="halves")
-        super().__init__(
-            mask, conditioner, transform, condition_shape=condition_shape, **kwargs
-        )
+        super().__init__(mask, conditioner, transform, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -202,11 +190,8 @@ class SplineCoupling(Coupling):
         tails: str = "linear",
         min_bin: float = 1e-3,
         min_slope: float = 1e-3,
-        condition_shape: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         """Connects the conditioner: see `Coupling` and `RationalQuadraticSpline`."""
         transform = RationalQuadraticSpline(bins, bound, tails, min_bin, min_slope)
-        super().__init__(
-            mask, conditioner, transform, condition_shape=condition_shape, **kwargs
-        )
+        super().__init__(mask, conditioner, transform, **kwargs)

@@ -13,12 +13,12 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.distributions.surjections import Surjection
 from tfp_flows.internal import seeds
-from tfp_flows.internal.arguments import Seed, checked_integer
+from tfp_flows.internal.arguments import DescribedLayer, Seed, checked_integer
 
 _LEAST_WIDTH = 0.5  # of the noise of an argmax flow
 
 
-class Dequantizer(keras.Layer):
+class Dequantizer(DescribedLayer):
     """Base class: one column's values as real coordinates, and back.
 
     Attributes:
@@ -89,10 +89,6 @@ class IntegerDequantizer(Dequantizer):
             x = tf.minimum(x, tf.cast(self.high, x.dtype))
         return x
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "low": self.low, "high": self.high}
-
 
 @keras.saving.register_keras_serializable(package="tfp_flows", name="ArgmaxLift")
 class ArgmaxDequantizer(Dequantizer):
@@ -157,11 +153,6 @@ class ArgmaxDequantizer(Dequantizer):
     def quantized(self, v: tf.Tensor) -> tf.Tensor:
         """Returns the place of the greatest coordinate."""
         return tf.cast(tf.argmax(v, axis=-1), v.dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        own = {"categories": self.categories, "learned": self.learned}
-        return {**super().get_config(), **own}
 
 
 # Files know the weights of a layer by the name of its class.

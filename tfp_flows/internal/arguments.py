@@ -14,6 +14,7 @@ import numbers
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeGuard, TypeVar
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -53,6 +54,22 @@ class Described:
         """Shows the constructor's call."""
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
+
+
+class DescribedLayer(keras.Layer):
+    """A Keras layer that is described like a `Described` value."""
+
+    def _own_config(self) -> Config:
+        """Returns the arguments of all constructors but Keras's."""
+        classes = type(self).__mro__
+        own = [c.__init__ for c in classes[: classes.index(DescribedLayer)]]
+        names = {name for init in own for name in inspect.signature(init).parameters}
+        known = inspect.signature(keras.Layer.__init__).parameters.keys()
+        return {name: getattr(self, name) for name in names - known - {"kwargs"}}
+
+    def get_config(self) -> Config:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), **self._own_config()}
 
 
 def invalid(

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.arguments import Arrays, Config, Seed, is_integer
+from tfp_flows.internal.arguments import Arrays, DescribedLayer, Seed, is_integer
 
 
 def stateless_seed(seed: Seed) -> tf.Tensor:
@@ -57,7 +57,7 @@ def dequantized(x: tf.Tensor, seed: Seed) -> tf.Tensor:
     return tf.minimum(x + noise, tf.math.nextafter(x + 1.0, x))
 
 
-class TrainingNoise(keras.Layer):
+class TrainingNoise(DescribedLayer):
     """Draws of a Monte-Carlo estimate inside a distribution or bijector.
 
     While Keras trains each call has a seed of its own, so that no weight can adapt to
@@ -69,10 +69,6 @@ class TrainingNoise(keras.Layer):
         self.seed = seed
         self._generator = keras.random.SeedGenerator(seed)
         self.built = True
-
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "seed": self.seed}
 
     def call(
         self, draw: Callable[[tf.Tensor, bool], Arrays], training: bool | None = None

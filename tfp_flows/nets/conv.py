@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfp_flows.internal.arguments import (
     Activation,
-    Config,
+    DescribedLayer,
     checked_integer,
     checked_number,
     invalid,
@@ -18,7 +18,7 @@ from tfp_flows.nets.conditioner import Conditioner, Shape, ops
 from tfp_flows.nets.dense import built, cast, dropout_layer
 
 
-class _Convolution(keras.Layer):
+class _Convolution(DescribedLayer):
     """A convolution of `[batch, h, w, n]` to `[batch, h, w, filters]`, zero-padded."""
 
     def __init__(self, filters: int, kernel_size: int = 3, **kwargs: Any) -> None:
@@ -31,11 +31,6 @@ class _Convolution(keras.Layer):
         """Makes the kernel."""
         shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
         self.kernel = self.add_weight(shape, kernel_initializer, name="kernel")
-
-    def get_config(self) -> Config:
-        """Returns the constructor's arguments."""
-        arguments = {"filters": self.filters, "kernel_size": self.kernel_size}
-        return {**super().get_config(), **arguments}
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

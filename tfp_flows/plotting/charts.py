@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike
 from tfp_flows.internal.arguments import checked_choice, invalid
 from tfp_flows.internal.files import atomic_write
 from tfp_flows.internal.pictures import REAL, SAMPLED
+from tfp_flows.tables.pictures import pairs_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,65 +94,21 @@ def pair_plot(
 ) -> Figure:
     """Draws histograms of each column and scatters of each pair, real and sampled.
 
-    Both are rows `[n, columns]`. Of more than six columns the first six are drawn.
+    Both are rows `[n, columns]`. Of more than six columns the first six are drawn;
+    rows that are not finite are left out.
     """
-    from matplotlib.figure import Figure
-
     real, sampled = (np.asarray(table, np.float64) for table in (real, sampled))
     if real.ndim != 2 or real.shape[1:] != sampled.shape[1:]:
         raise ValueError(
             "Arguments `real` and `sampled` must have the shapes [n, columns] and "
             f"[m, columns]. Received: {real.shape} and {sampled.shape}"
         )
-    d = min(real.shape[1], MAX_PAIR_COLUMNS)
-    names = list(columns or (f"x{i}" for i in range(d)))
-    frames = [_frame_of(real[:, i]) for i in range(d)]
-    size = max(4.2, 1.9 * d)
-    figure = Figure(figsize=(size, size), layout="constrained")
-    grid = figure.subplots(d, d, squeeze=False)
-    for i in range(d):
-        for j in range(d):
-            if i == j:
-                _histograms(grid[i, i], real[:, i], sampled[:, i], frames[i])
-            else:
-                # Real below the diagonal, sampled above: the two mirror each other.
-                table, colour = (real, REAL) if i > j else (sampled, SAMPLED)
-                _scatter(grid[i, j], table[:, [j, i]], colour, "")
-                grid[i, j].set(xlim=frames[j], ylim=frames[i])
-            _label_outside(grid[i, j], i, j, d, names)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
-    return figure
-
-
-def _histograms(
-    axes: Axes, real: np.ndarray, sampled: np.ndarray, frame: tuple[float, float]
-) -> None:
-    count = int(np.clip(math.sqrt(min(len(real), len(sampled))), 8, 40))
-    bins = list(np.linspace(*frame, count + 1))
-    for values, colour, label in ((real, REAL, "real"), (sampled, SAMPLED, "sampled")):
-        axes.hist(
-            values,
-            bins,
-            density=True,
-            histtype="step",
-            color=colour,
-            label=label,
-            lw=1.4,
-        )
-    axes.set(xlim=frame, yticks=[])
-
-
-def _label_outside(axes: Axes, i: int, j: int, d: int, names: Sequence[str]) -> None:
-    """Puts names on the left and lower rim only, and ticks nowhere else."""
-    if i == d - 1:
-        axes.set_xlabel(names[j])
-    else:
-        axes.tick_params(labelbottom=False)
-    if j == 0:
-        axes.set_ylabel(names[i])
-    if j != 0 or i == 0:
-        axes.tick_params(labelleft=False)
+    names = list(columns or (f"x{i}" for i in range(real.shape[1])))[:MAX_PAIR_COLUMNS]
+    real, sampled = (
+        {name: rows[np.isfinite(rows).all(axis=1), i] for i, name in enumerate(names)}
+        for rows in (real, sampled)
+    )
+    return pairs_figure(real, sampled)
 
 
 def learning_curve(
