@@ -113,7 +113,6 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
         Args:
             X: Rows `[n, d]`, most of them normal, with n at least 5, and d at least 2
                 for the default flow.
-            y: Ignored; scikit-learn passes it along.
         """
         X = validate_data(  # noqa: N806
             self,

@@ -32,14 +32,11 @@ def fit_scorer(
     signature `anomaly_score` of its export.
 
     Args:
-        flow: A trained `tfpf.FlowModel`, or a TFP distribution.
-        scorer: The scorer.
         held_out: Normal rows `[n, *event]` that the flow was not trained on, or `Rows`
             of them.
         false_alarm_rate: Share of normal rows that may be called anomalous, at least
             `1 / (n + 1)`.
         condition: For a conditional flow, the conditions of the rows.
-        batch_size: Rows at a time.
     """
     rows = held_out
     if not isinstance(rows, Rows):
@@ -62,7 +59,6 @@ def false_alarm_threshold(scores: npt.ArrayLike, rate: float) -> float:
 
     Args:
         scores: Scores `[n]` of normal rows that neither flow nor scorer was trained on.
-        rate: Between 0 and 1.
 
     Raises:
         ValueError: If `rate` is out of range, or lower than `1 / (n + 1)`, which n
@@ -96,11 +92,8 @@ def anomaly_scores(
     """Scores rows; larger is more anomalous.
 
     Args:
-        flow: A `tfpf.FlowModel`, or a TFP distribution.
-        x: Rows `[n, *event]`.
         scorer: The scorer; None for the one that the model carries.
         condition: For a conditional flow, the conditions of the rows.
-        batch_size: Rows at a time.
 
     Returns:
         Scores `[n]`; 1e38 where a row has no finite score.

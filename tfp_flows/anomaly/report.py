@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A metric with a bootstrap interval around it.
-
-    Attributes:
-        value: The metric on all rows.
-        low: Lower end of the interval.
-        high: Upper end.
-    """
+    """A metric with a bootstrap interval around it."""
 
     value: float
     low: float
@@ -39,14 +33,10 @@ class Detection:
     """How well one scorer finds one kind of anomaly.
 
     Attributes:
-        anomalies: Name of the anomalies.
-        scorer: Name of the scorer.
         auroc: Area under the ROC curve: the probability that an anomaly has a larger
             score than a normal row. Chance has 0.5.
         aupr: Area under the precision-recall curve (average precision), with anomalies
             as the positives. Chance has their share of all rows.
-        normal_count: Number of normal rows.
-        anomaly_count: Number of anomalies.
     """
 
     anomalies: str
@@ -63,8 +53,6 @@ class DetectionReport:
 
     Attributes:
         rows: One entry for each scorer and kind of anomaly.
-        confidence: Probability of the intervals.
-        resamples: Number of bootstrap resamples.
     """
 
     rows: tuple[Detection, ...]
@@ -127,9 +115,6 @@ def detection_report(
     Args:
         normal: Scores `[n]` of normal rows, by the name of the scorer.
         anomalies: For each kind of anomaly, scores `[m]` by the name of the scorer.
-        confidence: Probability of the intervals.
-        resamples: Number of bootstrap resamples.
-        seed: Of the draws.
 
     Example:
         >>> report = detection_report({"a": [0, 1]}, {"far": {"a": [2, 3]}})

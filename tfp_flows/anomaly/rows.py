@@ -43,10 +43,8 @@ def evaluate_rows(
     """Computes log-densities and latents.
 
     Args:
-        flow: A `tfpf.FlowModel` or a TFP distribution.
         x: Data `[n, *event]` in the flow's units, with n at least 1.
         condition: For a conditional flow, conditions `[n, *condition]`.
-        batch_size: Rows at a time.
     """
     distribution = distribution_of(flow, "flow")
     dtype = distribution.dtype.as_numpy_dtype

@@ -45,7 +45,6 @@ class AnomalyScorer(DescribedLayer):
     Args:
         threshold: Score above which a row counts as an anomaly; None if not fitted.
         false_alarm_rate: The rate that the threshold was chosen for.
-        name: Name of the layer.
     """
 
     def __init__(
@@ -367,7 +366,6 @@ class BatchTypicality:
 
     Attributes:
         entropy: Mean nll of held-out rows, in nats.
-        batch_size: Rows m of a batch.
         threshold: Score above which a batch counts as anomalous.
 
     Reference: Nalisnick et al., 2019, arXiv:1906.02994, algorithm 1.
@@ -397,10 +395,7 @@ class BatchTypicality:
 
         Args:
             log_prob: Log-densities `[n]` of held-out normal rows, in nats.
-            batch_size: Rows m of a batch.
             false_alarm_rate: Share of normal batches that may be called anomalous.
-            resamples: Batches drawn with replacement from the rows.
-            seed: Of the draws.
         """
         checked_integer("batch_size", batch_size)
         rate = checked_number("false_alarm_rate", false_alarm_rate, above=0, below=1)

@@ -133,8 +133,6 @@ def causal_flow(
 
     Args:
         categories: Number of components of the mixture.
-        units: Units of each layer of LSTM.
-        step: `"mixture"` or `"spline"`.
         hidden_units: Widths of the masked network between summary and splines.
         scale: The scale that the components of a mixture start with.
 

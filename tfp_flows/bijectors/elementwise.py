@@ -62,7 +62,6 @@ class Elementwise(Structure):
         """Makes the parameters, or connects the conditioner.
 
         Args:
-            transform: A value of `tfpf.transforms`.
             condition_shape: Shape of one condition; None for learned parameters.
             conditioner: Keras layer from conditions to the parameters; None for
                 `tfpf.nets.MLP()`.

@@ -23,10 +23,8 @@ class Mask(Described, ABC):
     """A division of an event into an identity part and a transformed part.
 
     Attributes:
-        event_shape: Shape of the whole event.
         identity_shape: Shape of the part that passes unchanged.
         transformed_shape: Shape of the part that the coupling transforms.
-        flip: Whether the two parts are exchanged.
     """
 
     event_shape: Shape

@@ -68,7 +68,6 @@ class ConditionalMixture(FlowBijector):
                 weights, up to a constant.
             components: Number K of components, at most `2^d`; they start at corners of
                 the cube `[-1, 1]^d`.
-            scale: The scale that all components start with.
         """
         self._d = checked_integer("d", d)
         checked_integer("components", components)

@@ -152,8 +152,6 @@ class Adaptive(Solver):
         Args:
             method: `"dormand_prince"`, or `"bdf"` for stiff equations; the latter
                 forms the Jacobian over the whole batch, so keep that small.
-            rtol: Relative tolerance of one step.
-            atol: Absolute tolerance of one step.
             max_steps: Largest number of steps of a solve, rejected ones included.
         """
         self.method = checked_choice("method", method, ("dormand_prince", "bdf"))

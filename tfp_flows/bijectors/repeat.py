@@ -113,7 +113,6 @@ class Repeat(FlowBijector):
 
         Args:
             step: The template. It belongs to this bijector from now on.
-            n: Number of layers, at least 1.
 
         Raises:
             TypeError: If `step` is not a bijector.

@@ -23,7 +23,6 @@ def children(part: Part, templates: bool = False) -> list[Part]:
     """Returns the bijectors and distributions that a part holds itself.
 
     Args:
-        part: A distribution or bijector.
         templates: Whether the step of a `Repeat` counts as its child. The step's own
             weights are placeholders for the stacked weights of the repeated layers.
 

@@ -36,18 +36,15 @@ class Recipe:
     """Everything that decides a training run besides the data and the seed.
 
     Attributes:
-        flow: Name of the architecture.
         architecture: Its arguments.
         preprocess: The bijector between data and flow: `"logit"` or `"center"` for
             pixels, `"standardize"` for everything else.
         epochs: Epochs of the training part. For tables: of 20,000 rows; a shorter one
             takes more.
-        batch_size: Examples a step.
         learning_rate: Highest learning rate; it rises in the first steps and falls
             along half a cosine to zero.
         weight_decay: AdamW's decay of the weights.
         base: The latents' distribution, `"normal"` or `"logistic"`.
-        jit_compile: Whether XLA compiles the training step.
         validation: Share of the training part to hold back. If it is not zero, the
             weights of the epoch that did best on it are kept, and training ends
             early once it gets no better.

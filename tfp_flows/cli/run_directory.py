@@ -25,11 +25,7 @@ SCRATCH = ".training"
 
 
 class RunDirectory:
-    """A run's folder.
-
-    Attributes:
-        path: The folder.
-    """
+    """A run's folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -34,11 +34,8 @@ class Data:
     `train, test = data` gives the two `tf.data.Dataset`s of batches.
 
     Attributes:
-        name: The name or path it was loaded by.
-        kind: `"image"`, `"table"` or `"toy"`.
         x_train: The training examples, `[n, *event_shape]`: float32, or uint8 for
             images, which are whole pixel values without noise.
-        x_test: The held-out examples.
         labels_train: Class numbers `[n]`, or None.
         labels_test: Class numbers of the held-out examples, or None.
         pixel_levels: How many values a pixel can take; None for anything but images.
@@ -172,7 +169,6 @@ def load(
             `"rings"`; 20,000/10,000 fresh points), a `.npy`, `.npz`, `.csv` or
             `.parquet` file, or an image set by its TFDS name (`"mnist"`,
             `"fashion_mnist"`, `"cifar10"`, ...), which is held in memory.
-        batch_size: Examples in a batch.
         test_fraction: Which share to hold out. None means the set's own test split, or
             a fifth where it has none.
         seed: Seed of a toy set's points, of the order and of the noise.

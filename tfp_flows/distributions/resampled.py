@@ -69,7 +69,6 @@ class Resampled(LayeredDistribution):
                 the probability `a`.
             truncation: Largest number of draws `T`, at least 2.
             draws: Draws from which `Z` is estimated.
-            seed: Integer from which the draws for `Z` follow.
         """
         parameters = dict(locals())
         checked_instance(

@@ -48,7 +48,6 @@ class Surjection(LayeredDistribution):
         """Takes the flow `p`; see `LayeredDistribution` for the other arguments.
 
         Args:
-            flow: Distribution of real values.
             samples: Number k of draws for each value of `log_prob`; more make the bound
                 tighter and cost as many times more.
         """
@@ -296,7 +295,6 @@ def character_embeddings(
 
     Args:
         d: Number of values in a vector, at least `log2(categories)`.
-        scale: The scale that all `s_c` start with.
 
     Example:
         >>> import tfp_flows as tfpf

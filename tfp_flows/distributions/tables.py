@@ -185,7 +185,6 @@ class TableDistribution(Surjection):
         Args:
             flow: Distribution of vectors of as many values as the dequantizers are
                 wide.
-            dequantizers: One for each column.
         """
         dequantizers = list(dequantizers)
         parameters = dict(locals())

@@ -34,14 +34,11 @@ def inpaint(
     """Fills in the pixels of images that are not known.
 
     Args:
-        flow: The flow or model.
         images: Images `[n, h, w, c]`; values of unknown pixels do not matter.
         known: Booleans that broadcast to `images`, true where a pixel is known.
         method: `"optimize"` for a likely image, `"langevin"` for a random one.
-        steps: Number of steps.
         sigma: How far known pixels may be from the truth while the search runs, in
             pixel values; known pixels themselves are returned as they were.
-        seed: Seed of the random steps.
     """
     flow = flow_of(flow)
     images = tf.cast(tf.convert_to_tensor(images), flow.dtype)
@@ -75,12 +72,9 @@ def super_resolve(
     """Enlarges images to the size that the flow knows.
 
     Args:
-        flow: The flow or model, of images `(h, w, c)`.
         small: Images `[n, h / k, w / k, c]`, whose pixels are means over blocks.
         method: `"optimize"` for a likely image, `"langevin"` for a random one.
-        steps: Number of steps.
         sigma: Standard deviation of the small pixels, in pixel values.
-        seed: Seed of the random steps.
 
     Returns:
         Images `[n, h, w, c]` whose block means are nearly `small`.
@@ -119,15 +113,11 @@ def restore(
     """Finds images of a known measurement, under the flow's exact density.
 
     Args:
-        flow: The flow or model.
         measure: The function A from images `[n, h, w, c]` to what is measured.
         measured: The measurement y of the images that are wanted.
-        rough: Images `[n, h, w, c]` to start from.
         method: `"optimize"` climbs `log p(z | y)` by Adam; `"langevin"` draws from it
             by the Metropolis-adjusted Langevin algorithm, from a random start.
-        steps: Number of steps of each.
         sigma: Standard deviation of the measurement's noise.
-        seed: Seed of the random steps.
     """
     checked_choice("method", method, METHODS)
     checked_integer("steps", steps)

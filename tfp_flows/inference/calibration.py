@@ -35,7 +35,6 @@ class Calibration:
     Attributes:
         ranks: Integers `[n, d]` from 0 to `draws`.
         draws: Number of posterior draws behind each rank.
-        names: Names of the d values.
 
     Reference: Talts, Betancourt, Simpson, Vehtari, Gelman: Validating Bayesian
     inference algorithms with simulation-based calibration, 2018, arXiv:1804.06788.
@@ -124,10 +123,7 @@ def calibrate(
         parameters: Parameters `[n, d]` drawn from the prior.
         data: What the simulator made of them, `[n, *condition_shape]`. They must
             not have been trained on.
-        draws: Number of posterior draws for each.
-        names: Names of the parameters.
         batch_size: Number of data sets whose draws are held in memory at once.
-        seed: Integer from which the draws follow.
 
     Returns:
         The ranks, with tests and coverage.

@@ -20,7 +20,6 @@ class FlatTarget(NamedTuple):
         log_prob: From vectors `[..., size]` to log-densities `[...]`, in nats and up to
             the model's own normalizer; the log-det of `unpack` is in it.
         unpack: Bijector from such vectors to the model's draws.
-        size: Number of values in a vector.
     """
 
     log_prob: Callable[[tf.Tensor], tf.Tensor]

@@ -30,7 +30,6 @@ def minibatches(
         arrays: An array `[n, ...]`, or a structure of arrays with the same `n`; None
             may stand in it.
         batch_size: Rows of a batch; the last one may have fewer.
-        shuffle: Whether each epoch has an order of its own.
         seed: Seed of the orders; None draws one for each epoch.
         finish: Applied to each batch, with a seed of two integers of its own.
 
@@ -146,7 +145,6 @@ def map_batches(function: Callable, rows: int = 2048) -> Callable[..., tf.Tensor
     Args:
         function: Maps tensors `[n, ...]`, each row by itself, to one tensor `[n, ...]`
             of the first one's dtype, such as `flow.log_prob`.
-        rows: The most rows at a time.
 
     Returns:
         A function of the same tensors with the same result. Compile it:

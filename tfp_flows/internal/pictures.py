@@ -28,7 +28,6 @@ def picture_grid(
         pixel_levels: How many values a pixel can take, such as 256.
         columns: Images in a row; None for the rows that `images` has, or else for
             a grid about as wide as high.
-        margin: White pixels between the images.
 
     Returns:
         The picture, `uint8` of shape `[height, width, c]`.

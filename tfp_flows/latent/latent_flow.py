@@ -67,14 +67,11 @@ class LatentFlow(LatentModel):
         latent_dim: Number D of latents, at least 2.
         flow: Distribution of latents, such as a `tfd.TransformedDistribution` of
             vectors of D values; None for four affine couplings with flips.
-        training: `"joint"` or `"two-stage"`.
-        noise: Size sigma of the noise on the latents, positive.
         pixel_levels: How many values a pixel can take, such as 256.
         likelihood: `"gaussian"`, `"logistic"` or a `PixelLikelihood`.
         channels: Channels of the networks after one halving and after two.
         encoder: Keras layer from images to D values, in the place of the default.
         decoder: Keras layer from D values to images.
-        **kwargs: Passed on to `keras.Model`, such as `name`.
 
     Reference: Xiao, Yan, Amit: Generative Latent Flow, 2019, arXiv:1905.10485.
 
@@ -167,13 +164,11 @@ class LatentFlow(LatentModel):
         Args:
             x: Images `[n, *event_shape]` with values in `[0, pixel_levels)`, or a
                 dataset of them, which in two stages must be finite.
-            y: Ignored, such as labels that come with a dataset.
             *args: Further arguments of `keras.Model.fit`. In two stages the second
                 takes `batch_size`, `callbacks`, `verbose` and `validation_data` of
                 them, and those in `ONE_STAGE_ONLY` are refused. With `epochs=0` the
                 autoencoder stays as it is, with `flow_epochs=0` the flow does.
             flow_epochs: In two stages, epochs of the second; None for `epochs`.
-            **kwargs: See `*args`.
 
         Returns:
             Keras's history. In two stages it holds `reconstruction_nll` of the first

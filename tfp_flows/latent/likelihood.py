@@ -29,11 +29,8 @@ class PixelLikelihood(keras.Layer):
     learned width weighs the reconstruction against the latents' cost by itself.
 
     Args:
-        kind: `"gaussian"` or `"logistic"`.
         pixel_levels: How many values a pixel can take, such as 256.
         scale: Width s to start from, as a share of `pixel_levels`.
-        learned: Whether the width is trained.
-        **kwargs: Passed on to `keras.Layer`.
 
     Reference: Rybkin, Daniilidis, Levine: Simple and Effective VAE Training with
     Calibrated Decoders, 2021, arXiv:2006.13202. Kingma et al.: Improved Variational

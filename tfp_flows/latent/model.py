@@ -225,12 +225,6 @@ def importance_weighted_bound(
     Its mean over draws is at most log p(x), rises with k, and reaches log p(x) as k
     grows; k = 1 is the elbo.
 
-    Args:
-        model: A `LatentFlow` or `LatentVAE`.
-        x: Images `[n, *event_shape]`.
-        k: Number of draws for each image.
-        seed: An integer or a pair of integers.
-
     Returns:
         The bounds `[n]`.
 

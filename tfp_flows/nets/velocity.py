@@ -89,7 +89,6 @@ class VelocityNet(Conditioner):
         """Configures the network; weights are made when it is connected.
 
         Args:
-            hidden_units: Widths (channels) of the hidden layers.
             activation: Smooth Keras activation after each hidden layer.
             kernel_size: Side of the convolutions' kernels; None for dense layers.
         """

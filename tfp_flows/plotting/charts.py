@@ -38,9 +38,6 @@ def density_map(
         data: Points `[n, 2]`; a few thousand of them are shown, and they set the
             frame of all panels.
         sampled: Samples `[n, 2]` of the flow.
-        grid_points: Resolution of the map in each direction.
-        labels: Names of the two axes.
-        title: What to write above `data`.
     """
     from matplotlib.figure import Figure
 

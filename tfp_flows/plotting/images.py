@@ -29,8 +29,6 @@ def image_grid(
         pixel_levels: How many values a pixel can take, of which the highest is white;
             what lies outside is clipped.
         columns: How many images in a row; None for about as many as rows.
-        title: Text above the grid.
-        column_titles: A word for each column.
     """
     grid = _grid(images, pixel_levels, columns)
     figure = _figure({title: grid})

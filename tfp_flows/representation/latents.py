@@ -40,7 +40,6 @@ def features(
             for the coarsest, whose values passed all of them, up to the number of
             levels less 1 for those that left first. See `MultiScale`.
         condition: For a conditional flow, conditions `[n, *condition]`.
-        batch_size: Rows at a time.
 
     Returns:
         Latents `[n, d]` in the flow's dtype.

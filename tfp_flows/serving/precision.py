@@ -33,11 +33,9 @@ class PrecisionReport:
     """How far the log-densities of two flows are apart on the same data.
 
     Attributes:
-        precision: How the weights of the second are stored.
         nll_change: Its mean nll minus that of the first, in nats.
         bits_per_dim_change: The same in bits per dimension.
         largest_change: Largest change of a single log-density, in nats.
-        rows: Number of data points.
     """
 
     precision: str

@@ -110,7 +110,6 @@ def write_batching_config(
     takes those with it that share its batch.
 
     Args:
-        path: The file.
         max_batch_size: Rows in a batch.
         batch_timeout_micros: How long a request waits for company, in microseconds.
         max_enqueued_batches: Batches that may wait before requests are turned away.

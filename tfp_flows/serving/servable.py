@@ -32,7 +32,6 @@ class Servable:
 
     Attributes:
         distribution: Distribution of the data, or of a latent model's latents.
-        base: What latents are drawn from.
         event_shape: Shape of one row of data.
         inverse_function: From data `[batch, *event]` and conditions to latents and
             the log-density that is served.
@@ -42,7 +41,6 @@ class Servable:
             the log-density, for a latent model. There the density that is served is
             that of the latents, and `decode(encode(x))` is not `x`.
         condition_shape: Shape of one condition; None for an unconditional flow.
-        condition_dtype: Dtype of conditions.
         labels: Number of labels, where conditions are labels.
         has_temperature: Whether draws have a mean to be scaled about.
     """

@@ -72,7 +72,6 @@ class Signature:
         name: What a client puts into `signature_name`.
         inputs: The inputs by name. The graph itself takes any shape, so that its own
             checks can answer.
-        output: Name of the main output.
         function: From checked inputs to the main output, one row for each of them.
         fallback: What stands for a row that is not finite. If it is not zero, it is
             also the largest value, up to the sign, that leaves the server.

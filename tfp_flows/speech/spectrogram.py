@@ -43,10 +43,7 @@ def mel_spectrogram(
 
     Args:
         audio: Amplitudes `[..., t]`, t a multiple of `hop`.
-        rate: Number of samples in a second.
-        hop: Number of samples from frame to frame.
         frame_length: Number of samples of a frame; None for `4 hop`.
-        mels: Number of bands.
         floor: What silence counts for.
 
     Returns:
@@ -93,9 +90,6 @@ def windows(
     Args:
         utterances: Audio of any lengths, amplitudes `[t]` each.
         length: Number of samples of a window, a multiple of `hop`.
-        rate: Number of samples in a second.
-        hop: Number of samples from frame to frame.
-        mels: Number of mel bands.
         stride: Number of samples from window to window, a multiple of `hop`; None for
             `length`, windows side by side.
 

@@ -72,9 +72,7 @@ def synthesize_mel(
     """Draws audio for spectrograms from a conditional flow of `waveglow`.
 
     Args:
-        flow: The flow, or a `FlowModel` of one.
         mel: What `mel_spectrogram` returned, `[..., frames, mels]`.
-        temperature: Factor on the spread of the latents.
         seed: None, an integer or a pair of integers; equal seeds, equal audio.
 
     Returns:

@@ -41,15 +41,10 @@ def fit(
         table: A `pyarrow.Table`, a dictionary of columns, or a data frame;
             `tfpf.data.read_table` reads CSV and Parquet files.
         columns: Kinds of columns that should not be inferred; see `Schema.infer`.
-        flow: Makes the flow; see `TableFlow`.
         validation_fraction: Share of the rows to hold back.
         epochs: Most epochs over the other rows.
         patience: Epochs without a better likelihood after which training stops.
-        batch_size: Rows in a step.
-        learning_rate: Of Adam.
         seed: Of the choice of the rows held back.
-        callbacks: Further Keras callbacks.
-        verbose: As in `keras.Model.fit`.
 
     Returns:
         The trained model; `model.history` holds the curves.

@@ -62,7 +62,6 @@ class TableFlow(FlowModel):
         flow: Called as `flow((D,), preprocess=..., dtype="float64")` with D the number
             of coordinates, such as `tfpf.real_nvp` or a `functools.partial` of it; None
             for a small `tfpf.spline_flow`. A `TableDistribution` is taken as it is.
-        **kwargs: Passed on to `keras.Model`, such as `name`.
 
     Reference: Hoogeboom et al.: Argmax Flows and Multinomial Diffusion, 2021,
     arXiv:2102.05379. Theis et al., 2015, arXiv:1511.01844 (integers).
@@ -115,7 +114,6 @@ class TableFlow(FlowModel):
         """Returns the log-likelihood of each row, in nats and the columns' units.
 
         Args:
-            table: A table with the columns of the schema.
             draws: Draws of a row's coordinates; see `TableDistribution.bound`. If the
                 likelihood is exact there is nothing to draw.
             seed: An integer or a pair of integers; equal seeds, equal noise.

@@ -35,8 +35,6 @@ class _Axis:
     """One column of both tables as numbers to draw.
 
     Attributes:
-        name: The column's name.
-        values: Numbers of the real and the sampled table.
         labels: A word for each of the numbers 0, 1, ...; None for a scale of numbers.
     """
 
@@ -67,7 +65,6 @@ def marginals_figure(
         real: A table of data; missing numbers are left out.
         sampled: A table with the same columns, such as `model.sample(n)`.
         columns: Names of the columns to draw; None for all.
-        per_row: Panels in a row.
     """
     from matplotlib.figure import Figure
 
@@ -96,7 +93,6 @@ def pairs_figure(
     missing value are left out.
 
     Args:
-        real: A table of data.
         sampled: A table with the same columns, such as `model.sample(n)`.
         columns: Names of the columns to draw; None for the first six.
     """

@@ -45,7 +45,6 @@ class Schema:
 
     Args:
         arrow: Names and types, as an Arrow schema or as the text of one in a file.
-        columns: A fitted column for each name.
 
     Example:
         >>> table = {"age": [31, 45, 27, 60, 52] * 4, "sex": ["f", "m"] * 10}

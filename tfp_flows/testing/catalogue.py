@@ -57,9 +57,7 @@ class Row:
     Attributes:
         make: Builds it in Keras's float type.
         shape: Shape of one input of `forward`.
-        condition: Shape of one condition, or None.
         bound: Inputs are drawn from [-bound, bound].
-        xla: Whether XLA knows all of its ops.
     """
 
     make: Callable[[], tfb.Bijector]

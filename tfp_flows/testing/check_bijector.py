@@ -46,7 +46,6 @@ def check_bijector(
     since every law holds for the identity.
 
     Args:
-        bijector: The bijector.
         x: A batch of inputs of `forward` (latents), `[n, *event]`, or one event. At
             most 64 of them are used, and fewer for a large Jacobian. Batch entries
             must be independent.

@@ -17,7 +17,6 @@ class CheckResult:
     """What one check found; a row of the report.
 
     Attributes:
-        name: What was checked.
         value: The measured number, or None if there is none.
         tolerance: The largest value that passes, or None.
         ok: Whether it passed; None if it does not apply to this bijector.
@@ -65,12 +64,7 @@ def message_of(error: BaseException) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class CheckReport:
-    """The outcome of `check_bijector`; `str(report)` is a table.
-
-    Attributes:
-        subject: Name and class of the bijector that was checked.
-        rows: The results, in order.
-    """
+    """The outcome of `check_bijector`; `str(report)` is a table."""
 
     subject: str
     rows: tuple[CheckResult, ...]

@@ -68,8 +68,6 @@ class Subject:
     copy of its input, so that what is measured is computed.
 
     Attributes:
-        bijector: The bijector.
-        dtype: Its float type.
         x: Inputs of `forward`, `[n, *event]`.
         condition: Conditions `[n, *condition_event]`, or None.
         inputs: `x`, and `condition` where there is one.

@@ -85,7 +85,6 @@ def split(text: str, held_out: float = 0.1) -> tuple[str, str]:
     Nothing of the last part is next to anything trained on but at the one cut.
 
     Args:
-        text: The text.
         held_out: Share of the text that is held out, between 0 and 1.
     """
     held_out = checked_number("held_out", held_out, above=0, below=1)

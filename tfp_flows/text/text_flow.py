@@ -57,17 +57,13 @@ class TextFlow(FlowModel):
 
     Args:
         alphabet: The characters, each once.
-        length: Number of characters in a window.
         dimensions: Number of values in the vector of a character; None for the
             smallest one, `log2(len(alphabet))` rounded up and at least 2.
-        units: Units of each layer of LSTM.
         features: Features that the network makes of a vector first.
         step: What transforms one vector: `"mixture"` or `"spline"`.
-        bins: Number of bins of each spline.
         hidden_units: Widths of the masked network in front of the splines.
         scale: Scale that embeddings, and the components of a mixture, start with.
         samples: Number of draws of the bound in training.
-        **kwargs: Passed on to `keras.Model`, such as `name`.
 
     Example:
         >>> flow = TextFlow("ab ", 4, units=(8,), features=4)
@@ -175,10 +171,8 @@ class TextFlow(FlowModel):
         """Returns an upper bound on `-log2 P` of each window, in bits a character.
 
         Args:
-            windows: Windows, as strings or numbers, `[n, length]`.
             samples: Number k of draws: 1 for the ELBO, more for the tighter
                 importance-weighted bound, at k times the cost.
-            seed: An integer or a pair of integers.
         """
         checked_integer("samples", samples)
 
@@ -204,7 +198,6 @@ class TextFlow(FlowModel):
         """Draws texts of `length` characters.
 
         Args:
-            n: Number of texts.
             seed: None, an integer or a pair of integers; equal seeds, equal texts.
             prompt: What all texts begin with. Its latents are those of the prompt
                 followed by anything: the flow is causal, so the first latents depend

@@ -332,12 +332,10 @@ class SampleGrid(keras.callbacks.Callback):
     Args:
         directory: Folder for the files `samples-0001.png`, ..., by epoch.
         pixel_levels: How many values a pixel can take, such as 256.
-        every: Epochs from one grid to the next.
         n: Number of samples, for each condition where there are any.
         temperature: Spread of the latents; see `FlowModel.sample`.
         condition: For a conditional flow, conditions `[m, *shape]`; the grid then
             has a column for each of them.
-        seed: Seed of the latents.
         log_dir: TensorBoard's folder; None to write files only.
 
     Example:

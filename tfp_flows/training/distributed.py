@@ -51,7 +51,6 @@ def fit_distributed(
         callbacks: Keras callbacks, called on every worker. `tfpf.Backup` writes on
             the chief alone; others that write should be given to the chief alone
             (`is_chief(strategy)`).
-        verbose: 0, or 2 for a line an epoch.
 
     Raises:
         ValueError: If the model is not compiled, or `data` is no dataset.

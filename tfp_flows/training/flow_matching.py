@@ -72,7 +72,6 @@ class FlowMatchingModel(FlowModel):
         seed: Integer from which the training noise follows; None for any.
         draws: Times and latents for each example in a step.
         times: `"uniform"` or `"late"`; see above.
-        **kwargs: Passed on to `FlowModel`, such as `name`.
 
     Raises:
         ValueError: If an argument is out of range, or there is not exactly one

@@ -76,7 +76,6 @@ def optimizer(
     optimizer in Keras's `LossScaleOptimizer`, as `auto_scale_loss=True` says.
 
     Args:
-        learning_rate: Highest learning rate.
         warmup_steps: Steps over which the rate rises linearly to `learning_rate`.
             Glow's default is ten epochs' worth.
         decay: `"constant"`, or `"cosine"`: half a cosine to zero at step `steps`.

@@ -45,7 +45,6 @@ def serve(
         name: Name under which it is served; None for that of the directory.
         host: Address to listen on. By default only this machine can connect.
         grpc_port: Port of gRPC; 0 for a free one.
-        rest_port: Port of REST; 0 for a free one.
         poll_seconds: Time between two polls for a new version.
         say: Called with a line of text about where the server listens.
 
