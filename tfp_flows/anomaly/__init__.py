@@ -6,6 +6,10 @@
     model.save("flow.keras")                        # the fitted scorer travels along
     tfpf.export_saved_model(model, "models/flow")    # with a signature `anomaly_score`
 
+Functions take a `flow`, a trained `tfpf.FlowModel` or TFP distribution, rows `x`
+`[n, *event]` in its units with, for a conditional flow, their `condition`, and work on
+`batch_size` rows at a time.
+
 | scorer | score, larger is more anomalous |
 |---|---|
 | `NllScorer` | `-log p(x)` |
@@ -15,11 +19,10 @@
 | `LatentNormScorer` | norm of the latents, or its distance from the usual one |
 | `JointTypicalityScorer` | how unusual likelihood, norm and PNG size are together |
 
-**The likelihood alone misleads.** A flow of clothes gives simple images that it has
-never seen, such as digits on black, a higher density than most pieces of clothing
-(Nalisnick et al., Do Deep Generative Models Know What They Don't Know?, 2019,
-arXiv:1810.09136). `python -m benchmarks.anomaly` measures this, and what the other
-scorers make of it.
+**The likelihood alone misleads.** A flow of clothes gives digits on black, which it has
+never seen, a higher density than most clothes (Nalisnick et al., Do Deep Generative
+Models Know What They Don't Know?, 2019, arXiv:1810.09136). `python -m
+benchmarks.anomaly` measures this, and what the other scorers make of it.
 """
 
 from tfp_flows.anomaly.detector import FlowAnomalyDetector

@@ -40,12 +40,10 @@ _SCORING_BATCH = 4096
 class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
     """Finds anomalies in a table by the density that a flow learns of it.
 
-    `fit` splits the rows into three parts: the flow is trained on the first, stopped by
-    the second, and the threshold is the quantile of the third. Columns are standardized
-    by a bijector of the flow, so that densities are in the units of the data.
-
-    As everywhere in scikit-learn, `score_samples` and `decision_function` are larger
-    for *normal* rows, and `predict` is 1 for them and -1 for anomalies.
+    `fit` trains the flow on a first part of the rows, stops it by a second, and takes
+    the threshold from a third. A bijector of the flow standardizes columns: densities
+    are in the units of the data. As everywhere in scikit-learn, `score_samples` and
+    `decision_function` are larger for *normal* rows, and `predict` is 1 for them.
 
     Args:
         make_flow: Called as `make_flow(event_shape, preprocess=..., dtype=...)`, such
@@ -110,9 +108,8 @@ class FlowAnomalyDetector(OutlierMixin, BaseEstimator):
     def fit(self, X: npt.ArrayLike, y: object = None) -> FlowAnomalyDetector:  # noqa: N803
         """Trains the flow and chooses the threshold.
 
-        Args:
-            X: Rows `[n, d]`, most of them normal, with n at least 5, and d at least 2
-                for the default flow.
+        `X` are at least 5 rows `[n, d]`, most of them normal, of at least 2 columns for
+        the default flow; `y` is ignored.
         """
         X = validate_data(  # noqa: N806
             self,

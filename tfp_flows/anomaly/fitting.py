@@ -28,15 +28,14 @@ def fit_scorer(
 ) -> Scorer:
     """Fits a scorer and its threshold on held-out normal rows.
 
-    A `tfpf.FlowModel` carries the scorer from then on: in its saved file, and as the
-    signature `anomaly_score` of its export.
+    A `tfpf.FlowModel` carries the scorer from then on, in its file and as the signature
+    `anomaly_score` of its export. See `tfp_flows.anomaly` for the other arguments.
 
     Args:
         held_out: Normal rows `[n, *event]` that the flow was not trained on, or `Rows`
             of them.
         false_alarm_rate: Share of normal rows that may be called anomalous, at least
             `1 / (n + 1)`.
-        condition: For a conditional flow, the conditions of the rows.
     """
     rows = held_out
     if not isinstance(rows, Rows):
@@ -89,14 +88,9 @@ def anomaly_scores(
     condition: npt.ArrayLike | None = None,
     batch_size: int = 256,
 ) -> np.ndarray:
-    """Scores rows; larger is more anomalous.
+    """Scores rows, `[n]`: larger is more anomalous, 1e38 without a finite score.
 
-    Args:
-        scorer: The scorer; None for the one that the model carries.
-        condition: For a conditional flow, the conditions of the rows.
-
-    Returns:
-        Scores `[n]`; 1e38 where a row has no finite score.
+    A `scorer` of None is the one that the model carries.
     """
     scorer = _scorer(flow, scorer)
     rows = evaluate_rows(flow, x, condition=condition, batch_size=batch_size)

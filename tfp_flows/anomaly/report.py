@@ -109,8 +109,8 @@ def detection_report(
 ) -> DetectionReport:
     """Measures how well scores tell anomalies from normal rows.
 
-    Intervals are percentiles of the bootstrap, in which normal rows and anomalies are
-    drawn with replacement, each in their own number. All scorers see the same draws.
+    Intervals are the bootstrap's, of probability `confidence`: normal rows and anomalies
+    are drawn with replacement, the same ones for all scorers.
 
     Args:
         normal: Scores `[n]` of normal rows, by the name of the scorer.

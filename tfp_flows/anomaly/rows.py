@@ -40,12 +40,7 @@ def evaluate_rows(
     condition: npt.ArrayLike | None = None,
     batch_size: int = 256,
 ) -> Rows:
-    """Computes log-densities and latents.
-
-    Args:
-        x: Data `[n, *event]` in the flow's units, with n at least 1.
-        condition: For a conditional flow, conditions `[n, *condition]`.
-    """
+    """Computes log-densities and latents of at least one row."""
     distribution = distribution_of(flow, "flow")
     dtype = distribution.dtype.as_numpy_dtype
     x = np.asarray(x, dtype)

@@ -29,8 +29,6 @@ from tfp_flows.training.sampling import distribution_of
 SCORE_CEILING = 1e38
 """Score of a row that has no finite one: as anomalous as can be."""
 
-_CHANNELS = (1, 2, 3, 4)  # that a PNG can have
-
 
 class AnomalyScorer(DescribedLayer):
     """A Keras layer from `(x, log_prob, latent)` to anomaly scores.
@@ -114,9 +112,8 @@ class TypicalityScorer(AnomalyScorer):
 
         s(x) = | -log p(x) - H |,    H = mean of -log p over held-out rows
 
-    In many dimensions nearly all draws of a density have an nll near its entropy: a
-    row that is far more likely than that is as strange as one that is far less so.
-    For several rows at once see `BatchTypicality`.
+    In many dimensions nearly all draws have an nll near the entropy: a row that is far
+    more likely is as strange as one far less so. `BatchTypicality` takes several rows.
 
     Args:
         entropy: H in nats; None until `adapt` measures it.
@@ -146,9 +143,8 @@ class LatentNormScorer(AnomalyScorer):
 
         s(x) = ||z||,    or    s(x) = | ||z|| - c |    if centred
 
-    The norm of a standard normal of D values is near `sqrt(D)`. Without a centre the
-    score is the distance from the mode, which is blind to what lies too near to it; a
-    centred one is not. Volume changes play no part in it.
+    The norm of a standard normal of D values is near `sqrt(D)`. Only a centred score
+    sees what lies too near to the mode. Volume changes play no part in it.
 
     Args:
         centered: Whether `adapt` takes the mean norm of held-out rows for `c`.
@@ -179,10 +175,9 @@ class ComplexityScorer(AnomalyScorer):
 
         s(x) = -log2 p(x) - 8 size(PNG(floor(x)))
 
-    PNG is zlib after a filter, a model of images in general. A flat image is cheap for
-    both; an image that PNG packs better than the flow is not what the flow was trained
-    on. TensorFlow's own op compresses the pixels, so that the scorer works inside a
-    SavedModel; the few bytes of a file's header are in every score.
+    PNG, zlib after a filter, is a model of images in general: what it packs better than
+    the flow is not what the flow was trained on. TensorFlow's own op compresses, inside
+    a SavedModel too; the few bytes of a file's header are in every score.
 
     Images `[n, h, w, c]` have pixel values in [0, 256), dequantized or not, and 1 to 4
     channels, of which PNG takes the second or the fourth for transparency.
@@ -208,12 +203,9 @@ class RatioScorer(AnomalyScorer):
 
         s(x) = log p_background(x) - log p(x)
 
-    The background is a flow of what normal and anomalous rows have in common, such as
-    one trained on images with a fifth of their pixels replaced by random ones: it knows
-    flat areas and smooth edges, and their likelihood cancels.
-
-    The scorer holds a frozen copy of the background, in the saved file and in the
-    export.
+    The background is a flow of what normal and anomalous rows have in common, which
+    cancels, such as one trained on images with a fifth of their pixels replaced by
+    random ones. The scorer, its file and its export hold a frozen copy of it.
 
     Args:
         background: A `tfpf.FlowModel` or TFP distribution over the same events, without
@@ -262,12 +254,9 @@ class JointTypicalityScorer(AnomalyScorer):
 
     Here `m` and `C` are mean and covariance of `t` over held-out rows, so that the
     score is in standard deviations (Mahalanobis's distance). An image may be as likely
-    as others and as large a file as others, and yet be less likely than others of that
-    size.
-
-    What counts as an image are rows `[n, h, w, c]` with 1 to 4 channels; their pixel
-    values are in [0, 256), as `ComplexityScorer` says. `adapt` measures `mean` and the
-    matrix `whitening`, `W^T W = C^-1`.
+    as others, as large a file, and yet unlikely for that size. Images are rows
+    `[n, h, w, c]` as for `ComplexityScorer`. `adapt` measures `mean` and the matrix
+    `whitening`, `W^T W = C^-1`.
 
     Reference: Morningstar et al.: Density of States Estimation for Out-of-Distribution
     Detection, 2021, arXiv:2006.09273.
@@ -332,7 +321,7 @@ def png_bytes(images: npt.ArrayLike | tf.Tensor) -> tf.Tensor:
 
 
 def _is_image(x: tf.Tensor | np.ndarray) -> bool:
-    return len(x.shape) == 4 and x.shape[-1] in _CHANNELS
+    return len(x.shape) == 4 and x.shape[-1] in (1, 2, 3, 4)
 
 
 def _norm(latent: tf.Tensor) -> tf.Tensor:
@@ -361,8 +350,7 @@ class BatchTypicality:
 
         s(x_1, ..., x_m) = | -1/m (log p(x_1) + ... + log p(x_m)) - H |    [nats]
 
-    The mean of m rows scatters around the entropy `H` by `1 / sqrt(m)` of what one row
-    does, so sources are told apart that single rows could not tell.
+    It scatters by `1 / sqrt(m)` of what the score of one row does.
 
     Attributes:
         entropy: Mean nll of held-out rows, in nats.
@@ -393,9 +381,9 @@ class BatchTypicality:
     ) -> BatchTypicality:
         """Measures the entropy, and the threshold by the bootstrap.
 
-        Args:
-            log_prob: Log-densities `[n]` of held-out normal rows, in nats.
-            false_alarm_rate: Share of normal batches that may be called anomalous.
+        `log_prob` are log-densities `[n]` of held-out normal rows, in nats, of which
+        `resamples` batches are drawn with replacement; the share `false_alarm_rate` of
+        normal batches may be called anomalous.
         """
         checked_integer("batch_size", batch_size)
         rate = checked_number("false_alarm_rate", false_alarm_rate, above=0, below=1)

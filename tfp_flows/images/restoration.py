@@ -25,20 +25,15 @@ def inpaint(
     flow: Flow,
     images: Images,
     known: Images,
-    *,
-    method: str = "langevin",
-    steps: int = 300,
-    sigma: float = 8.0,
-    seed: Seed = 0,
+    **options: Any,
 ) -> tf.Tensor:
     """Fills in the pixels of images that are not known.
 
     Args:
         images: Images `[n, h, w, c]`; values of unknown pixels do not matter.
         known: Booleans that broadcast to `images`, true where a pixel is known.
-        method: `"optimize"` for a likely image, `"langevin"` for a random one.
-        sigma: How far known pixels may be from the truth while the search runs, in
-            pixel values; known pixels themselves are returned as they were.
+        **options: `method`, `steps`, `sigma` and `seed` of `restore`. Known pixels may
+            be off by `sigma` while it runs, and are returned as they were.
     """
     flow = flow_of(flow)
     images = tf.cast(tf.convert_to_tensor(images), flow.dtype)
@@ -47,16 +42,7 @@ def inpaint(
     count = tf.maximum(tf.reduce_sum(weight, axis=[1, 2], keepdims=True), 1.0)
     mean = tf.reduce_sum(weight * images, axis=[1, 2], keepdims=True) / count
     rough = tf.where(known, images, mean)
-    restored = restore(
-        flow,
-        lambda x: x * weight,
-        weight * images,
-        rough,
-        method=method,
-        steps=steps,
-        sigma=sigma,
-        seed=seed,
-    )
+    restored = restore(flow, lambda x: x * weight, weight * images, rough, **options)
     return tf.where(known, images, restored)
 
 
@@ -64,17 +50,15 @@ def super_resolve(
     flow: Flow,
     small: Images,
     *,
-    method: str = "langevin",
-    steps: int = 300,
     sigma: float = 4.0,
-    seed: Seed = 0,
+    **options: Any,
 ) -> tf.Tensor:
     """Enlarges images to the size that the flow knows.
 
     Args:
         small: Images `[n, h / k, w / k, c]`, whose pixels are means over blocks.
-        method: `"optimize"` for a likely image, `"langevin"` for a random one.
         sigma: Standard deviation of the small pixels, in pixel values.
+        **options: `method`, `steps` and `seed` of `restore`.
 
     Returns:
         Images `[n, h, w, c]` whose block means are nearly `small`.
@@ -87,16 +71,11 @@ def super_resolve(
         must = f"hold images smaller by a whole factor than {tuple(flow.event_shape)}"
         raise invalid("small", must, got=f"small of shape {small.shape}")
     rough = tf.repeat(tf.repeat(small, factor, axis=1), factor, axis=2)
-    return restore(
-        flow,
-        lambda x: tf.nn.avg_pool2d(x, factor, factor, "VALID"),
-        small,
-        rough,
-        method=method,
-        steps=steps,
-        sigma=sigma,
-        seed=seed,
-    )
+
+    def measure(x: tf.Tensor) -> tf.Tensor:
+        return tf.nn.avg_pool2d(x, factor, factor, "VALID")
+
+    return restore(flow, measure, small, rough, sigma=sigma, **options)
 
 
 def restore(
@@ -115,8 +94,9 @@ def restore(
     Args:
         measure: The function A from images `[n, h, w, c]` to what is measured.
         measured: The measurement y of the images that are wanted.
-        method: `"optimize"` climbs `log p(z | y)` by Adam; `"langevin"` draws from it
-            by the Metropolis-adjusted Langevin algorithm, from a random start.
+        method: `"optimize"` climbs `log p(z | y)` by Adam, to a likely image;
+            `"langevin"` draws a random one by the Metropolis-adjusted Langevin
+            algorithm, from a random start.
         sigma: Standard deviation of the measurement's noise.
     """
     checked_choice("method", method, METHODS)

@@ -31,15 +31,13 @@ def features(
         features(x) = z = f^-1(x)
 
     Images of whole pixel values have to be brought to the middle of their cells,
-    `x + 0.5`, or dequantized, since the flow was trained on values between them.
+    `x + 0.5`, or dequantized. See `tfp_flows.anomaly` for the other arguments.
 
     Args:
         flow: A `tfpf.FlowModel`, or a TFP distribution with a bijector.
-        x: Data `[n, *event]` in the flow's units, with n at least 1.
         level: None for all latents. For a flow on several scales one of its levels: 0
             for the coarsest, whose values passed all of them, up to the number of
             levels less 1 for those that left first. See `MultiScale`.
-        condition: For a conditional flow, conditions `[n, *condition]`.
 
     Returns:
         Latents `[n, d]` in the flow's dtype.

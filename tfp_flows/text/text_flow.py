@@ -43,13 +43,11 @@ _ROWS = 500  # that are evaluated at once
 class TextFlow(FlowModel):
     """A flow of windows of text, a Keras model like any `FlowModel`.
 
-    Each character is drawn as a vector about its embedding; an autoregressive flow has
-    the density of the sequence of vectors. See `CategoricalFlow` for the bound on
-    `log P(text)` that is trained, and `causal_flow` for the flow.
-
-    With `step="mixture"` and embeddings that have moved apart, the weights of the
-    mixture at each position are the probabilities of the next character. `"spline"`
-    knows of no categories and has to bend one component into all of them.
+    Each character is a vector drawn about its embedding, the sequence of vectors a draw
+    of an autoregressive flow: see `CategoricalFlow` for the bound on `log P(text)` that
+    is trained, and `causal_flow` for the flow. With `step="mixture"` and embeddings
+    that lie apart, the weights of the mixture at each position are the probabilities of
+    the next character; `"spline"` bends one component into all of them.
 
     Windows are strings of `length` characters of the alphabet, or their numbers,
     `[n, length]`. The metric `bits_per_dim` of `fit` and `evaluate` is bits a
@@ -91,32 +89,22 @@ class TextFlow(FlowModel):
         checked_integer("length", length, minimum=2)
         if dimensions is None:
             dimensions = max(2, math.ceil(math.log2(categories)))
-        flow = causal_flow(
-            length,
-            dimensions,
-            categories=categories,
-            units=units,
-            features=features,
-            step=step,
-            bins=bins,
-            hidden_units=hidden_units,
-            scale=scale,
-        )
-        embeddings = character_embeddings(categories, dimensions, scale=scale)
-        super().__init__(
-            CategoricalFlow(flow, embeddings, categories=categories, samples=samples),
-            **kwargs,
-        )
-        self.alphabet, self.length, self.dimensions = alphabet, length, dimensions
-        self._options = {
+        options = {
             "units": list(units),
             "features": features,
             "step": step,
             "bins": bins,
             "hidden_units": list(hidden_units),
             "scale": scale,
-            "samples": samples,
         }
+        flow = causal_flow(length, dimensions, categories=categories, **options)
+        embeddings = character_embeddings(categories, dimensions, scale=scale)
+        super().__init__(
+            CategoricalFlow(flow, embeddings, categories=categories, samples=samples),
+            **kwargs,
+        )
+        self.alphabet, self.length, self.dimensions = alphabet, length, dimensions
+        self._options = {**options, "samples": samples}
         self._trace()
 
     def _trace(self) -> None:
@@ -147,8 +135,7 @@ class TextFlow(FlowModel):
     ) -> keras.callbacks.History:
         """Trains flow and embeddings; see `FlowModel.fit`.
 
-        Windows are strings or numbers, those to validate on too. A model that was not
-        compiled is, with Adam.
+        A model that was not compiled is, with Adam.
         """
         if not self.compiled:
             # The loss is a sum over characters, and so is its gradient.
@@ -171,8 +158,7 @@ class TextFlow(FlowModel):
         """Returns an upper bound on `-log2 P` of each window, in bits a character.
 
         Args:
-            samples: Number k of draws: 1 for the ELBO, more for the tighter
-                importance-weighted bound, at k times the cost.
+            samples: Draws: 1 for the ELBO, k for the tighter importance-weighted bound.
         """
         checked_integer("samples", samples)
 
@@ -199,9 +185,8 @@ class TextFlow(FlowModel):
 
         Args:
             seed: None, an integer or a pair of integers; equal seeds, equal texts.
-            prompt: What all texts begin with. Its latents are those of the prompt
-                followed by anything: the flow is causal, so the first latents depend
-                on the first characters alone. The others are fresh noise.
+            prompt: What all texts begin with. In a causal flow its latents depend on
+                the prompt alone; the others are fresh noise.
 
         Raises:
             ValueError: If the prompt is longer than a text or has other characters.
@@ -224,10 +209,10 @@ class TextFlow(FlowModel):
         return [prompt + text[len(prompt) :] for text in texts]
 
     def to_latents(self, windows: Windows, seed: Seed = 0) -> tf.Tensor:
-        """Returns latents of windows, `[n, length, dimensions]`.
+        """Returns latents `[n, length, dimensions]`, standard logistic noise, of windows.
 
-        Characters are drawn as vectors about their embeddings, which the flow makes
-        noise: under the model, standard logistic. `from_latents` is the inverse.
+        Vectors are drawn about the characters' embeddings; `from_latents` is the way
+        back.
         """
         return self._to_latents(self._numbers(windows), stateless_seed(seed))
 

@@ -6,11 +6,9 @@ import contextlib
 from collections.abc import Iterator
 
 import keras
-import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.bijectors.repeat import Repeat
-from tfp_flows.bijectors.tree import bijectors_in, layers_in
+from tfp_flows.bijectors.tree import layers_in
 from tfp_flows.internal.compat import layers_inside
 
 MIXED = ("mixed_float16", "mixed_bfloat16")
@@ -51,16 +49,7 @@ def policy_of(distribution: tfd.Distribution) -> keras.DTypePolicy | None:
     """
     policies = {
         layer.dtype_policy.name: layer.dtype_policy
-        for top in _all_layers(distribution)
+        for top in layers_in(distribution, templates=True)
         for layer in layers_inside(top)
     }
     return next((policies[name] for name in MIXED if name in policies), None)
-
-
-def _all_layers(module: tf.Module) -> list[keras.Layer]:
-    """Lists the layers of a flow, those of templates that `Repeat` hides included."""
-    found = layers_in(module)
-    for part in bijectors_in(module):
-        if isinstance(part, Repeat):
-            found += _all_layers(part.step)
-    return found
