@@ -109,7 +109,7 @@ def detection_report(
 ) -> DetectionReport:
     """Measures how well scores tell anomalies from normal rows.
 
-    Intervals are the bootstrap's, of probability `confidence`: normal rows and anomalies
+    Intervals of probability `confidence` are the bootstrap's: normal rows and anomalies
     are drawn with replacement, the same ones for all scorers.
 
     Args:

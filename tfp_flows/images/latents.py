@@ -10,14 +10,13 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.internal.arguments import check_event, checked_integer, invalid
+from tfp_flows.internal.arguments import Seed, check_event, checked_integer, invalid
 from tfp_flows.internal.seeds import stateless_seed
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.sampling import distribution_of
 
 Flow: TypeAlias = "FlowModel | tfd.Distribution"
 Images: TypeAlias = "npt.ArrayLike | tf.Tensor"
-Seed: TypeAlias = "int | tuple[int, int] | tf.Tensor | None"
 
 
 def flow_of(flow: Flow) -> tfd.TransformedDistribution:

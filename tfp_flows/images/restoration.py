@@ -9,8 +9,9 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.images.latents import Flow, Images, Seed, decode, encode, flow_of
+from tfp_flows.images.latents import Flow, Images, decode, encode, flow_of
 from tfp_flows.internal.arguments import (
+    Seed,
     checked_choice,
     checked_integer,
     checked_number,

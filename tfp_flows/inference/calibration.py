@@ -78,9 +78,8 @@ class Calibration:
     def coverage(self, levels: Sequence[float]) -> np.ndarray:
         """Computes how often central intervals hold the true value, `[len(levels), d]`.
 
-        Levels are masses in [0, 1]. Between two neighbouring draws the place of the
-        true value is taken as spread evenly, so that an exact posterior has coverage
-        equal to the level, without an error from the number of draws.
+        Levels are masses in [0, 1]. A true value counts as spread evenly between its
+        neighbouring draws: an exact posterior has coverage equal to the level.
         """
         half = 0.5 * np.asarray(levels, float)[:, np.newaxis, np.newaxis]
         low, high = 0.5 - half, 0.5 + half
@@ -124,9 +123,6 @@ def calibrate(
         data: What the simulator made of them, `[n, *condition_shape]`. They must
             not have been trained on.
         batch_size: Number of data sets whose draws are held in memory at once.
-
-    Returns:
-        The ranks, with tests and coverage.
     """
     parameters, data = np.asarray(parameters), np.asarray(data)
     if parameters.ndim != 2 or len(parameters) != len(data):

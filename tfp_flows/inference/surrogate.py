@@ -41,13 +41,7 @@ def flat_target(target: tfd.Distribution) -> FlatTarget:
 
     Args:
         target: A `tfd.JointDistribution`, pinned to data or not, or any distribution
-            that has `experimental_default_event_space_bijector`.
-
-    Returns:
-        The density, the bijector and the number of values.
-
-    Raises:
-        TypeError: If `target` does not know its support.
+            that has `experimental_default_event_space_bijector`; a `TypeError` else.
 
     Reference: Hoffman et al.: NeuTra-lizing bad geometry in Hamiltonian Monte Carlo
     using neural transport, 2019, arXiv:1903.03704.
@@ -103,16 +97,8 @@ def surrogate_posterior(
     flow, bound with `tfpf.condition(flow, features)`, gives an amortised posterior.
 
     Args:
-        target: A `tfd.JointDistribution`, pinned to data or not, or any distribution
-            that has `experimental_default_event_space_bijector`.
+        target: As for `flat_target`.
         flow: Distribution of vectors `[d]`, d the number of unconstrained values.
-
-    Returns:
-        A distribution of the target's structure of events.
-
-    Raises:
-        TypeError: If `target` does not know its support.
-        ValueError: If `flow` is not one of vectors of `d` values.
 
     Reference: Rezende, Mohamed: Variational inference with normalizing flows, 2015,
     arXiv:1505.05770. Kingma et al.: Inverse Autoregressive Flow, 2016,

@@ -53,17 +53,16 @@ class LatentFlow(LatentModel):
     * `training="two-stage"` first trains the autoencoder on `-log p(x | d(z))` alone,
       with latents that batch normalization holds at mean 0 and variance 1 (or the
       noise would be outgrown); then it standardizes the latents of all training
-      images exactly, freezes them, and fits the flow to them by exact likelihood,
-      again with the noise, since latents may fill fewer dimensions than they have.
-      `tfpf.latent.Whitening` as the flow's first bijector turns them onto their
-      principal axes, measured on thousands of images.
+      images exactly, freezes them, and fits the flow to them, again with the noise,
+      since latents may fill fewer dimensions than they have. A flow that starts with
+      `tfpf.latent.Whitening` turns them onto their principal axes.
 
     Shapes: images `[n, height, width, channels]` with values in `[0, pixel_levels)`,
     latents `[n, latent_dim]`.
 
     Args:
-        event_shape: `(height, width, channels)` of an image; height and width
-            must be divisible by 4 unless both networks are given.
+        event_shape: `(height, width, channels)`; height and width are divisible by 4
+            unless both networks are given.
         latent_dim: Number D of latents, at least 2.
         flow: Distribution of latents, such as a `tfd.TransformedDistribution` of
             vectors of D values; None for four affine couplings with flips.
@@ -161,6 +160,9 @@ class LatentFlow(LatentModel):
     ) -> keras.callbacks.History:
         """Trains autoencoder and flow, together or one after the other.
 
+        Targets are ignored. In two stages Keras's history holds `reconstruction_nll`
+        of the first and `latent_nll` of the second, in nats.
+
         Args:
             x: Images `[n, *event_shape]` with values in `[0, pixel_levels)`, or a
                 dataset of them, which in two stages must be finite.
@@ -169,10 +171,6 @@ class LatentFlow(LatentModel):
                 them, and those in `ONE_STAGE_ONLY` are refused. With `epochs=0` the
                 autoencoder stays as it is, with `flow_epochs=0` the flow does.
             flow_epochs: In two stages, epochs of the second; None for `epochs`.
-
-        Returns:
-            Keras's history. In two stages it holds `reconstruction_nll` of the first
-            and `latent_nll` of the second, in nats.
 
         Raises:
             FloatingPointError: If the loss is not finite.

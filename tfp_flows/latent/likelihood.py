@@ -25,8 +25,8 @@ class PixelLikelihood(keras.Layer):
         logistic:  log P(floor(x)) of a logistic with the same place and width,
                    discretized to the L whole values: a probability
 
-    Both therefore compare with the log-densities of flows on dequantized pixels. A
-    learned width weighs the reconstruction against the latents' cost by itself.
+    Both compare with log-densities of dequantized pixels. A learned width weighs the
+    reconstruction against the latents' cost by itself.
 
     Args:
         pixel_levels: How many values a pixel can take, such as 256.

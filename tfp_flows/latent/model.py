@@ -222,8 +222,8 @@ def importance_weighted_bound(
 
         bound_k = log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x),   z_i ~ q(z | x)
 
-    Its mean over draws is at most log p(x), rises with k, and reaches log p(x) as k
-    grows; k = 1 is the elbo.
+    Its mean over draws is at most log p(x), and rises to it with k, the number of draws
+    for each image; k = 1 is the elbo.
 
     Returns:
         The bounds `[n]`.
@@ -270,23 +270,22 @@ def checked_prior(
     name: str, prior: tfd.Distribution, latent_dim: int
 ) -> tfd.Distribution:
     """Returns `prior` if it is one of latents that takes no condition."""
-    checked_latent_distribution(name, prior, latent_dim)
+    check_latent_distribution(name, prior, latent_dim)
     bijector = getattr(prior, "bijector", None)
     if bijector is not None and condition_shape(bijector) is not None:
         raise invalid(name, "be a distribution that takes no condition", prior)
     return prior
 
 
-def checked_latent_distribution(
+def check_latent_distribution(
     name: str, distribution: tfd.Distribution, latent_dim: int
-) -> tfd.Distribution:
-    """Returns `distribution` if it is one of vectors of `latent_dim` values."""
+) -> None:
+    """Refuses what is no distribution of vectors of `latent_dim` values."""
     if not isinstance(distribution, tfd.Distribution) or (
         tuple(distribution.event_shape) != (latent_dim,)
     ):
         must = f"be a TFP distribution of vectors of `latent_dim={latent_dim}` values"
         raise invalid(name, must, distribution)
-    return distribution
 
 
 def _check_network(

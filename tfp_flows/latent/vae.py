@@ -18,7 +18,7 @@ from tfp_flows.internal.seeds import noise_like
 from tfp_flows.latent.likelihood import PixelLikelihood
 from tfp_flows.latent.model import (
     LatentModel,
-    checked_latent_distribution,
+    check_latent_distribution,
     checked_prior,
 )
 from tfp_flows.training.model import FlowModel
@@ -50,7 +50,7 @@ class LatentVAE(LatentModel):
             base is not used. None for no flow.
         encoder: Keras layer from images to `2 D + h` values, in the place of the
             default: means, raw widths (through a softplus), features.
-        **kwargs: The other arguments are those of `LatentFlow`.
+        **kwargs: Those of `LatentFlow`.
 
     Reference: Kingma, Welling: Auto-Encoding Variational Bayes, 2013, arXiv:1312.6114.
     Rezende, Mohamed: Variational Inference with Normalizing Flows, 2015,
@@ -144,7 +144,7 @@ class LatentVAE(LatentModel):
 
 def _features(posterior: tfd.Distribution, latent_dim: int) -> int:
     """Returns how many features the posterior flow takes as its condition."""
-    checked_latent_distribution("posterior", posterior, latent_dim)
+    check_latent_distribution("posterior", posterior, latent_dim)
     bijector = getattr(posterior, "bijector", None)
     shape = () if bijector is None else condition_shape(bijector) or (0,)
     if len(shape) != 1 or posterior.distribution.trainable_variables:

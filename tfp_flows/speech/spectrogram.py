@@ -39,7 +39,8 @@ def mel_spectrogram(
 
     and `M_m` triangles of equal width on the mel scale from 0 to half the rate. Frame
     n is centred on samples `n hop, ..., (n + 1) hop - 1`; silence is put around the
-    audio, so that there is a frame to each `hop` samples.
+    audio, so that there is a frame to each `hop` samples. There are `mels` bands and
+    `rate` samples in a second.
 
     Args:
         audio: Amplitudes `[..., t]`, t a multiple of `hop`.
@@ -84,8 +85,8 @@ def windows(
     """Cuts utterances into windows of one length, and their spectrograms with them.
 
     A spectrogram is taken of a whole utterance, as in synthesis: frames at the border
-    of a window also hear what lies behind it. What is left at the end of an utterance
-    and fills no window is dropped.
+    of a window also hear what lies behind it. What fills no window is dropped. See
+    `mel_spectrogram` for `rate`, `hop` and `mels`.
 
     Args:
         utterances: Audio of any lengths, amplitudes `[t]` each.
@@ -123,9 +124,8 @@ def spectrogram_figure(
 ) -> Figure:
     """Draws waveform and spectrogram of each of some audios, one beside the other.
 
-    Audios are amplitudes `[t]` by title, such as `{"original": x, "copy": y}`. Colours
-    are on one scale: decibels below the loudest point of the first. Frames of few
-    samples show the pulses of a voice, long ones its harmonics.
+    Audios are amplitudes `[t]` by title. Colours are decibels below the loudest point
+    of the first. Short frames show the pulses of a voice, long ones its harmonics.
     """
     from matplotlib.figure import Figure
 

@@ -13,13 +13,12 @@ from tfp_flows.bijectors.conditional import LocalCondition
 from tfp_flows.bijectors.reshape import Grouped
 from tfp_flows.bijectors.tree import bijectors_in
 from tfp_flows.distributions.bases import standard_normal
-from tfp_flows.internal.arguments import checked_integer, invalid
+from tfp_flows.internal.arguments import Seed, checked_integer, invalid
 from tfp_flows.speech.spectrogram import mel_spectrogram
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.sampling import distribution_of, sample
 
 Flow: TypeAlias = "FlowModel | tfd.Distribution"
-Seed: TypeAlias = "int | tuple[int, int] | None"
 
 
 def nats_per_sample(
@@ -31,9 +30,9 @@ def nats_per_sample(
 ) -> np.ndarray:
     """Returns `log p(x | mel) / t` of each window, `[n]`, in nats a sample.
 
-    The model is one of audio `[t]`, the windows `[n, t]`, their spectrograms, if the
-    flow takes them, `[n, frames, mels]`. Densities are of amplitudes in [-1, 1):
-    `15 - nats / log 2` is bits for a sample of 16 bits; see `tfpf.speech.dequantized`.
+    Windows are audio `[n, t]`, their spectrograms, if the flow takes them,
+    `[n, frames, mels]`. Densities are of amplitudes in [-1, 1): `15 - nats / log 2` is
+    bits for a sample of 16 bits; see `tfpf.speech.dequantized`.
     """
     inputs = {"x": np.asarray(windows, np.float32)}
     if mels is not None:
@@ -43,10 +42,7 @@ def nats_per_sample(
 
 
 def at_length(flow: Flow, length: int) -> tfd.TransformedDistribution:
-    """Returns a flow of `waveglow` for audio of another length, with the same weights.
-
-    The length is a multiple of the flow's hop.
-    """
+    """Returns a `waveglow` for a length of other multiples of its hop, same weights."""
     flow = distribution_of(flow, "flow")
     group, _ = _layers(flow)
     hop = hop_of(flow)

@@ -29,12 +29,8 @@ def as_table(table: TableLike) -> pa.Table:
     """Returns an Arrow table of what can be one.
 
     That is a `pyarrow.Table` or record batch, a dictionary of columns, or a data frame
-    that speaks Arrow's C interface, such as those of pandas and polars.
-
-    Raises:
-        TypeError: If `table` is nothing of that.
-        ValueError: If columns have different lengths, values that Arrow has no type
-            for, or the same name.
+    that speaks Arrow's C interface, such as those of pandas and polars; anything else
+    is a `TypeError`, and columns that are of no table a `ValueError`.
     """
     import pyarrow as pa
 

@@ -39,11 +39,7 @@ _LEAST_GAP = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class Column(Described):
-    """Base class of the kinds of columns.
-
-    `fitted` fills in what only data can say. After that a column turns values into
-    numbers and back, and has a dequantizer and a bijector for its coordinates.
-    """
+    """Base class of the kinds of columns; `fitted` fills in what only data can say."""
 
     def fitted(self, name: str, column: pa.ChunkedArray) -> Column:
         """Returns a copy that knows all it needs to from a column's values."""
@@ -117,15 +113,14 @@ class _Number(Column):
 class Continuous(_Number):
     """Real numbers, which have a density: `log_prob` is exact along such a column.
 
-    A density at a value that many rows share has no bound, and a flow will try: such
-    columns are better `Integer`, after scaling if need be, or `Categorical`. A column
-    of integers may be continuous too; samples are then rounded.
+    The density at a value that many rows share has no bound: such columns are better
+    `Integer`, after scaling if need be, or `Categorical`. A column of integers may be
+    continuous too; samples are then rounded.
 
     Attributes:
         transform: "quantile" (`Quantile`), "standard" (mean and deviation), "log"
             (moments of `log(y - low)`), or any TFP bijector of single values in
-            float64, latent to data. Densities are in the units of the column whatever
-            it is.
+            float64, latent to data.
         low: For "log", the end of the support; None for 0. With a bijector of your own,
             the same, if it has one.
         knots: For "quantile", how many; None for one in 25 rows, 3 to 65.
@@ -386,12 +381,11 @@ def fitted_transform(
 
 
 def _quantile(values: np.ndarray, knots: int | None) -> Quantile:
-    """Returns a `Quantile` through scikit-learn's quantiles of the values.
+    """Returns a `Quantile` from a standard normal's quantiles to the values'.
 
-    The quantiles of `sklearn.preprocessing.QuantileTransformer` meet those of a
-    standard normal. Its own map is flat beyond the data, so only the knots are used
-    here. The k-th of n sorted values stands for the level `(k - 1/2) / n`. Equal knots
-    become one, at their mean level.
+    Scikit-learn's own map is flat beyond the data, so only its knots are used. The k-th
+    of n sorted values stands for the level `(k - 1/2) / n`; equal knots become one, at
+    their mean level.
     """
     from scipy.special import ndtri
     from sklearn.preprocessing import QuantileTransformer

@@ -32,17 +32,14 @@ def fit(
 ) -> TableFlow:
     """Learns the joint distribution of a table's columns.
 
-    Kinds and transforms are read off the table (`Schema.infer`). A share of the rows is
-    held back; training stops when their likelihood no longer rises, and the weights are
-    those with the best. For equal results of equal calls, call
-    `keras.utils.set_random_seed` before.
+    Training stops when the likelihood of rows held back no longer rises, and the
+    weights are those with the best. `keras.utils.set_random_seed` before makes results
+    of equal calls equal. `flow` is that of `TableFlow`.
 
     Args:
-        table: A `pyarrow.Table`, a dictionary of columns, or a data frame;
-            `tfpf.data.read_table` reads CSV and Parquet files.
-        columns: Kinds of columns that should not be inferred; see `Schema.infer`.
+        table: What `Schema.infer` reads kinds and transforms off, such as what
+            `tfpf.data.read_table` returns; `columns` are the kinds not to be inferred.
         validation_fraction: Share of the rows to hold back.
-        epochs: Most epochs over the other rows.
         patience: Epochs without a better likelihood after which training stops.
         seed: Of the choice of the rows held back.
 

@@ -43,19 +43,17 @@ _DRAWS = 16_384
 class TableFlow(FlowModel):
     """The joint distribution of a table's columns, learned by a flow.
 
-    Each column has real coordinates: itself (`Continuous`), itself with uniform noise
-    (`Integer`), or those of an argmax flow (`Categorical`). A flow models them all, in
-    float64, behind the columns' transforms, which are its outermost bijector, so that
-    densities are in the units of the columns.
+    A flow in float64 models the columns' coordinates (see `tfp_flows.tables`) behind
+    their transforms, its outermost bijector: densities are in the columns' units.
 
     `log_prob`, in nats for each row, is exact if all columns are continuous
     (`is_exact`), and otherwise a lower bound, which more `draws` make tighter. `fit`
     minimizes the mean of minus the bound of one draw; `evaluate` and `predict` return
     that too, with fresh noise.
 
-    Data, also to validate on, are tables: a `pyarrow.Table`, a dictionary of columns, a
-    data frame. `distribution` is a `TableDistribution` of encoded rows,
-    `distribution.flow` the flow of coordinates.
+    Data are tables: a `pyarrow.Table`, a dictionary of columns, a data frame.
+    `distribution` is a `TableDistribution` of encoded rows, `distribution.flow` the
+    flow of coordinates.
 
     Args:
         schema: The columns, from `Schema.infer`.
@@ -114,8 +112,7 @@ class TableFlow(FlowModel):
         """Returns the log-likelihood of each row, in nats and the columns' units.
 
         Args:
-            draws: Draws of a row's coordinates; see `TableDistribution.bound`. If the
-                likelihood is exact there is nothing to draw.
+            draws: Draws of a row's coordinates, where the likelihood is not exact.
             seed: An integer or a pair of integers; equal seeds, equal noise.
 
         Returns:

@@ -34,8 +34,7 @@ _MOST_POINTS = 1_000
 class _Axis:
     """One column of both tables as numbers to draw.
 
-    Attributes:
-        labels: A word for each of the numbers 0, 1, ...; None for a scale of numbers.
+    `labels` has a word for each of the numbers 0, 1, ...; None for a scale of numbers.
     """
 
     name: str
@@ -61,10 +60,8 @@ def marginals_figure(
 ) -> Figure:
     """Draws how each column is distributed in two tables.
 
-    Args:
-        real: A table of data; missing numbers are left out.
-        sampled: A table with the same columns, such as `model.sample(n)`.
-        columns: Names of the columns to draw; None for all.
+    Missing numbers are left out. `sampled` has the columns of `real`, of which None
+    stands for all.
     """
     from matplotlib.figure import Figure
 
@@ -90,11 +87,7 @@ def pairs_figure(
     """Draws each pair of columns: real below the diagonal, sampled above.
 
     Categories are spread a little, so that points do not hide each other. Rows with a
-    missing value are left out.
-
-    Args:
-        sampled: A table with the same columns, such as `model.sample(n)`.
-        columns: Names of the columns to draw; None for the first six.
+    missing value are left out. Of `columns`, None stands for the first six.
     """
     from matplotlib.figure import Figure
 

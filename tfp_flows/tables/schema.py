@@ -40,8 +40,8 @@ MAX_CATEGORIES = 50
 class Schema:
     """What the columns of a table are: their names, Arrow types, kinds and transforms.
 
-    Rows of a table are encoded as numbers `[n, C]`, one for each column, and decoded
-    to a table with the same columns, in the same order, of the same types.
+    Rows are encoded as numbers `[n, C]`, one for each column, and decoded to a table
+    with the same columns, in the same order, of the same types.
 
     Args:
         arrow: Names and types, as an Arrow schema or as the text of one in a file.
@@ -78,8 +78,7 @@ class Schema:
         Args:
             table: At least 10 rows; see `as_table`.
             columns: Kinds of columns that should be something else: `Continuous(...)`,
-                `Integer(...)`, `Categorical(...)`, or the names "continuous",
-                "integer" and "categorical".
+                `Integer(...)`, `Categorical(...)`, or these names in small letters.
         """
         data = as_table(table)
         if data.num_columns == 0 or data.num_rows < MIN_ROWS:

@@ -80,12 +80,9 @@ def _replacement(character: str, alphabet: str) -> str:
 
 
 def split(text: str, held_out: float = 0.1) -> tuple[str, str]:
-    """Cuts a text in two: the first part to train on, the last to judge by.
+    """Cuts a text in two: the first part to train on, the share `held_out` to judge by.
 
     Nothing of the last part is next to anything trained on but at the one cut.
-
-    Args:
-        held_out: Share of the text that is held out, between 0 and 1.
     """
     held_out = checked_number("held_out", held_out, above=0, below=1)
     cut = round(len(text) * (1.0 - held_out))

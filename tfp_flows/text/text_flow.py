@@ -209,10 +209,9 @@ class TextFlow(FlowModel):
         return [prompt + text[len(prompt) :] for text in texts]
 
     def to_latents(self, windows: Windows, seed: Seed = 0) -> tf.Tensor:
-        """Returns latents `[n, length, dimensions]`, standard logistic noise, of windows.
+        """Returns latents of windows, logistic noise `[n, length, dimensions]`.
 
-        Vectors are drawn about the characters' embeddings; `from_latents` is the way
-        back.
+        Vectors are drawn about the characters' embeddings; `from_latents` leads back.
         """
         return self._to_latents(self._numbers(windows), stateless_seed(seed))
 
