@@ -153,9 +153,8 @@ class Autoregressive(Structure):
 class MaskedAutoregressive(Autoregressive):
     """`Autoregressive` with `transforms.Affine` or splines (MAF).
 
-    The network's order of outputs, a value's shift and raw log-scale beside each other,
-    is that of TFP's `tfb.MaskedAutoregressiveFlow(shift_and_log_scale_fn=...)`, which
-    takes a `MADE` that is connected to outputs of shape `(d, 2)`.
+    TFP's `tfb.MaskedAutoregressiveFlow(shift_and_log_scale_fn=...)` takes the same
+    `MADE`, connected to outputs of shape `(d, 2)`.
     """
 
     def __init__(
@@ -172,9 +171,8 @@ class MaskedAutoregressive(Autoregressive):
         """Connects the masked network: see `Autoregressive`.
 
         Args:
-            transform: `"affine"` or `"spline"`.
-            log_scale: How an affine map bounds its scale; see `transforms.Affine`.
-            bound: Half the side of the square on which a spline bends.
+            transform: `"affine"`, with `log_scale`, or `"spline"`, with `bins` and
+                `bound`; see `tfpf.transforms`.
         """
         checked_choice("transform", transform, TRANSFORMS)
         spline = transform == "spline"
@@ -226,13 +224,12 @@ class Causal(FlowBijector):
         validate_args: bool = False,
         name: str | None = None,
     ) -> None:
-        """Connects the network.
+        """Connects the network, from `[n, length, d]` to `[n, length, h]`.
 
         Args:
             event_shape: `(length, d)`.
             bijector: A bijector of vectors of `d` values, or chain of them, with
                 conditions of shape `(h,)`.
-            net: Network from sequences `[n, length, d]` to `[n, length, h]`.
         """
         event = checked_shape("event_shape", event_shape, 2)
         if len(event) != 2:

@@ -58,9 +58,8 @@ def hutchinson(
 ) -> Divergence:
     """Computes a field and Hutchinson's estimate `e^T J e` of its trace.
 
-    The estimate is unbiased for probes `e` of mean 0 and unit covariance, one for each
-    point, and costs one pullback for any dimension. Results are as those of `exact`,
-    with the norms estimated by `|e^T J|^2`.
+    It is unbiased for probes `e` of mean 0 and unit covariance, one for each point, and
+    costs one pullback. Results are as those of `exact`, norms estimated by `|e^T J|^2`.
     """
     velocity, row = _pullback(field, z, condition, probe)
     return velocity, sum_event(row * probe), sum_event(tf.square(row))
@@ -71,8 +70,7 @@ class Probe(DescribedLayer):
 
     While Keras trains (`training=True`) each call draws new ones, so that no weight
     can adapt to them. Otherwise they follow from the seed and the shape alone: a
-    density is a fixed function of its batch, and `forward` and `inverse` of the
-    same points use the same probes.
+    density is a fixed function of its batch, and of `forward` and `inverse` alike.
     """
 
     def __init__(self, kind: str, seed: int, **kwargs: Any) -> None:
@@ -117,9 +115,8 @@ class PathMonitor(DescribedLayer):
     """Adds the cost of a solve's paths to the loss, and counts its evaluations.
 
     While Keras trains, `kinetic` times the mean of `integral |f|^2 dt` and
-    `jacobian` times the mean of `integral |df/dx|_F^2 dt` become a layer loss. In
-    `fit` and `evaluate`, the metric `nfe` is the mean number of evaluations of the
-    velocity a solve.
+    `jacobian` times the mean of `integral |df/dx|_F^2 dt` become a layer loss. The
+    metric `nfe` is the mean number of evaluations of the velocity a solve.
     """
 
     def __init__(self, kinetic: float, jacobian: float, **kwargs: Any) -> None:
@@ -246,9 +243,7 @@ class ContinuousFlow(FlowBijector):
     def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         return self._flow(y, condition, backwards=True)
 
-    def _flow(
-        self, z: tf.Tensor, condition: Condition, backwards: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _flow(self, z: tf.Tensor, condition: Condition, backwards: bool) -> Mapped:
         self._check_shape(z, self._event_shape)
         if condition is not None:
             condition = tf.cast(condition, z.dtype)
@@ -277,9 +272,7 @@ class ContinuousFlow(FlowBijector):
             conditioners.reshaped(log_det, batch, static[:ndims]),
         )
 
-    def _solved(
-        self, z: tf.Tensor, condition: Condition, backwards: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _solved(self, z: tf.Tensor, condition: Condition, backwards: bool) -> Mapped:
         """Solves for points and log-dets of one batch axis."""
         # Weights go to the solver as tensors, so that its gradients reach them
         # whatever scope they were read in.

@@ -118,8 +118,7 @@ class ConditionalAffine(Elementwise):
     """`Elementwise` with `transforms.Affine`: a scale and shift of each channel.
 
     Next to a standard normal base it is a class-conditional prior,
-    `Normal(m(c), exp(s(c)))`, as Glow has it on its top level. The network returns all
-    shifts before all log-scales.
+    `Normal(m(c), exp(s(c)))`, as on Glow's top level. Shifts are before log-scales.
 
     Reference: Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039; its published code.
     """
@@ -205,11 +204,9 @@ class Quantile(FlowBijector):
     With quantiles of data for values, and the same quantiles of a standard normal for
     latents, it makes a column nearly normal. The slopes at inner knots are those of
     monotone cubic interpolation, which overshoots nowhere; `g'` is continuous, and so
-    are densities in the units of the data. Beyond the outer knots `g` goes on straight,
-    as steep as the outermost bin is on average: tails are those of a normal
-    distribution as wide as the data at that end, whatever the other end looks like.
-
-    The knots are weights that are saved and never trained.
+    are densities. Beyond the outer knots `g` goes on as steep as the outermost bin is
+    on average: tails are those of a normal as wide as the data at that end. The knots
+    are weights that are saved and never trained.
 
     Shapes: single values, `[...]`; log-dets have the same shape.
 
@@ -233,12 +230,7 @@ class Quantile(FlowBijector):
         name: str | None = "quantile",
         **kwargs: Any,
     ) -> None:
-        """Puts a spline through the knots.
-
-        Args:
-            latents: Increasing latents, at least 2.
-            values: As many increasing values of the data.
-        """
+        """Puts a spline through at least 2 knots, of increasing latents and values."""
         at, heights = (np.asarray(v, np.float64) for v in (latents, values))
         _check_knots(at, heights)
         super().__init__(event_ndims=0, name=name, **kwargs)

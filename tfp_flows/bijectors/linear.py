@@ -35,8 +35,7 @@ class InvertibleConv1x1(FlowBijector):
 
     * `"lu"`: `W = P L (U + diag(sign exp(d)))`, `P` a fixed permutation, `L` unit
       lower and `U` strictly upper triangular. `log |det W| = sum(d)` costs O(c),
-      and `W` cannot become singular. `L`, `U` and `d` are packed into one trained
-      `c x c` matrix, so there are `c^2` weights, as many as `W` has.
+      and `W` cannot become singular. `L`, `U` and `d` are packed into `c^2` weights.
     * `"matrix"`: `W` itself, `c^2` weights, `log |det W|` in O(c^3).
     * `"permutation"`: a random fixed order of the channels, nothing trained.
     * `"reverse"`: the channels in reverse order, nothing trained.

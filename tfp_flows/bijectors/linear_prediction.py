@@ -43,11 +43,7 @@ def prediction_filters(windows: TensorLike, order: int) -> PredictionFilters:
 
     and the squared deviation is the mean of what it leaves.
 
-    Args:
-        windows: Audio, `[n, length]`, with `length` above `order`.
-
-    Returns:
-        The filters.
+    Windows are audio `[n, length]`, with `length` above `order`.
     """
     checked_integer("order", order, minimum=0)
     x = checked_audio(windows, least=order + 1)
@@ -80,9 +76,9 @@ def checked_audio(windows: TensorLike, least: int = 1) -> np.ndarray:
 def stable(coefficients: np.ndarray, most: float = 0.999) -> np.ndarray:
     """Returns a filter `[p]` that leaves the same, and whose recursion dies out.
 
-    Synthesis runs `y_t = e_t + sum_j a_j y_{t-j}`, which grows without end if a root
-    of `z^p - sum_j a_j z^{p-j}` lies outside of the unit circle. Such a root is
-    mirrored at the circle, and none stays nearer to it than `most`.
+    Synthesis runs `y_t = e_t + sum_j a_j y_{t-j}`, which grows without end if a root of
+    `z^p - sum_j a_j z^{p-j}` lies outside of the unit circle: such roots are mirrored at
+    the circle, and none stays nearer to it than `most`.
     """
     roots = np.roots([1.0, *-np.asarray(coefficients)])
     size = np.abs(roots)

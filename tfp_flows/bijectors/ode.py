@@ -53,21 +53,15 @@ class FixedStep(Solver):
     XLA compiles it, and every exported graph carries it. The error falls with the
     power of the step that is the method's order: Euler 1, midpoint 2, RK4 4.
 
-    Gradients are those of the computed steps (`"direct"`: exact for the numbers that
-    were computed, memory grows with `steps`), or come from solving the adjoint equation
-    backwards in time (`"adjoint"`: constant memory, twice the time, equal to the direct
-    ones up to the solver's error; Chen et al., 2018, arXiv:1806.07366).
+    Gradients are those of the computed steps (`"direct"`: exact, memory grows with
+    `steps`), or solve the adjoint equation backwards in time (`"adjoint"`: constant
+    memory, twice the time, the solver's error; Chen et al., 2018, arXiv:1806.07366).
     """
 
     def __init__(
         self, method: str = "rk4", steps: int = 10, gradient: str = "direct"
     ) -> None:
-        """Chooses a method.
-
-        Args:
-            method: `"euler"`, `"midpoint"` or `"rk4"`, with 1, 2 and 4 evaluations
-                a step.
-        """
+        """Chooses `"euler"`, `"midpoint"` or `"rk4"`: 1, 2 or 4 evaluations a step."""
         self.method = checked_choice("method", method, _TABLEAUS)
         self.steps = checked_integer("steps", steps)
         self.gradient = checked_choice("gradient", gradient, ("direct", "adjoint"))

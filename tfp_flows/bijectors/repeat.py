@@ -80,10 +80,10 @@ class Repeat(FlowBijector):
         inverse:  x = f_{n-1}^-1(... f_0^-1(y))
         log-det:  the sum of the layers' log-dets
 
-    The step is any bijector or chain whose weights are Keras weights. It is a template:
-    each layer runs it inside `keras.StatelessScope` with its slice of the stacked
-    weights, and has its own initial draw. Optimizers update a few large weights instead
-    of n times as many small ones.
+    The step, any bijector or chain with Keras weights, is a template: each layer runs
+    it inside `keras.StatelessScope` with its slice of the stacked weights, and has its
+    own initial draw. Optimizers update a few large weights, not n times as many small
+    ones.
 
     `mode` says how the layers run: `"unrolled"` writes them all into the graph,
     `"loop"` runs them in a `tf.while_loop`, so that the graph and the time to the
@@ -112,12 +112,8 @@ class Repeat(FlowBijector):
         """Stacks n draws of the step's weights.
 
         Args:
-            step: The template. It belongs to this bijector from now on.
-
-        Raises:
-            TypeError: If `step` is not a bijector.
-            ValueError: If `n` or `mode` is not understood, the step changes the
-                rank of events, or it holds a raw `tf.Variable`.
+            step: The template. It belongs to this bijector from now on, keeps the rank
+                of events, and holds no raw `tf.Variable`.
         """
         kind = "a bijector, such as a `tfb.Chain` of couplings"
         checked_instance("step", step, tfb.Bijector, kind)

@@ -59,10 +59,9 @@ def reversible(
     inverse, and its gradient taken at once. Memory does not grow with the number of
     layers; the time of a step grows by about a third to a half.
 
-    The recomputed inputs carry rounding errors. The first of them is compared with
-    the true one; where they have drifted apart, a second run forward keeps the true
-    input of each layer for the gradients. Memory then grows by one value a layer: XLA
-    plans for both cases in advance, whichever is taken.
+    Where rounding errors have let the recomputed input drift from the true one, a
+    second run forward keeps the true input of each layer for the gradients. Memory then
+    grows by one value a layer: XLA plans for both cases in advance, whichever is taken.
 
     Arguments are those of `looped`, and `inverse`, a layer's inverse.
 

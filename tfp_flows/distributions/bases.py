@@ -23,10 +23,7 @@ from tfp_flows.nets.dense import MLP
 
 
 def diagonal_normal(d: int, *, dtype: DType = None) -> tfd.Distribution:
-    """Returns a normal distribution with learned means and variances.
-
-    It starts as the standard normal.
-    """
+    """Returns a normal distribution with learned means and variances, 0 and 1 first."""
     checked_integer("d", d)
     return tfd.MultivariateNormalDiag(
         _variable(0.0, [d], "loc", dtype), _positive(1.0, [d], "scale", dtype)
@@ -42,15 +39,14 @@ def conditional_normal(
 ) -> tfd.Distribution:
     """Returns a normal distribution whose means and scales depend on a condition.
 
-    It is itself a flow, a standard normal behind a `tfpf.ConditionalAffine`, and starts
-    as the standard normal. As the `base` of an architecture it gets the same conditions
-    as the flow's other parts: after the `encoder`, if there is one. With labels behind
-    an embedding it is one normal distribution a class.
+    It is a standard normal behind a `tfpf.ConditionalAffine`, and starts as the
+    standard normal. As the `base` of an architecture it gets the conditions that the
+    flow's parts get: after the `encoder`, if there is one. With labels behind an
+    embedding it is one normal distribution a class.
 
     Args:
         condition_shape: Shape of one condition, after the flow's encoder.
-        hidden_units: Widths of hidden layers between condition and parameters; none
-            for a linear map.
+        hidden_units: Widths of hidden layers from it to the parameters; () is linear.
 
     Example:
         >>> import tfp_flows as tfpf
@@ -74,10 +70,7 @@ def conditional_normal(
 
 
 def full_normal(d: int, *, dtype: DType = None) -> tfd.Distribution:
-    """Returns a normal distribution with learned means and covariances.
-
-    It starts as the standard normal.
-    """
+    """Returns a normal of learned means and covariances, the standard one first."""
     checked_integer("d", d)
     shift = tf.constant(1e-5, _name(dtype))
     scale = tfp.util.TransformedVariable(
@@ -94,11 +87,8 @@ def normal_mixture(
     """Returns a learned mixture of diagonal normal distributions.
 
     A flow is a continuous map, so a base with one mode cannot become data with several
-    without thin bridges between them; a mixture can. It starts with equal weights and
-    unit variances.
-
-    Args:
-        spread: Standard deviation of the means that the mixture starts from.
+    without thin bridges between them; a mixture can. It starts with equal weights, unit
+    variances and means of the standard deviation `spread`.
     """
     checked_integer("d", d)
     checked_integer("components", components)
@@ -117,10 +107,7 @@ def student_t(d: int, degrees: float = 5.0, *, dtype: DType = None) -> tfd.Distr
 
     A flow that is Lipschitz, as affine couplings and linear-tailed splines are,
     cannot make heavier tails than its base has: data with heavy tails need such a
-    base (Jaini et al., 2020, arXiv:1907.04481).
-
-    Args:
-        degrees: Degrees of freedom to start from, positive.
+    base (Jaini et al., 2020, arXiv:1907.04481). `degrees` are those to start from.
     """
     checked_integer("d", d)
     degrees = checked_number("degrees", degrees, above=0.0)
@@ -144,11 +131,8 @@ def resampled(
 ) -> tfd.Distribution:
     """Returns a normal distribution of which a network learns what to accept.
 
-    It can have holes and several modes, and starts as the proposal; see `Resampled` for
-    the other arguments, and Stimper et al., 2022, arXiv:2110.15828.
-
-    Args:
-        proposal: Distribution to draw from; defaults to the standard normal.
+    It can have holes and several modes, and starts as the proposal, a standard normal
+    for None; see `Resampled`, and Stimper et al., 2022, arXiv:2110.15828.
     """
     checked_integer("d", d)
     return Resampled(

@@ -28,13 +28,13 @@ class Resampled(LayeredDistribution):
     the base may have holes and several modes, which spares a flow, a continuous map,
     the bridges between the modes of its data.
 
-    `a` is the sigmoid of a network that starts at zero: `a = 1/2` everywhere, and `p`
-    starts as the proposal. `Z` is the mean of `a` over draws of the proposal: fresh
-    ones in each training step of Keras, and otherwise the same `draws` ones, so that
-    `log_prob` is off by one constant for all points, whose standard deviation is
-    about `sqrt((1 - Z) / (Z draws))` nats at most. A call of `log_prob` runs the
-    network on so many more rows; XLA and other devices draw others. Train by `fit`,
-    or on `FlowModel(flow)(x, training=True)`: weights could overfit to fixed draws.
+    `a` is the sigmoid of a network that starts at zero, so that `p` starts as the
+    proposal. `Z` is the mean of `a` over draws of the proposal: fresh ones in each
+    training step of Keras, and otherwise the same `draws` ones (XLA and other devices
+    draw others), so that `log_prob` is off by one constant for all points, of standard
+    deviation `sqrt((1 - Z) / (Z draws))` nats at most. A call of `log_prob` runs the
+    network on so many more rows. Train by `fit`, or on `FlowModel(flow)(x,
+    training=True)`: weights could overfit to fixed draws.
 
     Shapes: events those of the proposal, `[d]`; no batch of distributions.
 

@@ -29,8 +29,7 @@ class Surjection(LayeredDistribution):
     each call. `P(x | v)` is 1 where `v` can be read as one `x` only.
 
     A subclass writes `dequantize` and `quantize`, and takes `name` and `validate_args`.
-    It is a distribution like any other: `FlowModel` trains `p` and `q` together, and
-    `sample` draws whole values.
+    `FlowModel` trains `p` and `q` together; `sample` draws whole values.
 
     Reference: Nielsen, Jaini, Hoogeboom, Winther, Welling: SurVAE Flows, 2020,
     arXiv:2007.02731. Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders,
@@ -48,8 +47,7 @@ class Surjection(LayeredDistribution):
         """Takes the flow `p`; see `LayeredDistribution` for the other arguments.
 
         Args:
-            samples: Number k of draws for each value of `log_prob`; more make the bound
-                tighter and cost as many times more.
+            samples: Number k of draws for each value of `log_prob`.
         """
         self._samples = checked_integer("samples", samples)
         super().__init__(flow, parameters, **options)
@@ -117,9 +115,9 @@ class Dequantized(Surjection):
         v = x + u,    u ~ q(. | x) in [0, 1)^D,    x = floor(v)
 
     `noise=None` is uniform dequantization, `q = 1`. Otherwise `q` is a conditional
-    flow, such as `dequantization_noise(event_shape)`, that learns together with
-    `p` which noise makes the bound tight: variational dequantization. Its condition is
-    `x / L - 1/2`. See `Surjection` for the bound. Events have the flow's shape.
+    flow, such as `dequantization_noise(event_shape)`, of the condition `x / L - 1/2`,
+    which learns with `p` what noise makes the bound tight (variational dequantization).
+    See `Surjection` for the bound. Events have the flow's shape.
 
     Reference: Ho et al.: Flow++, 2019, arXiv:1902.00275. Theis et al.: A note on the
     evaluation of generative models, 2015, arXiv:1511.01844, section 3.1.

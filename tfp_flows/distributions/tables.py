@@ -101,12 +101,9 @@ class ArgmaxDequantizer(Dequantizer):
         log q(v | x) = log Logistic(u; m[x], s[x]) - sum_{i != x} log sigmoid(u_x - u_i)
 
     so `argmax v = x`. Means `m` and widths `s`, one vector a category, are learned with
-    the flow, unless `learned=False`: then widths are 1, and means 2 for the chosen
-    coordinate and 0 for others.
-
-    The paper's normal `u` lets q vanish so fast where two coordinates meet that the
-    weights `p / q` have no finite variance. A logistic distribution wider than 1/2, as
-    all are here, gives them one.
+    the flow; with `learned=False` widths are 1, and means 2 for the chosen coordinate
+    and 0 for others. With the paper's normal `u` the weights `p / q` have no finite
+    variance; with logistic ones wider than 1/2, as all are here, they have.
 
     Shapes: categories `[...]` in 0..K-1 in a float type, coordinates `[..., K]`.
 
@@ -163,9 +160,8 @@ ArgmaxDequantizer.__name__ = "ArgmaxLift"
 class TableDistribution(Surjection):
     """Rows of C encoded values, dequantized to D >= C real coordinates of a flow.
 
-    `log_prob` is the log-density itself if all columns are real, else one draw of the
-    lower bound of `Surjection`; `bound` averages several draws. It is a density along
-    real columns and a probability along the others.
+    `log_prob`, a density along real columns and a probability along the others, is exact
+    if all columns are real, else one draw of the bound of `Surjection`.
 
     Shapes: rows `[..., C]`, in the order of `dequantizers`; categories in 0..K-1.
     """
@@ -180,12 +176,7 @@ class TableDistribution(Surjection):
         validate_args: bool = False,
         name: str = "table",
     ) -> None:
-        """Joins a flow and one dequantizer a column.
-
-        Args:
-            flow: Distribution of vectors of as many values as the dequantizers are
-                wide.
-        """
+        """Joins a flow of vectors and one dequantizer a column, together as wide."""
         dequantizers = list(dequantizers)
         parameters = dict(locals())
         width = sum(each.width for each in dequantizers)
