@@ -41,11 +41,10 @@ def assemble(
     """Chains bijectors on a base distribution over flat latent vectors.
 
     Args:
-        bijectors: Bijectors from the data's side to the latent side. They act on
-            flat vectors, unless `latent_shape` says otherwise. The bijector of a
-            conditional base joins them, so that conditions reach it.
+        bijectors: Bijectors of flat vectors, from the data's side to the latents'; that
+            of a conditional base joins them, so that conditions reach it.
         latent_shape: Shape that the last of `bijectors` takes from the latent side,
-            if it is not a vector already.
+            if they are not of vectors.
     """
     size = math.prod(event_shape)
     parts = list(bijectors)

@@ -66,8 +66,7 @@ def maf(
         transform: `"affine"`, or `"spline"` for autoregressive spline flows.
         inverse: Whether to build an inverse autoregressive flow (IAF), which
             samples in one network call a layer and takes `D` calls for a density.
-        actnorm: Whether to put an `ActNorm` before each pair of layers. For the other
-            arguments see `tfp_flows.architectures`.
+        actnorm: Whether to put an `ActNorm` before each pair of layers.
 
     Reference: Papamakarios, Pavlakou, Murray: Masked Autoregressive Flow, 2017,
     arXiv:1705.07057.

@@ -51,16 +51,14 @@ def ffjord(
     events dense layers.
 
     Args:
-        steps: Number of continuous flows; 1 is enough for most densities. How many
-            steps each is solved in says `solver`.
+        steps: Number of continuous flows; 1 is enough for most densities.
         activation: Smooth Keras activation of the velocities.
         style: How velocities see the time; see `VelocityNet`.
         solver: `tfpf.FixedStep(...)`, which XLA compiles, or `tfpf.Adaptive(...)`;
             None for RK4 with 10 steps.
         trace: Kind of trace, see `ContinuousFlow`; None for the exact one of up to
             8 values and Rademacher probes above.
-        seed: Integer from which the probes of an estimated trace follow. For the other
-            arguments see `tfp_flows.architectures`.
+        seed: Integer from which the probes of an estimated trace follow.
 
     Reference: Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud: FFJORD, 2018,
     arXiv:1810.01367.

@@ -67,8 +67,7 @@ def nice(
     Args:
         steps: Number of couplings, at least 2.
         actnorm: Whether the data's end has an `ActNorm`, with which data of any unit
-            of measure trains; the paper has none. For the other arguments see
-            `tfp_flows.architectures`.
+            of measure trains; the paper has none.
 
     Reference: Dinh, Krueger, Bengio: NICE, 2014, arXiv:1410.8516.
 
@@ -130,12 +129,12 @@ def real_nvp(
 ) -> tfd.TransformedDistribution:
     """Builds RealNVP: affine couplings that pass on one part of the data in turn.
 
-    Images `(h, w, c)` get the paper's multi-scale flow. Each of the first
-    `levels - 1` levels has three checkerboard couplings, a squeeze, three channel
-    couplings and a split of the channels; the last level has four checkerboard
-    couplings, the only ones that are repeated. Vectors, and images for which
-    `hidden_units` is given, are flattened and get `steps` couplings that pass on the
-    halves in turn. Options of one kind are refused for the other.
+    Images `(h, w, c)` get the paper's multi-scale flow: on each level but the last
+    three checkerboard couplings, a squeeze, three channel couplings and a split of the
+    channels, on the last four checkerboard couplings, the only ones that are repeated.
+    Vectors, and images for which `hidden_units` is given, are flattened and get `steps`
+    couplings that pass on the halves in turn. Options of one kind are refused for the
+    other.
 
     Args:
         levels: For images, number L of levels; height and width must be divisible
@@ -148,15 +147,14 @@ def real_nvp(
         normalized: For images, whether conditioners have weight and batch
             normalization inside, as in the paper; see `tfpf.nets.ConvNet`.
         hidden_units: For vectors; None for `(128, 128)`.
-        residual: Whether the conditioners use residual blocks; None for True on
-            images, as in the paper, and False on vectors.
-        actnorm: Whether to put an `ActNorm` before each pair of couplings of
-            vectors, and behind each coupling of images.
+        residual: None for True on images, as in the paper, and False on vectors.
+        actnorm: Whether an `ActNorm` is before each pair of couplings of vectors, and
+            behind each coupling of images.
         batchnorm: Whether to use `BatchNorm` there instead, as in the paper.
         split_prior: For images, prior of the channels that leave after a level:
             `"normal"`, or `"learned"` from those that stay. None for the first.
         condition_use: For images, where conditions go: `"couplings"`, `"split_prior"`
-            or both, as a tuple. For the other arguments see `tfp_flows.architectures`.
+            or both, as a tuple.
 
     Reference: Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
     arXiv:1605.08803.
@@ -281,8 +279,7 @@ def spline_flow(
     events of one value the splines are `Elementwise`, given the condition alone.
 
     Args:
-        actnorm: Whether each step starts with an `ActNorm`. For the other arguments
-            see `tfp_flows.architectures`.
+        actnorm: Whether each step starts with an `ActNorm`.
 
     Reference: Durkan, Bekasov, Murray, Papamakarios: Neural Spline Flows, 2019,
     arXiv:1906.04032.

@@ -80,8 +80,7 @@ def glow(
             mean and scale a channel. None for the first.
         condition_use: For images, where conditions go: `"couplings"`, `"split_prior"`,
             `"top_prior"` (the paper's class-conditional model, with one-hot classes) or
-            a tuple of some. For a vector's latents see `tfpf.bases.conditional_normal`,
-            for the other arguments `tfp_flows.architectures`.
+            a tuple of some. For a vector's latents see `tfpf.bases.conditional_normal`.
 
     Reference: Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039.
 
@@ -184,8 +183,7 @@ def dequantization_noise(
     """Builds a flow of noise in (0, 1) given an image, for `Dequantized`.
 
     It is a Glow of one level whose couplings see the image, behind a sigmoid: a
-    conditional flow with `condition_shape=event_shape`. Height and width are even; see
-    `tfp_flows.architectures` for the arguments.
+    conditional flow with `condition_shape=event_shape`. Height and width are even.
 
     Reference: Ho et al.: Flow++, 2019, arXiv:1902.00275, section 3.1.
     """

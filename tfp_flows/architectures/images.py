@@ -32,14 +32,9 @@ _MOST_LEVELS = 3
 
 
 def checked_levels(event_shape: Shape, levels: int | None) -> int:
-    """Returns the number of levels for an image, or says what would make it fit.
+    """Returns the number of levels for an image, or says what padding it needs.
 
-    Args:
-        levels: Number of halvings, or None for as many as fit, at most 3.
-
-    Raises:
-        ValueError: If height and width are not divisible by `2**levels`; the message
-            says which padding would do.
+    None stands for as many halvings as fit, at most 3.
     """
     fitting = _halvings(event_shape)
     if levels is None:

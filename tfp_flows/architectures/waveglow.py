@@ -39,13 +39,12 @@ def waveglow(
 ) -> tfd.TransformedDistribution:
     """Builds WaveGlow: audio from noise, all samples at once, under a spectrogram.
 
-    From the data to the latents: linear prediction from the samples before
-    (`LinearPrediction`, not in the paper: the flow starts as a Gaussian AR process and
-    need not learn one first), groups of neighbouring samples as channels (`Grouped`),
-    and `steps` steps of actnorm, invertible 1x1 convolution and affine coupling, whose
-    conditioner is a stack of dilated convolutions over time (`WaveNet`) that also sees
-    the spectrogram, upsampled by a transposed convolution. After every `early_every`
-    steps `early_channels` channels are done.
+    From the data to the latents: linear prediction (`LinearPrediction`, not in the
+    paper: the flow starts as a Gaussian AR process and need not learn one), groups of
+    neighbouring samples as channels (`Grouped`), and `steps` steps of actnorm,
+    invertible 1x1 convolution and affine coupling, whose conditioner (`WaveNet`) also
+    sees the spectrogram, upsampled by a transposed convolution. After every
+    `early_every` steps `early_channels` channels are done.
 
     No weight depends on the length: `tfpf.speech.at_length` makes audio of any. A
     multiple of `hop` samples takes as many frames; `hop` must be one of `group`.
@@ -62,8 +61,7 @@ def waveglow(
         depth: Layers of the conditioners, which reach `2^depth - 1` groups to both
             sides.
         condition_channels: Features that the upsampling makes of frames.
-        prediction: Order of the linear prediction; 0 for none, as in the paper. For the
-            other arguments see `tfp_flows.architectures`.
+        prediction: Order of the linear prediction; 0 for none, as in the paper.
 
     Returns:
         A flow of audio `[length]`, conditioned on `mel_spectrogram`s

@@ -77,8 +77,8 @@ def stable(coefficients: np.ndarray, most: float = 0.999) -> np.ndarray:
     """Returns a filter `[p]` that leaves the same, and whose recursion dies out.
 
     Synthesis runs `y_t = e_t + sum_j a_j y_{t-j}`, which grows without end if a root of
-    `z^p - sum_j a_j z^{p-j}` lies outside of the unit circle: such roots are mirrored at
-    the circle, and none stays nearer to it than `most`.
+    `z^p - sum_j a_j z^{p-j}` lies outside of the unit circle: such a root is mirrored
+    there, and none stays nearer to it than `most`.
     """
     roots = np.roots([1.0, *-np.asarray(coefficients)])
     size = np.abs(roots)

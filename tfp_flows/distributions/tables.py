@@ -160,7 +160,7 @@ ArgmaxDequantizer.__name__ = "ArgmaxLift"
 class TableDistribution(Surjection):
     """Rows of C encoded values, dequantized to D >= C real coordinates of a flow.
 
-    `log_prob`, a density along real columns and a probability along the others, is exact
+    `log_prob` is a density along real columns and a probability along the others: exact
     if all columns are real, else one draw of the bound of `Surjection`.
 
     Shapes: rows `[..., C]`, in the order of `dequantizers`; categories in 0..K-1.

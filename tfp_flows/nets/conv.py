@@ -72,9 +72,8 @@ class ZeroConv2D(_Convolution):
 
         output = (kernel * inputs + bias) exp(3 logs)
 
-    It ends Glow's conditioners, so that couplings start near the identity, and on
-    its own is Glow's prior of the channels that leave after a level: mean and
-    log-scale from the channels that stay.
+    It ends Glow's conditioners, so that couplings start near the identity, and on its
+    own is Glow's prior of the channels that leave after a level, from those that stay.
 
     With kernel size k, n input and m output channels it has `k^2 n m + 2 m` weights.
 
@@ -115,8 +114,7 @@ class ConvNet(Conditioner):
         normalized  (2 B + 1) 2 w more                         P (2 B + 1) w more
 
     of 4 bytes in float32; Adam keeps the weights four times. For w = 512, n = 6, m = 12
-    on 16 x 16 positions a plain network has 346,136 weights (1.4 MB) and activations of
-    1.1 MB an image.
+    on 16 x 16 positions that is 1.4 MB, and 1.1 MB an image, for a plain network.
 
     A condition that is a vector of d values is added to the first convolution's output
     at every position, through `d w` weights. A condition that is an image is stacked
@@ -280,11 +278,9 @@ class PriorNet(Conditioner):
         output = zero_conv(h) + W c        for a condition that is a vector
         output = zero_conv(h, c)           for one that is an image
 
-    Images may be larger than `h` by a whole factor, as in `ConvNet`. Kernel and `W`
-    start at zero, so that the prior starts as a standard normal.
-
-    With n input and m output channels it has `9 n m + 2 m` weights, and `k m` more for
-    a condition of k values or k channels times 9.
+    Images may be larger than `h` by a whole factor, as in `ConvNet`. It starts as a
+    standard normal, all zero. With n input and m output channels it has `9 n m + 2 m`
+    weights, and `k m` more for a condition of k values or k channels times 9.
 
     Shapes: `[batch, h, w, n]` to `[batch, h, w, m]`.
     """

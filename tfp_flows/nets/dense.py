@@ -44,10 +44,9 @@ def hidden_initializers(
     +-sqrt(6 / n) (He et al., 2015, arXiv:1502.01852) in a network that sees few values
     in all, else on +-1 / sqrt(n) too. A `kernel_initializer` takes the kernels' place.
 
-    Conditioners often see one or two values only. Keras's own choice is bad there: its
-    kernels shrink with the number of *outputs*, and with all biases at zero the kinks
-    of all rectifiers lie in the one point 0. Networks of many values had better start
-    smooth: there He's kernels learn noise sooner.
+    Of one or two values Keras's own choice is bad: its kernels shrink with the number
+    of *outputs*, and with biases of zero all rectifiers have their kinks at 0. With
+    many values He's kernels learn noise sooner.
     """
     bound = max(1, inputs) ** -0.5
     uniform = keras.initializers.RandomUniform
@@ -195,8 +194,7 @@ class MADE(Conditioner):
 
     Each hidden unit has a degree `m`: it sees the first `m` values in the order, and
     the parameters of the k-th value see the units of degrees below `k`. Degrees are
-    interleaved evenly, so the masks follow from the shapes alone. Conditions
-    are seen by all units.
+    interleaved evenly; conditions are seen by all units.
 
     Inputs are vectors `[n, d]` with `d >= 2`, outputs `[n, d * parameters]`, the
     parameters of one value beside each other. The last layer starts at zero.
@@ -219,11 +217,7 @@ class MADE(Conditioner):
         kernel_initializer: Initializer = None,
         **kwargs: Any,
     ) -> None:
-        """Configures the network; weights are made when it is connected.
-
-        Args:
-            reverse: Whether the order of the values runs from the last to the first.
-        """
+        """Configures the network; `reverse` turns the order of the values."""
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
         self.activation: Any = keras.activations.get(activation)

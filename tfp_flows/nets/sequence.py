@@ -33,8 +33,8 @@ class WaveNet(Conditioner):
 
     where `conv` is a convolution of kernel size 3 with dilation `2^i` and `c` the
     local condition of the same position. The output is a dense layer of the sum,
-    which starts at zero. It is not causal, and need not be: a coupling may look at
-    the identity values of all times. It reaches `2^depth - 1` positions to both sides.
+    which starts at zero. It reaches `2^depth - 1` positions to both sides: a coupling
+    may look at the identity values of all times.
 
     Of n input, w hidden, c condition and m output channels and depth d it has
     `(n + 1) w + d (3 w + 1 + c) 2 w + (2 d - 1)(w + 1) w + (w + 1) m` weights.

@@ -63,10 +63,9 @@ class VelocityNet(Conditioner):
     * `"concat"`: as further inputs of the layer;
     * `"concatsquash"`: as a gate and a shift of the layer's outputs.
 
-    With `kernel_size` the layers are convolutions and events must be images
-    `(h, w, c)`; otherwise they are dense and events are flattened inside. The
-    activation has to be smooth: the log-det is the integral of a derivative. The
-    last layer starts at zero, so that the flow starts as the identity.
+    With `kernel_size` the layers are convolutions over images `(h, w, c)`, otherwise
+    dense over flattened events. The activation has to be smooth: the log-det is the
+    integral of a derivative. The flow starts as the identity.
 
     Reference: Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud: FFJORD, 2018,
     arXiv:1810.01367.

@@ -25,16 +25,10 @@ from tfp_flows.internal.pictures import picture_grid, write_png
 def averaged_weights(model: keras.Model) -> Iterator[keras.Model]:
     """Puts the optimizer's averaged weights into a model for the time of a block.
 
-    An optimizer with `use_ema=True` puts the averages in place when `fit` ends. Inside
-    this block they are there already: what is evaluated, drawn, saved or exported is
-    the average. Afterwards the weights are back, bit for bit.
-
-    Args:
-        model: A compiled model whose optimizer was made with `use_ema=True`, such as
-            `tfpf.optimizer(ema=0.999)`.
-
-    Raises:
-        ValueError: If its optimizer keeps no averages.
+    An optimizer made with `use_ema=True`, such as `tfpf.optimizer(ema=0.999)`, puts the
+    averages in place when `fit` ends. Inside this block they are there already: what is
+    evaluated, drawn, saved or exported is the average. Afterwards the weights are back,
+    bit for bit.
 
     Example:
         >>> import numpy as np, tfp_flows as tfpf
@@ -79,9 +73,9 @@ class AveragedWeights(keras.callbacks.Callback):
     """A callback with which `fit` evaluates and keeps the averaged weights (EMA).
 
     The averages stand in the model from the validation of an epoch until the next one
-    begins: what `EarlyStopping` and `ModelCheckpoint` keep is what they were told the
-    metrics of. Training itself, and what `tfpf.Backup` writes, go on from the weights,
-    bit for bit (Keras's own `SwapEMAWeights` swaps by additions that round).
+    begins, for `EarlyStopping` and `ModelCheckpoint` to keep what they saw the metrics
+    of. Training, and what `tfpf.Backup` writes, go on from the weights, bit for bit
+    (Keras's own `SwapEMAWeights` swaps by additions that round).
 
     Example:
         >>> import numpy as np, tfp_flows as tfpf
@@ -192,17 +186,15 @@ _METADATA = "facts"  # the name in files
 class Backup(keras.callbacks.Callback):
     """A callback that keeps what training needs to go on as if never stopped.
 
-    After each epoch it writes one file with every variable of the model and of the
-    optimizer, and the states of all seed generators (dropout, probes, noise), which
-    Keras's weight files leave out. The file is written atomically, and only then is the
-    one before it removed.
+    After each epoch it writes, atomically, one file with every variable of the model
+    and of the optimizer, and the states of all seed generators (dropout, probes,
+    noise), which Keras's weight files leave out. Of several workers only the chief
+    writes.
 
     A run that goes on equals the uninterrupted one bit for bit on a CPU if the order
-    and noise of its data depend on the number of the epoch and not on what was drawn
-    before, as those of `tfpf.data.Data.epochs` do, and if its other callbacks keep no
-    count of their own, as `EarlyStopping` does.
-
-    Of several workers only the chief writes.
+    and noise of its data depend on the number of the epoch alone, as those of
+    `tfpf.data.Data.epochs` do, and if its other callbacks keep no count of their own,
+    as `EarlyStopping` does.
 
     Example:
         >>> import tempfile, tfp_flows as tfpf
@@ -254,11 +246,7 @@ class Backup(keras.callbacks.Callback):
     def restore(self, model: keras.Model) -> int:
         """Gives a compiled model of equal flow and optimizer the newest state, if any.
 
-        Returns:
-            Finished epochs, for `fit(initial_epoch=...)`; 0 without a state.
-
-        Raises:
-            ValueError: If the state is that of another model or optimizer.
+        Returns the finished epochs, for `fit(initial_epoch=...)`; 0 without a state.
         """
         files = self._files()
         if not files:

@@ -40,9 +40,8 @@ def fit_distributed(
     Args:
         model: A model that was made and compiled inside `strategy.scope()`.
         data: Batches for all replicas together, the same dataset on every worker: a
-            batch of 64 on two workers is 32 examples each. It is split by examples.
-            Batches that all replicas share evenly give exactly the gradient of one
-            device.
+            batch of 64 on two workers is 32 examples each. Batches that all replicas
+            share evenly give exactly the gradient of one device.
         epochs: Number of the last epoch.
         initial_epoch: Number of epochs that are finished already.
         steps_per_epoch: Batches an epoch, for endless data; the data then goes on
@@ -51,10 +50,6 @@ def fit_distributed(
         callbacks: Keras callbacks, called on every worker. `tfpf.Backup` writes on
             the chief alone; others that write should be given to the chief alone
             (`is_chief(strategy)`).
-
-    Raises:
-        ValueError: If the model is not compiled, or `data` is no dataset.
-        FloatingPointError: If the loss is not finite on this worker.
     """
     if not isinstance(model, FlowModel) or not model.compiled:
         raise invalid("model", "be a compiled `tfpf.FlowModel`", model)

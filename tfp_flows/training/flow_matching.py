@@ -52,14 +52,12 @@ class FlowMatchingModel(FlowModel):
 
     * `"uniform"`: all times count alike, as in the paper;
     * `"late"`: `log(1.01 - t)` is uniform, so half of the times lie in the last tenth
-      of the way. Directions in which data hardly vary are squeezed there, and
-      likelihoods depend on how well: tables whose columns nearly determine each other
-      need this.
+      of the way, where directions are squeezed in which data hardly vary: for tables
+      whose columns nearly determine each other.
 
-    Each time has that density, and those of one batch lie evenly in it, which takes
-    noise out of the gradients. `evaluate`, `predict` and `sample` are those of a
-    `FlowModel`: `nll` and `bits_per_dim` stay likelihoods to the accuracy of the flow's
-    solver.
+    The times of one batch lie evenly in it, which takes noise out of the gradients.
+    `evaluate`, `predict` and `sample` are those of a `FlowModel`: `nll` and
+    `bits_per_dim` stay likelihoods to the accuracy of the flow's solver.
 
     The distribution's bijector is a `ContinuousFlow`, or a chain with exactly one.
     Bijectors on the data's side of it, such as `tfpf.logit`, are applied to the data
@@ -70,12 +68,6 @@ class FlowMatchingModel(FlowModel):
             `tfpf.ffjord(...)`.
         sigma_min: Width of the paths' end around a data point, in [0, 1).
         seed: Integer from which the training noise follows; None for any.
-        draws: Times and latents for each example in a step.
-        times: `"uniform"` or `"late"`; see above.
-
-    Raises:
-        ValueError: If an argument is out of range, or there is not exactly one
-            `ContinuousFlow`.
 
     Reference: Lipman, Chen, Ben-Hamu, Nickel, Le: Flow Matching for Generative
     Modeling, 2022, arXiv:2210.02747.

@@ -76,8 +76,7 @@ def optimizer(
     optimizer in Keras's `LossScaleOptimizer`, as `auto_scale_loss=True` says.
 
     Args:
-        warmup_steps: Steps over which the rate rises linearly to `learning_rate`.
-            Glow's default is ten epochs' worth.
+        warmup_steps: Steps over which the rate rises linearly: Glow's are ten epochs.
         decay: `"constant"`, or `"cosine"`: half a cosine to zero at step `steps`.
         steps: Number of all training steps, which `"cosine"` needs.
         weight_decay: AdamW's decay of the weights; 0 gives Adam.
