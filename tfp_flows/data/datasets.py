@@ -76,9 +76,9 @@ class Data:
     def epochs(self, first: int = 0) -> tf.data.Dataset:
         """Training batches without end, epoch after epoch.
 
-        Order and noise of an epoch follow from `seed` and its number alone, so that
-        interrupted training can go on with exactly the batches that it would have
-        seen: `fit(data.epochs(k), steps_per_epoch=data.steps, initial_epoch=k)`.
+        Order and noise of an epoch follow from `seed` and its number alone: interrupted
+        training goes on with the batches that it would have seen, by
+        `fit(data.epochs(k), steps_per_epoch=data.steps, initial_epoch=k)`.
         """
         return endless_minibatches(
             self.x_train,
@@ -169,8 +169,7 @@ def load(
             `"rings"`; 20,000/10,000 fresh points), a `.npy`, `.npz`, `.csv` or
             `.parquet` file, or an image set by its TFDS name (`"mnist"`,
             `"fashion_mnist"`, `"cifar10"`, ...), which is held in memory.
-        test_fraction: Which share to hold out. None means the set's own test split, or
-            a fifth where it has none.
+        test_fraction: Share to hold out. None for the set's own test split, or a fifth.
         seed: Seed of a toy set's points, of the order and of the noise.
         n_bits: Keep this many of the 8 bits of each pixel, as Glow does with 5.
         data_dir: Where TFDS keeps its data. None means the environment variable
@@ -179,11 +178,7 @@ def load(
         key: Which array of an `.npz` file to take.
         to_score: Hold out the whole of a file, which may then be a single row.
 
-    Returns:
-        The data: `train, test = load(...)` gives the two datasets of batches.
-
-    Raises:
-        ValueError: If an argument does not fit, or the data cannot be had or used.
+    `train, test = load(...)` gives the two datasets of batches.
     """
     name, batch_size = str(name), checked_integer("batch_size", batch_size)
     if test_fraction is not None and not 0.0 < test_fraction < 1.0:

@@ -79,11 +79,9 @@ def read_file(
 def read_shards(path: str | Path, key: str | None = None) -> Iterator[FileData]:
     """Reads a table or images in shards, and checks every value as it comes.
 
-    Memory does not grow with the file, but for an `.npz` file, which has to be unpacked
-    whole. Nothing is checked that a single row cannot show, such as constant columns.
-
-    Arguments and errors are those of `read_file`, and so are the rows of all shards
-    together.
+    Memory does not grow with the file, but for an `.npz` file, which is unpacked whole.
+    Nothing is checked that a single row cannot show, such as constant columns. See
+    `read_file`, whose rows are those of all shards together.
     """
     path = _existing(path)
     shards = iter(())
@@ -100,12 +98,8 @@ def read_shards(path: str | Path, key: str | None = None) -> Iterator[FileData]:
 def read_table(path: str | Path) -> pa.Table:
     """Reads a table whose columns keep their types.
 
-    A Parquet file knows the types of its columns. Those of a CSV file are read off its
-    text; its first line names the columns, unless it holds nothing but numbers. Text
-    that is empty there is an empty text, not a missing value.
-
-    Raises:
-        ValueError: If the file is missing, of another kind, or damaged.
+    Those of a CSV file are read off its text; its first line names the columns, unless
+    it holds nothing but numbers. Empty text there is no missing value.
     """
     from tfp_flows.data import arrow
 

@@ -49,9 +49,6 @@ def load_images(
         image_size: Height and width to crop (centrally, to a square if the target is
             one) and resize to; needed where images have many sizes.
 
-    Returns:
-        The splits by name.
-
     Raises:
         ValueError: If TFDS knows no such image set, or there is neither a local copy
             nor an answer from its server.

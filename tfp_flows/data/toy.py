@@ -37,9 +37,8 @@ def log_density(name: str, x: Array) -> Array:
 def true_entropy(name: str) -> float:
     """Returns the differential entropy of a toy set, in nats.
 
-    It is the lowest mean negative log-likelihood that any model can reach on fresh
-    points: `log 32` exactly for the checkerboard, by numerical integration to 1e-6 nats
-    for the others.
+    It is the lowest mean nll on fresh points: `log 32` exactly for the checkerboard, by
+    numerical integration to 1e-6 nats for the others.
     """
     return float(_toy(name).entropy())
 

@@ -138,21 +138,16 @@ def map_batches(function: Callable, rows: int = 2048) -> Callable[..., tf.Tensor
     """Makes a function of a batch work on some rows at a time, inside a graph.
 
     What lies between two layers of a network then stays in the processor's cache, and
-    takes less memory; splines gain under XLA only (docs/speed.md). Results are those of
-    the whole batch but for rounding. It is meant for scores and samples: gradients keep
-    what all minibatches computed.
+    takes less memory; splines gain under XLA only (docs/speed.md). It is meant for
+    scores and samples: gradients keep what all minibatches computed.
 
     Args:
         function: Maps tensors `[n, ...]`, each row by itself, to one tensor `[n, ...]`
             of the first one's dtype, such as `flow.log_prob`.
 
     Returns:
-        A function of the same tensors with the same result. Compile it:
-        `tf.function(tfpf.map_batches(flow.log_prob), jit_compile=True)`.
-
-    Raises:
-        ValueError: If `rows` is not positive; when called, if a tensor has no rows or
-            the tensors differ in how many they have.
+        A function of the same tensors with the same result but for rounding. Compile
+        it: `tf.function(tfpf.map_batches(flow.log_prob), jit_compile=True)`.
 
     Example:
         >>> square = map_batches(tf.square, rows=2)

@@ -20,17 +20,16 @@ def from_tfp(source: Source) -> Source:
     """Carries `tfb.RealNVP` and `tfb.Glow` over to bijectors of this package.
 
     TFP's two flows hold networks of tf_keras, which Keras 3 neither trains nor saves.
-    The result computes the same, up to rounding, in both directions, as a flow like any
-    other of this package.
+    The result computes the same, up to rounding, in both directions.
 
     * `tfb.RealNVP` becomes an `AffineCoupling` or `AdditiveCoupling` with an equal
-      network. TFP's holds a Python function around its network; the function is
-      tried on random inputs, and refused if it does something else than splitting
-      the outputs into shifts and log-scales.
+      network. The Python function around TFP's network is tried on random inputs, and
+      refused if it does something else than splitting the outputs into shifts and
+      log-scales.
     * `tfb.Glow` becomes a `MultiScale` of `Squeeze`, `Repeat` and couplings. Its
       networks may be any sequential ones; half of the channels must leave after
       each block but the last, as is TFP's default. Actnorms that have not seen
-      data yet wait for `FlowModel.adapt` instead of for the first call.
+      data yet wait for `FlowModel.adapt`.
     * Chains, inverted bijectors and distributions around bijectors are rebuilt
       around what was carried over. All other parts stay as they are, with their
       variables, which the result shares with the source.
@@ -39,13 +38,8 @@ def from_tfp(source: Source) -> Source:
         source: A TFP bijector or distribution. It must have been called once, for
             TFP makes the weights of a `tfb.RealNVP` in its first call.
 
-    Returns:
-        An object that computes the same; `source` itself if it holds none of the two.
-
     Raises:
-        TypeError: If `source` is neither a distribution nor a bijector.
-        ValueError: If a part cannot be carried over; the message names it and says
-            what could be.
+        ValueError: If a part cannot be carried over; the message says what could be.
 
     Example:
         >>> import tensorflow_probability as tfp, tfp_flows as tfpf

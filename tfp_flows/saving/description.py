@@ -33,9 +33,8 @@ _REGISTER = "`@keras.saving.register_keras_serializable(package=...)`"
 def serialize(value: object) -> Any:
     """Describes a TFP distribution, bijector or argument of one, ready for JSON.
 
-    Raises:
-        TypeError: If a part has an unregistered class, is a lambda or makes weights
-            that are not among its arguments; the message names it and its place.
+    A `TypeError` names a part, and its place, of an unregistered class, a lambda, and
+    what makes weights that are not among its arguments.
     """
     return _Writer().write(value, type(value).__name__)
 
@@ -43,9 +42,8 @@ def serialize(value: object) -> Any:
 def deserialize(description: Any) -> Any:
     """Builds the object that `serialize` described, with fresh weights.
 
-    Raises:
-        ValueError: If a class is not registered here, a part is unknown or lacks
-            something, or a class does not take its arguments; the message names it.
+    A `ValueError` names what is not registered, unknown, lacking or takes no such
+    arguments.
     """
     try:
         return _Reader().read(description)

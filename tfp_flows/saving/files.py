@@ -109,8 +109,7 @@ def name_package(path: str | os.PathLike) -> None:
 class SavedObject(keras.Model):
     """A Keras model that holds a distribution or bijector, and does nothing else.
 
-    `FlowModel` trains distributions of one tensor of known shape. This holds the
-    rest on its way to a file and back: joint distributions, distributions whose
+    It is for what no `FlowModel` can train: joint distributions, distributions whose
     shape is not static, and bijectors without a base.
     """
 

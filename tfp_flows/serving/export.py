@@ -38,8 +38,7 @@ def export_saved_model(
 ) -> str:
     """Writes a flow as a SavedModel that TF Serving, C and Python programs can run.
 
-    The version is written under a hidden name and renamed (an atomic write), so that a
-    server which polls `base_path` never sees a part of it.
+    The version is renamed when it is whole: a server never sees a part of it.
 
     Args:
         model_or_distribution: A `tfpf.FlowModel`, a `tfd.TransformedDistribution`,
@@ -49,8 +48,7 @@ def export_saved_model(
         version: A positive integer that is not there yet; None for the next one.
         max_samples: Largest `n` that the `sample` signature will draw at once.
         warmup: Whether to write one request a signature for the server to replay
-            before it takes traffic. Without the `serving` extra there is a warning
-            and no such file.
+            before it takes traffic; this needs the `serving` extra.
         name: Name under which the model is served; None for that of `base_path`.
         training: Results to keep in the metadata, such as `{"val_nll": 1.2}` in nats;
             None for the last ones of a model that has just been fitted.
@@ -59,17 +57,14 @@ def export_saved_model(
             changes is measured, printed, and kept in the metadata.
         check_data: Rows to measure it on, for a conditional flow `(x, condition)`;
             None for samples of the flow.
-        max_bits_change: Largest change in bits per dimension; above it nothing is
-            exported.
-        scorer: A fitted anomaly scorer for an `anomaly_score` signature: called as
-            `scorer(x, log_prob, latent)` on tensors, it returns `[batch]` scores; a
-            `threshold` attribute adds the output `is_anomaly`. None for the model's
-            own `anomaly_scorer`, if it has one.
+        max_bits_change: Largest change in bits per dimension that is exported.
+        scorer: A fitted anomaly scorer for an `anomaly_score` signature: on tensors,
+            `scorer(x, log_prob, latent)` returns `[batch]` scores; a `threshold`
+            adds the output `is_anomaly`. None for the model's own `anomaly_scorer`.
 
     Raises:
-        TypeError: If there is no distribution of one floating point tensor.
-        ValueError: If `version` exists, an argument is out of range, the flow cannot be
-            served, or reduced weights change too much. Nothing is left behind.
+        ValueError: If `version` exists, the flow cannot be served, or reduced weights
+            change too much. Nothing is left behind.
     """
     checked_integer("max_samples", max_samples)
     checked_choice("precision", precision, PRECISIONS)

@@ -58,9 +58,6 @@ def reduce_weights(
     """Returns a flow with smaller weights, if that changes it little enough.
 
     Without `check_data`, rows or `(x, condition)`, they are compared on 256 samples.
-
-    Raises:
-        ValueError: If the change is larger, or not a number.
     """
     reduced = with_stored_weights(model, precision)
     if check_data is None:

@@ -61,14 +61,9 @@ class ModelEntry:
 
 
 def write_models_config(path: str | os.PathLike, models: Sequence[ModelEntry]) -> None:
-    """Writes a `models.config` for `--model_config_file`.
+    """Writes a `models.config` for `--model_config_file`, of models of other names.
 
-    Args:
-        path: The file; an atomic write, as a server may be polling it.
-        models: The models, with names that differ.
-
-    Raises:
-        ImportError: If the `serving` extra is not installed.
+    It needs the `serving` extra. The write is atomic, as a server may be polling it.
     """
     package, purpose = "tensorflow_serving.config", "Writing models.config"
     protos = optional_module(f"{package}.model_server_config_pb2", purpose)
@@ -164,9 +159,8 @@ def write_warmup(
 ) -> None:
     """Writes one warm-up record a signature, a right request of one row.
 
-    The first request to a signature makes TensorFlow optimize and place its graph,
-    which takes up to seconds. TF Serving replays the records when it loads a version,
-    so that no client waits for this. The model's own samples stand for data.
+    TF Serving replays them when it loads a version, so that no client waits for
+    TensorFlow to optimize its graph. The model's own samples stand for data.
     """
     protos = _prediction_log("Writing")
     x, condition = model.examples(1)

@@ -22,10 +22,9 @@ ever holds NaN or infinity, which strict JSON cannot write: where a row is not
 finite, `is_finite` is false, its log-density is `LOG_PROB_FLOOR` and its other
 values are zero.
 
-A server checks neither the width of an input nor its values: a wrong request fails
-inside some op, or worse, succeeds. So the checks travel inside the graph. One that
-fails raises `InvalidArgumentError` whose text is the message for the client, from
-Python, from C and from a server alike.
+A server checks neither the width of an input nor its values, so the checks travel
+inside the graph. One that fails raises `InvalidArgumentError` whose text is the message
+for the client, from Python, from C and from a server alike.
 """  # noqa: E501
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def export_tflite(
 
     Only ops that LiteRT has built in are allowed, so the file runs on its plain
     runtime. There are no checks of requests inside. Before it is written, the file is
-    run on samples of the flow.
+    run on samples of the flow: where the answers differ, nothing is.
 
     Args:
         model_or_distribution: As for `export_saved_model`.
@@ -41,10 +41,6 @@ def export_tflite(
             wrongly where the number of rows is left open.
         tolerance: Largest difference from the flow's own values, relative to 1 or to
             their size.
-
-    Raises:
-        ValueError: If the flow uses ops that LiteRT does not have, or its answers
-            there differ. Nothing is written then.
     """
     checked_integer("rows", rows)
     model = servable(model_or_distribution)

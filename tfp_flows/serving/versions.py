@@ -53,9 +53,8 @@ def check_version(base_path: str | os.PathLike, version: int | None) -> None:
 def staging_directory(base_path: str | os.PathLike) -> Iterator[Path]:
     """Opens a hidden directory under `base_path` to write a version into.
 
-    Whatever of it is not published by the end of the block is removed. What a killed
-    process leaves behind has a name that no server looks at; the next export under
-    the same base removes it.
+    What is not published by the end of the block is removed; what a killed process
+    leaves behind, under a name that no server looks at, by the next export.
     """
     base = Path(base_path)
     base.mkdir(parents=True, exist_ok=True)
@@ -82,9 +81,6 @@ def publish(
     """Makes a complete staging directory visible as a version; None is the next.
 
     `before` is called with the number, to write what depends on it.
-
-    Raises:
-        ValueError: If another export has published `version` in the meantime.
     """
     base = Path(base_path)
     with _lock(base):

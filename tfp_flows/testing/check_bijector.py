@@ -41,9 +41,8 @@ def check_bijector(
       tracing give equal results, as do graphs, XLA, a `.keras` file (bit-equal) and
       a SavedModel.
 
-    It works on any bijector from one tensor to one tensor. Weights that are all zero,
-    as in a fresh last layer, are given small random values for the time of the check,
-    since every law holds for the identity.
+    It works on any bijector from one tensor to one tensor. Weights that are all zero
+    are small random values for the time of the check: the identity keeps every law.
 
     Args:
         x: A batch of inputs of `forward` (latents), `[n, *event]`, or one event. At
@@ -55,9 +54,8 @@ def check_bijector(
             iterative solver of your own.
 
     Returns:
-        A report: `report.ok`, `report.rows`, and a table as `str(report)`. An
-        exception inside a check becomes the message of a failed row; this function
-        itself raises nothing.
+        A report: `report.ok`, `report.rows`, and a table as `str(report)`. An exception
+        inside a check becomes the message of a failed row.
 
     Example:
         >>> import tensorflow_probability as tfp

@@ -68,8 +68,7 @@ class Subject:
     copy of its input, so that what is measured is computed.
 
     Attributes:
-        x: Inputs of `forward`, `[n, *event]`.
-        condition: Conditions `[n, *condition_event]`, or None.
+        x: Inputs of `forward`, `[n, *event]`; `condition` theirs, or None.
         inputs: `x`, and `condition` where there is one.
         event_ndims: Number of axes of `x` after the first.
         first_weights: Names of the weights that there are before any call.

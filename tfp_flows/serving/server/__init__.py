@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfp_flows.serving.protos import optional_module
 
@@ -28,12 +28,10 @@ def __getattr__(name: str) -> type:
 def serve(
     base_path: str | os.PathLike,
     *,
-    name: str | None = None,
-    host: str = "127.0.0.1",
     grpc_port: int = 8500,
     rest_port: int = 8501,
-    poll_seconds: float = 1.0,
     say: Callable[[str], object] = print,
+    **options: Any,
 ) -> None:
     """Serves a model's directory until interrupted, for development and tests.
 
@@ -42,24 +40,12 @@ def serve(
 
     Args:
         base_path: The model's directory, with version directories in it.
-        name: Name under which it is served; None for that of the directory.
-        host: Address to listen on. By default only this machine can connect.
         grpc_port: Port of gRPC; 0 for a free one.
-        poll_seconds: Time between two polls for a new version.
         say: Called with a line of text about where the server listens.
-
-    Raises:
-        ImportError: If the `serving` extra is not installed.
-        ValueError: If `base_path` is no directory, or a port is taken.
+        **options: The other arguments of `LocalServer`.
     """
-    with __getattr__("LocalServer")(
-        base_path,
-        name=name,
-        host=host,
-        grpc_port=grpc_port,
-        rest_port=rest_port,
-        poll_seconds=poll_seconds,
-    ) as running:
+    server, ports = __getattr__("LocalServer"), {"grpc_port": grpc_port}
+    with server(base_path, rest_port=rest_port, **ports, **options) as running:
         model = running.model.name
         say(f"REST  {running.rest_address}/v1/models/{model}")
         say(f"gRPC  {running.grpc_address}, model {model!r}")

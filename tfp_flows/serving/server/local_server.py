@@ -21,9 +21,15 @@ class LocalServer:
     """Serves the newest version under a model's directory, over gRPC and REST.
 
     For development and tests: production is TF Serving. Use it as a context manager.
-
-    The arguments are those of `serving.serve`, and `max_bytes`, the largest request.
     `rest_address` is the URL of REST without a path, `grpc_address` that of gRPC.
+
+    Args:
+        base_path: The model's directory, with version directories in it.
+        name: Name under which it is served; None for that of the directory.
+        host: Address to listen on. By default only this machine can connect.
+        grpc_port: Port of gRPC, and `rest_port` of REST; 0 for a free one.
+        poll_seconds: Time between two polls for a new version.
+        max_bytes: The largest request.
 
     Example:
         with LocalServer("models/flow") as server:
