@@ -35,8 +35,7 @@ class ConditionalMixture(FlowBijector):
         forward:  y_j from x_j by a bracketed search for the root, to rounding
         log-det:  log p(y; c) - sum_j log(sigmoid(x_j) sigmoid(-x_j)) (inverse)
 
-    Behind a standard logistic base the density is `p(y; c)` itself. Each step is one
-    `transforms.LogisticMixture`, whose weights the values before it have updated.
+    Behind a standard logistic base the density is `p(y; c)` itself.
 
     Shapes: vectors `[..., d]`, conditions `[..., *condition_shape]`; log-dets have the
     batch shape.

@@ -41,9 +41,8 @@ class MultiScale(FlowBijector):
     **Order of the flat latent vector:** coarsest first, each part in row, column,
     channel order. `latent_shapes` lists the parts in this order.
 
-    Glow's prior of a half that leaves, learned from the half that stays, is a part of
-    the level: an `AffineCoupling` with a channel mask as its last bijector turns
-    `z_l ~ Normal(m(h_l), s(h_l))` into a standard normal.
+    Glow's prior of a half that leaves, `z_l ~ Normal(m(h_l), s(h_l))`, is the level's
+    last bijector: an `AffineCoupling` with a channel mask makes it a standard normal.
 
     Shapes: latents `[..., d]`, data `[..., h, w, c]`; log-dets have the batch shape.
 

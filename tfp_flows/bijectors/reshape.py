@@ -47,9 +47,8 @@ class Squeeze(FlowBijector):
     * `"channel"`: `k b^2 + r b + q`; old channels stay together, as in Glow's
       published code;
     * `"checkerboard"` (2 x 2 patches only): as `"block"`, but with the pixels in
-      the order top left, bottom right, top right, bottom left. The first half of
-      the channels is then one colour of a checkerboard, so a split of the channels
-      keeps every second pixel, as in RealNVP's published code.
+      the order top left, bottom right, top right, bottom left: the first half of the
+      channels is one colour of a checkerboard, as in RealNVP's published code.
 
     Shapes: channels-last with any batch rank. The log-det is a scalar 0.
 

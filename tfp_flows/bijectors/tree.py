@@ -22,12 +22,8 @@ Part = tfb.Bijector | tfd.Distribution
 def children(part: Part, templates: bool = False) -> list[Part]:
     """Returns the bijectors and distributions that a part holds itself.
 
-    Args:
-        templates: Whether the step of a `Repeat` counts as its child. The step's own
-            weights are placeholders for the stacked weights of the repeated layers.
-
-    Returns:
-        The parts; of bijectors the one nearest to the data comes first.
+    Of bijectors the one nearest to the data comes first. With `templates`, the step of
+    a `Repeat` is its child; the step's weights are placeholders for the stacked ones.
     """
     if isinstance(part, FlowBijector):
         return [part.step] if templates and hasattr(part, "step") else part.children

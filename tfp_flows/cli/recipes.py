@@ -39,20 +39,17 @@ class Recipe:
         architecture: Its arguments.
         preprocess: The bijector between data and flow: `"logit"` or `"center"` for
             pixels, `"standardize"` for everything else.
-        epochs: Epochs of the training part. For tables: of 20,000 rows; a shorter one
-            takes more.
+        epochs: Epochs of training; a table of fewer than 20,000 rows takes more.
         learning_rate: Highest learning rate; it rises in the first steps and falls
             along half a cosine to zero.
         weight_decay: AdamW's decay of the weights.
         base: The latents' distribution, `"normal"` or `"logistic"`.
-        validation: Share of the training part to hold back. If it is not zero, the
-            weights of the epoch that did best on it are kept, and training ends
-            early once it gets no better.
+        validation: Share of the training part to hold back: the weights of the epoch
+            that did best on it are kept, and training ends once it gets no better.
         warmup_steps: Steps in which the learning rate rises; None for 200, or a
             twentieth of a shorter training.
         clip_norm: Largest global norm of a step's gradient, or None.
-        ema: Momentum of the average of the weights that is evaluated, saved and
-            exported in their place, or None.
+        ema: Momentum of the averaged weights that are evaluated, saved and exported.
         precision: Keras dtype policy of the networks.
     """
 

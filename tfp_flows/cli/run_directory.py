@@ -80,8 +80,7 @@ class RunDirectory:
     def restore(self, model: keras.Model) -> int:
         """Gives a model the state after the last whole epoch; returns how many were.
 
-        The history keeps the lines of the epochs up to there: a later one belongs to
-        an epoch whose state was not written any more, and which comes again.
+        The history forgets a later epoch, whose state was not written: it comes again.
         """
         epochs = self._backup.restore(model)
         self._write_log([row for row in self._rows() if int(row["epoch"]) < epochs])
@@ -147,10 +146,7 @@ class _BestWeights(keras.callbacks.Callback):
 
 
 class StopEarly(keras.callbacks.Callback):
-    """Ends training after epochs without progress, across interruptions.
-
-    Keras's `EarlyStopping` starts to count anew with every call of `fit`.
-    """
+    """Ends training after epochs without progress, across calls of `fit`."""
 
     model: keras.Model
 

@@ -94,9 +94,8 @@ def log_prob_of(model: FlowModel) -> Callable[[np.ndarray], np.ndarray]:
 def gaussian_nll(train: Iterable[tf.Tensor], test: Iterable[tf.Tensor]) -> float:
     """Fits a full-covariance Gaussian and scores held-out data by it.
 
-    Mean and covariance are the maximum-likelihood ones of one pass over `train`, in
-    float64. To the covariance's diagonal a millionth of each variance is added, so
-    that columns which determine each other leave it invertible.
+    Mean and covariance are the maximum-likelihood ones, in float64, with a millionth of
+    each variance added, so that columns may determine each other.
     """
     # Sums of squares of shifted data lose no digits to a large mean.
     shift = _rows(next(iter(train))).mean(axis=0)

@@ -278,8 +278,7 @@ def _grid_entropy(
 ) -> float:
     """Integrates `-p log p` over a rectangle by the trapezoidal rule.
 
-    For a smooth density that vanishes at the border, a spacing below half of the
-    smallest standard deviation gives six digits and more.
+    A spacing below half of the smallest standard deviation gives six digits and more.
     """
     axes = [np.linspace(low[i], high[i], points) for i in range(2)]
     cell = float(np.prod([axis[1] - axis[0] for axis in axes]))

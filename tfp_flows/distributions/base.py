@@ -13,12 +13,9 @@ from tfp_flows.internal.compat import tf_variables
 
 
 class LayeredDistribution(tfd.Distribution):
-    """Base class: shapes, dtype and configuration of a distribution around another.
+    """Base class: shapes, dtype and configuration of a distribution around another."""
 
-    Attributes:
-        renamed: Old names of the constructor's arguments, for files that have them.
-    """
-
+    # Old names of the constructor's arguments, for files that have them.
     renamed: Mapping[str, str] = {}
 
     def __init__(
@@ -29,11 +26,10 @@ class LayeredDistribution(tfd.Distribution):
         layers: Iterable[keras.Layer] = (),
         event_shape: tf.TensorShape | None = None,
     ) -> None:
-        """Takes dtype and batch shape over from `inner`, around which this is one.
+        """Takes dtype, batch shape and, for None, event shape over from `inner`.
 
         `parameters` is the subclass's `dict(locals())`; the weights of `layers` are
-        shown to plain TFP loops too; `event_shape` is needed if it is not that of
-        `inner`.
+        shown to plain TFP loops too.
         """
         super().__init__(
             dtype=inner.dtype,

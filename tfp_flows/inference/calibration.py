@@ -45,11 +45,9 @@ class Calibration:
     names: tuple[str, ...]
 
     def counts(self, bins: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Counts ranks in bins of nearly equal numbers of ranks.
+        """Counts ranks in bins of nearly equally many, by None at most 20 and `n / 25`.
 
-        None makes at most 20 bins and at most `n / 25`, of equally many ranks where
-        `draws + 1` can be divided so. Returns counts `[d, bins]`, and the counts
-        `[bins]` that are expected of an exact posterior.
+        Returns counts `[d, bins]`, and those `[bins]` expected of an exact posterior.
         """
         n, d = self.ranks.shape
         bins = min(bins or self._default_bins(n), self.draws + 1)

@@ -129,11 +129,7 @@ class FreshCache(cache_util.BijectorCache):
 
 
 class PairedCache(FreshCache, cache_util.BijectorCacheWithGreedyAttrs):
-    """The cache of bijectors that compute value and log-det in one call.
-
-    TFP asks for the two in two calls. The first stores both, so that a conditioner
-    runs once.
-    """
+    """Stores value and log-det in one call, since TFP asks for them in two."""
 
 
 _MADE_BY = "_made_by"
@@ -261,14 +257,10 @@ def nested(
 ) -> list[Any]:
     """Returns the objects of a class that a module holds, in order, each once.
 
-    `kind` may be what a predicate of `tf.Module` is; without `recursive` modules inside
-    the module are passed over.
+    Without `recursive` modules inside the module are passed over.
     """
-    return list(
-        module._flatten(
-            recursive=recursive, predicate=lambda leaf: isinstance(leaf, kind)
-        )
-    )
+    found = module._flatten(recursive, lambda leaf: isinstance(leaf, kind))
+    return list(found)
 
 
 def clear_cache(bijector: tfp.bijectors.Bijector) -> None:
@@ -308,8 +300,7 @@ def constructor_arguments(layer: keras.Layer) -> Config:
 def counted_calls(layers: Iterable[keras.Layer]) -> Iterator[dict[int, int]]:
     """Counts for a while how often layers are called, by `id(layer)`.
 
-    The counting function stands in the layer's own dictionary, before the `call` of
-    its class, where Keras's tracking of attributes does not see it.
+    The counting function stands in the layer's dictionary, out of Keras's sight.
     """
     layers = list(layers)
     calls = {id(layer): 0 for layer in layers}

@@ -40,11 +40,9 @@ _PROBES = 32
 def coupling_from(bijector: tfb.RealNVP) -> tfb.Bijector:
     """Returns the coupling that computes what a `tfb.RealNVP` computes.
 
-    TFP's bijector holds a Python function, which could do anything with the output
-    of a network. So the function is tried on random inputs, and the coupling whose
-    shift and log-scale are equal there is taken.
-
-    It is an `AffineCoupling`, or an `AdditiveCoupling` if there is no scale.
+    TFP's bijector holds a Python function around a network. It is tried on random
+    inputs, and the `AffineCoupling` whose shift and log-scale are equal there is taken,
+    or an `AdditiveCoupling` if there is no scale.
     """
     networks = networks_in(bijector)
     if len(networks) != 1:
@@ -145,9 +143,8 @@ def glow_coupling(
 ) -> tfb.Bijector:
     """Returns the coupling that TFP's Glow makes of a network's outputs.
 
-    TFP maps data to latents by `x = y scale + shift`, which is the forward map of ours,
-    with shifts before scales among the outputs. `offset` is added to raw values before
-    `log_scale` makes log-scales of them; see `AffineCoupling`.
+    TFP maps data to latents by `x = y scale + shift`, the forward map of ours. `offset`
+    is added to raw values before `log_scale` makes log-scales of them.
     """
     outputs, size = int(layers[-1].weights[0].shape[-1]), mask.transformed_shape[-1]
     if outputs == size:

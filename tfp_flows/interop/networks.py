@@ -191,10 +191,9 @@ def conditioner_from(
     """Builds an equal Keras 3 network whose outputs stand in another order.
 
     Dense layers become a `tfpf.nets.MLP`, 3x3, 1x1 and 3x3 convolutions a
-    `tfpf.nets.ConvNet`, one convolution a `ZeroConv2D`, each where widths and
-    activations allow it, and a `keras.Sequential` otherwise. The last layer must be
-    dense or a convolution. `order` gives the old place of each new output, `offset`
-    what to add.
+    `tfpf.nets.ConvNet`, one convolution a `ZeroConv2D`, where widths and activations
+    allow it, else a `keras.Sequential`. The last layer must be one of these. `order`
+    gives the old place of each new output, `offset` what to add.
     """
     merged = _reordered(_merged(layers), order, offset)
     net, weights = _mlp(merged, dtype) or _convolutions(merged, dtype) or (None, None)

@@ -33,10 +33,7 @@ def conv_encoder(
     channels: Sequence[int] = (32, 64),
     activation: str = "swish",
 ) -> keras.Model:
-    """Builds a network from images to vectors: two halvings, then two dense layers.
-
-    `channels` are those after the first and after the second halving.
-    """
+    """Builds a network from images to vectors: two halvings, then two dense layers."""
     first, second = _two(channels)
     layers = [
         keras.Input(image_shape(event_shape)),

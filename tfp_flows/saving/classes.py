@@ -76,9 +76,8 @@ _INSTEAD = {
 def public_name(value: object) -> tuple[str, str] | None:
     """Returns module and name under which TFP or TensorFlow publish a class.
 
-    TFP makes a private sibling such as `_Chain` of some classes where a part is no
-    composite tensor; it goes by the public name. A class derived from a public one
-    elsewhere does not, whatever it is called.
+    TFP's private siblings, such as `_Chain`, go by the public name. A class derived
+    from a public one elsewhere does not, whatever it is called.
     """
     cls = type(value)
     name = cls.__name__.lstrip("_")

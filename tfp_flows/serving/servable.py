@@ -112,8 +112,7 @@ class Servable:
     ) -> tf.Tensor:
         """One draw for each row of seeds and temperatures, `[batch, *event_shape]`.
 
-        A row depends on its seed alone, not on what it is batched with. Only the
-        draws from the base run row by row; the flow runs once over the batch.
+        A row depends on its seed alone. Only draws from the base run row by row.
         """
         latents = tf.map_fn(
             lambda row: self._latents(1, *row)[0],
@@ -168,11 +167,7 @@ class _LatentModel(Protocol):
 
 
 def servable(model_or_distribution: Model) -> Servable:
-    """Describes a model to the exporters.
-
-    It is a `tfpf.FlowModel`, a latent model, or a `tfd.Distribution` over one floating
-    point tensor of fixed shape.
-    """
+    """Describes a `FlowModel`, a latent model or a distribution to the exporters."""
     if isinstance(model_or_distribution, _LatentModel):
         return _of_latent_model(model_or_distribution)
     return _of_distribution(distribution_of(model_or_distribution))

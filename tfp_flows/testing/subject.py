@@ -206,8 +206,7 @@ class Subject:
     def networks(self) -> dict[int, tuple[keras.Layer, int]]:
         """Returns each bijector's own Keras layers and how often each is due.
 
-        A layer is due once for each bijector that holds it, and once for each copy
-        of a repeated step.
+        That is once for each bijector that holds it, in each copy of a repeated step.
         """
         due: dict[int, tuple[keras.Layer, int]] = {}
         for bijector, copies in _parts(self.bijector, 1):
@@ -219,8 +218,7 @@ class Subject:
     def in_double(self) -> tuple[Subject, str]:
         """The same in float64, and a note if there is no such copy.
 
-        The bijector is described as if to be saved, every float type in the
-        description is widened, and a copy with the same weights is built from it.
+        It is built from the bijector's description, every float type in it widened.
         """
         try:
             double = _double(self)

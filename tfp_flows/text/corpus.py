@@ -26,12 +26,7 @@ LETTERS = " abcdefghijklmnopqrstuvwxyz"
 
 
 def load(path: str | os.PathLike, alphabet: str = LETTERS) -> str:
-    """Reads a text in UTF-8, also one compressed by gzip (`.gz`), and cleans it.
-
-    Raises:
-        ValueError: If the file is missing, is no text in UTF-8, or holds fewer than
-            two different characters of the alphabet.
-    """
+    """Reads a text in UTF-8, also one compressed by gzip (`.gz`), and cleans it."""
     checked_alphabet(alphabet)
     path = Path(path)
     if not path.is_file():

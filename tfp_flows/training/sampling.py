@@ -16,11 +16,7 @@ from tfp_flows.internal.seeds import stateless_seed
 def distribution_of(
     model_or_distribution: object, name: str = "model_or_distribution"
 ) -> tfd.Distribution:
-    """Returns the distribution of a model, or the distribution itself.
-
-    A model is what has a distribution as its `distribution`; anything else is a
-    `TypeError` about the argument `name`.
-    """
+    """Returns the distribution of a model, or itself; else refuses argument `name`."""
     # First the distribution: a transformed one has a `distribution` too, its base.
     if isinstance(model_or_distribution, tfd.Distribution):
         return model_or_distribution
@@ -90,10 +86,7 @@ def sample(
     it runs through the bijector. A temperature below 1 gives samples that are more
     likely and less varied (Glow, section 5). Equal seeds give equal samples; an integer
     `s` stands for the pair `[0, s]`. Conditions have the shape `[*batch, *condition]`.
-
-    Raises:
-        ValueError: If the temperature is not 1 and the base distribution has no mean,
-            or a static argument is out of range.
+    Without a mean of the base distribution the temperature must be 1.
     """
     if isinstance(n, int) and n < 0:
         raise invalid("n", "not be negative", n)

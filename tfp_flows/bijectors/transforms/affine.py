@@ -76,10 +76,9 @@ class Affine(Transform):
         """Chooses how scales are bounded.
 
         Args:
-            order: How a network's outputs on the last axis are meant: `"interleaved"`
-                for `t, r` of one value beside each other, as every transform has its
-                parameters, or `"halves"` for all `t` before all `r`, as
-                `AffineCoupling` and TFP's networks have them.
+            order: How a network's outputs are meant: `"interleaved"` for `t, r` of one
+                value beside each other, as for every transform, or `"halves"` for all
+                `t` before all `r`, as in `AffineCoupling` and TFP's networks.
         """
         self.log_scale = checked_choice("log_scale", log_scale, LOG_SCALES)
         self.order = checked_choice("order", order, ORDERS)

@@ -20,9 +20,8 @@ class LogisticMixture(Transform):
     The parameters of a value are, for K components, the logarithms of the weights `w`
     up to a constant, the locations `m` and the logarithms of the scales `s`; locations
     are offsets from K equally spaced places, so that parameters of 0 are no fixed point
-    of training. Behind a standard logistic base the density of `y` is that of the
-    mixture. Between components that lie many scales apart `forward` is steep and
-    rounding is amplified.
+    of training. Behind a standard logistic base the density of `y` is the mixture's.
+    Between components many scales apart `forward` is steep and amplifies rounding.
 
     Reference: Ho et al.: Flow++, 2019, arXiv:1902.00275, section 3.2.
     """
