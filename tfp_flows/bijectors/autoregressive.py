@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.base import FlowBijector, broadcast_batch, call_layer, reshaped
 from tfp_flows.bijectors.conditional import conditional_part
 from tfp_flows.bijectors.coupling import Structure, checked_transform
 from tfp_flows.bijectors.transforms.affine import Affine
@@ -26,7 +26,7 @@ from tfp_flows.internal.arguments import (
     checked_shape,
     invalid,
 )
-from tfp_flows.nets import conditioner as conditioners
+from tfp_flows.nets.conditioner import connect
 from tfp_flows.nets.dense import MADE
 from tfp_flows.nets.sequence import CausalLSTM
 
@@ -98,7 +98,7 @@ class Autoregressive(Structure):
         if len(event) != 1:
             raise invalid("event_shape", "be that of a vector, (d,)", event_shape)
         outputs = (event[0] * self._transform.parameters_per_value,)
-        conditioners.connect(self.conditioner, event, outputs, self.condition_shape)
+        connect(self.conditioner, event, outputs, self.condition_shape)
         self._event = event
         if self.parameters.get("event_shape", event) is None:
             self.parameters["event_shape"] = event
@@ -135,7 +135,7 @@ class Autoregressive(Structure):
 
     def _parameters_at(self, y: tf.Tensor, condition: Condition) -> tf.Tensor:
         ndims = len(self.condition_shape or ())
-        parameters = conditioners.apply(self.conditioner, y, 1, condition, ndims)
+        parameters = call_layer(self.conditioner, y, 1, condition, ndims)
         return self._per_value(parameters, y)
 
     def _with_equal_batch(self, x: tf.Tensor, condition: Condition) -> tuple:
@@ -146,7 +146,7 @@ class Autoregressive(Structure):
             return x, None
         condition = tf.cast(condition, x.dtype)
         ndims = len(self.condition_shape or ())
-        return conditioners.broadcast_batch(x, 1, condition, ndims)
+        return broadcast_batch(x, 1, condition, ndims)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -243,7 +243,7 @@ class Causal(FlowBijector):
             name=name,
         )
         self._event_shape = event
-        conditioners.connect(net, event, (event[0], features))
+        connect(net, event, (event[0], features))
         self._net = net
         self._bijector = bijector
 
@@ -259,7 +259,7 @@ class Causal(FlowBijector):
 
     def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         self._check_shape(y, self._event_shape)
-        h = conditioners.apply(self._net, y, 2)
+        h = call_layer(self._net, y, 2)
         x, ildj = chain.inverse_and_log_det(self._bijector, y, 1, h)
         return x, chain.over_event(ildj, y, 1, 2)
 
@@ -297,13 +297,13 @@ class Causal(FlowBijector):
         )
         y = tf.transpose(done.stack(), [1, 0, 2])
         return (
-            conditioners.reshaped(y, tf.shape(x), x.shape),
-            conditioners.reshaped(fldj, tf.shape(x)[:-2], x.shape[:-2]),
+            reshaped(y, tf.shape(x), x.shape),
+            reshaped(fldj, tf.shape(x)[:-2], x.shape[:-2]),
         )
 
     def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Initializes the bijector inside from the vectors of all positions."""
-        h = conditioners.apply(self._net, y, 2)
+        h = call_layer(self._net, y, 2)
         vectors = tf.reshape(y, [-1, y.shape[-1]])
         past = tf.reshape(h, [-1, h.shape[-1]])
         return tf.reshape(chain.adapt(self._bijector, vectors, 1, past), tf.shape(y))

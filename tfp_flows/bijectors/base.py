@@ -1,36 +1,31 @@
-"""`FlowBijector`: a TFP bijector whose weights are Keras weights."""
+"""`FlowBijector`: values and log-dets of a TFP bijector, by one network call."""
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors.transforms.base import Transform
+from tfp_flows.bijectors.weights import WeightedBijector
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
     Condition,
     Config,
     DType,
-    Initializer,
     Mapped,
     Shape,
+    TensorLike,
     check_event,
-    invalid,
     words,
 )
-from tfp_flows.nets.conditioner import broadcast_batch
 
 ValueAndLogDet = Mapped
 
 
-class FlowBijector(tfb.Bijector):
+class FlowBijector(WeightedBijector):
     """Base class of a bijector with Keras weights and one conditioner call.
 
     A subclass writes two methods, each of which returns a value and the
@@ -46,9 +41,8 @@ class FlowBijector(tfb.Bijector):
     log-det cost one call together, eagerly and traced, alone and in `tfb.Chain`.
 
     Weights are made by `self.add_weight(shape)`, or belong to Keras layers that are
-    built and stored as attributes. `variables` and `trainable_variables` list them as
-    `tf.Variable`s, so plain TFP training loops work too. `get_config`, `from_config`
-    and `copy` follow from the arguments of the constructor.
+    built and stored as attributes; `get_config`, `from_config` and `copy` follow from
+    the arguments of the constructor: see `WeightedBijector`.
 
     Shapes: `[..., *event]` with any batch rank, none included. The log-det has
     the batch shape, or is a scalar where the Jacobian is constant. Values and
@@ -72,16 +66,6 @@ class FlowBijector(tfb.Bijector):
     _cache = compat.PairedCache(
         forward_name="_augmented_forward", inverse_name="_augmented_inverse"
     )
-    _TF_MODULE_IGNORED_PROPERTIES = compat.ignored_properties(
-        tfb.Bijector, "_parameters", "_arguments", "_layers"
-    )
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> FlowBijector:
-        """Remembers the constructor's arguments, for `get_config`."""
-        self = super().__new__(cls)
-        # Past `tf.Module`, which would wrap lists and dictionaries.
-        object.__setattr__(self, "_arguments", _bound(cls, args, kwargs))
-        return self
 
     def __init__(
         self,
@@ -89,11 +73,7 @@ class FlowBijector(tfb.Bijector):
         event_ndims: int,
         inverse_event_ndims: int | None = None,
         condition_shape: Shape | None = None,
-        is_constant_jacobian: bool = False,
-        dtype: DType = None,
-        validate_args: bool = False,
-        parameters: Config | None = None,
-        name: str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Initializes the TFP side of the bijector.
 
@@ -101,36 +81,13 @@ class FlowBijector(tfb.Bijector):
             event_ndims: Number of trailing axes on which the bijector acts.
             inverse_event_ndims: The same on the data's side; defaults to `event_ndims`.
             condition_shape: Shape of one condition, for a conditional bijector.
-            is_constant_jacobian: Whether the log-det is the same for all inputs.
-            parameters: Not needed: the constructor's arguments are known. Classes of
-                before may still give theirs, as `dict(locals())`, which go before.
+            **kwargs: `dtype`, `name` and `validate_args`, and `is_constant_jacobian`
+                where the log-det is the same for all inputs.
         """
-        dtype = tf.as_dtype(dtype or keras.config.floatx())
-        if not dtype.is_floating:
-            raise invalid("dtype", "be a floating point type", dtype.name)
-        own = self._arguments | {
-            name: value
-            for name, value in (parameters or {}).items()
-            if name != "self" and not name.startswith("__")
-        }
-        if "dtype" in own:
-            # A copy or a loaded bijector must not depend on Keras's default then.
-            own["dtype"] = dtype.name
         inverse = event_ndims if inverse_event_ndims is None else inverse_event_ndims
-        super().__init__(
-            forward_min_event_ndims=event_ndims,
-            inverse_min_event_ndims=inverse,
-            is_constant_jacobian=is_constant_jacobian,
-            validate_args=validate_args,
-            dtype=dtype,
-            parameters=own,
-            name=name or _snake_case(type(self).__name__),
-        )
+        ranks = {"forward_min_event_ndims": event_ndims}
+        super().__init__(inverse_min_event_ndims=inverse, **ranks, **kwargs)
         self._condition_shape = None if condition_shape is None else (*condition_shape,)
-        self._layers: dict[str, keras.Layer] = compat.untracked(self, {})
-
-    # Class name of the layer that holds the weights, by which files find them.
-    _WEIGHTS: str | None = None
 
     # What a subclass writes, or may write.
 
@@ -149,16 +106,6 @@ class FlowBijector(tfb.Bijector):
         """Shape of one condition, or None where the bijector takes none."""
         return self._condition_shape
 
-    @property
-    def children(self) -> list[tfb.Bijector]:
-        """The bijectors that it holds itself, from the data's side."""
-        return compat.nested(self, tfb.Bijector, recursive=False)
-
-    @property
-    def adapted_flags(self) -> list[keras.Variable]:
-        """Integer weights of its own that are nonzero once `adapt` has set it."""
-        return []
-
     def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Initializes data-dependent weights from a batch `[n, *event]` of data.
 
@@ -166,11 +113,6 @@ class FlowBijector(tfb.Bijector):
         initialize and only pass the data on.
         """
         return self.inverse_and_log_det(y, condition)[0]
-
-    @property
-    def is_adapted(self) -> bool:
-        """Whether no weight waits for `adapt`, in the bijector or in those inside."""
-        return is_adapted(self)
 
     def forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         """Returns `y = f(x)` and `log |det dy/dx|` over the event.
@@ -255,107 +197,6 @@ class FlowBijector(tfb.Bijector):
         del x
         return ildj
 
-    @classmethod
-    def _parameter_properties(
-        cls, dtype: DType, num_classes: int | None = None
-    ) -> dict:
-        return {}
-
-    def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
-        return tf.TensorShape([])
-
-    def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
-        return tf.constant([], tf.int32)
-
-    def add_weight(
-        self,
-        shape: Shape = (),
-        initializer: Initializer = "zeros",
-        *,
-        name: str | None = None,
-        trainable: bool = True,
-        dtype: DType = None,
-        **kwargs: Any,
-    ) -> keras.Variable:
-        """Makes a Keras weight, which mixed precision never rounds.
-
-        The initializer may be an array. TensorFlow takes the weight like a tensor.
-        """
-        if "_weights" not in self._layers:
-            holder = self._WEIGHTS or f"{type(self).__name__}Weights"
-            self._weights = type(holder, (Weights,), {})(dtype=self.dtype.name)
-        start: Any = initializer
-        if not isinstance(start, str) and not callable(start):
-            start = keras.initializers.Constant(start)
-        weight = self._weights.add_weight(
-            tuple(shape),
-            start,
-            name=name,
-            trainable=trainable,
-            dtype=dtype and tf.as_dtype(dtype).name,
-            autocast=False,
-            **kwargs,
-        )
-        self._list_variables()
-        return weight
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Lists the weights of a Keras layer that becomes an attribute."""
-        super().__setattr__(name, value)
-        if isinstance(value, keras.Layer):
-            if not value.built:
-                raise ValueError(
-                    f"Attribute `{name}` of {type(self).__name__} must be a built "
-                    "layer, so that its weights are known: call "
-                    f"`layer.build(shape)` first. Received: {value!r}"
-                )
-            self._layers[name] = value
-            self._list_variables()
-
-    def _list_variables(self) -> None:
-        # `tf.train.Checkpoint` does not look into the lists of layers that Keras keeps.
-        for name, layer in self._layers.items():
-            for index, variable in enumerate(layer.variables):
-                compat.follow_trainable(variable)
-                compat.track_variable(self, variable, f"{name.strip('_')}_{index}")
-        self._tf_variables = compat.untracked(
-            self, compat.tf_variables(self._layers.values())
-        )
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def get_config(self) -> Config:
-        """Returns exactly the constructor's arguments."""
-        return dict(self.parameters)
-
-    @classmethod
-    def from_config(cls, config: Config) -> FlowBijector:
-        """Builds the bijector that `get_config` described, with fresh weights."""
-        return cls(**config)
-
-    def copy(self, **override_parameters_kwargs: Any) -> FlowBijector:
-        """Returns a copy that shares this bijector's weights, some arguments replaced.
-
-        With any but `name` and `validate_args`, its layers are made afresh.
-        """
-        copied = super().copy(**override_parameters_kwargs)
-        if set(override_parameters_kwargs) <= {"name", "validate_args"}:
-            for name, value in list(vars(self).items()):
-                if isinstance(value, keras.Layer | keras.Variable | Transform):
-                    setattr(copied, name, value)
-        return copied
-
-
-def is_adapted(part: tf.Module) -> bool:
-    """Returns whether no weight in a bijector or distribution waits for a batch."""
-    parts = [part, *compat.nested(part, FlowBijector)]
-    flags = (flag for one in parts for flag in getattr(one, "adapted_flags", ()))
-    return all(np.all(keras.ops.convert_to_numpy(flag)) for flag in flags)
-
 
 # Called with each bijector that runs, its value and its log-det.
 WATCHERS: list[Callable[[tfb.Bijector, tf.Tensor, tf.Tensor], None]] = []
@@ -368,39 +209,61 @@ def watched(bijector: tfb.Bijector, value: tf.Tensor, log_det: tf.Tensor) -> Map
     return value, log_det
 
 
-class Weights(keras.Layer):
-    """The layer that holds what `FlowBijector.add_weight` makes."""
+def call_layer(
+    layer: keras.Layer,
+    inputs: tf.Tensor,
+    event_ndims: int,
+    condition: tf.Tensor | None = None,
+    condition_ndims: int = 1,
+    dtype: DType = None,
+) -> tf.Tensor:
+    """Calls a network on any batch rank, none included.
 
-    # Whether another layer reads it from older files, and has to from this one.
-    may_be_missing = missing = False
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(autocast=False, **kwargs)
-        self.built = True
-
-    def load_own_variables(self, store: Mapping[str, Any]) -> None:
-        """Reads the weights from a file."""
-        self.missing = self.may_be_missing and not store.keys()
-        if not self.missing:
-            super().load_own_variables(store)
-
-
-def _bound(cls: type, args: tuple, kwargs: Config) -> Config:
-    """Returns the arguments of a constructor's call by their names."""
-    signature = inspect.signature(cls.__init__)
-    try:
-        bound = signature.bind(None, *args, **kwargs)
-    except TypeError:  # the constructor itself says what is wrong
-        return {}
-    bound.apply_defaults()
-    arguments = dict(list(bound.arguments.items())[1:])
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            others = arguments.pop(parameter.name)
-            arguments |= {"dtype": None, "validate_args": False, "name": None, **others}
-    return arguments
+    Keras layers want exactly one batch axis. Leading axes of inputs `[..., *event]` and
+    condition are folded into one and unfolded again; their batch axes broadcast.
+    """
+    keywords = {}
+    if condition is not None:
+        c = tf.convert_to_tensor(condition)
+        inputs, c = broadcast_batch(inputs, event_ndims, c, condition_ndims)
+        keywords["condition"] = _fold(c, condition_ndims)
+    outputs = layer(_fold(inputs, event_ndims), **keywords)
+    outputs = tf.cast(outputs, dtype or inputs.dtype)
+    ndims = inputs.shape.rank - event_ndims
+    if ndims == 1:
+        return outputs
+    sizes = tf.concat([tf.shape(inputs)[:ndims], tf.shape(outputs)[1:]], 0)
+    static = inputs.shape[:ndims].concatenate(outputs.shape[1:])
+    return reshaped(outputs, sizes, static)
 
 
-def _snake_case(name: str) -> str:
-    # "LeakyReLU" is two words: capitals in a row belong together.
-    return "_".join(re.findall(r"[A-Z]*[a-z0-9]+[A-Z]*$|[A-Z]+[a-z0-9]*", name)).lower()
+def reshaped(x: tf.Tensor, sizes: tf.Tensor, static: TensorLike) -> tf.Tensor:
+    """Reshapes to sizes that the graph finds, of which `static` are known before."""
+    result = tf.reshape(x, sizes)
+    result.set_shape(static)
+    return result
+
+
+def _fold(x: tf.Tensor, event_ndims: int) -> tf.Tensor:
+    ndims = x.shape.rank - event_ndims
+    return x if ndims == 1 else tf.reshape(x, tf.concat([[-1], tf.shape(x)[ndims:]], 0))
+
+
+def broadcast_batch(
+    x: tf.Tensor, x_ndims: int, c: tf.Tensor, c_ndims: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gives values and conditions the same batch axes, by broadcasting."""
+    n_x, n_c = x.shape.rank - x_ndims, c.shape.rank - c_ndims
+    x_batch, c_batch = x.shape[:n_x], c.shape[:n_c]
+    if x_batch.is_fully_defined() and x_batch == c_batch:
+        return x, c
+    static = tf.broadcast_static_shape(x_batch, c_batch)
+    batch = tf.broadcast_dynamic_shape(tf.shape(x)[:n_x], tf.shape(c)[:n_c])
+
+    def over_batch(part: tf.Tensor, ndims: int) -> tf.Tensor:
+        sizes = tf.concat([batch, tf.shape(part)[ndims:]], 0)
+        result = tf.broadcast_to(part, sizes)
+        result.set_shape(static.concatenate(part.shape[ndims:]))
+        return result
+
+    return over_batch(x, n_x), over_batch(c, n_c)

@@ -20,10 +20,10 @@ from tfp_flows.bijectors.base import (
     WATCHERS,
     FlowBijector,
     ValueAndLogDet,
-    is_adapted,
     watched,
 )
 from tfp_flows.bijectors.tree import children
+from tfp_flows.bijectors.weights import is_adapted
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import Arrays, Condition, Config, Shape
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet, call_layer
 from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import children, known_dtype
 from tfp_flows.internal.arguments import (
@@ -25,7 +25,6 @@ from tfp_flows.internal.arguments import (
     invalid,
     words,
 )
-from tfp_flows.nets import conditioner as conditioners
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -318,7 +317,7 @@ class EncodedCondition(Wrapped):
             condition = _checked_labels(condition, self.labels)
         condition = tf.cast(condition, self.condition_dtype)
         ndims = len(self.condition_shape)
-        return conditioners.apply(self._encoder, condition, ndims, dtype=self.dtype)
+        return call_layer(self._encoder, condition, ndims, dtype=self.dtype)
 
 
 def _checked_labels(condition: tf.Tensor, labels: int) -> tf.Tensor:
@@ -436,7 +435,7 @@ class LocalCondition(Wrapped):
 
     def _inner_condition(self, condition: Condition) -> tf.Tensor:
         frames = tf.cast(tf.convert_to_tensor(condition), self.dtype)
-        return conditioners.apply(self._upsampler, frames, 2)
+        return call_layer(self._upsampler, frames, 2)
 
 
 def _check_upsampler(upsampler: object, features: int, stride: int) -> None:

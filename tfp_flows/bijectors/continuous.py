@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.base import FlowBijector, broadcast_batch, reshaped
 from tfp_flows.bijectors.ode import Adaptive, FixedStep, Solver, State, sum_event
 from tfp_flows.internal.arguments import (
     Condition,
@@ -247,7 +247,7 @@ class ContinuousFlow(FlowBijector):
         self._check_shape(z, self._event_shape)
         if condition is not None:
             condition = tf.cast(condition, z.dtype)
-            z, condition = conditioners.broadcast_batch(
+            z, condition = broadcast_batch(
                 z, len(self._event_shape), condition, len(self._condition_shape or ())
             )
             condition = tf.reshape(condition, [-1, *(self._condition_shape or ())])
@@ -268,8 +268,8 @@ class ContinuousFlow(FlowBijector):
             z, log_det = z[:n], log_det[:n]
         sizes = tf.concat([batch, self._event_shape], 0)
         return (
-            conditioners.reshaped(z, sizes, static),
-            conditioners.reshaped(log_det, batch, static[:ndims]),
+            reshaped(z, sizes, static),
+            reshaped(log_det, batch, static[:ndims]),
         )
 
     def _solved(self, z: tf.Tensor, condition: Condition, backwards: bool) -> Mapped:

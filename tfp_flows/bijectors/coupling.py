@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector
-from tfp_flows.bijectors.masks import Mask
+from tfp_flows.bijectors.base import FlowBijector, broadcast_batch, call_layer, reshaped
 from tfp_flows.bijectors.transforms.affine import Affine, Shift
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
-from tfp_flows.internal.arguments import Condition, Mapped, checked_instance
-from tfp_flows.nets import conditioner as conditioners
+from tfp_flows.internal.arguments import (
+    Condition,
+    Described,
+    Mapped,
+    Shape,
+    checked_instance,
+)
+from tfp_flows.nets.conditioner import connect
+
+
+class Mask(Described, ABC):
+    """A division of an event into an identity part and a transformed part.
+
+    Attributes:
+        identity_shape: Shape of the part that passes unchanged.
+        transformed_shape: Shape of the part that the coupling transforms.
+    """
+
+    event_shape: Shape
+    identity_shape: Shape
+    transformed_shape: Shape
+
+    @abstractmethod
+    def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the identity part and the transformed part of `x`."""
+
+    @abstractmethod
+    def merge(self, identity: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
+        """Puts the two parts back in their places."""
 
 
 class Structure(FlowBijector):
@@ -47,7 +74,7 @@ class Structure(FlowBijector):
         last = [values.shape[-1], self._transform.parameters_per_value]
         sizes = tf.concat([tf.shape(parameters)[:-1], last], 0)
         static = [*parameters.shape[:-1], *last]
-        return conditioners.reshaped(parameters, sizes, static)
+        return reshaped(parameters, sizes, static)
 
 
 def checked_transform(transform: Transform | None) -> Transform:
@@ -107,7 +134,7 @@ class Coupling(Structure):
         *positions, values = mask.transformed_shape
         outputs = (*positions, values * transform.parameters_per_value)
         inputs, shape = mask.identity_shape, self.condition_shape
-        conditioners.connect(conditioner, inputs, outputs, shape)
+        connect(conditioner, inputs, outputs, shape)
         self._conditioner = conditioner
 
     @property
@@ -127,11 +154,11 @@ class Coupling(Structure):
         self._check_shape(x, event)
         same, changed = self._mask.split(x)
         net, ndims = self._conditioner, len(event)
-        parameters = conditioners.apply(net, same, ndims, condition, len(shape))
+        parameters = call_layer(net, same, ndims, condition, len(shape))
         if condition is not None:
             # The condition may have batch axes that the value has not.
             same, changed = (
-                conditioners.broadcast_batch(part, ndims, parameters, ndims)[0]
+                broadcast_batch(part, ndims, parameters, ndims)[0]
                 for part in (same, changed)
             )
         parameters = self._per_value(parameters, changed)

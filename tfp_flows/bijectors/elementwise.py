@@ -10,11 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector, Weights
+from tfp_flows.bijectors.base import FlowBijector, call_layer
 from tfp_flows.bijectors.coupling import Structure, checked_transform
 from tfp_flows.bijectors.transforms import affine
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import Bin, forward_in_bin, inverse_in_bin
+from tfp_flows.bijectors.weights import Weights
 from tfp_flows.internal.arguments import (
     Condition,
     Mapped,
@@ -23,7 +24,7 @@ from tfp_flows.internal.arguments import (
     invalid,
 )
 from tfp_flows.internal.compat import Holder
-from tfp_flows.nets import conditioner as conditioners
+from tfp_flows.nets.conditioner import connect
 from tfp_flows.nets.dense import MLP
 
 
@@ -85,7 +86,7 @@ class Elementwise(Structure):
             if conditioner is None:
                 conditioner = MLP(dtype=self.dtype.name)
             outputs = (*own[:-1], own[-1] * each)
-            conditioners.connect(conditioner, self.condition_shape, outputs)
+            connect(conditioner, self.condition_shape, outputs)
             self._conditioner = conditioner
 
     def _evaluated(
@@ -98,7 +99,7 @@ class Elementwise(Structure):
         else:
             condition = tf.cast(tf.convert_to_tensor(condition), x.dtype)
             rank = len(self.condition_shape or ())
-            outputs = conditioners.apply(self._conditioner, condition, rank)
+            outputs = call_layer(self._conditioner, condition, rank)
             parameters = self._per_value(outputs, x)
             # Shared parameters have no axes for positions.
             for _ in range(ndims - len(self._own)):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.base import FlowBijector, reshaped
 from tfp_flows.internal.arguments import (
     DType,
     Mapped,
@@ -16,7 +16,6 @@ from tfp_flows.internal.arguments import (
     checked_choice,
     checked_integer,
 )
-from tfp_flows.nets.conditioner import reshaped
 
 KINDS = ("lu", "matrix", "permutation", "reverse")
 

@@ -6,46 +6,30 @@ identity part and computes only parameters that are used.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TypeVar
 
 import keras
 import tensorflow as tf
 
+from tfp_flows.bijectors.coupling import Mask
 from tfp_flows.bijectors.reshape import depth_to_space, space_to_depth
-from tfp_flows.internal.arguments import Config, Described, Shape, invalid
+from tfp_flows.internal.arguments import Config, invalid
 
 Part = TypeVar("Part")
 
 
-class Mask(Described, ABC):
-    """A division of an event into an identity part and a transformed part.
+class _Halves(Mask):
+    """Two parts that `flip` exchanges."""
 
-    Attributes:
-        identity_shape: Shape of the part that passes unchanged.
-        transformed_shape: Shape of the part that the coupling transforms.
-    """
-
-    event_shape: Shape
-    identity_shape: Shape
-    transformed_shape: Shape
     flip: bool = False
-
-    @abstractmethod
-    def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the identity part and the transformed part of `x`."""
-
-    @abstractmethod
-    def merge(self, identity: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
-        """Puts the two parts back in their places."""
 
     def _ordered(self, first: Part, second: Part) -> tuple[Part, Part]:
         return (second, first) if self.flip else (first, second)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class LastAxisMask(Mask):
+class LastAxisMask(_Halves):
     """The first half of the last axis passes as it is; with `flip`, the second."""
 
     def __init__(self, event_shape: Sequence[int], flip: bool = False) -> None:
@@ -72,7 +56,7 @@ class LastAxisMask(Mask):
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class CheckerboardMask(Mask):
+class CheckerboardMask(_Halves):
     """Pixels with even `row + column` pass as they are; with `flip`, the odd ones.
 
     Each part is `[h/2, w/2, 2c]`: the two pixels that a 2x2 block contributes lie

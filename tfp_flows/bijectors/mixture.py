@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.base import FlowBijector, call_layer
 from tfp_flows.bijectors.transforms.mixture import mixture_from_noise, mixture_to_noise
 from tfp_flows.internal.arguments import Condition, Mapped, checked_integer
-from tfp_flows.nets import conditioner as conditioners
+from tfp_flows.nets.conditioner import connect
 from tfp_flows.nets.sequence import code_table
 
 
@@ -71,7 +71,7 @@ class ConditionalMixture(FlowBijector):
         self._d = checked_integer("d", d)
         checked_integer("components", components)
         super().__init__(event_ndims=1, condition_shape=condition_shape, **kwargs)
-        conditioners.connect(conditioner, self.condition_shape, (components,))
+        connect(conditioner, self.condition_shape, (components,))
         self._conditioner = conditioner
         self._table = code_table(components, d, scale, self.dtype.name)
 
@@ -100,7 +100,7 @@ class ConditionalMixture(FlowBijector):
         self._check_shape(x, (self._d,))
         condition = tf.cast(tf.convert_to_tensor(condition), x.dtype)
         ndims = len(self.condition_shape or ())
-        weights = conditioners.apply(self._conditioner, condition, ndims)
+        weights = call_layer(self._conditioner, condition, ndims)
         return tf.nn.log_softmax(weights)
 
     def _values(self, x: tf.Tensor) -> list[tuple[tf.Tensor, tuple]]:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.base import FlowBijector, reshaped
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import known_dtype
@@ -21,7 +21,6 @@ from tfp_flows.internal.arguments import (
     checked_integer,
     invalid,
 )
-from tfp_flows.nets.conditioner import reshaped
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.bijectors.base import FlowBijector
-from tfp_flows.bijectors.transforms.base import solve
+from tfp_flows.bijectors.transforms.roots import solve
 from tfp_flows.internal.arguments import Mapped, check_last_axis, checked_integer
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.base import FlowBijector, reshaped
 from tfp_flows.internal.arguments import Mapped, checked_integer, invalid
-from tfp_flows.nets.conditioner import reshaped
 
 ORDERS = ("block", "channel", "checkerboard")
 

@@ -11,9 +11,7 @@ import tensorflow as tf
 
 from tfp_flows.internal.arguments import (
     Config,
-    DType,
     Shape,
-    TensorLike,
     checked_instance,
     invalid,
     words,
@@ -148,66 +146,6 @@ def connect(
         must = f"map [batch, {words(input_shape)}] to [batch, {words(output_shape)}]"
         got = f"'{layer.name}', which returns [batch, {words(shape)}]"
         raise invalid("conditioner", must, got=got)
-
-
-def apply(
-    layer: keras.Layer,
-    inputs: tf.Tensor,
-    event_ndims: int,
-    condition: tf.Tensor | None = None,
-    condition_ndims: int = 1,
-    dtype: DType = None,
-) -> tf.Tensor:
-    """Calls a conditioner on any batch rank, none included.
-
-    Keras layers want exactly one batch axis. Leading axes of inputs `[..., *event]` and
-    condition are folded into one and unfolded again; their batch axes broadcast.
-    """
-    keywords = {}
-    if condition is not None:
-        c = tf.convert_to_tensor(condition)
-        inputs, c = broadcast_batch(inputs, event_ndims, c, condition_ndims)
-        keywords["condition"] = _fold(c, condition_ndims)
-    outputs = layer(_fold(inputs, event_ndims), **keywords)
-    outputs = tf.cast(outputs, dtype or inputs.dtype)
-    ndims = inputs.shape.rank - event_ndims
-    if ndims == 1:
-        return outputs
-    sizes = tf.concat([tf.shape(inputs)[:ndims], tf.shape(outputs)[1:]], 0)
-    static = inputs.shape[:ndims].concatenate(outputs.shape[1:])
-    return reshaped(outputs, sizes, static)
-
-
-def reshaped(x: tf.Tensor, sizes: tf.Tensor, static: TensorLike) -> tf.Tensor:
-    """Reshapes to sizes that the graph finds, of which `static` are known before."""
-    result = tf.reshape(x, sizes)
-    result.set_shape(static)
-    return result
-
-
-def _fold(x: tf.Tensor, event_ndims: int) -> tf.Tensor:
-    ndims = x.shape.rank - event_ndims
-    return x if ndims == 1 else tf.reshape(x, tf.concat([[-1], tf.shape(x)[ndims:]], 0))
-
-
-def broadcast_batch(
-    x: tf.Tensor, x_ndims: int, c: tf.Tensor, c_ndims: int
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gives values and conditions the same batch axes, by broadcasting."""
-    n_x, n_c = x.shape.rank - x_ndims, c.shape.rank - c_ndims
-    x_batch, c_batch = x.shape[:n_x], c.shape[:n_c]
-    if x_batch.is_fully_defined() and x_batch == c_batch:
-        return x, c
-    static = tf.broadcast_static_shape(x_batch, c_batch)
-    batch = tf.broadcast_dynamic_shape(tf.shape(x)[:n_x], tf.shape(c)[:n_c])
-
-    def over_batch(part: tf.Tensor, ndims: int) -> tf.Tensor:
-        sizes = tf.concat([batch, tf.shape(part)[ndims:]], 0)
-        result = tf.broadcast_to(part, sizes)
-        result.set_shape(static.concatenate(part.shape[ndims:]))
-        return result
-
-    return over_batch(x, n_x), over_batch(c, n_c)
 
 
 def size(shape: Shape | None) -> int:

@@ -18,10 +18,10 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.base import is_adapted
 from tfp_flows.bijectors.conditional import condition_dtype, condition_shape
 from tfp_flows.bijectors.ode import UNSOLVED
 from tfp_flows.bijectors.tree import clear_caches, layers_in
+from tfp_flows.bijectors.weights import is_adapted
 from tfp_flows.internal.arguments import (
     Arrays,
     Config,

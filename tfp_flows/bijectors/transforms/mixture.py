@@ -5,7 +5,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tfp_flows.bijectors.transforms.base import Transform, solve
+from tfp_flows.bijectors.transforms.base import Transform
+from tfp_flows.bijectors.transforms.roots import solve
 from tfp_flows.internal.arguments import Mapped, checked_integer
 
 

@@ -1,0 +1,221 @@
+"""`WeightedBijector`: what a bijector holds, and how it is described and copied."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+
+from tfp_flows.bijectors.transforms.base import Transform
+from tfp_flows.internal import compat
+from tfp_flows.internal.arguments import Config, DType, Initializer, Shape, invalid
+
+
+class WeightedBijector(tfb.Bijector):
+    """A TFP bijector with Keras weights, which its constructor's arguments describe.
+
+    Weights are made by `self.add_weight(shape)`, or belong to Keras layers that are
+    built and stored as attributes. `variables` and `trainable_variables` list them as
+    `tf.Variable`s, so plain TFP training loops work too.
+    """
+
+    _TF_MODULE_IGNORED_PROPERTIES = compat.ignored_properties(
+        tfb.Bijector, "_parameters", "_arguments", "_layers"
+    )
+    # Class name of the layer that holds the weights, by which files find them.
+    _WEIGHTS: str | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> WeightedBijector:
+        """Remembers the constructor's arguments, for `get_config`."""
+        self = super().__new__(cls)
+        # Past `tf.Module`, which would wrap lists and dictionaries.
+        object.__setattr__(self, "_arguments", _bound(cls, args, kwargs))
+        return self
+
+    def __init__(
+        self,
+        *,
+        dtype: DType = None,
+        parameters: Config | None = None,
+        name: str | None = None,
+        **tfp: Any,
+    ) -> None:
+        """Initializes the TFP side of the bijector, with its arguments `tfp`.
+
+        The constructor's arguments are known; classes of before may still give theirs
+        as `parameters=dict(locals())`, which go before.
+        """
+        dtype = tf.as_dtype(dtype or keras.config.floatx())
+        if not dtype.is_floating:
+            raise invalid("dtype", "be a floating point type", dtype.name)
+        own = self._arguments | {
+            name: value
+            for name, value in (parameters or {}).items()
+            if name != "self" and not name.startswith("__")
+        }
+        if "dtype" in own:
+            # A copy or a loaded bijector must not depend on Keras's default then.
+            own["dtype"] = dtype.name
+        name = name or _snake_case(type(self).__name__)
+        super().__init__(dtype=dtype, parameters=own, name=name, **tfp)
+        self._layers: dict[str, keras.Layer] = compat.untracked(self, {})
+
+    @property
+    def children(self) -> list[tfb.Bijector]:
+        """The bijectors that it holds itself, from the data's side."""
+        return compat.nested(self, tfb.Bijector, recursive=False)
+
+    @property
+    def adapted_flags(self) -> list[keras.Variable]:
+        """Integer weights of its own that are nonzero once `adapt` has set it."""
+        return []
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether no weight waits for `adapt`, in the bijector or in those inside."""
+        return is_adapted(self)
+
+    def add_weight(
+        self,
+        shape: Shape = (),
+        initializer: Initializer = "zeros",
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        dtype: DType = None,
+        **kwargs: Any,
+    ) -> keras.Variable:
+        """Makes a Keras weight, which mixed precision never rounds.
+
+        The initializer may be an array. TensorFlow takes the weight like a tensor.
+        """
+        if "_weights" not in self._layers:
+            holder = self._WEIGHTS or f"{type(self).__name__}Weights"
+            self._weights = type(holder, (Weights,), {})(dtype=self.dtype.name)
+        start: Any = initializer
+        if not isinstance(start, str) and not callable(start):
+            start = keras.initializers.Constant(start)
+        weight = self._weights.add_weight(
+            tuple(shape),
+            start,
+            name=name,
+            trainable=trainable,
+            dtype=dtype and tf.as_dtype(dtype).name,
+            autocast=False,
+            **kwargs,
+        )
+        self._list_variables()
+        return weight
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Lists the weights of a Keras layer that becomes an attribute."""
+        super().__setattr__(name, value)
+        if isinstance(value, keras.Layer):
+            if not value.built:
+                raise ValueError(
+                    f"Attribute `{name}` of {type(self).__name__} must be a built "
+                    "layer, so that its weights are known: call "
+                    f"`layer.build(shape)` first. Received: {value!r}"
+                )
+            self._layers[name] = value
+            self._list_variables()
+
+    def _list_variables(self) -> None:
+        # `tf.train.Checkpoint` does not look into the lists of layers that Keras keeps.
+        for name, layer in self._layers.items():
+            for index, variable in enumerate(layer.variables):
+                compat.follow_trainable(variable)
+                compat.track_variable(self, variable, f"{name.strip('_')}_{index}")
+        self._tf_variables = compat.untracked(
+            self, compat.tf_variables(self._layers.values())
+        )
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def get_config(self) -> Config:
+        """Returns exactly the constructor's arguments."""
+        return dict(self.parameters)
+
+    @classmethod
+    def from_config(cls, config: Config) -> WeightedBijector:
+        """Builds the bijector that `get_config` described, with fresh weights."""
+        return cls(**config)
+
+    def copy(self, **override_parameters_kwargs: Any) -> WeightedBijector:
+        """Returns a copy that shares this bijector's weights, some arguments replaced.
+
+        With any but `name` and `validate_args`, its layers are made afresh.
+        """
+        copied = super().copy(**override_parameters_kwargs)
+        if set(override_parameters_kwargs) <= {"name", "validate_args"}:
+            for name, value in list(vars(self).items()):
+                if isinstance(value, keras.Layer | keras.Variable | Transform):
+                    setattr(copied, name, value)
+        return copied
+
+    @classmethod
+    def _parameter_properties(
+        cls, dtype: DType, num_classes: int | None = None
+    ) -> dict:
+        return {}
+
+    def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
+        return tf.TensorShape([])
+
+    def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
+        return tf.constant([], tf.int32)
+
+
+def is_adapted(part: tf.Module) -> bool:
+    """Returns whether no weight in a bijector or distribution waits for a batch."""
+    parts = [part, *compat.nested(part, WeightedBijector)]
+    flags = (flag for one in parts for flag in getattr(one, "adapted_flags", ()))
+    return all(np.all(keras.ops.convert_to_numpy(flag)) for flag in flags)
+
+
+class Weights(keras.Layer):
+    """The layer that holds what `FlowBijector.add_weight` makes."""
+
+    # Whether another layer reads it from older files, and has to from this one.
+    may_be_missing = missing = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.built = True
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Reads the weights from a file."""
+        self.missing = self.may_be_missing and not store.keys()
+        if not self.missing:
+            super().load_own_variables(store)
+
+
+def _bound(cls: type, args: tuple, kwargs: Config) -> Config:
+    """Returns the arguments of a constructor's call by their names."""
+    signature = inspect.signature(cls.__init__)
+    try:
+        bound = signature.bind(None, *args, **kwargs)
+    except TypeError:  # the constructor itself says what is wrong
+        return {}
+    bound.apply_defaults()
+    arguments = dict(list(bound.arguments.items())[1:])
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            others = arguments.pop(parameter.name)
+            arguments |= {"dtype": None, "validate_args": False, "name": None, **others}
+    return arguments
+
+
+def _snake_case(name: str) -> str:
+    # "LeakyReLU" is two words: capitals in a row belong together.
+    return "_".join(re.findall(r"[A-Z]*[a-z0-9]+[A-Z]*$|[A-Z]+[a-z0-9]*", name)).lower()
