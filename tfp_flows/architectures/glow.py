@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from tensorflow_probability import bijectors as tfb
@@ -176,14 +177,14 @@ def dequantization_noise(
     *,
     steps: int = 4,
     hidden_channels: int = 32,
-    mode: str = "auto",
-    dtype: DType = None,
     name: str = "dequantization_noise",
+    **options: Any,
 ) -> tfd.TransformedDistribution:
     """Builds a flow of noise in (0, 1) given an image, for `Dequantized`.
 
     It is a Glow of one level whose couplings see the image, behind a sigmoid: a
-    conditional flow with `condition_shape=event_shape`. Height and width are even.
+    conditional flow with `condition_shape=event_shape`. Height and width are even;
+    `options` are such as `glow`'s `mode` and `dtype`.
 
     Reference: Ho et al.: Flow++, 2019, arXiv:1902.00275, section 3.1.
     """
@@ -194,7 +195,6 @@ def dequantization_noise(
         hidden_channels=hidden_channels,
         condition_shape=event_shape,
         preprocess=tfb.Sigmoid(),
-        mode=mode,
-        dtype=dtype,
         name=name,
+        **options,
     )

@@ -92,14 +92,10 @@ class FlowBijector(WeightedBijector):
     # What a subclass writes, or may write.
 
     def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
-        raise NotImplementedError(
-            f"{type(self).__name__} lacks `_forward_and_log_det`."
-        )
+        raise NotImplementedError("A subclass must write `_forward_and_log_det`.")
 
     def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
-        raise NotImplementedError(
-            f"{type(self).__name__} lacks `_inverse_and_log_det`."
-        )
+        raise NotImplementedError("A subclass must write `_inverse_and_log_det`.")
 
     @property
     def condition_shape(self) -> Shape | None:

@@ -26,6 +26,12 @@ MAY_BE_ZERO = ("weight_decay", "warmup_steps")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 TABLE_ROWS, MOST_EPOCHS, SMALLEST_BATCH = 20_000, 400, 32
 
+# What the command line may change of an architecture, and of its training.
+_SIZES = ("levels", "steps", "blocks", "hidden_units", "hidden_channels", "bins")
+ARCHITECTURE = (*_SIZES, "dropout")
+_STEPS = ("epochs", "batch_size", "learning_rate", "weight_decay", "warmup_steps")
+TRAINING = (*_STEPS, "clip_norm", "ema", "precision")
+
 # Either of these sets of arguments replaces the other.
 _IMAGE_SIZES = {"levels", "hidden_channels", "blocks", "widen", "normalized"}
 _VECTOR_SIZES = {"hidden_units"}

@@ -48,9 +48,8 @@ def write(
     history = run.history()
     results = _results(model, data, recipe, seconds, history)
     save_model(model, run.path / MODEL_FILE)
-    results["saved_model"] = _export(
-        run.path / "saved_model", model, data, recipe.precision
-    )
+    path = run.path / "saved_model"
+    results["saved_model"] = _export(path, model, data, recipe.precision)
     rows = zip(*history.values(), strict=True)
     files.write_csv(
         run.path / "history.csv",

@@ -50,8 +50,9 @@ def train(
         float | None, typer.Option(help="Highest learning rate.")
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None,
-    warmup: Annotated[
-        int | None, typer.Option(help="Steps in which the learning rate rises.")
+    warmup_steps: Annotated[
+        int | None,
+        typer.Option("--warmup", help="Steps in which the learning rate rises."),
     ] = None,
     clip_norm: Annotated[
         str | None,
@@ -124,6 +125,7 @@ def train(
 
       tfp-flows train --data fashion_mnist --flow glow --data-dir ~/tfds
     """
+    given = dict(locals())
     import keras
     from rich.console import Console
 
@@ -139,29 +141,13 @@ def train(
         image_size=image_size,
         key=key,
     )
+    given["hidden_units"] = options.widths(hidden_units)
     recipe = recipes.choose(
         loaded,
         flow.value if flow else None,
         preset.value,
-        architecture={
-            "levels": levels,
-            "steps": steps,
-            "blocks": blocks,
-            "hidden_units": options.widths(hidden_units),
-            "hidden_channels": hidden_channels,
-            "bins": bins,
-            "dropout": dropout,
-        },
-        training={
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "warmup_steps": warmup,
-            "clip_norm": clip_norm,
-            "ema": ema,
-            "precision": precision,
-        },
+        architecture={name: given[name] for name in recipes.ARCHITECTURE},
+        training={name: given[name] for name in recipes.TRAINING},
     )
     loaded = dataclasses.replace(loaded, batch_size=recipe.batch_size)
     keras.utils.set_random_seed(seed)

@@ -27,22 +27,11 @@ class LayerCopy(NamedTuple):
     weights: list[np.ndarray]
 
 
+_SHAPE = ("filters", "kernel_size", "strides", "padding", "dilation_rate", "groups")
 # The arguments, by their names in tf_keras and in Keras 3, that are carried over.
 _CARRIED = {
     "Activation": {"activation": "activation"},
-    "Conv2D": {
-        key: key
-        for key in (
-            "filters",
-            "kernel_size",
-            "strides",
-            "padding",
-            "dilation_rate",
-            "groups",
-            "activation",
-            "use_bias",
-        )
-    },
+    "Conv2D": {key: key for key in (*_SHAPE, "activation", "use_bias")},
     "Dense": {key: key for key in ("units", "activation", "use_bias")},
     "Dropout": {"rate": "rate"},
     "ELU": {"alpha": "alpha"},

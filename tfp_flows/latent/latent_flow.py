@@ -24,7 +24,6 @@ from tfp_flows.internal.arguments import (
 )
 from tfp_flows.internal.batching import minibatches
 from tfp_flows.internal.seeds import noise_like
-from tfp_flows.latent.likelihood import PixelLikelihood
 from tfp_flows.latent.model import LatentModel, check_rows, checked_prior
 from tfp_flows.training.data import named_arguments
 from tfp_flows.training.model import LikelihoodModel
@@ -93,11 +92,6 @@ class LatentFlow(LatentModel):
         flow: tfd.Distribution | None = None,
         training: str = "joint",
         noise: float = 0.1,
-        pixel_levels: float = 256,
-        likelihood: str | PixelLikelihood = "gaussian",
-        channels: Sequence[int] = (32, 64),
-        encoder: keras.Layer | None = None,
-        decoder: keras.Layer | None = None,
         **kwargs: Any,
     ) -> None:
         checked_integer("latent_dim", latent_dim, minimum=2)
@@ -111,11 +105,6 @@ class LatentFlow(LatentModel):
             latent_dim,
             checked_prior("flow", flow, latent_dim),
             latent_dim,
-            channels=channels,
-            encoder=encoder,
-            decoder=decoder,
-            likelihood=likelihood,
-            pixel_levels=pixel_levels,
             **kwargs,
         )
         self.training_mode, self.noise = training, noise

@@ -60,11 +60,11 @@ class LatentModel(LikelihoodModel):
         prior: tfd.Distribution,
         encoder_outputs: int,
         *,
-        channels: Sequence[int],
-        encoder: keras.Layer | None,
-        decoder: keras.Layer | None,
-        likelihood: str | PixelLikelihood,
-        pixel_levels: float,
+        pixel_levels: float = 256,
+        likelihood: str | PixelLikelihood = "gaussian",
+        channels: Sequence[int] = (32, 64),
+        encoder: keras.Layer | None = None,
+        decoder: keras.Layer | None = None,
         **kwargs: Any,
     ) -> None:
         names = ("elbo", "reconstruction_nll", "latent_nll")

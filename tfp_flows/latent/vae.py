@@ -15,7 +15,6 @@ from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.internal.arguments import Config, Seed, invalid
 from tfp_flows.internal.seeds import noise_like
-from tfp_flows.latent.likelihood import PixelLikelihood
 from tfp_flows.latent.model import (
     LatentModel,
     check_latent_distribution,
@@ -74,11 +73,6 @@ class LatentVAE(LatentModel):
         latent_dim: int = 128,
         prior: tfd.Distribution | None = None,
         posterior: tfd.Distribution | None = None,
-        pixel_levels: float = 256,
-        likelihood: str | PixelLikelihood = "gaussian",
-        channels: Sequence[int] = (32, 64),
-        encoder: keras.Layer | None = None,
-        decoder: keras.Layer | None = None,
         **kwargs: Any,
     ) -> None:
         prior = standard_normal(latent_dim) if prior is None else prior
@@ -88,11 +82,6 @@ class LatentVAE(LatentModel):
             latent_dim,
             checked_prior("prior", prior, latent_dim),
             2 * latent_dim + features,
-            channels=channels,
-            encoder=encoder,
-            decoder=decoder,
-            likelihood=likelihood,
-            pixel_levels=pixel_levels,
             **kwargs,
         )
         self.posterior_model = None if posterior is None else FlowModel(posterior)
