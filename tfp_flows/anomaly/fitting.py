@@ -105,10 +105,7 @@ def is_anomaly(
     condition: npt.ArrayLike | None = None,
     batch_size: int = 256,
 ) -> np.ndarray:
-    """Decides which rows are anomalies, by the fitted threshold: booleans `[n]`.
-
-    The arguments are those of `anomaly_scores`.
-    """
+    """Decides which rows are anomalies, `[n]`, by the fitted threshold."""
     scorer = _scorer(flow, scorer)
     if scorer.threshold is None:
         must = "have a threshold: fit it with `tfpf.anomaly.fit_scorer`"

@@ -300,10 +300,7 @@ class JointTypicalityScorer(AnomalyScorer):
 def _statistics(
     x: tf.Tensor | np.ndarray, log_prob: tf.Tensor, latent: tf.Tensor
 ) -> tf.Tensor:
-    """Returns nll, norm of the latents and, for images, bytes of a PNG, `[n, 2 or 3]`.
-
-    In float64, whatever the flow's dtype.
-    """
+    """Returns nll, norm of the latents and, for images, bytes of a PNG, in float64."""
     columns = [-tf.cast(log_prob, tf.float64), _norm(tf.cast(latent, tf.float64))]
     if _is_image(x):
         columns.append(tf.cast(png_bytes(x), tf.float64))

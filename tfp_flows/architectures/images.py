@@ -32,10 +32,7 @@ _MOST_LEVELS = 3
 
 
 def checked_levels(event_shape: Shape, levels: int | None) -> int:
-    """Returns the number of levels for an image, or says what padding it needs.
-
-    None stands for as many halvings as fit, at most 3.
-    """
+    """Returns the levels, for None up to 3 that fit, or says what padding they need."""
     fitting = _halvings(event_shape)
     if levels is None:
         levels = min(fitting, _MOST_LEVELS) or 1

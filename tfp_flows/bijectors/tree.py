@@ -65,10 +65,7 @@ def layers_in(part: Part, templates: bool = False) -> list[keras.Layer]:
 
 
 def clear_caches(part: Part) -> None:
-    """Forgets what was computed with old weights.
-
-    TFP returns a held latent for a held input even after training.
-    """
+    """Forgets what was computed with old weights, and TFP remembers after training."""
     for bijector in bijectors_in(part):
         compat.clear_cache(bijector)
 

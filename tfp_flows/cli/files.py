@@ -19,10 +19,7 @@ Append = Callable[[np.ndarray], None]
 
 
 def load(path: Path, *, conditional: bool = False) -> tuple[FlowModel, dict]:
-    """Loads a model and the data part of the report beside it, empty without one.
-
-    `path` is a `.keras` file or the folder of a run.
-    """
+    """Loads a `.keras` file or a run, and the data part of its report, if any."""
     if path.is_dir():
         if not (path / MODEL_FILE).is_file():
             raise ValueError(

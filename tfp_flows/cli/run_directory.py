@@ -170,10 +170,7 @@ class StopEarly(keras.callbacks.Callback):
 
 
 def default_path(data_name: str, flow: str, resume: bool) -> Path:
-    """Returns `runs/<data>-<flow>`, with the next free number behind it if need be.
-
-    Of runs to be resumed it is the newest.
-    """
+    """Returns `runs/<data>-<flow>[-<number>]`: a free one, or the newest to resume."""
     stem = Path(data_name).stem.replace(":", "-")
     names = [f"{stem}-{flow}"]
     while (Path("runs") / names[-1]).exists():

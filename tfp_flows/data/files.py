@@ -227,10 +227,7 @@ def _checked_table(
 
 
 def _checked_images(x: np.ndarray, path: Path, start: int = 0) -> np.ndarray:
-    """Checks images, of which `start` came before.
-
-    Whole numbers in 0..255 come back as uint8, others as float32.
-    """
+    """Checks images, `start` came before: 0..255 become uint8, fractions float32."""
     if x.ndim != 4:
         hint = "; add a channel axis with `x[..., None]`" if x.ndim == 3 else ""
         raise ValueError(

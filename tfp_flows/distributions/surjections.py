@@ -258,10 +258,7 @@ class CategoricalFlow(Surjection):
         return self.flow, self.embeddings
 
     def log_odds(self, v: tf.Tensor) -> tf.Tensor:
-        """Returns `log q(v_t | c)` for every category c, `[..., length, categories]`.
-
-        They are the logits of `P(x_t | v_t)`.
-        """
+        """Returns `log q(v_t | c)`, the logits of `P(x_t | v_t)`: `[..., length, K]`."""
         every = condition(self.embeddings, tf.range(self.categories))
         return every.log_prob(v[..., tf.newaxis, :])
 

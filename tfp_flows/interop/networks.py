@@ -92,10 +92,7 @@ def _plain(value: object) -> object:
 
 
 def networks_in(bijector: tfb.Bijector) -> list[tf.Module]:
-    """Finds tf_keras networks and templates: attributes, and what functions hold.
-
-    Of networks inside networks, only the outermost.
-    """
+    """Finds outermost tf_keras networks and templates, in functions too."""
     found = modules_inside(bijector, is_tf_keras)
     for value in vars(bijector).values():
         found.extend(_held(value, depth=4))

@@ -153,10 +153,7 @@ def declare_input_shapes(version_path: Path, signatures: Iterable[Signature]) ->
 
 
 def require_no_xla(version_path: Path) -> None:
-    """Refuses a graph with parts that must be compiled with XLA.
-
-    TF Serving turns XLA off on CPU and would fail at every request.
-    """
+    """Refuses a graph with parts for XLA, which TF Serving has off on CPU."""
     for node in _nodes(read_saved_model(version_path).meta_graphs[0]):
         if node.attr["_XlaMustCompile"].b or node.op.startswith("Xla"):
             raise ValueError(

@@ -89,10 +89,7 @@ def write_metadata(version_path: Path, metadata: Metadata) -> None:
 
 
 def read_metadata(path: str | os.PathLike) -> Metadata:
-    """Reads what an export says about itself.
-
-    `path` is a version directory, or a model's directory (its newest version).
-    """
+    """Reads what a version, or the newest in a folder of versions, says of itself."""
     version_path = Path(path)
     versions = existing_versions(version_path)
     if versions:

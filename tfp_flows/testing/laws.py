@@ -1,8 +1,7 @@
 """The laws: what makes a map a bijector, and what it goes through in use.
 
 `LAWS` names them. Each takes a `Subject` and a tolerance, or None for that of the
-subject's float type, and returns a `CheckResult`. Users run them by `check_bijector`;
-the tests and benchmarks of this package run the same.
+subject's float type, and returns a `CheckResult`.
 """
 
 from __future__ import annotations

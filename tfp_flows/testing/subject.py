@@ -294,10 +294,7 @@ def _widened(part: Any) -> Any:
 
 
 def _with_tensors(part: Config) -> Config:
-    """Writes a TFP class's tensor arguments, given as plain numbers, as tensors.
-
-    TFP would read plain numbers as float32.
-    """
+    """Writes plain numbers, which TFP would read as float32, as tensors."""
     try:
         tensors = getattr(tfb, part["class"]).parameter_properties()
     except (AttributeError, NotImplementedError):

@@ -9,11 +9,9 @@
     flow.bits_per_char(test, samples=8)                   # an upper bound
     flow.sample(5, seed=1, prompt="in the beginning ")
 
-A flow has a density of real numbers; characters have probabilities. Between them lie
-learned embeddings: each character is drawn as a vector near a place of its own, and
-the flow has the density of the sequence of vectors (`CategoricalFlow`).
-`python -m benchmarks.text` measures what that reaches, beside counts of characters and
-a recurrent language model.
+Each character is drawn as a vector near a learned place of its own, and the flow has
+the density of the sequence of vectors (`CategoricalFlow`). `python -m benchmarks.text`
+measures what that reaches, beside counts of characters and a recurrent language model.
 """
 
 from tfp_flows.architectures.autoregressive import causal_flow

@@ -133,10 +133,7 @@ class TextFlow(FlowModel):
     def fit(
         self, x: Arrays = None, y: Arrays = None, *args: object, **kwargs: Any
     ) -> keras.callbacks.History:
-        """Trains flow and embeddings; see `FlowModel.fit`.
-
-        A model that was not compiled is, with Adam.
-        """
+        """Trains flow and embeddings, by Adam if not compiled; see `FlowModel.fit`."""
         if not self.compiled:
             # The loss is a sum over characters, and so is its gradient.
             self.compile(optimizer=optimizer(2e-3, clip_norm=float(self.length)))

@@ -38,9 +38,8 @@ class RationalQuadraticSpline(Transform):
       and the last slope are equal and a learned turn follows the spline (`3 bins + 1`
       parameters a value). Values outside are wrapped into `[-bound, bound)`.
 
-    Floats: bins have at least `min_bin` of the side and knots at least `min_slope`,
-    so slopes stay positive and the error of a round trip is at most rounding times
-    the inverse of the smallest slope.
+    Bins have at least `min_bin` of the side and knots at least `min_slope`: the error
+    of a round trip is at most rounding over the smallest slope.
 
     Reference: Durkan, Bekasov, Murray, Papamakarios: Neural Spline Flows, 2019,
     arXiv:1906.04032. Rezende et al.: Normalizing Flows on Tori and Spheres, 2020,
@@ -118,10 +117,9 @@ class RationalQuadraticSpline(Transform):
         """Finds the bin of each value `[n]` and evaluates the spline there.
 
         `raw` is widths and heights before their softmax `[n, bins]`, and slopes before
-        their softplus `[n, bins + 1]`, of which 0 stands for slope 1. The bin is picked
-        by a sum over a one-hot mask: it costs less than a gather, whose gradient is a
-        scatter. Slopes are picked raw, so that the softplus runs on two numbers a
-        value, not `bins + 1`.
+        their softplus `[n, bins + 1]`, of which 0 stands for slope 1. A sum over a
+        one-hot mask picks the bin: it costs less than a gather, whose gradient is a
+        scatter. The softplus runs on the two slopes that are picked.
         """
         side = 2.0 * self.bound
         least, free = side * self.min_bin, side * (1.0 - self.bins * self.min_bin)

@@ -63,10 +63,7 @@ class RequestError(Exception):
 
     @classmethod
     def from_tensorflow(cls, error: tf.errors.OpError) -> RequestError:
-        """Turns what a graph raised into an answer.
-
-        A check in the graph puts its message between words of TensorFlow's own.
-        """
+        """Makes an answer of what a graph raised: a check or TensorFlow."""
         text = str(error.message)
         found = _ASSERTION.search(text)
         if found:
