@@ -258,7 +258,7 @@ class CategoricalFlow(Surjection):
         return self.flow, self.embeddings
 
     def log_odds(self, v: tf.Tensor) -> tf.Tensor:
-        """Returns the logits of `P(x_t | v_t)`, `log q(v_t | c)`: `[..., length, K]`."""
+        """Returns `log q(v_t | c)`, logits of `P(x_t | v_t)`: `[..., length, K]`."""
         every = condition(self.embeddings, tf.range(self.categories))
         return every.log_prob(v[..., tf.newaxis, :])
 
