@@ -16,12 +16,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.base import (
-    WATCHERS,
-    FlowBijector,
-    ValueAndLogDet,
-    watched,
-)
+from tfp_flows.bijectors.base import WATCHERS, FlowBijector, ValueAndLogDet, watched
 from tfp_flows.bijectors.tree import children
 from tfp_flows.bijectors.weights import is_adapted
 from tfp_flows.internal import compat

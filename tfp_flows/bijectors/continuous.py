@@ -130,10 +130,7 @@ class PathMonitor(DescribedLayer):
         """Does nothing: the layer has no weights."""
 
     def call(
-        self,
-        evaluations: tf.Tensor,
-        energies: State,
-        training: bool | None = None,
+        self, evaluations: tf.Tensor, energies: State, training: bool | None = None
     ) -> None:
         """Takes the number of evaluations and the integrals, `[n]` each, or none."""
         if training:
@@ -267,10 +264,7 @@ class ContinuousFlow(FlowBijector):
         if flat.shape[0] is None:
             z, log_det = z[:n], log_det[:n]
         sizes = tf.concat([batch, self._event_shape], 0)
-        return (
-            reshaped(z, sizes, static),
-            reshaped(log_det, batch, static[:ndims]),
-        )
+        return (reshaped(z, sizes, static), reshaped(log_det, batch, static[:ndims]))
 
     def _solved(self, z: tf.Tensor, condition: Condition, backwards: bool) -> Mapped:
         """Solves for points and log-dets of one batch axis."""

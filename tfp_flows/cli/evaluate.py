@@ -56,12 +56,8 @@ def evaluate(
     if out is not None:
         options.checked_target(out, options.TABLES)
     trained, known = files.load(model)
-    settings: dict[str, Any] = {
-        "batch_size": batch_size,
-        "seed": seed,
-        "n_bits": n_bits,
-        "key": key,
-    }
+    settings: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
+    settings |= {"n_bits": n_bits, "key": key}
     if flow_data.is_file(data):
         shards = flow_data.load_shards(data, **settings)
     else:

@@ -22,12 +22,7 @@ from tfp_flows.internal.seeds import stateless_seed
 METHODS = ("optimize", "langevin")
 
 
-def inpaint(
-    flow: Flow,
-    images: Images,
-    known: Images,
-    **options: Any,
-) -> tf.Tensor:
+def inpaint(flow: Flow, images: Images, known: Images, **options: Any) -> tf.Tensor:
     """Fills in the pixels of images that are not known.
 
     Args:
@@ -48,11 +43,7 @@ def inpaint(
 
 
 def super_resolve(
-    flow: Flow,
-    small: Images,
-    *,
-    sigma: float = 4.0,
-    **options: Any,
+    flow: Flow, small: Images, *, sigma: float = 4.0, **options: Any
 ) -> tf.Tensor:
     """Enlarges images to the size that the flow knows.
 

@@ -15,11 +15,7 @@ from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.internal.arguments import Config, Seed, invalid
 from tfp_flows.internal.seeds import noise_like
-from tfp_flows.latent.model import (
-    LatentModel,
-    check_latent_distribution,
-    checked_prior,
-)
+from tfp_flows.latent.model import LatentModel, check_latent_distribution, checked_prior
 from tfp_flows.training.model import FlowModel
 
 # Widths of the posterior stay above this, so that its density has a bound.

@@ -9,13 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import (
-    Config,
-    Shape,
-    checked_instance,
-    invalid,
-    words,
-)
+from tfp_flows.internal.arguments import Config, Shape, checked_instance, invalid, words
 from tfp_flows.internal.compat import constructor_arguments
 
 # Keras types a tensor as that of any of its backends.

@@ -101,11 +101,10 @@ def pair_plot(
             f"[m, columns]. Received: {real.shape} and {sampled.shape}"
         )
     names = list(columns or (f"x{i}" for i in range(real.shape[1])))[:MAX_PAIR_COLUMNS]
-    real, sampled = (
-        {name: rows[np.isfinite(rows).all(axis=1), i] for i, name in enumerate(names)}
-        for rows in (real, sampled)
-    )
-    return pairs_figure(real, sampled)
+    finite = (rows[np.isfinite(rows).all(axis=1)] for rows in (real, sampled))
+    # More names than columns, or columns than names, are left out.
+    tables = [dict(zip(names, rows.T, strict=False)) for rows in finite]
+    return pairs_figure(*tables)
 
 
 def learning_curve(

@@ -51,7 +51,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Returns the rate of a step, counted from 0."""
-        risen = keras.ops.cast(step, "float32")
+        risen: Any = keras.ops.cast(step, "float32")
         share: Any = keras.ops.minimum(1.0, (risen + 1.0) / float(self.steps))
         return self.learning_rate * share
 
