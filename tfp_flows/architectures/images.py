@@ -32,7 +32,7 @@ _MOST_LEVELS = 3
 
 
 def checked_levels(event_shape: Shape, levels: int | None) -> int:
-    """Returns the levels, for None up to 3 that fit, or says what padding they need."""
+    """Returns `levels`, None for what fits up to 3, or says what padding they need."""
     fitting = _halvings(event_shape)
     if levels is None:
         levels = min(fitting, _MOST_LEVELS) or 1

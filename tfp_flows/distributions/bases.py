@@ -23,7 +23,7 @@ from tfp_flows.nets.dense import MLP
 
 
 def diagonal_normal(d: int, *, dtype: DType = None) -> tfd.Distribution:
-    """Returns a normal distribution with learned means and variances, 0 and 1 first."""
+    """Returns a normal distribution of learned means and variances, first 0 and 1."""
     checked_integer("d", d)
     return tfd.MultivariateNormalDiag(
         _variable(0.0, [d], "loc", dtype), _positive(1.0, [d], "scale", dtype)
@@ -70,7 +70,7 @@ def conditional_normal(
 
 
 def full_normal(d: int, *, dtype: DType = None) -> tfd.Distribution:
-    """Returns a normal of learned means and covariances, the standard one first."""
+    """Returns a normal of learned means and covariances, first the standard one."""
     checked_integer("d", d)
     shift = tf.constant(1e-5, _name(dtype))
     scale = tfp.util.TransformedVariable(

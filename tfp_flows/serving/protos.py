@@ -61,7 +61,7 @@ class ModelEntry:
 
 
 def write_models_config(path: str | os.PathLike, models: Sequence[ModelEntry]) -> None:
-    """Writes a `models.config` for `--model_config_file`, of models of other names.
+    """Writes a `models.config` for `--model_config_file`; names must differ.
 
     It needs the `serving` extra. The write is atomic, as a server may be polling it.
     """

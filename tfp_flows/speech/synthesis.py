@@ -42,7 +42,7 @@ def nats_per_sample(
 
 
 def at_length(flow: Flow, length: int) -> tfd.TransformedDistribution:
-    """Returns a `waveglow` for a length of other multiples of its hop, same weights."""
+    """Returns a `waveglow` for another length, of whole hops, with the same weights."""
     flow = distribution_of(flow, "flow")
     group, _ = _layers(flow)
     hop = hop_of(flow)
