@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import statistics
 from collections.abc import Callable, Sequence
 
 import keras
@@ -303,10 +304,19 @@ class Gaussianization(LogisticMixture):
         log-derivative:  log F'(y) - log phi(x) (inverse), minus that
 
     `Phi` and `phi` are the standard normal distribution function and density. For
-    parameters and `components` see `LogisticMixture`.
+    parameters and `components` see `LogisticMixture`; those of 0 give a mixture near
+    the standard normal.
 
     Reference: Meng, Song, Song, Ermon: Gaussianization Flows, 2020, arXiv:2003.01941.
     """
+
+    # Logistic noise of this scale around places of variance 0.45 has variance 1.
+    _log_scale = math.log(math.sqrt(3.0 * 0.55) / math.pi)
+
+    def _places(self) -> np.ndarray:
+        share = (np.arange(self.components) + 0.5) / self.components
+        places = np.array([statistics.NormalDist().inv_cdf(p) for p in share])
+        return places * math.sqrt(0.45) / max(float(np.std(places)), 1e-6)
 
     def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> ValuesAndLogSlopes:
         """Searches for the value that has this noise."""
