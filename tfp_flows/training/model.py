@@ -56,6 +56,7 @@ from tfp_flows.training.nonfinite import (
     NonFiniteData,
     NonFiniteGuard,
     StopAtNonFinite,
+    far_rows,
     non_finite_rows,
 )
 from tfp_flows.training.optimizers import has_schedule
@@ -126,6 +127,7 @@ class LikelihoodModel(keras.Model):
         self._means = {n: keras.metrics.Mean(name=n, dtype=dtype) for n in metrics}
         self._shards = 1
         self._guard = NonFiniteGuard()
+        self._learns = False  # whether the step that is traced is one of training
         # Keras traces the call of an unbuilt model in a scratch graph, whose tensors
         # TFP's caches would then hand to the real graph.
         self.built = True
@@ -214,6 +216,12 @@ class LikelihoodModel(keras.Model):
 
         Before the first step, data-dependent weights that are still waiting are
         initialized from the first batch. A loss that is not finite stops training.
+
+        Rows far from the others count in no training step: those whose loss is above
+        `1e5 + 1e3 |m|`, with `m` the median of the batch's losses; a normal density
+        gives as much to 447 deviations. One such row would outweigh all others for
+        hundreds of Adam's steps. A warning says how many they are. `evaluate` and
+        `predict` take every row as it is.
 
         Args:
             x: Arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`; data and
@@ -318,10 +326,12 @@ class LikelihoodModel(keras.Model):
 
     def train_step(self, data: Arrays) -> dict[str, tf.Tensor]:
         """Takes one optimizer step on a batch."""
+        self._learns = True
         return super().train_step(self._paired(data))
 
     def test_step(self, data: Arrays) -> dict[str, tf.Tensor]:
         """Evaluates a batch."""
+        self._learns = False
         return super().test_step(self._paired(data))
 
     def predict_step(self, data: Arrays) -> Arrays:
@@ -348,6 +358,10 @@ class LikelihoodModel(keras.Model):
         """Returns the mean of the examples' losses plus the layers' losses, in nats."""
         losses = self.example_losses(y_pred)
         n = tf.cast(tf.size(losses), losses.dtype)
+        if training:
+            far = far_rows(losses)
+            losses = tf.where(far, tf.zeros_like(losses), losses)
+            n -= tf.reduce_sum(tf.cast(far, n.dtype))
         if sample_weight is not None:
             weight = tf.cast(sample_weight, losses.dtype)
             losses *= tf.reshape(weight, tf.shape(losses))
@@ -367,8 +381,16 @@ class LikelihoodModel(keras.Model):
         sample_weight: TensorLike | None = None,
     ) -> dict[str, tf.Tensor]:
         """Updates and returns the metrics."""
+        weight, far = sample_weight, None
+        if self._learns:
+            far = far_rows(self.example_losses(y_pred))
+            self._guard.count(far)
+            weight = 1.0 if weight is None else tf.reshape(weight, tf.shape(far))
+            weight = tf.where(far, 0.0, tf.cast(weight, tf.float32))
         for name, values in self.example_metrics(y_pred).items():
-            self._means[name].update_state(values, sample_weight=sample_weight)
+            if far is not None:
+                values = tf.where(far, tf.zeros_like(values), values)
+            self._means[name].update_state(values, sample_weight=weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     # Saving.
