@@ -46,6 +46,7 @@ from tfp_flows.training import sampling
 from tfp_flows.training.callbacks import with_raw_weights
 from tfp_flows.training.data import (
     checked_batch_size,
+    few_batches,
     first_batch,
     in_shards,
     named_arguments,
@@ -137,6 +138,9 @@ class LikelihoodModel(keras.Model):
     def encoded(self, x: Arrays) -> Arrays:
         """Returns data as arrays; what is an array or a dataset stays."""
         return x
+
+    def check(self, batch: Arrays) -> None:
+        """Refuses a batch of another form, which would blur the traced shapes."""
 
     def example_losses(self, y_pred: Arrays) -> tf.Tensor:
         """Returns the losses `[n]` of what `call` returned."""
@@ -258,7 +262,41 @@ class LikelihoodModel(keras.Model):
         arguments = self._arguments("predict", x, *args, **kwargs)
         checked_batch_size(arguments.get("batch_size"))
         with refusals():
+            if self.steps_per_execution == 1:
+                few = few_batches(arguments, self._data_dtype)
+                if few is not None:
+                    self.check(few[0])
+                    return self._predicted(few, arguments)
             return super().predict(**with_batches(arguments, self._data_dtype))
+
+    def _predicted(self, batches: Sequence[Arrays], arguments: Config) -> Arrays:
+        """Does what Keras's `predict` does, which makes a dataset of every call."""
+        callbacks = arguments.get("callbacks")
+        verbose = arguments.get("verbose", "auto")
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.callbacks.CallbackList(
+                callbacks,
+                add_progbar=verbose != 0,
+                verbose=verbose,
+                epochs=1,
+                steps=len(batches),
+                model=self,
+            )
+        self.make_predict_function()
+        self.stop_predicting = False
+        callbacks.on_predict_begin()
+        outputs = []
+        for step, batch in enumerate(batches):
+            callbacks.on_predict_batch_begin(step)
+            outputs.append(self.predict_function([batch]))
+            callbacks.on_predict_batch_end(step, {"outputs": outputs[-1]})
+            if self.stop_predicting:
+                break
+        callbacks.on_predict_end()
+        return keras.tree.map_structure(
+            lambda *parts: np.concatenate([*map(keras.ops.convert_to_numpy, parts)]),
+            *outputs,
+        )
 
     def train_on_batch(
         self, x: Arrays, y: Arrays = None, *args: Any, **kwargs: Any
@@ -277,7 +315,14 @@ class LikelihoodModel(keras.Model):
     def predict_on_batch(self, x: Arrays) -> Arrays:
         """Returns what `call` does of a batch; see `keras.Model.predict_on_batch`."""
         with refusals():
-            return super().predict_on_batch(x)
+            few = few_batches({"x": self.encoded(x)}, self._data_dtype, whole=True)
+            if few is None:
+                return super().predict_on_batch(x)
+            self.check(few[0])
+            # Keras would trace anew for every list of Python's numbers.
+            self.make_predict_function()
+            outputs = self.predict_function(few)
+        return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
 
     def _arguments(self, method: str, *args: object, **kwargs: object) -> Config:
         """Returns the arguments of a method by name, with encoded data."""
@@ -533,6 +578,10 @@ class FlowModel(LikelihoodModel):
         given = (x,) if condition is None else (x, condition)
         log_prob = functools.partial(sampling.log_prob, self._distribution)
         return in_shards(log_prob, self._shards)(*given)
+
+    def check(self, batch: Arrays) -> None:
+        """Refuses data or conditions of another shape."""
+        self._checked(*split_inputs(keras.utils.unpack_x_y_sample_weight(batch)[0]))
 
     def _checked(
         self, x: Arrays, condition: TensorLike | None
