@@ -282,13 +282,13 @@ class LikelihoodModel(keras.Model):
                 steps=len(batches),
                 model=self,
             )
-        self.make_predict_function()
+        function = self._predict_function()
         self.stop_predicting = False
         callbacks.on_predict_begin()
         outputs = []
         for step, batch in enumerate(batches):
             callbacks.on_predict_batch_begin(step)
-            outputs.append(self.predict_function([batch]))
+            outputs.append(function([batch]))
             callbacks.on_predict_batch_end(step, {"outputs": outputs[-1]})
             if self.stop_predicting:
                 break
@@ -320,9 +320,13 @@ class LikelihoodModel(keras.Model):
                 return super().predict_on_batch(x)
             self.check(few[0])
             # Keras would trace anew for every list of Python's numbers.
-            self.make_predict_function()
-            outputs = self.predict_function(few)
+            outputs = self._predict_function()(few)
         return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
+
+    def _predict_function(self) -> Any:
+        """Returns Keras's function of a list of batches, one of them."""
+        self.make_predict_function()
+        return self.predict_function
 
     def _arguments(self, method: str, *args: object, **kwargs: object) -> Config:
         """Returns the arguments of a method by name, with encoded data."""
