@@ -16,9 +16,22 @@ from tfp_flows import (
     text,
     training,
 )
-from tfp_flows.architectures.autoregressive import maf
+from tfp_flows.architectures.autoregressive import (
+    autoregressive_flow,
+    bernstein_flow,
+    gaussianization_flow,
+    maf,
+    naf,
+    sos_flow,
+    unaf,
+)
 from tfp_flows.architectures.continuous import ffjord
-from tfp_flows.architectures.coupling import nice, real_nvp, spline_flow
+from tfp_flows.architectures.coupling import (
+    coupling_flow,
+    nice,
+    real_nvp,
+    spline_flow,
+)
 from tfp_flows.architectures.glow import dequantization_noise, glow
 from tfp_flows.architectures.images import center, logit
 from tfp_flows.bijectors import masks, transforms

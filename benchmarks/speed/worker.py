@@ -63,11 +63,11 @@ def per_step_of_fit(steps):
 
 def prepared(peer, workload):
     """Builds the flow, takes the first steps, and says what that cost."""
-    from benchmarks.speed.workloads import CONTINUOUS, DEEP, WORKLOADS
+    from benchmarks.speed.workloads import CONTINUOUS, DEEP, SMALL, WORKLOADS
 
     adapter = importlib.import_module(f"benchmarks.speed.adapters.{peer}")
     imported = time.monotonic()
-    steps = adapter.build((WORKLOADS | DEEP | CONTINUOUS)[workload])
+    steps = adapter.build((WORKLOADS | DEEP | SMALL | CONTINUOUS)[workload])
     built, before = time.monotonic(), resident_mb()
     steps.train()
     first = time.monotonic() - built

@@ -57,6 +57,13 @@ DEEP = {
     f"W3-K{k}": dataclasses.replace(WORKLOADS["W3"], name=f"W3-K{k}", layers=k)
     for k in DEPTHS
 }
+# For `benchmarks.small_calls`: flows of W1's size on few rows.
+SMALL_ROWS = (1, 8, 64)
+SMALL = {
+    f"{kind}-{n}": dataclasses.replace(WORKLOADS["W1"], kind=kind, batch=n)
+    for kind in ("affine", "spline")
+    for n in SMALL_ROWS
+}
 # For `benchmarks.against`; beside TFP it is `benchmarks continuous`'s.
 CONTINUOUS = {"W5": Workload("W5", "continuous", (2,), 2, 64, 256, 256)}
 # Rates do not change times; by this one 32 steps a level stay finite on noise.

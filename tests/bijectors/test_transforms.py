@@ -32,6 +32,15 @@ class Falling(Transform):
         return -y - a * tf.sinh(y), tf.math.log(1.0 + a * tf.cosh(y))
 
 
+def _with_weights(transform):
+    generator = np.random.default_rng(4)
+
+    def add_weight(shape, *_, **__):
+        return tf.constant(0.5 * generator.normal(size=shape))
+
+    return transform.with_weights(add_weight)
+
+
 TRANSFORMS = {
     "shift": transforms.Shift(),
     "affine": transforms.Affine(),
@@ -41,7 +50,19 @@ TRANSFORMS = {
     "sinh_arcsinh": transforms.SinhArcsinh(),
     "spline": transforms.RationalQuadraticSpline(5, 3.0),
     "spline_circular": transforms.RationalQuadraticSpline(5, 4.0, "circular"),
+    "spline_none": transforms.RationalQuadraticSpline(5, 4.0, "none"),
+    "spline_linear": transforms.LinearSpline(5, 3.0),
+    "spline_quadratic": transforms.QuadraticSpline(5, 3.0),
+    "spline_cubic": transforms.CubicSpline(5, 3.0),
+    "spline_linear_rational": transforms.LinearRationalSpline(5, 3.0),
     "mixture": transforms.LogisticMixture(4),
+    "gaussianization": transforms.Gaussianization(4),
+    "bernstein": transforms.Bernstein(7, 3.0),
+    "sum_of_squares": transforms.SumOfSquares(2, 3, 3.0),
+    "sigmoidal": transforms.SigmoidalNetwork(4, 1),
+    "sigmoidal_deep": transforms.SigmoidalNetwork(3, 2, dense=False),
+    "sigmoidal_dense": transforms.SigmoidalNetwork(3, 2),
+    "monotonic": _with_weights(transforms.UnconstrainedMonotonic((5,), 3, 12, 3.5)),
     "forward_only": Cubic(),
     "inverse_only": Falling(),
 }

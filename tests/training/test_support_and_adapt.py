@@ -1,11 +1,14 @@
 """Support, adaptation and solvers: right at the borders, or refused in a sentence."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from tfp_flows.bijectors.normalization import Whitening, robust_moments
+from tfp_flows.tables.columns import fitted_transform
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 RNG = np.random.default_rng(0)
@@ -66,6 +69,55 @@ def test_adapt_takes_any_unit(unit):
     x = np.delete(act.adapt(tf.constant(y)), 7, axis=0)
     np.testing.assert_allclose(x.mean(axis=0), 0.0, atol=1e-4)
     np.testing.assert_allclose(x.std(axis=0), 1.0, rtol=1e-4)
+
+
+def with_outliers(d=4, n=1000):
+    y = normal(n, d)
+    wild = y.copy()
+    wild[::200] += 1e4 * np.sign(normal(n // 200, d))
+    wild[7] = 1e20
+    return y, wild
+
+
+def test_moments_without_outliers():
+    y, wild = with_outliers()
+    acts = [(tfpf.ActNorm(4), unit) for unit in (1e-9, 1.0, 1e12)]
+    for part, unit in [*acts, (tfpf.BatchNorm(4), 1.0), (Whitening(4), 1.0)]:
+        x = part.adapt(tf.constant((unit * wild).astype("float32")))
+        np.testing.assert_allclose(np.median(x, axis=0), 0.0, atol=0.1)
+        width = np.diff(np.quantile(x, [0.159, 0.841], axis=0), axis=0)
+        np.testing.assert_allclose(width, 2.0, rtol=0.2)
+    tails = np.stack([RNG.standard_t(2, 2000), np.exp(2.0 * RNG.normal(size=2000))], 1)
+    few = normal(2000, 2) * (RNG.random((2000, 2)) < 0.02)
+    for honest in (tails.astype("float32"), few, y):
+        mean, deviation = robust_moments(tf.constant(honest))
+        np.testing.assert_allclose(mean, honest.mean(axis=0), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(deviation, honest.std(axis=0), rtol=1e-4)
+    few[3] = 1e20
+    assert np.all(robust_moments(tf.constant(few))[1] < 1.0)
+    column = wild[:, 0].astype("float64")
+    for name in ("standard", "quantile"):
+        z = fitted_transform(name, column).inverse(column)
+        assert np.diff(np.quantile(z, [0.159, 0.841])) == pytest.approx(2.0, rel=0.1)
+
+
+@pytest.mark.parametrize("make", [tfpf.nice, tfpf.maf])
+def test_outliers_do_not_spoil_training(make):
+    y, wild = with_outliers()
+    model = tfpf.FlowModel(make((4,), steps=2, hidden_units=(16,)))
+    model.compile(keras.optimizers.Adam(1e-3))
+    with pytest.warns(UserWarning, match="6 rows of this epoch lie so far"):
+        history = model.fit(wild, epochs=3, verbose=0).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert history["nll"][-1] == pytest.approx(history["loss"][-1], abs=0.1)
+    clean = np.arange(1000) % 200 != 0
+    clean[7] = False
+    found = np.median(model.predict(wild[clean], verbose=0))
+    assert found == pytest.approx(np.median(-0.5 * (y**2).sum(1)) - 3.68, abs=0.2)
+    # `predict` is exact; no gradient is NaN.
+    assert model.predict(wild[7:8], verbose=0)[0] < -1e38
+    model.train_on_batch(wild[:32])
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
 def test_adapt_through_two_inversions():

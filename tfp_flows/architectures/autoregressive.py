@@ -1,9 +1,10 @@
-"""Autoregressive flows: `maf` and `causal_flow`."""
+"""Autoregressive flows of any transform, and of sequences: `causal_flow`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -17,11 +18,21 @@ from tfp_flows.bijectors.autoregressive import (
     Causal,
     MaskedAutoregressive,
 )
+from tfp_flows.bijectors.coupling import checked_transform
 from tfp_flows.bijectors.elementwise import Elementwise
+from tfp_flows.bijectors.linear import Linear
 from tfp_flows.bijectors.mixture import ConditionalMixture
 from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.transforms.affine import Affine
+from tfp_flows.bijectors.transforms.base import Transform
+from tfp_flows.bijectors.transforms.monotone import (
+    Bernstein,
+    Gaussianization,
+    SigmoidalNetwork,
+    SumOfSquares,
+    UnconstrainedMonotonic,
+)
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
 from tfp_flows.distributions.bases import standard_logistic
 from tfp_flows.internal.arguments import (
@@ -36,17 +47,13 @@ from tfp_flows.nets.dense import MADE, MLP
 from tfp_flows.nets.sequence import CausalLSTM
 
 
-@renamed(layers="steps")
-def maf(
+def autoregressive_flow(
     event_shape: int | Sequence[int],
     *,
+    transform: Transform | None = None,
     steps: int = 4,
     hidden_units: Sequence[int] = (128, 128),
     activation: Activation = "relu",
-    transform: str = "affine",
-    log_scale: str = "soft_clamp",
-    bins: int = 8,
-    bound: float = 5.0,
     inverse: bool = False,
     actnorm: bool = True,
     condition_shape: Sequence[int] | None = None,
@@ -55,24 +62,24 @@ def maf(
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
     dtype: DType = None,
-    name: str = "maf",
+    name: str = "autoregressive_flow",
 ) -> tfd.TransformedDistribution:
-    """Builds a masked autoregressive flow whose order of values turns each step.
+    """Builds a masked autoregressive flow of any transform.
 
-    For events of one value the layers are `Elementwise`, given the condition alone.
+    The order of the values turns each step. For events of one value the layers are
+    `Elementwise`, given the condition alone.
 
     Args:
+        transform: A value of `tfpf.transforms`; None for `Affine()`.
         steps: Number of autoregressive layers, at least 2.
-        transform: `"affine"`, or `"spline"` for autoregressive spline flows.
         inverse: Whether to build an inverse autoregressive flow (IAF), which
             samples in one network call a layer and takes `D` calls for a density.
         actnorm: Whether to put an `ActNorm` before each pair of layers.
 
-    Reference: Papamakarios, Pavlakou, Murray: Masked Autoregressive Flow, 2017,
-    arXiv:1705.07057.
-
     Example:
-        >>> maf((2,), steps=2, hidden_units=(8,)).event_shape
+        >>> import tfp_flows as tfpf
+        >>> g = tfpf.transforms.SumOfSquares()
+        >>> autoregressive_flow((2,), transform=g, hidden_units=(8,)).event_shape
         TensorShape([2])
     """
     shape = checked_shape("event_shape", event_shape)
@@ -80,11 +87,8 @@ def maf(
     options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
     checked_integer("steps", steps, minimum=2)
+    value = checked_transform(transform)
     d = math.prod(shape)
-
-    checked_choice("transform", transform, TRANSFORMS)
-    spline = transform == "spline"
-    value = RationalQuadraticSpline(bins, bound) if spline else Affine(log_scale)
 
     def layer(reverse: bool) -> tfb.Bijector:
         if d == 1:
@@ -102,6 +106,191 @@ def maf(
     if steps % 2:
         bijectors.append(layer(False))
     return assemble(shape, bijectors, **options)
+
+
+@renamed(layers="steps")
+def maf(
+    event_shape: int | Sequence[int],
+    *,
+    transform: str = "affine",
+    log_scale: str = "soft_clamp",
+    bins: int = 8,
+    bound: float = 5.0,
+    name: str = "maf",
+    **options: Any,
+) -> tfd.TransformedDistribution:
+    """Builds a masked autoregressive flow of affine maps or splines.
+
+    Args:
+        transform: `"affine"`, or `"spline"` for autoregressive spline flows. For the
+            other arguments see `autoregressive_flow`.
+
+    Reference: Papamakarios, Pavlakou, Murray: Masked Autoregressive Flow, 2017,
+    arXiv:1705.07057.
+
+    Example:
+        >>> maf((2,), steps=2, hidden_units=(8,)).event_shape
+        TensorShape([2])
+    """
+    checked_choice("transform", transform, TRANSFORMS)
+    spline = transform == "spline"
+    value = RationalQuadraticSpline(bins, bound) if spline else Affine(log_scale)
+    return autoregressive_flow(event_shape, transform=value, name=name, **options)
+
+
+def naf(
+    event_shape: int | Sequence[int],
+    *,
+    units: int = 16,
+    layers: int = 1,
+    steps: int = 2,
+    name: str = "naf",
+    **options: Any,
+) -> tfd.TransformedDistribution:
+    """Builds a neural autoregressive flow: `autoregressive_flow` of sigmoidal networks.
+
+    Densities cost one pass; samples are found by root searches, value by value.
+
+    Args:
+        units: Sigmoids of a layer of each network.
+        layers: Layers of each network; more than 1 is the paper's DDSF. For the other
+            arguments see `autoregressive_flow`.
+
+    Reference: Huang, Krueger, Lacoste, Courville: Neural Autoregressive Flows, 2018,
+    arXiv:1804.00779.
+
+    Example:
+        >>> naf((2,), hidden_units=(8,)).event_shape
+        TensorShape([2])
+    """
+    value = SigmoidalNetwork(units, layers)
+    return autoregressive_flow(
+        event_shape, transform=value, steps=steps, name=name, **options
+    )
+
+
+def unaf(
+    event_shape: int | Sequence[int],
+    *,
+    features: int = 8,
+    integrand_units: Sequence[int] = (32, 32),
+    steps: int = 2,
+    name: str = "unaf",
+    **options: Any,
+) -> tfd.TransformedDistribution:
+    """Builds an autoregressive flow of integrals of positive networks (UMNN-MAF).
+
+    Args:
+        features: Numbers that the conditioner gives to the network of a value.
+        integrand_units: Widths of the network that is integrated. For the other
+            arguments see `autoregressive_flow`.
+
+    Reference: Wehenkel, Louppe: Unconstrained Monotonic Neural Networks, 2019,
+    arXiv:1908.05164.
+
+    Example:
+        >>> unaf((2,), hidden_units=(8,), integrand_units=(8,)).event_shape
+        TensorShape([2])
+    """
+    value = UnconstrainedMonotonic(integrand_units, features)
+    return autoregressive_flow(
+        event_shape, transform=value, steps=steps, name=name, **options
+    )
+
+
+def bernstein_flow(
+    event_shape: int | Sequence[int],
+    *,
+    degree: int = 16,
+    bound: float = 5.0,
+    name: str = "bernstein_flow",
+    **options: Any,
+) -> tfd.TransformedDistribution:
+    """Builds an autoregressive flow of Bernstein polynomials.
+
+    For all arguments but `degree` and `bound` see `autoregressive_flow`.
+
+    Reference: Sick, Hothorn, Duerr: Deep transformation models, 2020, arXiv:2004.00464.
+
+    Example:
+        >>> bernstein_flow((2,), degree=8, hidden_units=(8,)).event_shape
+        TensorShape([2])
+    """
+    value = Bernstein(degree, bound)
+    return autoregressive_flow(event_shape, transform=value, name=name, **options)
+
+
+def sos_flow(
+    event_shape: int | Sequence[int],
+    *,
+    polynomials: int = 3,
+    degree: int = 4,
+    bound: float = 5.0,
+    name: str = "sos_flow",
+    **options: Any,
+) -> tfd.TransformedDistribution:
+    """Builds an autoregressive flow of sum-of-squares polynomials.
+
+    For the arguments of the polynomials see `transforms.SumOfSquares`, for all others
+    `autoregressive_flow`.
+
+    Reference: Jaini, Selby, Yu: Sum-of-Squares Polynomial Flow, 2019, arXiv:1905.02325.
+
+    Example:
+        >>> sos_flow((2,), hidden_units=(8,)).event_shape
+        TensorShape([2])
+    """
+    value = SumOfSquares(polynomials, degree, bound)
+    return autoregressive_flow(event_shape, transform=value, name=name, **options)
+
+
+def gaussianization_flow(
+    event_shape: int | Sequence[int],
+    *,
+    components: int = 16,
+    steps: int = 6,
+    hidden_units: Sequence[int] = (128, 128),
+    activation: Activation = "relu",
+    actnorm: bool = True,
+    condition_shape: Sequence[int] | None = None,
+    encoder: keras.Layer | None = None,
+    base: tfd.Distribution | None = None,
+    preprocess: tfb.Bijector | None = None,
+    mode: str = "auto",
+    dtype: DType = None,
+    name: str = "gaussianization_flow",
+) -> tfd.TransformedDistribution:
+    """Builds a Gaussianization flow: rotations between elementwise mixtures.
+
+    Each step makes every value normal by itself, `Elementwise` with
+    `transforms.Gaussianization`, behind a learned rotation. Without a condition there
+    is no network in it.
+
+    Args:
+        components: Components of the mixture of each value.
+        steps: Number of steps, at least 1.
+        hidden_units: Widths of the networks from the condition to the mixtures. For the
+            other arguments see `tfp_flows.architectures`.
+
+    Reference: Meng, Song, Song, Ermon: Gaussianization Flows, 2020, arXiv:2003.01941.
+
+    Example:
+        >>> gaussianization_flow((2,), steps=2).event_shape
+        TensorShape([2])
+    """
+    shape = checked_shape("event_shape", event_shape)
+    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    options |= {"encoder": encoder, "condition_shape": condition_shape}
+    seen = seen_condition(condition_shape, encoder)
+    checked_integer("steps", steps)
+    d = math.prod(shape)
+    net = MLP(hidden_units, activation, dtype=dtype) if seen else None
+    step = [Elementwise(Gaussianization(components), (d,), seen, net, dtype=dtype)]
+    if d > 1:
+        step.append(Linear(d, kind="householder", dtype=dtype))
+    if actnorm:
+        step.insert(0, ActNorm(d, dtype=dtype))
+    return assemble(shape, [Repeat(tfb.Chain(step), steps, mode=mode)], **options)
 
 
 _BOUND = 4.0  # of splines: components that start at -1 and 1 have room to move

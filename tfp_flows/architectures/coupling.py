@@ -1,9 +1,10 @@
-"""Coupling flows: `nice`, `real_nvp` and `spline_flow`."""
+"""Coupling flows: `nice`, `real_nvp`, `coupling_flow` and `spline_flow`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -21,12 +22,17 @@ from tfp_flows.architectures.assembly import (
 )
 from tfp_flows.architectures.images import multiscale_flow
 from tfp_flows.bijectors import masks
-from tfp_flows.bijectors.coupling import AdditiveCoupling, SplineCoupling
+from tfp_flows.bijectors.coupling import (
+    AdditiveCoupling,
+    Coupling,
+    checked_transform,
+)
 from tfp_flows.bijectors.elementwise import Elementwise
 from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.normalization import ActNorm, BatchNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
+from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
 from tfp_flows.internal.arguments import (
     Activation,
@@ -251,13 +257,11 @@ def real_nvp(
     return assemble(shape, bijectors, **options)
 
 
-@renamed(couplings="steps")
-def spline_flow(
+def coupling_flow(
     event_shape: int | Sequence[int],
     *,
+    transform: Transform | None = None,
     steps: int = 8,
-    bins: int = 8,
-    bound: float = 5.0,
     hidden_units: Sequence[int] = (128, 128),
     activation: Activation = "relu",
     residual: bool = False,
@@ -270,16 +274,56 @@ def spline_flow(
     preprocess: tfb.Bijector | None = None,
     mode: str = "auto",
     dtype: DType = None,
-    name: str = "spline_flow",
+    name: str = "coupling_flow",
 ) -> tfd.TransformedDistribution:
-    """Builds a neural spline flow: `steps` times actnorm, mixing, spline coupling.
+    """Builds couplings of any transform: `steps` times actnorm, mixing, coupling.
 
     Each coupling passes on the first half of the values; the learned linear map before
-    it decides what those are. Actnorm centers the values where the splines bend. For
-    events of one value the splines are `Elementwise`, given the condition alone.
+    it decides what those are. Actnorm centers the values where transforms bend. For
+    events of one value the transforms are `Elementwise`, given the condition alone.
 
     Args:
+        transform: A value of `tfpf.transforms`; None for `Affine()`.
         actnorm: Whether each step starts with an `ActNorm`.
+
+    Example:
+        >>> import tfp_flows as tfpf
+        >>> g = tfpf.transforms.Bernstein(degree=8)
+        >>> coupling_flow((2,), transform=g, steps=2, hidden_units=(8,)).event_shape
+        TensorShape([2])
+    """
+    shape = checked_shape("event_shape", event_shape)
+    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
+    options |= {"encoder": encoder, "condition_shape": condition_shape}
+    seen = seen_condition(condition_shape, encoder)
+    checked_integer("steps", steps)
+    transform = checked_transform(transform)
+    d = math.prod(shape)
+    net = MLP(hidden_units, activation, residual, dropout, dtype=dtype)
+    given = {"condition_shape": seen, "dtype": dtype}
+    if d == 1:
+        net = net if seen else None
+        step = [Elementwise(transform, (1,), conditioner=net, **given)]
+    else:
+        coupling = Coupling(masks.half(d), net, transform, **given)
+        step = [mixing(permutation, d, dtype), coupling]
+    if actnorm:
+        step.insert(0, ActNorm(d, dtype=dtype))
+    return assemble(shape, [Repeat(tfb.Chain(step), steps, mode=mode)], **options)
+
+
+@renamed(couplings="steps")
+def spline_flow(
+    event_shape: int | Sequence[int],
+    *,
+    bins: int = 8,
+    bound: float = 5.0,
+    name: str = "spline_flow",
+    **options: Any,
+) -> tfd.TransformedDistribution:
+    """Builds a neural spline flow: `coupling_flow` of rational-quadratic splines.
+
+    For all arguments but `bins` and `bound` see `coupling_flow`.
 
     Reference: Durkan, Bekasov, Murray, Papamakarios: Neural Spline Flows, 2019,
     arXiv:1906.04032.
@@ -288,23 +332,5 @@ def spline_flow(
         >>> spline_flow((2,), steps=2, bins=4, hidden_units=(8,)).event_shape
         TensorShape([2])
     """
-    shape = checked_shape("event_shape", event_shape)
-    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
-    options |= {"encoder": encoder, "condition_shape": condition_shape}
-    seen = seen_condition(condition_shape, encoder)
-    checked_integer("steps", steps)
-    d = math.prod(shape)
     spline = RationalQuadraticSpline(bins, bound)
-    net = MLP(hidden_units, activation, residual, dropout, dtype=dtype)
-    if d == 1:
-        net = net if seen else None
-        step = [Elementwise(spline, (1,), seen, net, dtype=dtype)]
-    else:
-        mask, given = masks.half(d), {"condition_shape": seen, "dtype": dtype}
-        step = [
-            mixing(permutation, d, dtype),
-            SplineCoupling(mask, net, bins=bins, bound=bound, **given),
-        ]
-    if actnorm:
-        step.insert(0, ActNorm(d, dtype=dtype))
-    return assemble(shape, [Repeat(tfb.Chain(step), steps, mode=mode)], **options)
+    return coupling_flow(event_shape, transform=spline, name=name, **options)

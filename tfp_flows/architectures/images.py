@@ -124,7 +124,8 @@ def logit(
 
     TFP's `Scale`, `Shift` and `Sigmoid` in a chain, so the likelihood of the flow stays
     in the units of the data. Outside of `[0, L]` log-densities are `-inf`, and samples
-    are clipped to it.
+    are clipped to it. With a clipped sample `experimental_sample_and_log_prob` gives
+    the log-density of the point before; `log_prob` of the sample is another.
 
     Args:
         pixel_levels: How many values L a pixel can take.

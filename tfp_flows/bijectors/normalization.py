@@ -40,34 +40,53 @@ def moments(y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.nn.moments(y, list(range(y.shape.rank - 1)))
 
 
-# A value further from the middle 95 % of a channel than so many of their ranges is a
-# sentinel, such as 1e20 for "missing". Nearer ones count: a flow that starts with
-# latents of 1e4 does not survive its first steps. Fewer rows cannot tell.
-_OUTER, _REACH, _LEAST_ROWS, _QUANTILE_ROWS = 0.025, 1e5, 16, 4096
+# Outliers are looked for where a column's deviation is more than `_INFLATED` times that
+# of its middle 95 %: Student's t with 2 degrees of freedom and log-normal columns stay
+# below, five rows in a thousand at 1,000 deviations do not. Then those beyond `_REACH`
+# ranges of the middle do not count. Too few rows cannot tell.
+_OUTER, _INFLATED, _REACH, _LEAST_ROWS, _QUANTILE_ROWS = 0.025, 30.0, 10.0, 16, 4096
+_NORMAL_RANGE = 3.92  # deviations, of the middle 95 %
 
 
-def fences(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the lowest and highest value of each column `[n, d]` that is no sentinel.
+def fences(rows: np.ndarray, reach: float = _REACH) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the lowest and highest value of each column `[n, d]` that counts.
 
-    A column of which 95 % or more are one value has none.
+    They are infinite in a column without outliers. One of which 95 % or more are one
+    value is judged by the others.
     """
-    n = len(rows)
+    rows = np.asarray(rows, np.float64)
+    n, d = rows.shape
+    low, high = np.full(d, -np.inf), np.full(d, np.inf)
     if n < _LEAST_ROWS:
-        return rows.min(axis=0), rows.max(axis=0)
+        return low, high
     ranked = np.sort(rows[:: -(-n // _QUANTILE_ROWS)], axis=0)
     last = len(ranked) - 1
     # Of 16 rows and more at least one at each end is left out.
-    low = ranked[math.ceil(last * _OUTER)]
-    high = ranked[math.floor(last * (1.0 - _OUTER))]
-    reach = np.where(high > low, _REACH * (high - low), np.inf)
-    return low - reach, high + reach
+    bottom = ranked[math.ceil(last * _OUTER)]
+    top = ranked[math.floor(last * (1.0 - _OUTER))]
+    width = top - bottom
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        spread = np.sqrt(np.mean(np.square((rows - bottom) / width), axis=0))
+        fenced = (width > 0.0) & (spread > _INFLATED / _NORMAL_RANGE)
+    low[fenced] = (bottom - reach * width)[fenced]
+    high[fenced] = (top + reach * width)[fenced]
+    for k in np.flatnonzero(width <= 0.0):
+        others = rows[rows[:, k] != bottom[k], k]
+        found = fences(others[:, None], reach)
+        low[k] = np.minimum(found[0][0], bottom[k])
+        high[k] = np.maximum(found[1][0], top[k])
+    return low, high
 
 
 def robust_moments(y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns mean and deviation of each channel over all rows but sentinels.
+    """Returns mean and deviation of each channel over all rows but outliers.
 
-    Without sentinels they are the plain ones. A channel that is constant but for
-    rounding has the deviation 0. No unit overflows: sums are of numbers in [-1, 1].
+    A value is one if it lies more than 10 times the range of the channel's middle 95 %
+    beyond it, and only where the plain deviation is more than 30 times that which this
+    range stands for. Otherwise, heavy tails included, all rows count.
+
+    A channel that is constant but for rounding has the deviation 0. No unit overflows:
+    sums are of numbers in [-1, 1].
     """
     y = tf.convert_to_tensor(y)
     if y.shape.rank < 2 or 0 in y.shape:
@@ -100,8 +119,9 @@ class ActNorm(Adaptable):
 
     `b` and `s` have one value a channel. They start at the identity; `adapt` sets
     them so that the latents of one batch have mean 0 and variance 1 in each
-    channel; sentinels such as 1e20 are not counted. `FlowModel.fit`
-    calls it once before training.
+    channel. A value more than 10 times the range of the channel's middle 95 % beyond
+    it does not count where all values together have a deviation more than 30 times
+    that of the middle. `FlowModel.fit` calls it once before training.
 
     Shapes: `[..., channels]`, images too. The log-det is a scalar for one position,
     which TFP multiplies by the number of positions in the event.
@@ -328,11 +348,13 @@ class Whitening(Adaptable):
         return x, -tf.reduce_sum(tf.math.log(scale))
 
     def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
-        """Measures mean and principal axes of vectors `[n, d]`, with n > d."""
+        """Measures mean and axes of vectors `[n, d]`, n > d, without outliers."""
         rows = np.asarray(y, np.float64).reshape(-1, self._d)
         if len(rows) <= self._d:
             must = f"have more than {self._d} rows to measure a covariance"
             raise invalid("y", must, rows.shape)
+        low, high = fences(rows)
+        rows = rows[np.all((rows >= low) & (rows <= high), axis=1)]
         variances, axes = np.linalg.eigh(np.cov(rows, rowvar=False, bias=True))
         # Largest first, then every second one before the others.
         order = np.arange(self._d)[::-1]

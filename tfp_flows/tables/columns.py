@@ -10,6 +10,7 @@ import numpy as np
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.elementwise import Quantile
+from tfp_flows.bijectors.normalization import fences
 from tfp_flows.distributions.tables import (
     ArgmaxDequantizer,
     Dequantizer,
@@ -368,16 +369,21 @@ def fitted_transform(
     * "standard": `y = mean + deviation x`;
     * "log": `y = low + exp(mean + deviation x)`, by the moments of `log(y - low)`;
     * "quantile": a `Quantile` through `knots` quantiles; see `Continuous`.
+
+    Moments are of values that are no outliers, by the rule of `ActNorm`; quantiles of
+    all but sentinels, beyond 1e5 ranges of the middle 95 %.
     """
     if name == "quantile":
-        return _quantile(values, knots)
-    if name == "standard":
-        parts = [tfb.Shift(values.mean()), tfb.Scale(values.std())]
-    else:
-        logs = np.log(values - low)
-        parts = [tfb.Shift(np.float64(low)), tfb.Exp()]
-        parts += [tfb.Shift(logs.mean()), tfb.Scale(logs.std())]
+        return _quantile(_fenced(values, 1e5), knots)
+    parts = [] if name == "standard" else [tfb.Shift(np.float64(low)), tfb.Exp()]
+    counted = _fenced(np.log(values - low) if parts else values, 10.0)
+    parts += [tfb.Shift(counted.mean()), tfb.Scale(counted.std())]
     return tfb.Chain(parts, name=name)
+
+
+def _fenced(values: np.ndarray, reach: float) -> np.ndarray:
+    low, high = fences(values[:, None], reach)
+    return values[(values >= low) & (values <= high)]
 
 
 def _quantile(values: np.ndarray, knots: int | None) -> Quantile:

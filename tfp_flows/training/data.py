@@ -17,6 +17,7 @@ from tfp_flows.internal.batching import minibatches
 Size = TypeVar("Size")
 
 _BATCH_SIZE = 32  # Keras's own
+_FEW = 64  # batches that need no dataset
 # A mean and a deviation for each channel need no more rows than this.
 _ROWS = 2048
 
@@ -126,6 +127,31 @@ def with_batches(arguments: Config, dtype: tf.DType, shuffle: bool = False) -> C
             made = _batches(_tensors(x, y, weight, dtype), size)
             arguments["validation_data"] = made
     return arguments
+
+
+def few_batches(
+    arguments: Config, dtype: tf.DType, whole: bool = False
+) -> list[Arrays] | None:
+    """Returns what `with_batches` would, as a list, for few batches of arrays.
+
+    None says that there are many, or a stream; `whole` makes one batch of all rows.
+    """
+    if is_stream(arguments.get("x")) or arguments.get("steps") is not None:
+        return None
+    data = _tensors(arguments["x"], None, None, dtype)[:2]
+    n = _rows(data)
+    size = n if whole else arguments.get("batch_size") or _BATCH_SIZE
+    if n > _FEW * size:
+        return None
+    x, condition = data
+    parts = x if condition is None else (x, condition)
+    packed = keras.utils.pack_x_y_sample_weight(parts)
+    if n <= size:
+        return [packed]
+    return [
+        keras.tree.map_structure(lambda a, i=i: a[i : i + size], packed)
+        for i in range(0, n, size)
+    ]
 
 
 _PACKED = ("x", "y", "sample_weight")

@@ -46,6 +46,7 @@ from tfp_flows.training import sampling
 from tfp_flows.training.callbacks import with_raw_weights
 from tfp_flows.training.data import (
     checked_batch_size,
+    few_batches,
     first_batch,
     in_shards,
     named_arguments,
@@ -56,6 +57,7 @@ from tfp_flows.training.nonfinite import (
     NonFiniteData,
     NonFiniteGuard,
     StopAtNonFinite,
+    far_rows,
     non_finite_rows,
 )
 from tfp_flows.training.optimizers import has_schedule
@@ -126,6 +128,7 @@ class LikelihoodModel(keras.Model):
         self._means = {n: keras.metrics.Mean(name=n, dtype=dtype) for n in metrics}
         self._shards = 1
         self._guard = NonFiniteGuard()
+        self._learns = False  # whether the step that is traced is one of training
         # Keras traces the call of an unbuilt model in a scratch graph, whose tensors
         # TFP's caches would then hand to the real graph.
         self.built = True
@@ -135,6 +138,9 @@ class LikelihoodModel(keras.Model):
     def encoded(self, x: Arrays) -> Arrays:
         """Returns data as arrays; what is an array or a dataset stays."""
         return x
+
+    def check(self, batch: Arrays) -> None:
+        """Refuses a batch of another form, which would blur the traced shapes."""
 
     def example_losses(self, y_pred: Arrays) -> tf.Tensor:
         """Returns the losses `[n]` of what `call` returned."""
@@ -215,6 +221,12 @@ class LikelihoodModel(keras.Model):
         Before the first step, data-dependent weights that are still waiting are
         initialized from the first batch. A loss that is not finite stops training.
 
+        Rows far from the others count in no training step: those whose loss is above
+        `1e5 + 1e3 |m|`, with `m` the median of the batch's losses; a normal density
+        gives as much to 447 deviations. One such row would outweigh all others for
+        hundreds of Adam's steps. A warning says how many they are. `evaluate` and
+        `predict` take every row as it is.
+
         Args:
             x: Arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`; data and
                 conditions together are `(x, condition)` or `{"x": x, "condition": c}`.
@@ -250,7 +262,41 @@ class LikelihoodModel(keras.Model):
         arguments = self._arguments("predict", x, *args, **kwargs)
         checked_batch_size(arguments.get("batch_size"))
         with refusals():
+            if self.steps_per_execution == 1:
+                few = few_batches(arguments, self._data_dtype)
+                if few is not None:
+                    self.check(few[0])
+                    return self._predicted(few, arguments)
             return super().predict(**with_batches(arguments, self._data_dtype))
+
+    def _predicted(self, batches: Sequence[Arrays], arguments: Config) -> Arrays:
+        """Does what Keras's `predict` does, which makes a dataset of every call."""
+        callbacks = arguments.get("callbacks")
+        verbose = arguments.get("verbose", "auto")
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.callbacks.CallbackList(
+                callbacks,
+                add_progbar=verbose != 0,
+                verbose=verbose,
+                epochs=1,
+                steps=len(batches),
+                model=self,
+            )
+        function = self._predict_function()
+        self.stop_predicting = False
+        callbacks.on_predict_begin()
+        outputs = []
+        for step, batch in enumerate(batches):
+            callbacks.on_predict_batch_begin(step)
+            outputs.append(function([batch]))
+            callbacks.on_predict_batch_end(step, {"outputs": outputs[-1]})
+            if self.stop_predicting:
+                break
+        callbacks.on_predict_end()
+        return keras.tree.map_structure(
+            lambda *parts: np.concatenate([*map(keras.ops.convert_to_numpy, parts)]),
+            *outputs,
+        )
 
     def train_on_batch(
         self, x: Arrays, y: Arrays = None, *args: Any, **kwargs: Any
@@ -269,7 +315,18 @@ class LikelihoodModel(keras.Model):
     def predict_on_batch(self, x: Arrays) -> Arrays:
         """Returns what `call` does of a batch; see `keras.Model.predict_on_batch`."""
         with refusals():
-            return super().predict_on_batch(x)
+            few = few_batches({"x": self.encoded(x)}, self._data_dtype, whole=True)
+            if few is None:
+                return super().predict_on_batch(x)
+            self.check(few[0])
+            # Keras would trace anew for every list of Python's numbers.
+            outputs = self._predict_function()(few)
+        return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
+
+    def _predict_function(self) -> Any:
+        """Returns Keras's function of a list of batches, one of them."""
+        self.make_predict_function()
+        return self.predict_function
 
     def _arguments(self, method: str, *args: object, **kwargs: object) -> Config:
         """Returns the arguments of a method by name, with encoded data."""
@@ -318,10 +375,12 @@ class LikelihoodModel(keras.Model):
 
     def train_step(self, data: Arrays) -> dict[str, tf.Tensor]:
         """Takes one optimizer step on a batch."""
+        self._learns = True
         return super().train_step(self._paired(data))
 
     def test_step(self, data: Arrays) -> dict[str, tf.Tensor]:
         """Evaluates a batch."""
+        self._learns = False
         return super().test_step(self._paired(data))
 
     def predict_step(self, data: Arrays) -> Arrays:
@@ -348,6 +407,10 @@ class LikelihoodModel(keras.Model):
         """Returns the mean of the examples' losses plus the layers' losses, in nats."""
         losses = self.example_losses(y_pred)
         n = tf.cast(tf.size(losses), losses.dtype)
+        if training:
+            far = far_rows(losses)
+            losses = tf.where(far, tf.zeros_like(losses), losses)
+            n -= tf.reduce_sum(tf.cast(far, n.dtype))
         if sample_weight is not None:
             weight = tf.cast(sample_weight, losses.dtype)
             losses *= tf.reshape(weight, tf.shape(losses))
@@ -367,8 +430,16 @@ class LikelihoodModel(keras.Model):
         sample_weight: TensorLike | None = None,
     ) -> dict[str, tf.Tensor]:
         """Updates and returns the metrics."""
+        weight, far = sample_weight, None
+        if self._learns:
+            far = far_rows(self.example_losses(y_pred))
+            self._guard.count(far)
+            weight = 1.0 if weight is None else tf.reshape(weight, tf.shape(far))
+            weight = tf.where(far, 0.0, tf.cast(weight, tf.float32))
         for name, values in self.example_metrics(y_pred).items():
-            self._means[name].update_state(values, sample_weight=sample_weight)
+            if far is not None:
+                values = tf.where(far, tf.zeros_like(values), values)
+            self._means[name].update_state(values, sample_weight=weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     # Saving.
@@ -511,6 +582,10 @@ class FlowModel(LikelihoodModel):
         given = (x,) if condition is None else (x, condition)
         log_prob = functools.partial(sampling.log_prob, self._distribution)
         return in_shards(log_prob, self._shards)(*given)
+
+    def check(self, batch: Arrays) -> None:
+        """Refuses data or conditions of another shape."""
+        self._checked(*split_inputs(keras.utils.unpack_x_y_sample_weight(batch)[0]))
 
     def _checked(
         self, x: Arrays, condition: TensorLike | None

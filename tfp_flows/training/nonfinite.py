@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.tree import clear_caches
 from tfp_flows.internal.arguments import Condition
+from tfp_flows.internal.compat import Holder
 from tfp_flows.training.sampling import log_prob
 
 
@@ -30,6 +32,24 @@ class NonFiniteGuard:
 
     def __init__(self) -> None:
         self._message: str | None = None
+        # Held so that Keras neither reports nor saves it.
+        self._far = Holder(keras.metrics.Sum(dtype="float32"))
+
+    def count(self, far: tf.Tensor) -> None:
+        """Adds to the number of rows of an epoch that do not count."""
+        self._far.value.update_state(tf.cast(far, tf.float32))
+
+    def warn_of_far_rows(self) -> None:
+        """Says how many rows of the epoch did not count, if any, and starts anew."""
+        n = int(self._far.value.result())
+        self._far.value.reset_state()
+        if n:
+            warnings.warn(
+                f"{n} rows of this epoch lie so far from the others that they did not "
+                "count (see `FlowModel.fit`). Leave sentinels and errors out of the "
+                "data, or transform columns with such tails.",
+                stacklevel=2,
+            )
 
     def checked(
         self, model: keras.Model, loss: tf.Tensor, x: tf.Tensor, condition: Condition
@@ -71,6 +91,16 @@ class NonFiniteGuard:
             raise FloatingPointError(message) from None
 
 
+def far_rows(losses: tf.Tensor) -> tf.Tensor:
+    """Returns which losses `[n]` are above `1e5 + 1e3 |median|`, at most half of them.
+
+    Rows that are NaN are not: they stop training.
+    """
+    # The lower median; that of no rows is such that nothing is above.
+    half = tf.sort(losses)[: (tf.size(losses) + 1) // 2]
+    return losses > 1e5 + 1e3 * tf.abs(tf.reduce_max(half))
+
+
 class StopAtNonFinite(keras.callbacks.Callback):
     """Stops a compiled training run at the end of an epoch with a non-finite loss."""
 
@@ -78,6 +108,7 @@ class StopAtNonFinite(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Raises `FloatingPointError` if the epoch's mean loss is not finite."""
+        self.model._guard.warn_of_far_rows()
         loss = (logs or {}).get("loss", 0.0)
         if not np.isfinite(loss):
             last = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))

@@ -47,6 +47,17 @@ def coupling(w):
     return part, net
 
 
+def vectors(w):
+    """Returns a flow of vectors, and its networks."""
+    parts, nets = [], []
+    for _ in range(w.layers):
+        part, net = coupling(w)
+        nets.append(net)
+        parts += [part, tfb.Permute(list(range(w.features))[::-1])]
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), w.event_shape)
+    return tfd.TransformedDistribution(base, tfb.Chain(parts)), nets
+
+
 def build(w, jit=False):
     tf_keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
@@ -63,15 +74,9 @@ def build(w, jit=False):
         )
         nets = []
         base = tfd.Sample(tfd.Normal(0.0, 1.0), int(np.prod(w.event_shape)))
+        flow = tfd.TransformedDistribution(base, bijector)
     else:
-        parts, nets = [], []
-        for _ in range(w.layers):
-            part, net = coupling(w)
-            nets.append(net)
-            parts += [part, tfb.Permute(list(range(w.features))[::-1])]
-        bijector = tfb.Chain(parts)
-        base = tfd.Sample(tfd.Normal(0.0, 1.0), w.event_shape)
-    flow = tfd.TransformedDistribution(base, bijector)
+        flow, nets = vectors(w)
     flow.log_prob(x)
     variables = [*flow.trainable_variables]
     variables += [v for net in nets for v in net.trainable_variables]

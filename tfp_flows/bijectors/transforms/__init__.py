@@ -7,4 +7,17 @@ A transform is a value without weights or shapes. `Coupling`, `Autoregressive` a
 from tfp_flows.bijectors.transforms.affine import Affine, LeakyReLU, Shift, SinhArcsinh
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.mixture import LogisticMixture
+from tfp_flows.bijectors.transforms.monotone import (
+    Bernstein,
+    Gaussianization,
+    SigmoidalNetwork,
+    SumOfSquares,
+    UnconstrainedMonotonic,
+)
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
+from tfp_flows.bijectors.transforms.splines import (
+    CubicSpline,
+    LinearRationalSpline,
+    LinearSpline,
+    QuadraticSpline,
+)

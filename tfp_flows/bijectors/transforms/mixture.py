@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.transforms.base import Transform
@@ -44,9 +45,13 @@ class LogisticMixture(Transform):
 
     def _components(self, parameters: tf.Tensor) -> list[tf.Tensor]:
         weights, offset, log_scale = tf.split(parameters, 3, axis=-1)
-        places = tf.linspace(-1.0, 1.0, self.components + 2)[1:-1]
-        location = offset + tf.cast(places, parameters.dtype)
-        return [tf.nn.log_softmax(weights), location, log_scale]
+        location = offset + tf.constant(self._places(), parameters.dtype)
+        return [tf.nn.log_softmax(weights), location, log_scale + self._log_scale]
+
+    _log_scale = 0.0  # of parameters 0
+
+    def _places(self) -> np.ndarray:
+        return np.linspace(-1.0, 1.0, self.components + 2)[1:-1]
 
 
 def mixture_to_noise(

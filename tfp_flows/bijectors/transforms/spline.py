@@ -1,8 +1,9 @@
-"""`RationalQuadraticSpline`, and the arithmetic within one bin of it."""
+"""`RationalQuadraticSpline`, and what all splines share."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -17,12 +18,88 @@ from tfp_flows.internal.arguments import (
     checked_number,
 )
 
-TAILS = ("linear", "circular")
+TAILS = ("linear", "circular", "none")
 _LARGEST = 1e4  # parameter, in size
 
 
+class Spline(Transform):
+    """Base class of monotone pieces on `[-bound, bound]`.
+
+    A subclass sets `parameters_per_value` and writes `_within(value, rows, inverse)`,
+    for values `[n]` of the interval and parameters `[n, parameters_per_value]`. Outside
+    of the interval the spline is the identity.
+    """
+
+    def __init__(self, bins: int, bound: float, min_bin: float) -> None:
+        self.bins = checked_integer("bins", bins, 2)
+        self.bound = checked_number("bound", bound, above=0.0)
+        self.min_bin = checked_number("min_bin", min_bin, above=0.0, below=1.0 / bins)
+
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
+        """Evaluates the spline."""
+        return self._evaluated(x, parameters, inverse=False)
+
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
+        """Evaluates the inverse spline."""
+        return self._evaluated(y, parameters, inverse=True)
+
+    def _evaluated(
+        self, value: tf.Tensor, parameters: tf.Tensor, inverse: bool
+    ) -> Mapped:
+        flat = tf.reshape(value, [-1])
+        # A softmax is at its end long before; larger ones overflow when squared.
+        parameters = tf.clip_by_value(parameters, -_LARGEST, _LARGEST)
+        rows = tf.reshape(parameters, [-1, self.parameters_per_value])
+        return tuple(
+            tf.ensure_shape(tf.reshape(result, tf.shape(value)), value.shape)
+            for result in self._everywhere(flat, rows, inverse)
+        )
+
+    def _everywhere(self, value: tf.Tensor, rows: tf.Tensor, inverse: bool) -> Mapped:
+        # A safe stand-in for values beyond the borders, so that the spline's
+        # gradient is finite where its result is not used.
+        inside = tf.clip_by_value(value, -self.bound, self.bound)
+        result, log_slope = self._within(inside, rows, inverse)
+        within = tf.abs(value) <= self.bound
+        outside = tf.fill(tf.shape(log_slope), tf.cast(self._log_slope, value.dtype))
+        return tf.where(within, result, value), tf.where(within, log_slope, outside)
+
+    _log_slope = 0.0  # outside
+
+    def _within(self, value: tf.Tensor, rows: tf.Tensor, inverse: bool) -> Mapped:
+        raise NotImplementedError(f"{type(self).__name__} lacks `_within`.")
+
+    def _intervals(self, raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns where the bins start, and how wide they are, `[n, bins]`."""
+        side = 2.0 * self.bound
+        least, free = side * self.min_bin, side * (1.0 - self.bins * self.min_bin)
+        widths = least + free * tf.nn.softmax(raw)
+        # Knots as a product with a triangle of ones: faster than a cumulative sum over
+        # a short axis, in the graph executor as under XLA.
+        ones = np.ones((self.bins, self.bins), raw.dtype.as_numpy_dtype)
+        return tf.matmul(widths, np.triu(ones, 1)) - self.bound, widths
+
+
+def picker(value: tf.Tensor, starts: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns what picks the entries, of `[n, bins]`, of the bin of each value `[n]`.
+
+    It is a sum over a one-hot mask, which costs less than a gather, whose gradient is a
+    scatter.
+    """
+    reached = tf.cast(value[:, tf.newaxis] >= starts[:, 1:], value.dtype)
+    from_first = tf.pad(reached, [[0, 0], [1, 0]], constant_values=1.0)
+    one_hot = from_first - tf.pad(reached, [[0, 0], [0, 1]])
+    return lambda candidates: tf.reduce_sum(one_hot * candidates, axis=-1)
+
+
+def positive(raw: tf.Tensor, least: float) -> tf.Tensor:
+    """Returns numbers above `least`, 1 where `raw` is 0."""
+    offset = math.log(math.expm1(1.0 - least))
+    return least + tf.nn.softplus(raw + offset)
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows.transforms")
-class RationalQuadraticSpline(Transform):
+class RationalQuadraticSpline(Spline):
     """A monotone rational-quadratic spline of `bins` pieces on `[-bound, bound]`.
 
         forward:  y = g(x)
@@ -36,10 +113,14 @@ class RationalQuadraticSpline(Transform):
       (`3 bins - 1` parameters a value);
     * `"circular"`: values are angles on a circle of circumference `2 bound`; the first
       and the last slope are equal and a learned turn follows the spline (`3 bins + 1`
-      parameters a value). Values outside are wrapped into `[-bound, bound)`.
+      parameters a value). Values outside are wrapped into `[-bound, bound)`;
+    * `"none"`: the interval is all there is, with free slopes at its ends
+      (`3 bins + 1` parameters a value). Values outside stay where they are, with the
+      log-derivative `-inf`, which is their log-density.
 
-    Bins have at least `min_bin` of the side and knots at least `min_slope`: the error
-    of a round trip is at most rounding over the smallest slope.
+    Floats: bins have at least `min_bin` of the side and knots at least `min_slope`,
+    so slopes stay positive and the error of a round trip is at most rounding times
+    the inverse of the smallest slope.
 
     Reference: Durkan, Bekasov, Murray, Papamakarios: Neural Spline Flows, 2019,
     arXiv:1906.04032. Rezende et al.: Normalizing Flows on Tori and Spheres, 2020,
@@ -62,89 +143,39 @@ class RationalQuadraticSpline(Transform):
             min_bin: Smallest width and height of a bin, as a share of the side.
             min_slope: Smallest slope at a knot, below 1.
         """
-        self.bins = checked_integer("bins", bins, 2)
-        self.bound = checked_number("bound", bound, above=0.0)
+        super().__init__(bins, bound, min_bin)
         self.tails = checked_choice("tails", tails, TAILS)
-        self.min_bin = checked_number("min_bin", min_bin, above=0.0, below=1.0 / bins)
         self.min_slope = checked_number("min_slope", min_slope, above=0.0, below=1.0)
-        self.parameters_per_value = 3 * bins + (1 if tails == "circular" else -1)
+        self.parameters_per_value = 3 * bins + (-1 if tails == "linear" else 1)
+        self._log_slope = -math.inf if tails == "none" else 0.0
 
-    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
-        """Evaluates the spline."""
-        return self._evaluated(x, parameters, inverse=False)
-
-    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
-        """Evaluates the inverse spline."""
-        return self._evaluated(y, parameters, inverse=True)
-
-    def _evaluated(
-        self, value: tf.Tensor, parameters: tf.Tensor, inverse: bool
-    ) -> Mapped:
-        flat = tf.reshape(value, [-1])
-        # A softmax is at its end long before; larger ones overflow when squared.
-        parameters = tf.clip_by_value(parameters, -_LARGEST, _LARGEST)
-        rows = tf.reshape(parameters, [-1, self.parameters_per_value])
-        on = self._on_circle if self.tails == "circular" else self._on_line
-        return tuple(
-            tf.ensure_shape(tf.reshape(result, tf.shape(value)), value.shape)
-            for result in on(flat, rows, inverse)
-        )
-
-    def _on_line(self, value: tf.Tensor, rows: tf.Tensor, inverse: bool) -> Mapped:
-        *extents, slopes = tf.split(rows, [self.bins, self.bins, self.bins - 1], -1)
-        slopes = tf.pad(slopes, [[0, 0], [1, 1]])
-        # A safe stand-in for values beyond the borders, so that the spline's
-        # gradient is finite where its result is not used.
-        inside = tf.clip_by_value(value, -self.bound, self.bound)
-        result, log_slope = self._in_bin(inside, (*extents, slopes), inverse)
-        within, zeros = tf.abs(value) <= self.bound, tf.zeros_like(log_slope)
-        return tf.where(within, result, value), tf.where(within, log_slope, zeros)
-
-    def _on_circle(self, angle: tf.Tensor, rows: tf.Tensor, inverse: bool) -> Mapped:
-        *extents, slopes, turn = tf.split(rows, [self.bins] * 3 + [1], -1)
-        slopes = tf.concat([slopes, slopes[:, :1]], -1)
-        turn = tf.squeeze(turn, -1)
-        start = self._wrapped(angle - turn if inverse else angle)
-        result, log_slope = self._in_bin(start, (*extents, slopes), inverse)
+    def _everywhere(self, value: tf.Tensor, rows: tf.Tensor, inverse: bool) -> Mapped:
+        if self.tails != "circular":
+            return super()._everywhere(value, rows, inverse)
+        turn = rows[:, -1]
+        start = self._wrapped(value - turn if inverse else value)
+        result, log_slope = self._within(start, rows, inverse)
         return result if inverse else self._wrapped(result + turn), log_slope
 
     def _wrapped(self, angle: tf.Tensor) -> tf.Tensor:
         return tf.math.floormod(angle + self.bound, 2.0 * self.bound) - self.bound
 
-    def _in_bin(
-        self, value: tf.Tensor, raw: tuple[tf.Tensor, ...], inverse: bool
-    ) -> Mapped:
-        """Finds the bin of each value `[n]` and evaluates the spline there.
-
-        `raw` is widths and heights before their softmax `[n, bins]`, and slopes before
-        their softplus `[n, bins + 1]`, of which 0 stands for slope 1. A sum over a
-        one-hot mask picks the bin: it costs less than a gather, whose gradient is a
-        scatter. The softplus runs on the two slopes that are picked.
-        """
-        side = 2.0 * self.bound
-        least, free = side * self.min_bin, side * (1.0 - self.bins * self.min_bin)
-        widths, heights = (least + free * tf.nn.softmax(part) for part in raw[:2])
-        # Knots as a product with a triangle of ones: faster than a cumulative sum over
-        # a short axis, in the graph executor as under XLA.
-        ones = np.ones((self.bins, self.bins), value.dtype.as_numpy_dtype)
-        triangle = np.triu(ones, 1)
-        lefts = tf.matmul(widths, triangle) - self.bound
-        bottoms = tf.matmul(heights, triangle) - self.bound
-        knots = (bottoms if inverse else lefts)[:, 1:]
-        reached = tf.cast(value[:, tf.newaxis] >= knots, value.dtype)
-        from_first = tf.pad(reached, [[0, 0], [1, 0]], constant_values=1.0)
-        one_hot = from_first - tf.pad(reached, [[0, 0], [0, 1]])
-
-        def picked(candidates: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_sum(one_hot * candidates, axis=-1)
-
-        def slope(candidates: tf.Tensor) -> tf.Tensor:
-            # softplus(offset) + min_slope = 1.
-            offset = math.log(math.expm1(1.0 - self.min_slope))
-            return self.min_slope + tf.nn.softplus(picked(candidates) + offset)
-
-        extents = map(picked, (lefts, widths, bottoms, heights))
-        found = Bin(*extents, slope(raw[2][:, :-1]), slope(raw[2][:, 1:]))
+    def _within(self, value: tf.Tensor, rows: tf.Tensor, inverse: bool) -> Mapped:
+        n = self.bins
+        widths, heights, slopes = tf.split(rows, [n, n, rows.shape[-1] - 2 * n], -1)
+        if self.tails == "linear":
+            slopes = tf.pad(slopes, [[0, 0], [1, 1]])
+        elif self.tails == "circular":
+            slopes = tf.concat([slopes[:, :-1], slopes[:, :1]], -1)
+        lefts, widths = self._intervals(widths)
+        bottoms, heights = self._intervals(heights)
+        picked = picker(value, bottoms if inverse else lefts)
+        # Slopes are picked raw, so that the softplus runs on two numbers a value.
+        found = Bin(
+            *map(picked, (lefts, widths, bottoms, heights)),
+            positive(picked(slopes[:, :-1]), self.min_slope),
+            positive(picked(slopes[:, 1:]), self.min_slope),
+        )
         return (inverse_in_bin if inverse else forward_in_bin)(value, found)
 
 
