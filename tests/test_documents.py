@@ -6,11 +6,14 @@ from pathlib import Path
 import keras
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
 
 DOCUMENTS = Path(__file__).parents[1] / "docs"
 PAGES = ["migration.md"]
+LIBRARIES = {"tfpf": tfpf, "tfp": tfp, "keras": keras}
+LIBRARIES |= {"tfb": tfp.bijectors, "tfd": tfp.distributions}
 
 
 def blocks(page):
@@ -29,14 +32,23 @@ def test_a_block_runs(page, number, tmp_path, monkeypatch):
     exec(code, {"__name__": page})
 
 
-def test_names_on_the_page_of_migration_exist():
-    text = (DOCUMENTS / "migration.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`tfpf\.([\w.]+)", text))
-    assert len(named) > 20
-    for dotted in named:
-        part = tfpf
-        for name in dotted.split("."):
+@pytest.mark.parametrize(("page", "least"), [("migration.md", 20), ("features.md", 99)])
+def test_names_on_a_page_exist(page, least):
+    text = (DOCUMENTS / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(tfpf|tfb|tfd|tfp|keras)((?:\.\w+)+)", text))
+    assert len(named) > least
+    for library, names in named:
+        part = LIBRARIES[library]
+        for name in names[1:].split("."):
             part = getattr(part, name)
+
+
+def test_the_counts_of_features_are_those_of_the_rows():
+    text = (DOCUMENTS / "features.md").read_text(encoding="utf-8")
+    counted = re.search(r"\| \*\*all\*\* \|([\d |]+)\|\n", text)[1].split("|")
+    rows = re.findall(r"\| (yes|by TFP|in part|\*\*no\*\*): [^|]+ \|\n", text)
+    kinds = ("yes", "by TFP", "in part", "**no**")
+    assert [*map(int, counted)] == [*map(rows.count, kinds), len(rows)]
 
 
 def test_the_own_bijector_of_the_readme_keeps_the_laws(tmp_path, monkeypatch):
