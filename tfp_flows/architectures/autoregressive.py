@@ -122,8 +122,8 @@ def maf(
     """Builds a masked autoregressive flow of affine maps or splines.
 
     Args:
-        transform: `"affine"`, or `"spline"` for autoregressive spline flows. For the
-            other arguments see `autoregressive_flow`.
+        transform: `"affine"`, or `"spline"` for autoregressive spline flows.
+        **options: The other arguments of `autoregressive_flow`.
 
     Reference: Papamakarios, Pavlakou, Murray: Masked Autoregressive Flow, 2017,
     arXiv:1705.07057.
@@ -153,8 +153,8 @@ def naf(
 
     Args:
         units: Sigmoids of a layer of each network.
-        layers: Layers of each network; more than 1 is the paper's DDSF. For the other
-            arguments see `autoregressive_flow`.
+        layers: Layers of each network; more than 1 is the paper's DDSF.
+        **options: The other arguments of `autoregressive_flow`.
 
     Reference: Huang, Krueger, Lacoste, Courville: Neural Autoregressive Flows, 2018,
     arXiv:1804.00779.
@@ -268,9 +268,7 @@ def gaussianization_flow(
 
     Args:
         components: Components of the mixture of each value.
-        steps: Number of steps, at least 1.
-        hidden_units: Widths of the networks from the condition to the mixtures. For the
-            other arguments see `tfp_flows.architectures`.
+        hidden_units: Widths of the networks from the condition to the mixtures.
 
     Reference: Meng, Song, Song, Ermon: Gaussianization Flows, 2020, arXiv:2003.01941.
 

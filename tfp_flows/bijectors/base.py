@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow_probability import bijectors as tfb
 
+from tfp_flows.bijectors.watchers import watched
 from tfp_flows.bijectors.weights import WeightedBijector
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
     Condition,
-    Config,
     DType,
     Mapped,
     Shape,
-    TensorLike,
     check_event,
     words,
 )
@@ -125,7 +123,7 @@ class FlowBijector(WeightedBijector):
         result = self._inverse_and_log_det(y, **self._condition_kwargs(condition))
         return self._reported(*result)
 
-    def _condition_kwargs(self, condition: Condition) -> Config:
+    def _condition_kwargs(self, condition: Condition) -> dict:
         if self.condition_shape is None:
             return {}
         if condition is None:
@@ -194,17 +192,6 @@ class FlowBijector(WeightedBijector):
         return ildj
 
 
-# Called with each bijector that runs, its value and its log-det.
-WATCHERS: list[Callable[[tfb.Bijector, tf.Tensor, tf.Tensor], None]] = []
-
-
-def watched(bijector: tfb.Bijector, value: tf.Tensor, log_det: tf.Tensor) -> Mapped:
-    """Shows a result to the watchers."""
-    for watcher in WATCHERS:
-        watcher(bijector, value, log_det)
-    return value, log_det
-
-
 def call_layer(
     layer: keras.Layer,
     inputs: tf.Tensor,
@@ -233,7 +220,7 @@ def call_layer(
     return reshaped(outputs, sizes, static)
 
 
-def reshaped(x: tf.Tensor, sizes: tf.Tensor, static: TensorLike) -> tf.Tensor:
+def reshaped(x: tf.Tensor, sizes: tf.Tensor, static: Sequence) -> tf.Tensor:
     """Reshapes to sizes that the graph finds, of which `static` are known before."""
     result = tf.reshape(x, sizes)
     result.set_shape(static)

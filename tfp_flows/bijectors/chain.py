@@ -16,8 +16,9 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.base import WATCHERS, FlowBijector, ValueAndLogDet, watched
+from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.tree import children
+from tfp_flows.bijectors.watchers import WATCHERS, watched
 from tfp_flows.bijectors.weights import is_adapted
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import Arrays, Condition, Config, Shape

@@ -13,13 +13,7 @@ from tfp_flows.bijectors.base import FlowBijector, broadcast_batch, call_layer, 
 from tfp_flows.bijectors.transforms.affine import Affine, Shift
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
-from tfp_flows.internal.arguments import (
-    Condition,
-    Described,
-    Mapped,
-    Shape,
-    checked_instance,
-)
+from tfp_flows.internal.arguments import Condition, Described, Mapped, checked_instance
 from tfp_flows.nets.conditioner import connect
 
 
@@ -31,9 +25,9 @@ class Mask(Described, ABC):
         transformed_shape: Shape of the part that the coupling transforms.
     """
 
-    event_shape: Shape
-    identity_shape: Shape
-    transformed_shape: Shape
+    event_shape: tuple[int, ...]
+    identity_shape: tuple[int, ...]
+    transformed_shape: tuple[int, ...]
 
     @abstractmethod
     def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -157,10 +151,8 @@ class Coupling(Structure):
         parameters = call_layer(net, same, ndims, condition, len(shape))
         if condition is not None:
             # The condition may have batch axes that the value has not.
-            same, changed = (
-                broadcast_batch(part, ndims, parameters, ndims)[0]
-                for part in (same, changed)
-            )
+            same = broadcast_batch(same, ndims, parameters, ndims)[0]
+            changed = broadcast_batch(changed, ndims, parameters, ndims)[0]
         parameters = self._per_value(parameters, changed)
         changed, log_slope = direction(changed, parameters)
         log_det = tf.reduce_sum(log_slope, list(range(-ndims, 0)))

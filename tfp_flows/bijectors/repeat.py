@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.base import WATCHERS, FlowBijector
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.bijectors.reversible import Layer, looped, reversible
 from tfp_flows.bijectors.tree import (
@@ -22,6 +22,7 @@ from tfp_flows.bijectors.tree import (
     rebuilt,
     walk,
 )
+from tfp_flows.bijectors.watchers import WATCHERS
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
     Condition,

@@ -106,7 +106,7 @@ class Affine(Transform):
         if self.order == "halves":
             *batch, values, _ = parameters.shape
             last = 2 * int(values)
-            flat = tf.reshape(parameters, [*_sizes(parameters)[:-2], last])
+            flat = tf.reshape(parameters, [*sizes_of(parameters)[:-2], last])
             flat.set_shape([*batch, last])
             t, r = tf.split(flat, 2, axis=-1)
         else:
@@ -115,7 +115,7 @@ class Affine(Transform):
         return [t, s if self.log_scale != "tanh" else self._factor * s]
 
 
-def _sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
+def sizes_of(x: tf.Tensor) -> list[int | tf.Tensor]:
     """Returns the sizes of all axes, as integers where they are known."""
     dynamic = tf.shape(x)
     return [dynamic[i] if n is None else n for i, n in enumerate(x.shape)]

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flows.bijectors.transforms.affine import sizes_of
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.mixture import LogisticMixture
 from tfp_flows.bijectors.transforms.spline import positive
@@ -86,10 +87,7 @@ class Bernstein(Extended):
 def _bernstein(u: tf.Tensor, degree: int) -> tf.Tensor:
     """Returns all Bernstein polynomials of a degree at `u`, on one axis more."""
     counts = [float(math.comb(degree, k)) for k in range(degree + 1)]
-    up, down = (
-        _powers(u[..., tf.newaxis], degree),
-        _powers(1.0 - u[..., tf.newaxis], degree),
-    )
+    up, down = (_powers(v[..., tf.newaxis], degree) for v in (u, 1.0 - u))
     return tf.constant(counts, u.dtype) * up * down[..., ::-1]
 
 
@@ -129,7 +127,7 @@ class SumOfSquares(Extended):
     def _curve(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         shift, raw = parameters[..., 0], parameters[..., 1:]
         k, n = self.polynomials, self.degree + 1
-        raw = tf.reshape(raw, [*_sizes(raw)[:-1], k, n])
+        raw = tf.reshape(raw, [*sizes_of(raw)[:-1], k, n])
         # Equal ones would have equal gradients, and stay equal.
         constants = np.linspace(0.5, 1.5, k) if k > 1 else np.ones(1)
         constants = constants / np.sqrt(np.mean(constants**2))
@@ -143,11 +141,6 @@ class SumOfSquares(Extended):
             return 1e-3 + (1.0 - 1e-3) * tf.reduce_mean(tf.square(values), -1)
 
         return shift + _integral(slope, x, n), tf.math.log(slope(x))
-
-
-def _sizes(x: tf.Tensor) -> list:
-    known, found = x.shape.as_list(), tf.shape(x)
-    return [found[i] if size is None else size for i, size in enumerate(known)]
 
 
 def _integral(
@@ -187,14 +180,7 @@ class UnconstrainedMonotonic(Extended):
         nodes: int = 20,
         bound: float = 10.0,
     ) -> None:
-        """Chooses the network, and the accuracy of its integral.
-
-        Args:
-            hidden_units: Widths of the hidden layers.
-            features: Number of inputs that the conditioner computes.
-            nodes: Points at which the network is evaluated for a value.
-            bound: Where the curve goes on straight.
-        """
+        """Chooses the network, and the accuracy of its integral."""
         super().__init__(bound)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
         self.features = checked_integer("features", features)
@@ -206,15 +192,11 @@ class UnconstrainedMonotonic(Extended):
         """Returns the transform with a network of its own."""
         own = copy.copy(self)
         sizes = [1 + self.features, *self.hidden_units, 1]
-        own._layers = [
-            (
-                add_weight(
-                    (n, m), "glorot_uniform" if m > 1 else "zeros", name=f"k{i}"
-                ),
-                add_weight((m,), name=f"b{i}"),
-            )
-            for i, (n, m) in enumerate(zip(sizes, sizes[1:], strict=False))
-        ]
+        own._layers = []
+        for i, (n, m) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            start = "glorot_uniform" if m > 1 else "zeros"
+            kernel = add_weight((n, m), start, name=f"k{i}")
+            own._layers.append((kernel, add_weight((m,), name=f"b{i}")))
         return own
 
     def _curve(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
@@ -281,7 +263,7 @@ class SigmoidalNetwork(Transform):
         log_slope = tf.zeros_like(h)
         for before, after in self._shapes:
             a, b, u, w = (next(parts) for _ in range(4))
-            leading = _sizes(y)
+            leading = sizes_of(y)
             log_u = tf.nn.log_softmax(tf.reshape(u, [*leading, self.units, before]))
             log_w = tf.nn.log_softmax(tf.reshape(w, [*leading, after, self.units]))
             a = positive(a, 1e-3)

@@ -118,9 +118,8 @@ class RationalQuadraticSpline(Spline):
       (`3 bins + 1` parameters a value). Values outside stay where they are, with the
       log-derivative `-inf`, which is their log-density.
 
-    Floats: bins have at least `min_bin` of the side and knots at least `min_slope`,
-    so slopes stay positive and the error of a round trip is at most rounding times
-    the inverse of the smallest slope.
+    Bins have at least `min_bin` of the side and knots at least `min_slope`: the error
+    of a round trip is at most rounding over the smallest slope.
 
     Reference: Durkan, Bekasov, Murray, Papamakarios: Neural Spline Flows, 2019,
     arXiv:1906.04032. Rezende et al.: Normalizing Flows on Tori and Spheres, 2020,
