@@ -34,9 +34,11 @@ from tfp_flows.architectures.coupling import (
 )
 from tfp_flows.architectures.glow import dequantization_noise, glow
 from tfp_flows.architectures.images import center, logit
+from tfp_flows.architectures.tokens import jet, tarflow
 from tfp_flows.bijectors import masks, transforms
 from tfp_flows.bijectors.autoregressive import Autoregressive, MaskedAutoregressive
 from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.causal import Causal, Guided, guided
 from tfp_flows.bijectors.conditional import EncodedCondition, condition
 from tfp_flows.bijectors.continuous import ContinuousFlow
 from tfp_flows.bijectors.coupling import (
@@ -59,7 +61,7 @@ from tfp_flows.bijectors.planar import Planar, Radial
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
 from tfp_flows.distributions import bases
-from tfp_flows.distributions.surjections import Dequantized
+from tfp_flows.distributions.surjections import Dequantized, Noised, denoise
 from tfp_flows.inference import calibration
 from tfp_flows.inference.surrogate import flat_target, surrogate_posterior
 from tfp_flows.internal.batching import map_batches

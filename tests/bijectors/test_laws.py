@@ -33,6 +33,12 @@ def _in_float64():
         yield
 
 
+ROWS = [
+    pytest.param(name, marks=pytest.mark.slow) if row.slow else name
+    for name, row in TABLE.items()
+]
+
+
 @functools.cache
 def subject_of(name):
     return TABLE[name].subject()
@@ -44,7 +50,7 @@ def assert_laws(subject, names):
     return {row.name: row for row in report.rows}
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", ROWS)
 def test_round_trips_and_log_dets(name):
     row, subject = TABLE[name], subject_of(name)
     elements = st.floats(-row.bound, row.bound, width=64)
@@ -60,7 +66,7 @@ def test_round_trips_and_log_dets(name):
     check()
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", ROWS)
 def test_weights_networks_batches_graphs_and_files(name):
     subject = subject_of(name)
     rows = assert_laws(subject, USES)
@@ -76,7 +82,7 @@ def test_weights_networks_batches_graphs_and_files(name):
         assert rows[law].value in (None, 1, 4)
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", ROWS)
 def test_a_copy_shares_the_weights(name):
     subject = subject_of(name)
     copy = subject.bijector.copy(name="another")

@@ -88,7 +88,7 @@ def test_stepping_equals_the_whole_sequence():
     v = tf.constant(np.random.default_rng(4).normal(size=(3, T, D)))
     states, before, found = net.start(3), tf.zeros([3, D], tf.float64), []
     for t in range(T):
-        h, states = net.step(before, t == 0, states)
+        h, states = net.step(before, t, states)
         found.append(h)
         before = v[:, t]
     np.testing.assert_allclose(tf.stack(found, axis=1), net(v), atol=1e-12)
@@ -135,7 +135,7 @@ def wrong_shape():
 @pytest.mark.parametrize(
     ("build", "error", "words"),
     [
-        (wrong_net, TypeError, "must be a `tfpf.nets.CausalLSTM`"),
+        (wrong_net, TypeError, "must be a causal network"),
         (wrong_units, ValueError, "gives 6 values a position"),
         (wrong_step, ValueError, "with vectors for conditions"),
         (wrong_shape, ValueError, r"must be \(length, d\)"),

@@ -15,9 +15,9 @@ from tfp_flows.architectures.assembly import assemble, seen_condition
 from tfp_flows.bijectors.autoregressive import (
     TRANSFORMS,
     Autoregressive,
-    Causal,
     MaskedAutoregressive,
 )
+from tfp_flows.bijectors.causal import Causal
 from tfp_flows.bijectors.coupling import checked_transform
 from tfp_flows.bijectors.elementwise import Elementwise
 from tfp_flows.bijectors.linear import Linear

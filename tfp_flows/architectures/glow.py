@@ -33,8 +33,10 @@ from tfp_flows.internal.arguments import (
     checked_choice,
     checked_integer,
 )
+from tfp_flows.nets.conditioner import size
 from tfp_flows.nets.conv import ConvNet
 from tfp_flows.nets.dense import MLP
+from tfp_flows.nets.features import LabelChannels
 
 
 def glow(
@@ -177,23 +179,39 @@ def dequantization_noise(
     *,
     steps: int = 4,
     hidden_channels: int = 32,
+    labels: int | None = None,
+    condition_shape: Sequence[int] | None = None,
     name: str = "dequantization_noise",
     **options: Any,
 ) -> tfd.TransformedDistribution:
     """Builds a flow of noise in (0, 1) given an image, for `Dequantized`.
 
     It is a Glow of one level whose couplings see the image, behind a sigmoid: a
-    conditional flow with `condition_shape=event_shape`. Height and width are even;
-    `options` are such as `glow`'s `mode` and `dtype`.
+    conditional flow with `condition_shape=event_shape`. Height and width are even.
+
+    Args:
+        labels: Number of classes of a class-conditional flow, which the noise then
+            knows: the label, or `labels` for no class, is one more channel of its
+            condition.
+        condition_shape: The same for other conditions of k values: k more channels.
+            Other `options` are such as `glow`'s `mode` and `dtype`.
 
     Reference: Ho et al.: Flow++, 2019, arXiv:1902.00275, section 3.1.
     """
+    values = size(condition_shape) if labels is None else 1
+    encoder = (
+        None
+        if labels is None
+        else LabelChannels(labels + 1, dtype=options.get("dtype"))
+    )
+    *positions, channels = event_shape
     return glow(
         event_shape,
         levels=1,
         steps=steps,
         hidden_channels=hidden_channels,
-        condition_shape=event_shape,
+        condition_shape=(*positions, channels + values),
+        encoder=encoder,
         preprocess=tfb.Sigmoid(),
         name=name,
         **options,

@@ -1,4 +1,4 @@
-"""`Autoregressive` and `MaskedAutoregressive` (MADE), and `Causal` (recurrent)."""
+"""`Autoregressive` and `MaskedAutoregressive` (MADE)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.base import FlowBijector, broadcast_batch, call_layer, reshaped
-from tfp_flows.bijectors.conditional import conditional_part
+from tfp_flows.bijectors.base import broadcast_batch, call_layer
 from tfp_flows.bijectors.coupling import Structure, checked_transform
 from tfp_flows.bijectors.transforms.affine import Affine
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
-from tfp_flows.bijectors.tree import known_dtype
 from tfp_flows.internal.arguments import (
     Condition,
     Mapped,
@@ -28,7 +24,6 @@ from tfp_flows.internal.arguments import (
 )
 from tfp_flows.nets.conditioner import connect
 from tfp_flows.nets.dense import MADE
-from tfp_flows.nets.sequence import CausalLSTM
 
 TRANSFORMS = ("affine", "spline")
 
@@ -182,139 +177,3 @@ class MaskedAutoregressive(Autoregressive):
             (d,),
             **kwargs,
         )
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class Causal(FlowBijector):
-    """An autoregressive flow over the positions of a sequence of vectors.
-
-    With `f(.; h)` any bijector of one vector that takes a condition, and `h_t` what a
-    causal network makes of the vectors before position t,
-
-        inverse:  x_t = f^-1(y_t; h_t),  h_t = net(y_1, ..., y_{t-1})    all t at once
-        forward:  y_t = f(x_t; h_t)                          one t after the other
-        log-det:  sum over t of that of f at h_t
-
-    The Jacobian is block-triangular, its blocks those of `f`. Densities are fast,
-    samples take `length` steps of the network.
-
-    Shapes: sequences `[..., length, d]`; log-dets have the batch shape.
-
-    Reference: Papamakarios, Pavlakou, Murray: Masked Autoregressive Flow, 2017,
-    arXiv:1705.07057. Oliva et al.: Transformation Autoregressive Networks, 2018,
-    arXiv:1801.09819 (a recurrent network for the past).
-
-    Example:
-        >>> import tfp_flows as tfpf
-        >>> net = tfpf.nets.MADE((8,))
-        >>> f = tfpf.MaskedAutoregressive(2, net, condition_shape=(16,))
-        >>> b = Causal((5, 2), f, CausalLSTM((16,), features=4))
-        >>> b.inverse(tf.zeros([3, 5, 2])).shape
-        TensorShape([3, 5, 2])
-    """
-
-    fills_conditions = True  # of the bijector inside, from the network
-
-    def __init__(
-        self,
-        event_shape: Sequence[int],
-        bijector: tfb.Bijector,
-        net: CausalLSTM,
-        *,
-        validate_args: bool = False,
-        name: str | None = None,
-    ) -> None:
-        """Connects the network, from `[n, length, d]` to `[n, length, h]`.
-
-        Args:
-            event_shape: `(length, d)`.
-            bijector: A bijector of vectors of `d` values, or chain of them, with
-                conditions of shape `(h,)`.
-        """
-        event = checked_shape("event_shape", event_shape, 2)
-        if len(event) != 2:
-            raise invalid("event_shape", "be (length, d)", event_shape)
-        checked_instance("net", net, CausalLSTM, "a `tfpf.nets.CausalLSTM`")
-        (features,) = _checked_condition(bijector)
-        super().__init__(
-            event_ndims=2,
-            dtype=known_dtype(bijector),
-            validate_args=validate_args,
-            name=name,
-        )
-        self._event_shape = event
-        connect(net, event, (event[0], features))
-        self._net = net
-        self._bijector = bijector
-
-    @property
-    def bijector(self) -> tfb.Bijector:
-        """The bijector of one vector."""
-        return self._bijector
-
-    @property
-    def net(self) -> CausalLSTM:
-        """The network that sums up the past."""
-        return self._net
-
-    def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
-        self._check_shape(y, self._event_shape)
-        h = call_layer(self._net, y, 2)
-        x, ildj = chain.inverse_and_log_det(self._bijector, y, 1, h)
-        return x, chain.over_event(ildj, y, 1, 2)
-
-    def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
-        self._check_shape(x, self._event_shape)
-        length, d = self._event_shape
-        noise = tf.transpose(tf.reshape(x, [-1, length, d]), [1, 0, 2])
-        n = tf.shape(noise)[1]
-
-        def one_more(
-            t: tf.Tensor,
-            y: tf.Tensor,
-            states: list,
-            done: tf.TensorArray,
-            fldj: tf.Tensor,
-        ) -> tuple:
-            h, states = self._net.step(y, tf.equal(t, 0), states)
-            y, log_det = chain.forward_and_log_det(
-                self._bijector, noise[t], 1, tf.cast(h, x.dtype)
-            )
-            return t + 1, y, states, done.write(t, y), fldj + log_det
-
-        _, _, _, done, fldj = tf.while_loop(
-            lambda t, *_: t < length,
-            one_more,
-            (
-                tf.constant(0),
-                tf.zeros_like(noise[0]),
-                self._net.start(n),
-                tf.TensorArray(x.dtype, length, element_shape=noise.shape[1:]),
-                tf.zeros([n], x.dtype),
-            ),
-            maximum_iterations=length,
-            parallel_iterations=1,
-        )
-        y = tf.transpose(done.stack(), [1, 0, 2])
-        return (
-            reshaped(y, tf.shape(x), x.shape),
-            reshaped(fldj, tf.shape(x)[:-2], x.shape[:-2]),
-        )
-
-    def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
-        """Initializes the bijector inside from the vectors of all positions."""
-        h = call_layer(self._net, y, 2)
-        vectors = tf.reshape(y, [-1, y.shape[-1]])
-        past = tf.reshape(h, [-1, h.shape[-1]])
-        return tf.reshape(chain.adapt(self._bijector, vectors, 1, past), tf.shape(y))
-
-
-def _checked_condition(bijector: object) -> tuple[int, ...]:
-    """Returns the shape of one condition of a bijector of vectors."""
-    part = conditional_part(bijector) if isinstance(bijector, tfb.Bijector) else None
-    shape = None if part is None else part.condition_shape
-    if shape is None or len(shape) != 1 or int(bijector.forward_min_event_ndims) > 1:
-        must = "be of vectors with vectors for conditions, such as "
-        must += "`tfpf.MaskedAutoregressive(d, net, condition_shape=(h,))`"
-        raise invalid("bijector", must, bijector)
-    return shape

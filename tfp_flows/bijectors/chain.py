@@ -338,7 +338,7 @@ def _adapt_parts(
         return
     own = getattr(distribution, "adapt", None)
     if own is not None:  # ours, such as `tfpf.Dequantized`
-        own(x)
+        own(x) if condition is None else own(x, condition)
     elif isinstance(distribution, compat.TransformedDistribution):
         ndims = len(distribution.event_shape)
         z = adapt(distribution.bijector, x, ndims, condition)

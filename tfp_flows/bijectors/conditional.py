@@ -156,7 +156,12 @@ class Conditioned(Wrapped):
         self._condition = _tensor_or_reference(condition)
         self._extra_ndims = extra_ndims
 
-    def _inner_condition(self, condition: Condition) -> tf.Tensor:
+    @property
+    def condition(self) -> TensorLike:
+        """The condition, a tensor or what one is read from."""
+        return self._condition
+
+    def _inner_condition(self, condition: Condition) -> Condition:
         c, shape = (
             tf.convert_to_tensor(self._condition),
             condition_shape(self._bijector),
@@ -193,6 +198,18 @@ def condition_shape(bijector: tfb.Bijector) -> Shape | None:
     return getattr(conditional_part(bijector), "condition_shape", None)
 
 
+def taking_conditions(distribution: object) -> tfb.Bijector | None:
+    """Returns the bijector that the conditions of a distribution go to, or None.
+
+    It may be that of the flow inside a distribution of ours, such as `Dequantized`.
+    """
+    bijector = getattr(distribution, "bijector", None)
+    if bijector is None and hasattr(distribution, "given"):
+        return taking_conditions(distribution.flow)
+    takes = bijector is not None and condition_shape(bijector) is not None
+    return bijector if takes else None
+
+
 def condition_dtype(bijector: tfb.Bijector) -> tf.DType:
     """Returns the dtype of conditions: the flow's, unless they are labels."""
     dtype = getattr(conditional_part(bijector), "condition_dtype", None)
@@ -215,7 +232,7 @@ def condition(
             becomes a weight of the distribution.
 
     Returns:
-        A `tfd.TransformedDistribution` of batch shape `batch`.
+        A distribution of batch shape `batch`, mostly a `tfd.TransformedDistribution`.
 
     Example:
         >>> import tfp_flows as tfpf
@@ -223,16 +240,17 @@ def condition(
         >>> tfpf.condition(flow, [[0.0, 1.0, 2.0]]).batch_shape
         TensorShape([1])
     """
-    bijector = getattr(flow, "bijector", None)
-    shape = None if bijector is None else condition_shape(bijector)
-    if shape is None:
+    bijector = taking_conditions(flow)
+    if bijector is None:
         must = "be a conditional flow, built with `condition_shape=(...)`"
         raise invalid("flow", must, flow)
-    labels = label_count(bijector)
+    shape, labels = condition_shape(bijector), label_count(bijector)
     if labels is not None and not isinstance(c, _REFERENCES):
         c = _checked_labels(tf.convert_to_tensor(c), labels)
     c = _tensor_or_reference(c, condition_dtype(bijector))
     check_event(c, shape, f"the condition of '{flow.name}'", "c")
+    if bijector is not getattr(flow, "bijector", None):
+        return flow.given(c)
     # TFP lines up a bijector's batch with the last axes outside its own event.
     extra = flow.event_shape.rank - bijector.inverse_min_event_ndims
     bound = Conditioned(bijector, c, extra)
@@ -330,7 +348,7 @@ def _checked_labels(condition: tf.Tensor, labels: int) -> tf.Tensor:
     must = f"Argument `condition` must hold labels, whole numbers from 0 to {last}"
     if tf.executing_eagerly():
         if not bool(tf.reduce_all(good)):
-            wrong = tf.boolean_mask(condition, tf.logical_not(good))[0].numpy()
+            wrong = condition.numpy()[~good.numpy()].flat[0]
             raise ValueError(f"{must}. Received: a label {wrong}")
         return found
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(good), [must])]):

@@ -94,28 +94,52 @@ class IndexMask(Mask):
     def __init__(self, size: int, identity: Sequence[int]) -> None:
         """Lets the positions `identity` of a vector of `size` values pass."""
         self.size, self.identity = int(size), tuple(int(i) for i in identity)
-        self._others = tuple(i for i in range(size) if i not in self.identity)
-        order = self.identity + self._others
-        if not self.identity or not self._others or sorted(order) != [*range(size)]:
+        self.others = tuple(i for i in range(size) if i not in self.identity)
+        order = self.identity + self.others
+        if not self.identity or not self.others or sorted(order) != [*range(size)]:
             must = f"name some, not all, of the positions 0 to {size - 1}, each once"
             raise invalid("identity", must, self.identity)
-        self._places = sorted(range(size), key=order.__getitem__)
+        self.places = sorted(range(size), key=order.__getitem__)
         self.event_shape = (self.size,)
         self.identity_shape = (len(self.identity),)
-        self.transformed_shape = (len(self._others),)
+        self.transformed_shape = (len(self.others),)
 
     def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the two sets of values."""
-        return tf.gather(x, self.identity, axis=-1), tf.gather(x, self._others, axis=-1)
+        return tf.gather(x, self.identity, axis=-1), tf.gather(x, self.others, axis=-1)
 
     def merge(self, identity: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
         """Puts the values back in their places."""
-        return tf.gather(tf.concat([identity, transformed], -1), self._places, axis=-1)
+        return tf.gather(tf.concat([identity, transformed], -1), self.places, axis=-1)
 
     @classmethod
     def from_config(cls, config: Config) -> IndexMask:
         """Builds the mask; files of version 0.1 say `kept` for `identity`."""
         return cls(config["size"], config.get("identity", config.get("kept")))
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class PositionMask(Mask):
+    """Any chosen vectors of a sequence `(length, d)` pass as they are."""
+
+    def __init__(self, event_shape: Sequence[int], identity: Sequence[int]) -> None:
+        """Lets the vectors at the positions `identity` pass."""
+        length, d = self.event_shape = tuple(event_shape)
+        self._inner = IndexMask(length, identity)
+        self.identity = self._inner.identity
+        self.identity_shape = (*self._inner.identity_shape, d)
+        self.transformed_shape = (*self._inner.transformed_shape, d)
+
+    def split(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the two sets of vectors."""
+        parts = self._inner.identity, self._inner.others
+        same, changed = (tf.gather(x, part, axis=-2) for part in parts)
+        return same, changed
+
+    def merge(self, identity: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
+        """Puts the vectors back in their places."""
+        both = tf.concat([identity, transformed], axis=-2)
+        return tf.gather(both, self._inner.places, axis=-2)
 
 
 def half(d: int, flip: bool = False) -> Mask:
@@ -139,6 +163,11 @@ def checkerboard(event_shape: Sequence[int], flip: bool = False) -> Mask:
         event_shape: Shape `(h, w, c)` with even `h` and `w`.
     """
     return CheckerboardMask(event_shape, flip)
+
+
+def positions(event_shape: Sequence[int], identity: Sequence[int]) -> Mask:
+    """Lets the vectors at some positions of a sequence `(length, d)` pass."""
+    return PositionMask(event_shape, identity)
 
 
 def indices(d: int, identity: Sequence[int]) -> Mask:

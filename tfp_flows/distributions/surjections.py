@@ -1,4 +1,4 @@
-"""Densities over discrete data: `Surjection`, and its cases of images and sequences."""
+"""Densities by a flow of other values: `Surjection`, and its cases."""
 
 from __future__ import annotations
 
@@ -10,12 +10,28 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.conditional import EncodedCondition, condition
+from tfp_flows.bijectors.conditional import (
+    Conditioned,
+    EncodedCondition,
+    condition,
+    condition_shape,
+    taking_conditions,
+)
 from tfp_flows.bijectors.elementwise import ConditionalAffine
 from tfp_flows.distributions.base import LayeredDistribution
 from tfp_flows.distributions.bases import standard_logistic
-from tfp_flows.internal.arguments import DType, Seed, checked_integer, invalid
+from tfp_flows.internal.arguments import (
+    Condition,
+    DType,
+    Seed,
+    Shape,
+    TensorLike,
+    checked_integer,
+    checked_number,
+    invalid,
+)
 from tfp_flows.internal.seeds import dequantized
+from tfp_flows.nets.conditioner import size
 from tfp_flows.nets.sequence import code_table
 
 
@@ -27,6 +43,9 @@ class Surjection(LayeredDistribution):
 
     `log_prob` returns an estimate of that lower bound in nats, with fresh draws in
     each call. `P(x | v)` is 1 where `v` can be read as one `x` only.
+
+    Where `p` takes conditions, so does this: `tfpf.condition` binds them, `FlowModel`
+    takes them beside the data.
 
     A subclass writes `dequantize` and `quantize`, and takes `name` and `validate_args`.
     `FlowModel` trains `p` and `q` together; `sample` draws whole values.
@@ -62,6 +81,10 @@ class Surjection(LayeredDistribution):
         """The distributions that this one is made of, `p` first."""
         return (self.flow,)
 
+    def given(self, c: TensorLike) -> Surjection:
+        """Returns the distribution given conditions `[*batch, *condition_shape]`."""
+        return self.copy(flow=condition(self.flow, c))
+
     def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws `v ~ q(. | x)` for data `[..., *event]` in the dtype of the flow.
 
@@ -90,14 +113,11 @@ class Surjection(LayeredDistribution):
         total = tf.reduce_logsumexp(self.log_weight(several, seed), axis=0)
         return total - tf.math.log(tf.cast(samples, total.dtype))
 
-    def adapt(self, x: tf.Tensor) -> None:
+    def adapt(self, x: tf.Tensor, condition: Condition = None) -> None:
         """Initializes data-dependent weights from data `[n, *event]`."""
         seed = tfp.random.sanitize_seed(None)
         v, _ = self.dequantize(tf.cast(x, self.dtype), seed)
-        self._adapt_flow(v)
-
-    def _adapt_flow(self, v: tf.Tensor) -> None:
-        chain.adapt_distribution(self.flow, v)
+        chain.adapt_distribution(self.flow, v, condition)
 
     def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
         if self._samples == 1:
@@ -115,9 +135,11 @@ class Dequantized(Surjection):
         v = x + u,    u ~ q(. | x) in [0, 1)^D,    x = floor(v)
 
     `noise=None` is uniform dequantization, `q = 1`. Otherwise `q` is a conditional
-    flow, such as `dequantization_noise(event_shape)`, of the condition `x / L - 1/2`,
-    which learns with `p` what noise makes the bound tight (variational dequantization).
-    See `Surjection` for the bound. Events have the flow's shape.
+    flow, such as `dequantization_noise(event_shape)`, that learns together with
+    `p` which noise makes the bound tight: variational dequantization. Its condition is
+    `x / L - 1/2`. Where `p` takes conditions `c` of k values, the noise may depend on
+    them too: `[h, w, channels + k]`, `c` behind the channels of every pixel. See
+    `Surjection` for the bound. Events have the flow's shape.
 
     Reference: Ho et al.: Flow++, 2019, arXiv:1902.00275. Theis et al.: A note on the
     evaluation of generative models, 2015, arXiv:1511.01844, section 3.1.
@@ -153,6 +175,18 @@ class Dequantized(Surjection):
         if noise is not None and noise.event_shape != flow.event_shape:
             must = f"be a flow of the event shape of `flow`, {flow.event_shape}"
             raise invalid("noise", must, got=f"{noise.event_shape}")
+        self._own, self._given = _condition_shape(flow), None
+        if isinstance(bound := getattr(flow, "bijector", None), Conditioned):
+            self._own, self._given = condition_shape(bound.bijector), bound.condition
+        self._values = 0  # of the flow's condition that the noise sees
+        if noise is not None:
+            shape, seen = tuple(flow.event_shape), _condition_shape(noise)
+            whole = (*shape[:-1], shape[-1] + size(self._own))
+            if seen not in (shape, whole):
+                must = f"take conditions of shape {shape}, the image, or {whole}, with"
+                must += " the flow's condition"
+                raise invalid("noise", must, got=f"a flow with conditions {seen}")
+            self._values = seen[-1] - shape[-1]
         self.pixel_levels = checked_integer("pixel_levels", pixel_levels, minimum=2)
         self.noise = noise
         super().__init__(flow, parameters, samples=samples)
@@ -166,7 +200,7 @@ class Dequantized(Surjection):
         """Adds noise; returns the sums and the noise's log-density."""
         if self.noise is None:
             return dequantized(x, seed), tf.zeros([], x.dtype)
-        noise = condition(self.noise, self._condition(x))
+        noise = condition(self.noise, self._seen(x, self._given))
         u, log_q = noise.experimental_sample_and_log_prob(seed=seed)
         return x + u, log_q
 
@@ -174,18 +208,144 @@ class Dequantized(Surjection):
         """Rounds down, to a value that a pixel can take."""
         return tf.clip_by_value(tf.floor(v), 0.0, self.pixel_levels - 1.0)
 
-    def adapt(self, x: tf.Tensor) -> None:
+    def adapt(self, x: tf.Tensor, condition: Condition = None) -> None:
         """Initializes data-dependent weights of both flows from whole values `x`."""
         x = tf.cast(x, self.dtype)
         of_flow, of_noise = tfp.random.split_seed(tfp.random.sanitize_seed(None))
-        self._adapt_flow(dequantized(x, of_flow))
+        chain.adapt_distribution(self.flow, dequantized(x, of_flow), condition)
         if self.noise is not None:  # noise of 0 would be minus infinity to a sigmoid
             u = tf.random.stateless_uniform(tf.shape(x), of_noise, 1e-6, dtype=x.dtype)
             ndims = len(self.event_shape)
-            chain.adapt(self.noise.bijector, u, ndims, self._condition(x))
+            seen = self._seen(x, condition)
+            chain.adapt(self.noise.bijector, u, ndims, seen)
 
-    def _condition(self, x: tf.Tensor) -> tf.Tensor:
-        return x / self.pixel_levels - 0.5
+    def _seen(self, x: tf.Tensor, c: Condition) -> tf.Tensor:
+        """Returns what the noise sees of data and of conditions of the flow."""
+        centred = x / self.pixel_levels - 0.5
+        if not self._values:
+            return centred
+        if c is None:
+            raise ValueError(
+                f"Dequantized '{self.name}' needs conditions: bind them with "
+                "`tfpf.condition(distribution, c)`. Received: none"
+            )
+        c = tf.cast(tf.convert_to_tensor(c), x.dtype)
+        batch = tf.shape(c)[: c.shape.rank - len(self._own or ())]
+        ones = [1] * (len(self.event_shape) - 1)
+        c = tf.reshape(c, tf.concat([batch, ones, [self._values]], 0))
+        c = tf.broadcast_to(c, tf.concat([tf.shape(x)[:-1], [self._values]], 0))
+        c = tf.ensure_shape(c, [*x.shape[:-1], self._values])
+        return tf.concat([centred, c], axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Noised(Surjection):
+    """Data of which a flow knows only how they look with Gaussian noise.
+
+        v = x + s e,    e ~ N(0, I),    log P(x) >= E log p(v)     trained and scored
+        x = v + s^2 grad log p(v),      v ~ p                      sampled
+
+    Noise lets a flow of images put its density where images are without a spike for
+    each; what it learns is noisy. `log_prob` is one draw of a lower bound of the model
+    that adds noise `s e'` to the draws `v` of the flow: `q(v | x)` and `P(x | v)` are
+    the same density. Samples are the mean of all images that `v` may be, by Tweedie's
+    formula, instead: sharper, and no draws of that model, unless `denoise=False`.
+
+    The flow needs a density everywhere, as behind `tfpf.center`; the range of
+    `tfpf.logit` ends where noise goes on.
+
+    Shapes: those of the flow, which may take conditions.
+
+    Reference: Zhai et al., 2024, arXiv:2412.06329, sections 2.4 and 2.5. Efron:
+    Tweedie's Formula and Selection Bias, 2011.
+
+    Example:
+        >>> import tfp_flows as tfpf
+        >>> flow = tfpf.tarflow((4, 4, 1), patch=2, steps=2, width=8, layers=1)
+        >>> Noised(flow, 0.1).sample(2).shape
+        TensorShape([2, 4, 4, 1])
+    """
+
+    def __init__(
+        self,
+        flow: tfd.Distribution,
+        scale: float,
+        *,
+        denoise: bool = True,
+        samples: int = 1,
+        validate_args: bool = False,
+        name: str = "noised",
+    ) -> None:
+        """Adds noise to what the flow is trained on.
+
+        Args:
+            flow: Flow of data with noise.
+            scale: Standard deviation `s` of the noise, in units of the data; the paper
+                has 0.05 times half the range of pixel values.
+            denoise: Whether samples are denoised.
+        """
+        parameters = dict(locals())
+        self.scale = checked_number("scale", scale, above=0.0)
+        self.denoise = bool(denoise)
+        super().__init__(flow, parameters, samples=samples)
+
+    def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
+        """Adds noise; its density is that of taking it away again."""
+        noise = tf.random.stateless_normal(tf.shape(x), seed, dtype=x.dtype)
+        return x + self.scale * noise, tf.zeros([], x.dtype)
+
+    def quantize(self, v: tf.Tensor) -> tf.Tensor:
+        """Returns the mean of the data that `v` may be."""
+        return denoise(self.flow, v, self.scale)
+
+    def _sample_n(self, n: int | tf.Tensor, seed: Seed = None) -> tf.Tensor:
+        of_flow, of_noise = tfp.random.split_seed(seed, n=2)
+        v = self.flow.sample(n, seed=of_flow)
+        return self.quantize(v) if self.denoise else self.dequantize(v, of_noise)[0]
+
+
+def denoise(
+    flow: tfd.Distribution,
+    y: TensorLike,
+    scale: float,
+    condition: TensorLike | None = None,
+) -> tf.Tensor:
+    """Returns the mean of `x` given `y = x + scale e`, by Tweedie's formula.
+
+        E[x | y] = y + scale^2 grad log p(y),    e ~ N(0, I)
+
+    It is exact where `flow` has the density of the noisy data.
+
+    Args:
+        flow: Distribution of noisy data.
+        y: Noisy data `[*batch, *event]`.
+        scale: Standard deviation of the noise.
+        condition: Conditions `[*batch, *condition_shape]` of a conditional flow.
+
+    Reference: Efron: Tweedie's Formula and Selection Bias, 2011.
+
+    Example:
+        >>> normal = tfd.Sample(tfd.Normal(0.0, 2.0**0.5), 3)  # N(0, 1) with noise 1
+        >>> print(denoise(normal, [[2.0, 0.0, -4.0]], scale=1.0).numpy())
+        [[ 1.  0. -2.]]
+    """
+    scale = checked_number("scale", scale, minimum=0.0)
+    if condition is not None:
+        flow = _bound(flow, condition)
+    # Under another name, for which TFP's bijectors remember no latent.
+    y = tf.identity(tf.convert_to_tensor(y, dtype_hint=flow.dtype))
+    with tf.GradientTape() as tape:
+        tape.watch(y)
+        total = tf.reduce_sum(flow.log_prob(y))
+    return y + scale**2 * tape.gradient(total, y)
+
+
+_bound = condition  # where arguments have its name
+
+
+def _condition_shape(distribution: tfd.Distribution) -> Shape | None:
+    bijector = taking_conditions(distribution)
+    return None if bijector is None else condition_shape(bijector)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

@@ -1,4 +1,4 @@
-"""Networks over sequences: `WaveNet` and `CausalLSTM`."""
+"""Networks over sequences: `WaveNet`, `CausalConditioner` and `CausalLSTM`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tfp_flows.internal.arguments import (
     checked_integer,
     checked_number,
     checked_widths,
+    invalid,
 )
 from tfp_flows.nets.conditioner import Conditioner, Shape, ops
 from tfp_flows.nets.dense import built, cast
@@ -123,8 +124,50 @@ def _split(h: tf.Tensor, parts: int) -> list[tf.Tensor]:
 States = list[list[tf.Tensor]]
 
 
+class CausalConditioner(Conditioner):
+    """A network whose summary of a position knows the vectors before it only.
+
+    `call` gives the summaries of all positions of a sequence that is known; `start`
+    and `step` give one after the other, for a sequence in the making. Both are equal.
+
+    Shapes: `[n, length, d]` to `[n, length, h]`.
+    """
+
+    def summary_shape(self, length: int) -> Shape:
+        """Returns the shape `(length, h)` of the summaries of a sequence."""
+        raise NotImplementedError(f"{type(self).__name__} lacks `summary_shape`.")
+
+    def start(self, n: int | tf.Tensor) -> States:
+        """Returns the states of `n` sequences before their first position."""
+        raise NotImplementedError(f"{type(self).__name__} lacks `start`.")
+
+    def step(
+        self,
+        before: tf.Tensor,
+        position: int | tf.Tensor,
+        states: States,
+        condition: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, States]:
+        """Goes on by one position; returns summaries `[n, h]` and states.
+
+        `before` is the vectors of the position before, `[n, d]`, zeros at
+        position 0; `states` is what `start` or the last call of `step` returned.
+        """
+        raise NotImplementedError(f"{type(self).__name__} lacks `step`.")
+
+    def _check_connection(self, input_shape: Shape, output_shape: Shape) -> None:
+        length = input_shape[0]
+        if len(input_shape) != 2 or output_shape != self.summary_shape(length):
+            *_, values = self.summary_shape(length)
+            raise ValueError(
+                f"A `{type(self).__name__}` gives {values} values a position of a "
+                f"sequence (length, d). Received: inputs of shape {input_shape}, "
+                f"outputs of shape {output_shape}"
+            )
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class CausalLSTM(Conditioner):
+class CausalLSTM(CausalConditioner):
     """Layers of LSTM over the sequence one step late.
 
         h_t = LSTM(dense(v_1), ..., dense(v_{t-1})),    h_1 knows only that it is first
@@ -162,14 +205,10 @@ class CausalLSTM(Conditioner):
         self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
     ) -> None:
         """Makes the layers for sequences of the given shapes."""
+        self._check_connection(input_shape, output_shape)
         length, d = input_shape
-        if output_shape != (length, self.units[-1]) or condition_shape is not None:
-            raise ValueError(
-                f"A `CausalLSTM` of units {self.units} gives {self.units[-1]} values a "
-                "position and takes no condition. Received: inputs of shape "
-                f"{input_shape}, outputs of shape {output_shape}, conditions of shape "
-                f"{condition_shape}"
-            )
+        if condition_shape is not None:
+            raise invalid("condition_shape", "be None for an LSTM", condition_shape)
         activation = {"activation": self.activation}
         self._dense = self.dense(self.features, length, d + 1, **activation)
         self._recurrent = []
@@ -195,6 +234,10 @@ class CausalLSTM(Conditioner):
             h = layer(h)
         return h
 
+    def summary_shape(self, length: int) -> Shape:
+        """Returns `(length, units[-1])`."""
+        return (length, self.units[-1])
+
     def start(self, n: int | tf.Tensor) -> States:
         """Returns the states of `n` sequences before their first position."""
         return [
@@ -203,15 +246,16 @@ class CausalLSTM(Conditioner):
         ]
 
     def step(
-        self, before: tf.Tensor, is_first: tf.Tensor, states: States
+        self,
+        before: tf.Tensor,
+        position: int | tf.Tensor,
+        states: States,
+        condition: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, States]:
-        """Goes on by one position; returns summaries `[n, units[-1]]` and states.
-
-        `before` is the vectors of the position before, `[n, d]`, zeros at the first;
-        `states` is what `start` or the last call of `step` returned.
-        """
+        """Goes on by one position: see `CausalConditioner`."""
+        is_first = tf.equal(position, 0)
         before = cast(before, self.compute_dtype)
-        mark = ops.zeros_like(before[:, :1]) + ops.cast(is_first, before.dtype)
+        mark = ops.zeros_like(before[:, :1]) + cast(is_first, before.dtype)
         h = self._dense(ops.concatenate([before, mark], axis=-1))
         following = []
         for layer, state in zip(self._recurrent, states, strict=True):

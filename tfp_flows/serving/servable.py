@@ -18,6 +18,7 @@ from tfp_flows.bijectors.conditional import (
     condition_dtype,
     condition_shape,
     label_count,
+    taking_conditions,
 )
 from tfp_flows.internal.arguments import Shape, invalid
 from tfp_flows.training.sampling import distribution_of, latents_and_log_prob, sample
@@ -43,6 +44,7 @@ class Servable:
         condition_shape: Shape of one condition; None for an unconditional flow.
         labels: Number of labels, where conditions are labels.
         has_temperature: Whether draws have a mean to be scaled about.
+        pixel_offset: What is added to whole pixel values before they are data.
     """
 
     distribution: tfd.Distribution
@@ -56,6 +58,7 @@ class Servable:
     condition_dtype: tf.DType = tf.float32
     labels: int | None = None
     has_temperature: bool = True
+    pixel_offset: float = 0.5
 
     @property
     def dtype(self) -> tf.DType:
@@ -104,6 +107,8 @@ class Servable:
     ) -> tf.Tensor:
         """`n` draws from one seed and one condition, `[n, *event_shape]`."""
         if condition is not None:
+            if self.bijector is None:
+                return sample(self.base, n, seed, 1.0, condition)
             condition = tf.repeat(condition[tf.newaxis], n, axis=0)
         return self._forward(self._latents(n, seed, temperature), condition)
 
@@ -114,6 +119,12 @@ class Servable:
 
         A row depends on its seed alone. Only draws from the base run row by row.
         """
+        if condition is not None and self.bijector is None:
+            return tf.map_fn(
+                lambda row: sample(self.base, 1, row[0], 1.0, row[1])[0],
+                (seed, condition),
+                fn_output_signature=tf.TensorSpec(self.event_shape, self.dtype),
+            )
         latents = tf.map_fn(
             lambda row: self._latents(1, *row)[0],
             (seed, temperature),
@@ -176,7 +187,7 @@ def servable(model_or_distribution: Model) -> Servable:
 def _of_distribution(distribution: tfd.Distribution) -> Servable:
     _check_servable(distribution)
     bijector = getattr(distribution, "bijector", None)
-    shape = None if bijector is None else condition_shape(bijector)
+    taking = taking_conditions(distribution)
 
     def inverse(x: tf.Tensor, condition: Condition = None) -> tuple:
         return latents_and_log_prob(distribution, x, condition)
@@ -195,9 +206,11 @@ def _of_distribution(distribution: tfd.Distribution) -> Servable:
         inverse_function=inverse,
         forward_function=forward,
         bijector=bijector,
-        condition_shape=shape,
-        condition_dtype=tf.float32 if shape is None else condition_dtype(bijector),
-        labels=None if shape is None else label_count(bijector),
+        condition_shape=None if taking is None else condition_shape(taking),
+        condition_dtype=tf.float32 if taking is None else condition_dtype(taking),
+        labels=None if taking is None else label_count(taking),
+        # A pixel v of a flow of real values stands for the cell [v, v + 1).
+        pixel_offset=0.0 if hasattr(distribution, "dequantize") else 0.5,
         has_temperature=_has_mean(base),
     )
 

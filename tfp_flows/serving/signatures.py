@@ -151,8 +151,8 @@ def build_signatures(
     draws = seeds | {"temperature": Input(tf.TensorSpec([None], tf.float32), checks)}
 
     def of_pixels(image: tf.Tensor, condition: Condition = None) -> tf.Tensor:
-        # A pixel value v stands for the cell [v, v + 1): take the middle of it.
-        return model.log_prob(tf.cast(image, dtype) + 0.5, condition)
+        pixels = tf.cast(image, dtype) + model.pixel_offset
+        return model.log_prob(pixels, condition)
 
     def bits(log_prob: tf.Tensor) -> Outputs:
         return {"bits_per_dim": -log_prob / (model.event_size * math.log(2.0))}

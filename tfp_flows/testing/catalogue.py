@@ -18,6 +18,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import masks, transforms
 from tfp_flows.bijectors.autoregressive import Autoregressive, MaskedAutoregressive
+from tfp_flows.bijectors.causal import Causal, Guided
 from tfp_flows.bijectors.conditional import EncodedCondition, condition
 from tfp_flows.bijectors.coupling import (
     AdditiveCoupling,
@@ -38,8 +39,10 @@ from tfp_flows.bijectors.planar import Planar, Radial
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
 from tfp_flows.distributions.bases import standard_normal
+from tfp_flows.nets.attention import CausalTransformer, Transformer
 from tfp_flows.nets.conv import ConvNet
 from tfp_flows.nets.dense import MADE, MLP
+from tfp_flows.nets.features import LabelEmbedding
 from tfp_flows.testing.subject import Subject, perturb
 
 HALF, FLIP = masks.half(4), masks.half(4, flip=True)
@@ -58,6 +61,7 @@ class Row:
         make: Builds it in Keras's float type.
         shape: Shape of one input of `forward`.
         bound: Inputs are drawn from [-bound, bound].
+        slow: Whether the default suite leaves it to the slow one.
     """
 
     make: Callable[[], tfb.Bijector]
@@ -65,6 +69,7 @@ class Row:
     condition: tuple[int, ...] | None = None
     bound: float = 3.0
     xla: bool = True
+    slow: bool = False
 
     def subject(self, n: int = 2) -> Subject:
         """Builds the bijector, moves its weights, and draws `n` inputs for it."""
@@ -144,6 +149,28 @@ def maf(**options: object) -> tfb.Bijector:
     return MaskedAutoregressive(4, MADE((8,), "tanh"), bins=4, **options)
 
 
+TOKENS = (4, 2)
+
+
+def causal(condition: tuple[int, ...] | None = None, **options: object) -> tfb.Bijector:
+    """Causal attention over tokens, which transforms each given those before it."""
+    one = Elementwise(transforms.Affine(), 2, (4,), keras.layers.Dense(4))
+    net = CausalTransformer(4, 1, 2, **options)
+    return Causal(TOKENS, one, net, reverse=True, condition_shape=condition)
+
+
+def attending(mask: masks.Mask) -> tfb.Bijector:
+    """A coupling of tokens by attention of all to all."""
+    return Coupling(mask, Transformer(4, 1, 2), transforms.Affine())
+
+
+def guided() -> tfb.Bijector:
+    """Causal attention, guided away from no class, with its label filled in."""
+    flow = Guided(causal((3,)), LabelEmbedding(5, 3), guidance=1.5, annealed=True)
+    base = tfd.Sample(tfd.Normal(tf.zeros([], keras.config.floatx()), 1.0), TOKENS)
+    return condition(tfd.TransformedDistribution(base, flow), 2).bijector
+
+
 TABLE = {
     "additive": Row(lambda: AdditiveCoupling(HALF, net())),
     "affine": Row(lambda: AffineCoupling(HALF, net())),
@@ -184,6 +211,15 @@ TABLE = {
     "maf_spline": Row(partial(maf, transform="spline")),
     "maf_condition": Row(partial(maf, **CONDITIONAL), condition=CONDITION),
     "iaf": Row(lambda: tfb.Invert(maf())),
+    "causal_attention": Row(causal, TOKENS, slow=True),
+    "causal_rotary": Row(
+        partial(causal, CONDITION, positions="rotary"), TOKENS, CONDITION, slow=True
+    ),
+    "guided": Row(guided, TOKENS, slow=True),
+    "attention_channels": Row(lambda: attending(masks.channel(TOKENS)), TOKENS),
+    "attention_positions": Row(
+        lambda: attending(masks.positions((3, 2), [1])), (3, 2), slow=True
+    ),
     "linear_full": Row(lambda: Linear(4, kind="full"), xla=False),
     "linear_triangular": Row(lambda: Linear(4, kind="triangular")),
     "linear_lu": Row(lambda: Linear(4, kind="lu")),

@@ -15,7 +15,7 @@ measures what that reaches, beside counts of characters and a recurrent language
 """
 
 from tfp_flows.architectures.autoregressive import causal_flow
-from tfp_flows.bijectors.autoregressive import Causal
+from tfp_flows.bijectors.causal import Causal
 from tfp_flows.bijectors.mixture import ConditionalMixture
 from tfp_flows.distributions.surjections import CategoricalFlow, character_embeddings
 from tfp_flows.nets.sequence import CausalLSTM

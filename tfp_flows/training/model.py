@@ -18,7 +18,11 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.conditional import condition_dtype, condition_shape
+from tfp_flows.bijectors.conditional import (
+    condition_dtype,
+    condition_shape,
+    taking_conditions,
+)
 from tfp_flows.bijectors.ode import UNSOLVED
 from tfp_flows.bijectors.tree import clear_caches, layers_in
 from tfp_flows.bijectors.weights import is_adapted
@@ -570,7 +574,7 @@ class FlowModel(LikelihoodModel):
     @property
     def condition_shape(self) -> tuple[int, ...] | None:
         """Shape of one condition, or None."""
-        bijector = getattr(self._distribution, "bijector", None)
+        bijector = taking_conditions(self._distribution)
         return None if bijector is None else condition_shape(bijector)
 
     def call(self, inputs: Arrays, training: bool | None = None) -> Arrays:
@@ -670,7 +674,7 @@ class FlowModel(LikelihoodModel):
             x = tf.TensorSpec((None, *self.event_shape), self._distribution.dtype)
             shape = self.condition_shape
             if shape is not None:
-                dtype = condition_dtype(self._distribution.bijector)
+                dtype = condition_dtype(taking_conditions(self._distribution))
                 x = (x, tf.TensorSpec((None, *shape), dtype))
             given["input_signature"] = [x]
         super().export(**given)
