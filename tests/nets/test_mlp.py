@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows as tfpf
-from tfp_flows.nets import conditioner as conditioners
+from tfp_flows.bijectors.base import call_layer
 
 
 def test_weight_count_is_the_documented_formula():
@@ -54,7 +54,7 @@ def test_apply_takes_any_batch_rank_and_broadcasts_conditions(batch):
     for weight in net.weights:
         weight.assign(tf.random.stateless_normal(weight.shape, [1, 2]))
     x = tf.random.stateless_normal([*batch, 2], [3, 4])
-    whole = conditioners.apply(net, x, 1, tf.ones([1]), 1)
+    whole = call_layer(net, x, 1, tf.ones([1]), 1)
     assert whole.shape == (*batch, 3)
     flat = net(
         tf.reshape(x, [-1, 2]),

@@ -160,8 +160,8 @@ class RationalQuadraticSpline(Spline):
         return tf.math.floormod(angle + self.bound, 2.0 * self.bound) - self.bound
 
     def _within(self, value: tf.Tensor, rows: tf.Tensor, inverse: bool) -> Mapped:
-        n = self.bins
-        widths, heights, slopes = tf.split(rows, [n, n, rows.shape[-1] - 2 * n], -1)
+        n, rest = self.bins, self.parameters_per_value - 2 * self.bins
+        widths, heights, slopes = tf.split(rows, [n, n, rest], -1)
         if self.tails == "linear":
             slopes = tf.pad(slopes, [[0, 0], [1, 1]])
         elif self.tails == "circular":
