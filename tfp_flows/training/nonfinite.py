@@ -17,7 +17,6 @@ from tfp_flows.internal.arguments import Condition
 from tfp_flows.internal.compat import Holder
 from tfp_flows.training.sampling import log_prob
 
-
 _ALL_FINITE = "all weights are finite."
 
 
