@@ -48,6 +48,7 @@ from tfp_flows.testing.subject import Subject, perturb
 HALF, FLIP = masks.half(4), masks.half(4, flip=True)
 IMAGE = (4, 4, 2)
 CHANNEL, CHECKERBOARD = masks.channel(IMAGE), masks.checkerboard(IMAGE)
+GRAPH = [[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 1, 0]]
 CONDITION = (3,)
 SPLINE = transforms.RationalQuadraticSpline(4)
 CONDITIONAL = {"condition_shape": CONDITION}
@@ -199,6 +200,17 @@ TABLE = {
     ),
     "autoregressive_mixture": Row(
         lambda: Autoregressive(MADE((8,), "tanh"), transforms.LogisticMixture(2), 4)
+    ),
+    "autoregressive_passes": Row(
+        lambda: Autoregressive(
+            MADE((8,), "tanh", order="random", passes=2), event_shape=4
+        )
+    ),
+    "autoregressive_graph": Row(
+        lambda: Autoregressive(
+            MADE((8,), "tanh", adjacency=GRAPH), event_shape=4, **CONDITIONAL
+        ),
+        condition=CONDITION,
     ),
     "elementwise": Row(lambda: Elementwise(SPLINE, (4,)), bound=6.0),
     "elementwise_image": Row(
