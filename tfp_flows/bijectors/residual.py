@@ -250,7 +250,9 @@ class Residual(Rowwise):
         ) -> tuple:
             row = tf.ensure_shape(pullback(g, at, condition, row)[1], row.shape)
             beyond = tf.cast(tf.maximum(k - self._terms, 0), y.dtype)
-            sign = tf.cast(1 - 2 * (k % 2), y.dtype) * tf.exp(beyond * math.log(2.0))
+            sign = tf.cast(1 - 2 * tf.math.floormod(k, 2), y.dtype) * tf.exp(
+                beyond * math.log(2.0)
+            )
             total -= sign / tf.cast(k, y.dtype) * sum_event(row * probe)
             return k + 1, row, total, series + sign * row
 
