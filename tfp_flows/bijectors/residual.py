@@ -10,7 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
+from tfp_flows.bijectors.base import (
+    FlowBijector,
+    ValueAndLogDet,
+    broadcast_batch,
+    reshaped,
+)
 from tfp_flows.bijectors.continuous import (
     Field,
     Probe,
@@ -116,13 +121,13 @@ class Rowwise(FlowBijector):
         given, ndims = self.condition_shape or (), len(self._event)
         if condition is not None:
             condition = tf.cast(condition, x.dtype)
-            x, condition = conditioners.broadcast_batch(x, ndims, condition, len(given))
+            x, condition = broadcast_batch(x, ndims, condition, len(given))
             condition = tf.reshape(condition, [-1, *given])
         value, log_det = direction(tf.reshape(x, [-1, *self._event]), condition)
         batch = x.shape.rank - ndims
         return (
-            conditioners.reshaped(value, tf.shape(x), x.shape),
-            conditioners.reshaped(log_det, tf.shape(x)[:batch], x.shape[:batch]),
+            reshaped(value, tf.shape(x), x.shape),
+            reshaped(log_det, tf.shape(x)[:batch], x.shape[:batch]),
         )
 
 
