@@ -7,7 +7,8 @@ Two flows of W1's size score 1, 8 and 64 rows in every way that this package has
 by TFP's own classes; libraries on PyTorch run in processes of their own, if `--python`
 names an interpreter that has them. The ways take turns, and ratios to the bare compiled
 call are taken within a round. Then each is called `--calls` times more, eager ones a
-tenth of that, with 1 to 64 rows in turn: memory before and after, and functions traced.
+fiftieth of that, with 1 to 64 rows in turn: memory before and after, and how often
+Python traced a step.
 """
 
 import argparse
@@ -86,8 +87,7 @@ def timed(ways, workers, rows, rounds, seconds):
         calls = {name: lambda way=way: way(x) for name, way in ways.items()}  # noqa: B023
         names = [*calls, *workers]
         for name in names:
-            for _ in range(3):
-                ask(calls, workers, name, n, 0.0)
+            ask(calls, workers, name, n, 0.0)
         for _ in range(rounds):
             order.shuffle(names)
             for name in names:
@@ -138,7 +138,7 @@ def measure(kind, options, found):
                 ratios[n] = statistics.median(mine / bare for mine, bare in pairs)
             rows[name] = {"ms": ms, "of_bare": ratios}
             if name in ways:
-                calls = options.calls // 10 if name in EAGER else options.calls
+                calls = options.calls // 50 if name in EAGER else options.calls
                 before, after = kept(ways[name], calls)
                 memory = {"calls": calls, "before_mb": before, "after_mb": after}
                 count = counts.get(name)

@@ -38,6 +38,7 @@ from tfp_flows.architectures.tokens import jet, tarflow
 from tfp_flows.bijectors import masks, transforms
 from tfp_flows.bijectors.autoregressive import Autoregressive, MaskedAutoregressive
 from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.block import BlockAutoregressive
 from tfp_flows.bijectors.causal import Causal, Guided, guided
 from tfp_flows.bijectors.conditional import EncodedCondition, condition
 from tfp_flows.bijectors.continuous import ContinuousFlow
@@ -60,6 +61,7 @@ from tfp_flows.bijectors.ode import Adaptive, FixedStep
 from tfp_flows.bijectors.planar import Planar, Radial
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
+from tfp_flows.bijectors.residual import Residual
 from tfp_flows.distributions import bases
 from tfp_flows.distributions.surjections import Dequantized, Noised, denoise
 from tfp_flows.inference import calibration

@@ -83,6 +83,49 @@ def test_condition_adds_batch_axes(perturbed):
     np.testing.assert_allclose(back, [x] * 5, atol=1e-10)
 
 
+GRAPH = np.array([[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("options", "sees", "calls"),
+    [
+        ({"order": "right-to-left"}, np.triu(np.ones((4, 4)), 1), 4),
+        ({"order": (1, 3, 0, 2), "passes": 2}, [[0, 1, 0, 1], [0] * 4] * 2, 2),
+        ({"passes": 3}, [[0] * 4, [0] * 4, [1, 1, 0, 0], [1, 1, 1, 0]], 3),
+        ({"adjacency": GRAPH}, GRAPH - np.diag([0, 0, 0, 1]), 3),
+    ],
+)
+def test_parameters_see_what_the_order_or_the_graph_allows(
+    options, sees, calls, perturbed
+):
+    net = tfpf.nets.MADE((16, 16), "tanh", dtype="float64", **options)
+    net.connect((4,), (4,))
+    perturbed(net)
+    with tf.GradientTape() as tape:
+        x = tf.constant(points(3))
+        tape.watch(x)
+        values = net(x)
+    jacobian = tape.batch_jacobian(values, x)[0]
+    np.testing.assert_array_equal(jacobian != 0.0, np.array(sees, bool))
+    assert net.network_calls == calls
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"adjacency": [[0, 1], [1, 0]]}, "adjacency"),
+        ({"adjacency": [[0, 0], [1, 0]], "passes": 2}, "adjacency"),
+        ({"adjacency": [[0, 2], [0, 0]]}, "adjacency"),
+        ({"order": (0, 0)}, "order"),
+        ({"order": "up"}, "order"),
+        ({"passes": 3}, "passes"),
+    ],
+)
+def test_refuses_what_is_no_order(options, name):
+    with pytest.raises(ValueError, match=f"`{name}`.*Received"):
+        tfpf.nets.MADE((4,), **options).connect((2,), (2,))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "name"),
     [

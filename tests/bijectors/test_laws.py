@@ -79,7 +79,8 @@ def test_weights_networks_batches_graphs_and_files(name):
     for law in CALLS:
         # No fewer either, unless value goes by value.
         assert in_chain[law].value == rows[law].value
-        assert rows[law].value in (None, 1, 4)
+        value = rows[law].value
+        assert value in (None, 1) or value >= 4
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -11,6 +11,8 @@ MASKS = [
     tfpf.masks.half(5),
     tfpf.masks.half(5, flip=True),
     tfpf.masks.indices(5, [0, 2, 4]),
+    tfpf.masks.random(5, seed=1),
+    tfpf.masks.random(5, seed=1, flip=True),
     tfpf.masks.channel((4, 2, 3)),
     tfpf.masks.channel((4, 2, 3), flip=True),
     tfpf.masks.checkerboard((4, 6, 3)),

@@ -36,11 +36,15 @@ class Autoregressive(Structure):
 
         inverse:  x_k = g^-1(y_k; net(y_1, ..., y_{k-1}))   all k in one network call
         forward:  y_k = g(x_k; net(y_1, ..., y_{k-1}))      one k after the other:
-                                                            D network calls
+                                                            D network calls, or as
+                                                            many as the network needs
         log-det:  sum of log |g'| over all values (forward), minus that (inverse)
 
-    Densities are fast and samples are slow. `tfb.Invert` of it is the inverse
-    autoregressive flow (IAF), of which the opposite holds.
+    Densities are fast and samples are slow. With `tfpf.nets.MADE(passes=2)` it is a
+    coupling, with more `passes` something between a coupling and the full thing, and
+    a known graph of dependence takes as many calls as its longest path has values.
+    `tfb.Invert` of it is the inverse autoregressive flow (IAF), of which the opposite
+    holds.
 
     Shapes: vectors `[..., d]`; log-dets have the batch shape.
 
@@ -113,17 +117,17 @@ class Autoregressive(Structure):
         x, condition = self._with_equal_batch(x, condition)
 
         def one_more_value(k: tf.Tensor, y: tf.Tensor, _: tf.Tensor) -> tuple:
-            # After k rounds the first k values in the order are right, and so are
+            # After k rounds the first k groups in the order are right, and so are
             # the parameters of the next one.
             parameters = self._parameters_at(y, condition)
             return k + 1, *self._transform.forward(x, parameters)
 
-        (d,) = self._event or (x.shape[-1],)
+        rounds = self.conditioner.network_calls
         _, y, log_slope = tf.while_loop(
-            lambda k, *_: k < d,
+            lambda k, *_: k < rounds,
             one_more_value,
             (tf.constant(0), tf.zeros_like(x), tf.zeros_like(x)),
-            maximum_iterations=d,
+            maximum_iterations=rounds,
             parallel_iterations=1,
         )
         return y, tf.reduce_sum(log_slope, axis=-1)

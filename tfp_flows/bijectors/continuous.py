@@ -31,20 +31,30 @@ Divergence = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 def exact(field: Field, z: tf.Tensor, condition: Condition = None) -> Divergence:
     """Computes a field and the trace of its Jacobian, for points `[n, *event]`.
 
-    Each point is repeated once for each of its D values, so that one pullback gives
-    all rows of the Jacobian: the graph does not grow with D. Returns velocities
-    `[n, *event]`, traces `[n]`, squared Frobenius norms of the Jacobian `[n]`.
+    Returns velocities `[n, *event]`, traces `[n]`, squared Frobenius norms of the
+    Jacobian `[n]`.
+    """
+    velocity, jacobian = value_and_jacobian(field, z, condition)
+    norm = tf.reduce_sum(tf.square(jacobian), axis=[1, 2])
+    return velocity, tf.linalg.trace(jacobian), norm
+
+
+def value_and_jacobian(
+    field: Field, z: tf.Tensor, condition: Condition = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Computes a field and its Jacobian `[n, d, d]`, for points `[n, *event]`.
+
+    Each point is repeated once for each of its d values, so that one pullback gives
+    all rows of the Jacobian: the graph does not grow with d.
     """
     d = z.shape[1:].num_elements()
     n = tf.shape(z)[0]
     repeated = _repeated(z, d)
     conditions = None if condition is None else _repeated(condition, d)
     units = tf.reshape(tf.tile(tf.eye(d, dtype=z.dtype), [n, 1]), tf.shape(repeated))
-    velocity, rows = _pullback(field, repeated, conditions, units)
-    jacobian = tf.reshape(rows, [-1, d, d])
+    velocity, rows = pullback(field, repeated, conditions, units)
     velocity = tf.reshape(velocity, [-1, d, *z.shape[1:]])[:, 0]
-    norm = tf.reduce_sum(tf.square(jacobian), axis=[1, 2])
-    return velocity, tf.linalg.trace(jacobian), norm
+    return velocity, tf.reshape(rows, [-1, d, d])
 
 
 def _repeated(x: tf.Tensor, d: int) -> tf.Tensor:
@@ -61,7 +71,7 @@ def hutchinson(
     It is unbiased for probes `e` of mean 0 and unit covariance, one for each point, and
     costs one pullback. Results are as those of `exact`, norms estimated by `|e^T J|^2`.
     """
-    velocity, row = _pullback(field, z, condition, probe)
+    velocity, row = pullback(field, z, condition, probe)
     return velocity, sum_event(row * probe), sum_event(tf.square(row))
 
 
@@ -95,7 +105,7 @@ class Probe(DescribedLayer):
         return tf.cast(2 * coins - 1, z.dtype)
 
 
-def _pullback(
+def pullback(
     field: Field, z: tf.Tensor, condition: Condition, weights: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the field and `weights^T J`, row by row."""

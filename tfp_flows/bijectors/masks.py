@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.coupling import Mask
@@ -173,3 +174,13 @@ def positions(event_shape: Sequence[int], identity: Sequence[int]) -> Mask:
 def indices(d: int, identity: Sequence[int]) -> Mask:
     """Lets positions of a vector of `d` values pass, such as `range(0, d, 2)`."""
     return IndexMask(d, identity)
+
+
+def random(d: int, seed: int = 0, flip: bool = False) -> Mask:
+    """Lets half of the values of a vector pass, drawn by `seed`; with `flip`, the rest.
+
+    It is the mask of the indices that were drawn: `d // 2` of `d`.
+    """
+    drawn = np.random.default_rng(seed).permutation(d)
+    part = drawn[d // 2 :] if flip else drawn[: d // 2]
+    return IndexMask(d, sorted(part.tolist()))

@@ -61,9 +61,8 @@ def fences(rows: np.ndarray, reach: float = _REACH) -> tuple[np.ndarray, np.ndar
         return low, high
     ranked = np.sort(rows[:: -(-n // _QUANTILE_ROWS)], axis=0)
     last = len(ranked) - 1
-    # Of 16 rows and more at least one at each end is left out.
-    bottom = ranked[math.ceil(last * _OUTER)]
-    top = ranked[math.floor(last * (1.0 - _OUTER))]
+    outer = max(math.ceil(last * _OUTER), min(3, n // 8))  # few rows: more than 2.5 %
+    bottom, top = ranked[outer], ranked[last - outer]
     width = top - bottom
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         spread = np.sqrt(np.mean(np.square((rows - bottom) / width), axis=0))

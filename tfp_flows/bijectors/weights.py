@@ -16,6 +16,8 @@ from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import Config, DType, Initializer, Shape, invalid
 
+_SHARED = keras.Layer, keras.Variable, Transform
+
 
 class WeightedBijector(tfb.Bijector):
     """A TFP bijector with Keras weights, which its constructor's arguments describe.
@@ -159,7 +161,8 @@ class WeightedBijector(tfb.Bijector):
         copied = super().copy(**override_parameters_kwargs)
         if set(override_parameters_kwargs) <= {"name", "validate_args"}:
             for name, value in list(vars(self).items()):
-                if isinstance(value, keras.Layer | keras.Variable | Transform):
+                parts = tf.nest.flatten(value) if isinstance(value, list) else [value]
+                if any(isinstance(part, _SHARED) for part in parts):
                     setattr(copied, name, value)
         return copied
 

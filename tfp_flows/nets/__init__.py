@@ -9,5 +9,6 @@ from tfp_flows.nets.conditioner import Conditioner
 from tfp_flows.nets.conv import ConvNet, WeightNormConv2D, ZeroConv2D
 from tfp_flows.nets.dense import MADE, MLP
 from tfp_flows.nets.features import LabelChannels, LabelEmbedding, PeriodicFeatures
+from tfp_flows.nets.lipschitz import LipschitzMLP
 from tfp_flows.nets.sequence import CausalConditioner, CausalLSTM
 from tfp_flows.nets.velocity import VelocityNet

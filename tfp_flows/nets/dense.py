@@ -8,12 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from tfp_flows.internal.arguments import (
     Activation,
     Config,
     DType,
     Initializer,
+    checked_choice,
+    checked_integer,
     checked_number,
     checked_widths,
     invalid,
@@ -188,18 +191,32 @@ class MaskedDense(keras.Layer):
         return ops.matmul(x, self.kernel * mask) + self.bias
 
 
+ORDERS = ("left-to-right", "right-to-left", "random")
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class MADE(Conditioner):
     """Masked dense layers: parameters of value k depend on values before k only.
 
-    Each hidden unit has a degree `m`: it sees the first `m` values in the order, and
-    the parameters of the k-th value see the units of degrees below `k`. Degrees are
-    interleaved evenly; conditions are seen by all units.
+    With `S_k` the set of values that the parameters of value k may see, each hidden
+    unit has one of these sets: it sees the values in it, by way of units whose sets it
+    holds, and is seen by the parameters of all k with a set as large. The sets go round
+    among the units, so the masks follow from the shapes alone. Conditions are seen by
+    all units. Which values are in `S_k`, the arguments say:
+
+    * `order`: those before k in an order of the values;
+    * `passes`: those in groups before that of k, of as many equal groups of the order;
+      one group for each value is fully autoregressive, two are a coupling;
+    * `adjacency`: those on which k is known to depend, in any graph without cycles.
+
+    A flow that inverts the network needs `network_calls` of it: as many as there are
+    groups, or values on the longest path of the graph.
 
     Inputs are vectors `[n, d]` with `d >= 2`, outputs `[n, d * parameters]`, the
     parameters of one value beside each other. The last layer starts at zero.
 
     Reference: Germain, Gregor, Murray, Larochelle: MADE, 2015, arXiv:1502.03509.
+    Wehenkel, Louppe: Graphical Normalizing Flows, 2020, arXiv:2006.02548 (adjacency).
 
     Example:
         >>> import tensorflow as tf
@@ -215,14 +232,50 @@ class MADE(Conditioner):
         activation: Activation = "relu",
         reverse: bool = False,
         kernel_initializer: Initializer = None,
+        *,
+        order: str | Sequence[int] = "left-to-right",
+        seed: int = 0,
+        passes: int | None = None,
+        adjacency: ArrayLike | None = None,
         **kwargs: Any,
     ) -> None:
-        """Configures the network; `reverse` turns the order of the values."""
+        """Configures the network; weights are made when it is connected.
+
+        Args:
+            reverse: Whether the order of the values runs from the last to the first.
+            order: `"left-to-right"`, `"right-to-left"`, `"random"` by `seed`, or the
+                positions of all values, the first to come first.
+            passes: Number of groups of values, from 2 to `d`; None for `d`.
+            adjacency: Matrix `[d, d]` of zeros and ones, 1 in row i and column j if
+                value i depends on value j; it takes the place of order and passes.
+        """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
         self.activation: Any = keras.activations.get(activation)
         self.reverse = bool(reverse)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.order = order if isinstance(order, str) else tuple(map(int, order))
+        if isinstance(order, str):
+            checked_choice("order", order, ORDERS)
+        self.seed = checked_integer("seed", seed, 0)
+        self.passes = None if passes is None else checked_integer("passes", passes, 2)
+        self.adjacency = None
+        if adjacency is not None:
+            if self.reverse or passes is not None or order != ORDERS[0]:
+                must = (
+                    "be given without `order`, `reverse` and `passes`: it is the order"
+                )
+                raise invalid("adjacency", must, adjacency)
+            matrix = np.asarray(adjacency)
+            self.adjacency = tuple(tuple(map(int, row)) for row in matrix)
+            if not np.isin(matrix, (0, 1)).all() or matrix.ndim != 2:
+                must = "be a matrix of zeros and ones"
+                raise invalid("adjacency", must, adjacency)
+
+    @property
+    def network_calls(self) -> int:
+        """How often a flow calls the network to invert it."""
+        return self._network_calls
 
     def build_network(
         self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
@@ -235,30 +288,66 @@ class MADE(Conditioner):
                 f"each of them. Received: inputs of shape {input_shape}, outputs of "
                 f"shape {output_shape}"
             )
-        order = np.arange(1, d + 1)
-        order = order[::-1] if self.reverse else order
-        # Units of degree 0 see no value, and bring the condition to the first one.
-        lowest = 1 if condition_shape is None else 0
-        degrees = [order]
+        seen, self._network_calls = self._seen(d)
+        sets = np.unique(seen, axis=0)
+        sets = sets[np.lexsort((*sets.T, sets.sum(1)))]
+        # Units that see no value bring the condition to the first one.
+        if condition_shape is None and len(sets) > 1 and not sets[0].any():
+            sets = sets[1:]
         values = d + size(condition_shape)
-        for units in self.hidden_units:
-            degrees.append(lowest + np.arange(units) % (d - lowest))
+        before = np.eye(d, dtype=bool)
         self._masked_layers = []
-        for before, after in zip(degrees[:-1], degrees[1:], strict=True):
-            mask = before[:, np.newaxis] <= after[np.newaxis, :]
+        for units in self.hidden_units:
+            after = sets[np.arange(units) % len(sets)]
             start = hidden_initializers(len(before), values, self.kernel_initializer)
-            self._masked_layers.append(self._masked(mask, **start))
-        last = np.repeat(order, size(output_shape) // d)
-        mask = degrees[-1][:, np.newaxis] < last[np.newaxis, :]
-        self._masked_layers.append(self._masked(mask, kernel_initializer="zeros"))
+            self._masked_layers.append(self._masked(before, after, **start))
+            before = after
+        last = np.repeat(seen, size(output_shape) // d, axis=0)
+        self._masked_layers.append(
+            self._masked(before, last, kernel_initializer="zeros")
+        )
         self._from_condition = None
         if condition_shape is not None:
             self._from_condition = self.dense(
                 self.hidden_units[0], size(condition_shape), use_bias=False
             )
 
-    def _masked(self, mask: np.ndarray, **initializers: Initializer) -> MaskedDense:
-        return MaskedDense(mask, dtype=self.dtype_policy, **initializers)
+    def _seen(self, d: int) -> tuple[np.ndarray, int]:
+        """Returns which values each value sees, and the length of the longest path."""
+        if self.adjacency is not None:
+            seen = np.array(self.adjacency, bool)
+            if seen.shape != (d, d):
+                must = f"have a row and a column for each of the {d} values"
+                raise invalid("adjacency", must, self.adjacency)
+            seen &= ~np.eye(d, dtype=bool)
+            depth = np.zeros(d, int)
+            for _ in range(d):
+                depth = np.max(np.where(seen, depth + 1, 0), axis=1)
+            if np.any(depth >= d):
+                raise invalid("adjacency", "have no cycles", self.adjacency)
+            return seen, int(depth.max()) + 1
+        if self.order == "random":
+            order = np.random.default_rng(self.seed).permutation(d)
+        elif isinstance(self.order, str):
+            order = np.arange(d)[:: -1 if self.order == "right-to-left" else 1]
+        else:
+            order = np.array(self.order)
+        if sorted(order) != [*range(d)]:
+            must = f"name the positions 0 to {d - 1}, each once"
+            raise invalid("order", must, self.order)
+        passes = d if self.passes is None else self.passes
+        if passes > d:
+            raise invalid("passes", f"be at most {d}, the number of values", passes)
+        groups = np.empty(d, int)
+        groups[order[::-1] if self.reverse else order] = np.arange(d) * passes // d
+        return groups[np.newaxis, :] < groups[:, np.newaxis], passes
+
+    def _masked(
+        self, before: np.ndarray, after: np.ndarray, **initializers: Initializer
+    ) -> MaskedDense:
+        """Connects units whose sets `[units, d]` are held by those of later ones."""
+        beyond = before.astype("float32") @ ~after.T
+        return MaskedDense(beyond == 0, dtype=self.dtype_policy, **initializers)
 
     def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[n, d]` to `[n, *output_shape]`."""

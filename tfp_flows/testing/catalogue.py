@@ -18,6 +18,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import masks, transforms
 from tfp_flows.bijectors.autoregressive import Autoregressive, MaskedAutoregressive
+from tfp_flows.bijectors.block import BlockAutoregressive
 from tfp_flows.bijectors.causal import Causal, Guided
 from tfp_flows.bijectors.conditional import EncodedCondition, condition
 from tfp_flows.bijectors.coupling import (
@@ -38,16 +39,19 @@ from tfp_flows.bijectors.normalization import ActNorm, BatchNorm
 from tfp_flows.bijectors.planar import Planar, Radial
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
+from tfp_flows.bijectors.residual import Residual
 from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.nets.attention import CausalTransformer, Transformer
 from tfp_flows.nets.conv import ConvNet
 from tfp_flows.nets.dense import MADE, MLP
 from tfp_flows.nets.features import LabelEmbedding
+from tfp_flows.nets.lipschitz import LipschitzMLP
 from tfp_flows.testing.subject import Subject, perturb
 
 HALF, FLIP = masks.half(4), masks.half(4, flip=True)
 IMAGE = (4, 4, 2)
 CHANNEL, CHECKERBOARD = masks.channel(IMAGE), masks.checkerboard(IMAGE)
+GRAPH = [[0, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 1, 0]]
 CONDITION = (3,)
 SPLINE = transforms.RationalQuadraticSpline(4)
 CONDITIONAL = {"condition_shape": CONDITION}
@@ -171,6 +175,11 @@ def guided() -> tfb.Bijector:
     return condition(tfd.TransformedDistribution(base, flow), 2).bijector
 
 
+def residual(activation: str = "sin", **options: object) -> tfb.Bijector:
+    """A residual step whose fixed point is found in a few dozen steps."""
+    return Residual(LipschitzMLP((8,), activation, lipschitz=0.6), 2, **options)
+
+
 TABLE = {
     "additive": Row(lambda: AdditiveCoupling(HALF, net())),
     "affine": Row(lambda: AffineCoupling(HALF, net())),
@@ -199,6 +208,28 @@ TABLE = {
     ),
     "autoregressive_mixture": Row(
         lambda: Autoregressive(MADE((8,), "tanh"), transforms.LogisticMixture(2), 4)
+    ),
+    "autoregressive_passes": Row(
+        lambda: Autoregressive(
+            MADE((8,), "tanh", order="random", passes=2), event_shape=4
+        )
+    ),
+    "autoregressive_graph": Row(
+        lambda: Autoregressive(
+            MADE((8,), "tanh", adjacency=GRAPH), event_shape=4, **CONDITIONAL
+        ),
+        condition=CONDITION,
+    ),
+    "residual": Row(residual, (2,)),
+    "residual_condition": Row(
+        partial(residual, activation="lipswish", **CONDITIONAL),
+        (2,),
+        CONDITION,
+        slow=True,
+    ),
+    "block_autoregressive": Row(lambda: BlockAutoregressive(2, (3,)), (2,), slow=True),
+    "block_condition": Row(
+        lambda: BlockAutoregressive(2, (3,), **CONDITIONAL), (2,), CONDITION, slow=True
     ),
     "elementwise": Row(lambda: Elementwise(SPLINE, (4,)), bound=6.0),
     "elementwise_image": Row(

@@ -17,6 +17,8 @@ from tfp_flows.internal.arguments import Condition
 from tfp_flows.internal.compat import Holder
 from tfp_flows.training.sampling import log_prob
 
+_ALL_FINITE = "all weights are finite."
+
 
 class NonFiniteData(FloatingPointError, ValueError):
     """Names rows that are not finite: a refused argument and a failed computation."""
@@ -59,7 +61,9 @@ class NonFiniteGuard:
         step = tf.cast(tf.convert_to_tensor(model.optimizer.iterations), tf.int64)
 
         def diagnose(value: tf.Tensor, step: tf.Tensor, *batch: tf.Tensor) -> None:
-            where = first_non_finite(getattr(model, "distribution", model), *batch)
+            where = first_non_finite_weight(model)
+            if where == _ALL_FINITE:
+                where = first_non_finite(getattr(model, "distribution", model), *batch)
             self._message = (
                 f"The loss of training step {int(step) + 1} is {float(value)}: "
                 f"{where} The weights are those before this step."
@@ -155,7 +159,7 @@ def first_non_finite_weight(model: keras.Model) -> str:
     for weight in model.weights:
         if not np.all(np.isfinite(keras.ops.convert_to_numpy(weight))):
             return f"the first weight that is not finite is '{weight.path}'."
-    return "all weights are finite."
+    return _ALL_FINITE
 
 
 def _finite(x: tf.Tensor) -> bool:
