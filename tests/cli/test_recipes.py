@@ -153,7 +153,22 @@ def test_learning_rate_rises_and_falls_to_zero():
 @pytest.mark.parametrize("flow", FLOWS)
 def test_every_kind_of_data_has_a_recipe_for_every_architecture(flow):
     for kinds in RECIPES.values():
-        assert all(flow in by_flow for by_flow in kinds.values())
+        for kind, by_flow in kinds.items():
+            of_images = flow in ("tarflow", "jet") and "image" not in kind
+            assert (flow in by_flow) is not of_images
+
+
+def test_options_reach_named_cases_and_images_are_for_flows_of_images():
+    spline = choose(made_up("toy"), "spline_flow", steps=3, hidden_units=(4,))
+    assert spline.architecture["steps"] == 3
+    data = made_up("tiny image", 50)
+    recipe = choose(data, "tarflow", patch=4, width=8, heads=2, depth=1, steps=2)
+    assert recipe.architecture["layers"] == 1
+    assert recipes.build(recipe, data).event_shape == (8, 8, 1)
+    with pytest.raises(ValueError, match="`--depth` must not be given for maf"):
+        choose(data, "maf", depth=2)
+    with pytest.raises(ValueError, match="`--flow` must be one of nice, .* for a toy"):
+        choose(made_up("toy"), "jet")
 
 
 def test_every_architecture_of_the_package_is_known():

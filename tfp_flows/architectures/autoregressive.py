@@ -38,6 +38,7 @@ from tfp_flows.distributions.bases import standard_logistic
 from tfp_flows.internal.arguments import (
     Activation,
     DType,
+    case_of,
     checked_choice,
     checked_integer,
     checked_shape,
@@ -109,6 +110,7 @@ def autoregressive_flow(
 
 
 @renamed(layers="steps")
+@case_of(autoregressive_flow, "transform")
 def maf(
     event_shape: int | Sequence[int],
     *,
@@ -138,6 +140,7 @@ def maf(
     return autoregressive_flow(event_shape, transform=value, name=name, **options)
 
 
+@case_of(autoregressive_flow, "transform")
 def naf(
     event_shape: int | Sequence[int],
     *,
@@ -169,6 +172,7 @@ def naf(
     )
 
 
+@case_of(autoregressive_flow, "transform")
 def unaf(
     event_shape: int | Sequence[int],
     *,
@@ -198,6 +202,7 @@ def unaf(
     )
 
 
+@case_of(autoregressive_flow, "transform")
 def bernstein_flow(
     event_shape: int | Sequence[int],
     *,
@@ -220,6 +225,7 @@ def bernstein_flow(
     return autoregressive_flow(event_shape, transform=value, name=name, **options)
 
 
+@case_of(autoregressive_flow, "transform")
 def sos_flow(
     event_shape: int | Sequence[int],
     *,

@@ -38,6 +38,7 @@ from tfp_flows.internal.arguments import (
     Activation,
     DType,
     Shape,
+    case_of,
     checked_integer,
     checked_shape,
     renamed,
@@ -313,6 +314,7 @@ def coupling_flow(
 
 
 @renamed(couplings="steps")
+@case_of(coupling_flow, "transform")
 def spline_flow(
     event_shape: int | Sequence[int],
     *,

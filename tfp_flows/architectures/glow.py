@@ -30,6 +30,7 @@ from tfp_flows.internal.arguments import (
     Activation,
     DType,
     Shape,
+    case_of,
     checked_choice,
     checked_integer,
 )
@@ -174,6 +175,7 @@ def _top_prior(
     return bijectors
 
 
+@case_of(glow, "levels", "encoder", "preprocess")
 def dequantization_noise(
     event_shape: tuple[int, int, int],
     *,

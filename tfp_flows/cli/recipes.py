@@ -28,10 +28,13 @@ TABLE_ROWS, MOST_EPOCHS, SMALLEST_BATCH = 20_000, 400, 32
 
 # What the command line may change of an architecture, and of its training.
 _SIZES = ("levels", "steps", "blocks", "hidden_units", "hidden_channels", "bins")
-ARCHITECTURE = (*_SIZES, "dropout")
+_ATTENTION = ("patch", "width", "heads", "depth")
+ARCHITECTURE = (*_SIZES, *_ATTENTION, "dropout")
 _STEPS = ("epochs", "batch_size", "learning_rate", "weight_decay", "warmup_steps")
 TRAINING = (*_STEPS, "clip_norm", "ema", "precision")
 
+# Arguments that an option names otherwise: `--layers` once was `--steps`.
+_ARGUMENTS = {"depth": "layers"}
 # Either of these sets of arguments replaces the other.
 _IMAGE_SIZES = {"levels", "hidden_channels", "blocks", "widen", "normalized"}
 _VECTOR_SIZES = {"hidden_units"}
@@ -85,6 +88,22 @@ def _recipes(
     }
 
 
+# The other flows of vectors, of which a recipe has the widths of dense networks only.
+_OTHERS = (
+    "coupling_flow",
+    "autoregressive_flow",
+    "naf",
+    "unaf",
+    "bernstein_flow",
+    "sos_flow",
+    "gaussianization_flow",
+)
+
+
+def _others(hidden_units: tuple[int, ...], *training: float) -> dict[str, tuple]:
+    return {flow: ({"hidden_units": hidden_units}, *training) for flow in _OTHERS}
+
+
 # A minute or two on two cores. The toy sets have no tails: splines end at 3 standard
 # deviations.
 _SPLINES = {"steps": 4, "bins": 16, "bound": 3.0}
@@ -96,6 +115,7 @@ _SMALL_TOYS = _recipes(
     spline_flow=(_SPLINES, 25, 256, 5e-3),
     maf=({"transform": "spline", **_SPLINES}, 25, 256, 5e-3),
     ffjord=({}, 10, 256),
+    **_others((128, 128), 25, 256, 2e-3),
 )
 # Tables may be short: dropout and a part held back keep flows from overfitting.
 _NARROW = {"hidden_units": (64, 64), "dropout": 0.2}
@@ -109,6 +129,7 @@ _SMALL_TABLES = {
         spline_flow=({"steps": 4, **_NARROW}, 20, 128),
         maf=({"steps": 4, "hidden_units": (64, 64)}, 20, 128),
         ffjord=({}, 10, 128),
+        **_others((64, 64), 20, 128),
     ).items()
 }
 _TINY_GLOW = {"levels": 2, "steps": 8, "hidden_channels": 64, "dropout": 0.1}
@@ -121,6 +142,9 @@ _SMALL_TINY_IMAGES = _recipes(
     spline_flow=({"steps": 4, "dropout": 0.2}, 30, 64),
     maf=({"steps": 4}, 30, 64),
     ffjord=({}, 20, 64),
+    tarflow=({"patch": 2}, 30, 64),
+    jet=({"patch": 2, "dropout": 0.1}, 30, 64),
+    **_others((128, 128), 30, 64),
 )
 # Some twenty minutes for the 60,000 images of 28x28 pixels of Fashion-MNIST.
 _SMALL_IMAGES = _recipes(
@@ -132,6 +156,9 @@ _SMALL_IMAGES = _recipes(
     spline_flow=({"steps": 4, "hidden_units": (256,)}, 5, 128),
     maf=({"steps": 4, "hidden_units": (512,)}, 5, 128),
     ffjord=({}, 5, 128),
+    tarflow=({}, 12, 64),
+    jet=({}, 12, 64),
+    **_others((256,), 5, 128),
 )
 
 # The sizes of the papers (for spline flows, MAF and FFJORD those of their tables).
@@ -146,7 +173,12 @@ _PAPER_VECTORS = _recipes(
     spline_flow=({**_PAPER_SPLINES, "hidden_units": (256, 256)}, 200, 512, 5e-4),
     maf=({"steps": 10, **_WIDE}, 200, 100, 1e-4, 1e-6),
     ffjord=(_PAPER_FFJORD, 200, 512),
+    **_others((512, 512), 200, 256, 5e-4),
 )
+# Of ImageNet's 64 x 64 pixels, where TarFlow has 2 x 2 patches.
+_PAPER_TARFLOW = {"steps": 8, "layers": 8, "width": 768, "heads": 12}
+_PAPER_TARFLOW |= {"log_scale": "exp", "actnorm": False}
+_PAPER_JET = {"steps": 32, "layers": 2, "width": 512, "heads": 8, "actnorm": False}
 _PAPER_REAL_NVP = {
     "hidden_channels": 64,
     "blocks": 8,
@@ -160,12 +192,15 @@ _PAPER_IMAGES = _recipes(
     "center",
     nice=(_PAPER_NICE, 1500, 200, 1e-3, 0.0, "logistic"),
     glow=(_PAPER_GLOW, 250, 64),
+    tarflow=(_PAPER_TARFLOW, 200, 128, 1e-4, 1e-4),
+    jet=(_PAPER_JET, 200, 128, 3e-4, 1e-5),
 ) | _recipes(
     "logit",
     real_nvp=(_PAPER_REAL_NVP, 500, 64, 1e-3, 5e-5),
     spline_flow=({**_PAPER_SPLINES, **_WIDE}, 200, 256, 5e-4),
     maf=({"steps": 10, "hidden_units": (1024,)}, 200, 100, 1e-4, 1e-6),
     ffjord=({"steps": 2, **_PAPER_FFJORD}, 100, 200),
+    **_others((1024,), 200, 256, 5e-4),
 )
 
 RECIPES = {
@@ -182,8 +217,8 @@ RECIPES = {
         "image": _PAPER_IMAGES,
     },
 }
-# What the command line can train; every kind of data has a recipe for each.
-FLOWS, PRESETS = tuple(_SMALL_TOYS), tuple(RECIPES)
+# What the command line can train: on images all of it, on vectors what takes vectors.
+FLOWS, PRESETS = tuple(_SMALL_IMAGES), tuple(RECIPES)
 DEFAULT_FLOW = {
     "toy": "spline_flow",
     "table": "real_nvp",
@@ -203,9 +238,14 @@ def choose(
     import tfp_flows as tfpf
 
     kind = _kind(data)
-    recipe = RECIPES[preset][kind][flow or DEFAULT_FLOW[kind]]
+    known_flows = RECIPES[preset][kind]
+    if flow is not None and flow not in known_flows:
+        must = f"be one of {', '.join(known_flows)} for a {kind}"
+        raise ValueError(f"Option `--flow` must {must}. Received: {flow}")
+    recipe = known_flows[flow or DEFAULT_FLOW[kind]]
     make = getattr(tfpf, recipe.flow)
     once = getattr(make, "renamed", {})
+    once = {**once, **_ARGUMENTS}
     changes = {
         once.get(key, key): value
         for key, value in architecture.items()
@@ -213,7 +253,8 @@ def choose(
     }
     known = set(inspect.signature(make).parameters)
     for name in sorted(changes.keys() - known):
-        others = ", ".join(_option(other) for other in architecture if other in known)
+        takes = (key for key in architecture if _ARGUMENTS.get(key, key) in known)
+        others = ", ".join(map(_option, takes))
         raise ValueError(
             f"Option `{_option(name)}` must not be given for {recipe.flow}, which "
             f"takes {others}. Received: {changes[name]}"
@@ -265,6 +306,7 @@ def _for_length(recipe: Recipe, rows: int) -> Recipe:
 
 
 def _option(name: str) -> str:
+    name = next((key for key, value in _ARGUMENTS.items() if value == name), name)
     return "--" + name.removesuffix("_steps").replace("_", "-")
 
 

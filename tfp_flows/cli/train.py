@@ -96,6 +96,13 @@ def train(
         int | None, typer.Option(help="Width of convolutional networks.")
     ] = None,
     bins: Annotated[int | None, typer.Option(help="Bins of each spline.")] = None,
+    patch: Annotated[int | None, typer.Option(help="Side of a token's patch.")] = None,
+    width: Annotated[int | None, typer.Option(help="Features of a token.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Heads of attention.")] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(help="Blocks of attention, layers of NAF."),
+    ] = None,
     dropout: Annotated[float | None, typer.Option(help="Share to drop.")] = None,
     test_fraction: Annotated[
         float | None,

@@ -216,6 +216,27 @@ def check_last_axis(owner: object, x: tf.Tensor, channels: int) -> None:
         )
 
 
+def case_of(general: Callable, *fixed: str) -> Callable[[Callable], Callable]:
+    """Shows, in a function that passes `**options` on, what `general` takes of them.
+
+    All keyword arguments of `general` but the `fixed` ones and those of the function's
+    own stand in its signature, for `help`, editors and the command line.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        own = list(inspect.signature(function).parameters.values())[:-1]
+        taken = {parameter.name for parameter in own} | set(fixed)
+        more = inspect.signature(general).parameters.values()
+        own += [p for p in more if p.kind is p.KEYWORD_ONLY and p.name not in taken]
+        returned = inspect.signature(general).return_annotation
+        function.__signature__ = inspect.Signature(  # pyright: ignore
+            own, return_annotation=returned
+        )
+        return function
+
+    return decorate
+
+
 def renamed(**names: str) -> Callable[[Callable], Callable]:
     """Makes a function take keyword arguments under names that they once had, too.
 
