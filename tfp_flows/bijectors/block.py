@@ -9,10 +9,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import ValueAndLogDet
 from tfp_flows.bijectors.residual import Rowwise, implicit
-from tfp_flows.bijectors.transforms.base import solve
-from tfp_flows.internal.arguments import Condition, checked_integer, checked_widths
+from tfp_flows.bijectors.transforms.roots import solve
+from tfp_flows.internal.arguments import (
+    Condition,
+    Mapped,
+    checked_integer,
+    checked_widths,
+)
 from tfp_flows.nets import conditioner as conditioners
 
 
@@ -115,11 +119,11 @@ class BlockAutoregressive(Rowwise):
         )
         return tf.exp(s) * y + h[..., 0], steep
 
-    def _inverse_rows(self, y: tf.Tensor, condition: Condition) -> ValueAndLogDet:
+    def _inverse_rows(self, y: tf.Tensor, condition: Condition) -> Mapped:
         x, log_slope = self._network(y, condition)
         return x, tf.reduce_sum(log_slope, -1)
 
-    def _forward_rows(self, x: tf.Tensor, condition: Condition) -> ValueAndLogDet:
+    def _forward_rows(self, x: tf.Tensor, condition: Condition) -> Mapped:
         (d,) = self._event
 
         def one_more_value(k: tf.Tensor, y: tf.Tensor) -> tuple:

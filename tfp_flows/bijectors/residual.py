@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.base import (
     FlowBijector,
-    ValueAndLogDet,
     broadcast_batch,
     reshaped,
 )
@@ -25,6 +24,7 @@ from tfp_flows.bijectors.continuous import (
 )
 from tfp_flows.internal.arguments import (
     Condition,
+    Mapped,
     checked_choice,
     checked_instance,
     checked_integer,
@@ -98,25 +98,21 @@ class Rowwise(FlowBijector):
 
     _event: tuple[int, ...]
 
-    def _forward_rows(self, x: tf.Tensor, condition: Condition) -> ValueAndLogDet:
+    def _forward_rows(self, x: tf.Tensor, condition: Condition) -> Mapped:
         raise NotImplementedError
 
-    def _inverse_rows(self, y: tf.Tensor, condition: Condition) -> ValueAndLogDet:
+    def _inverse_rows(self, y: tf.Tensor, condition: Condition) -> Mapped:
         raise NotImplementedError
 
-    def _forward_and_log_det(
-        self, x: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         return self._on_rows(self._forward_rows, x, condition)
 
-    def _inverse_and_log_det(
-        self, y: tf.Tensor, condition: Condition = None
-    ) -> ValueAndLogDet:
+    def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         return self._on_rows(self._inverse_rows, y, condition)
 
     def _on_rows(
         self, direction: Callable, x: tf.Tensor, condition: Condition
-    ) -> ValueAndLogDet:
+    ) -> Mapped:
         self._check_shape(x, self._event)
         given, ndims = self.condition_shape or (), len(self._event)
         if condition is not None:
@@ -221,10 +217,10 @@ class Residual(Rowwise):
         bounded = self._net.bounded()
         return lambda y, condition: tf.cast(bounded(y, condition), dtype)
 
-    def _inverse_rows(self, y: tf.Tensor, condition: Condition) -> ValueAndLogDet:
+    def _inverse_rows(self, y: tf.Tensor, condition: Condition) -> Mapped:
         return self._moved(self._field(y.dtype), y, condition)
 
-    def _forward_rows(self, x: tf.Tensor, condition: Condition) -> ValueAndLogDet:
+    def _forward_rows(self, x: tf.Tensor, condition: Condition) -> Mapped:
         g = self._field(x.dtype)
         # As many as rounding needs at the slowest rate that the bound allows.
         eps, rate = np.finfo(x.dtype.as_numpy_dtype).eps, self._net.lipschitz
@@ -233,7 +229,7 @@ class Residual(Rowwise):
         y = implicit(lambda y: y + g(y, condition), y, x, most)
         return y, -self._moved(g, y, condition)[1]
 
-    def _moved(self, g: Field, y: tf.Tensor, condition: Condition) -> ValueAndLogDet:
+    def _moved(self, g: Field, y: tf.Tensor, condition: Condition) -> Mapped:
         """Returns `y + g(y)`, and the log-determinant of its Jacobian."""
         if self._log_det == "estimate":
             step, log_det = self._estimated(g, y, condition)
@@ -244,9 +240,7 @@ class Residual(Rowwise):
         diagonal = tf.linalg.diag_part(tf.linalg.qr(matrix).r)
         return y + step, tf.reduce_sum(tf.math.log(tf.abs(diagonal)), -1)
 
-    def _estimated(
-        self, g: Field, y: tf.Tensor, condition: Condition
-    ) -> ValueAndLogDet:
+    def _estimated(self, g: Field, y: tf.Tensor, condition: Condition) -> Mapped:
         probe, drawn = self._roulette(y)
         at = tf.stop_gradient(y)
 
