@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,14 @@ from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.internal import compat
-from tfp_flows.internal.arguments import Config, DType, Initializer, Shape, invalid
+from tfp_flows.internal.arguments import (
+    Config,
+    DType,
+    Initializer,
+    Shape,
+    bound_arguments,
+    invalid,
+)
 
 _SHARED = keras.Layer, keras.Variable, Transform
 
@@ -37,7 +43,7 @@ class WeightedBijector(tfb.Bijector):
         """Remembers the constructor's arguments, for `get_config`."""
         self = super().__new__(cls)
         # Past `tf.Module`, which would wrap lists and dictionaries.
-        object.__setattr__(self, "_arguments", _bound(cls, args, kwargs))
+        object.__setattr__(self, "_arguments", bound_arguments(cls, args, kwargs))
         return self
 
     def __init__(
@@ -201,22 +207,6 @@ class Weights(keras.Layer):
         self.missing = self.may_be_missing and not store.keys()
         if not self.missing:
             super().load_own_variables(store)
-
-
-def _bound(cls: type, args: tuple, kwargs: Config) -> Config:
-    """Returns the arguments of a constructor's call by their names."""
-    signature = inspect.signature(cls.__init__)
-    try:
-        bound = signature.bind(None, *args, **kwargs)
-    except TypeError:  # the constructor itself says what is wrong
-        return {}
-    bound.apply_defaults()
-    arguments = dict(list(bound.arguments.items())[1:])
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            others = arguments.pop(parameter.name)
-            arguments |= {"dtype": None, "validate_args": False, "name": None, **others}
-    return arguments
 
 
 def _snake_case(name: str) -> str:

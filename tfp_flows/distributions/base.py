@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flows.internal.arguments import bound_arguments
 from tfp_flows.internal.compat import tf_variables
 
 
@@ -18,19 +19,26 @@ class LayeredDistribution(tfd.Distribution):
     # Old names of the constructor's arguments, for files that have them.
     renamed: Mapping[str, str] = {}
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> LayeredDistribution:
+        """Remembers the constructor's arguments, for `get_config`."""
+        self = super().__new__(cls)
+        # Until `__init__`: `tf.Module` would look for weights in it.
+        vars(self)["_arguments"] = bound_arguments(cls, args, kwargs)
+        return self
+
     def __init__(
         self,
         inner: tfd.Distribution,
-        parameters: dict[str, Any],
         *,
         layers: Iterable[keras.Layer] = (),
         event_shape: tf.TensorShape | None = None,
     ) -> None:
         """Takes dtype, batch shape and, for None, event shape over from `inner`.
 
-        `parameters` is the subclass's `dict(locals())`; the weights of `layers` are
-        shown to plain TFP loops too.
+        The weights of `layers` are shown to plain TFP loops too; `event_shape` is
+        needed if it is not that of `inner`.
         """
+        parameters = vars(self).pop("_arguments")
         super().__init__(
             dtype=inner.dtype,
             reparameterization_type=tfd.NOT_REPARAMETERIZED,

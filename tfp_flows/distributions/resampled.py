@@ -70,7 +70,6 @@ class Resampled(LayeredDistribution):
             truncation: Largest number of draws `T`, at least 2.
             draws: Draws from which `Z` is estimated.
         """
-        parameters = dict(locals())
         checked_instance(
             "acceptance",
             acceptance,
@@ -83,7 +82,7 @@ class Resampled(LayeredDistribution):
         self._training_draws = checked_integer("training_draws", training_draws)
         acceptance.connect(tuple(proposal.event_shape), (1,))
         self._acceptance, self._noise = acceptance, TrainingNoise(seed)
-        super().__init__(proposal, parameters, layers=(acceptance, self._noise))
+        super().__init__(proposal, layers=(acceptance, self._noise))
 
     @property
     def proposal(self) -> tfd.Distribution:

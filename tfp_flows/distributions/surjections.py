@@ -58,7 +58,6 @@ class Surjection(LayeredDistribution):
     def __init__(
         self,
         flow: tfd.Distribution,
-        parameters: dict[str, Any],
         *,
         samples: int = 1,
         **options: Any,
@@ -69,7 +68,7 @@ class Surjection(LayeredDistribution):
             samples: Number k of draws for each value of `log_prob`.
         """
         self._samples = checked_integer("samples", samples)
-        super().__init__(flow, parameters, **options)
+        super().__init__(flow, **options)
 
     @property
     def flow(self) -> tfd.Distribution:
@@ -171,7 +170,6 @@ class Dequantized(Surjection):
             noise: Conditional flow of noise in (0, 1), or None for uniform noise.
             pixel_levels: How many values L a pixel can take.
         """
-        parameters = dict(locals())
         if noise is not None and noise.event_shape != flow.event_shape:
             must = f"be a flow of the event shape of `flow`, {flow.event_shape}"
             raise invalid("noise", must, got=f"{noise.event_shape}")
@@ -189,7 +187,7 @@ class Dequantized(Surjection):
             self._values = seen[-1] - shape[-1]
         self.pixel_levels = checked_integer("pixel_levels", pixel_levels, minimum=2)
         self.noise = noise
-        super().__init__(flow, parameters, samples=samples)
+        super().__init__(flow, samples=samples)
 
     @property
     def children(self) -> tuple[tfd.Distribution, ...]:
@@ -284,10 +282,9 @@ class Noised(Surjection):
                 has 0.05 times half the range of pixel values.
             denoise: Whether samples are denoised.
         """
-        parameters = dict(locals())
         self.scale = checked_number("scale", scale, above=0.0)
         self.denoise = bool(denoise)
-        super().__init__(flow, parameters, samples=samples)
+        super().__init__(flow, samples=samples)
 
     def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Adds noise; its density is that of taking it away again."""
@@ -392,7 +389,6 @@ class CategoricalFlow(Surjection):
             embeddings: Flow of vectors `[d]` whose conditions are categories, such as
                 `character_embeddings(categories, d)`.
         """
-        parameters = dict(locals())
         shape = tuple(flow.event_shape)
         if len(shape) != 2 or tuple(embeddings.event_shape) != shape[1:]:
             raise ValueError(
@@ -403,9 +399,7 @@ class CategoricalFlow(Surjection):
         self.categories = checked_integer("categories", categories, minimum=2)
         # Sorted before the flow: files know weights by their order.
         self._embeddings = embeddings
-        super().__init__(
-            flow, parameters, samples=samples, event_shape=flow.event_shape[:-1]
-        )
+        super().__init__(flow, samples=samples, event_shape=flow.event_shape[:-1])
 
     @property
     def embeddings(self) -> tfd.Distribution:

@@ -178,7 +178,6 @@ class TableDistribution(Surjection):
     ) -> None:
         """Joins a flow of vectors and one dequantizer a column, together as wide."""
         dequantizers = list(dequantizers)
-        parameters = dict(locals())
         width = sum(each.width for each in dequantizers)
         if tuple(flow.event_shape) != (width,):
             raise ValueError(
@@ -189,7 +188,6 @@ class TableDistribution(Surjection):
         self.dequantizers = tuple(dequantizers)
         super().__init__(
             flow,
-            parameters,
             layers=dequantizers,
             event_shape=tf.TensorShape([len(dequantizers)]),
         )

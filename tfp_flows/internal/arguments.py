@@ -259,3 +259,19 @@ def renamed(**names: str) -> Callable[[Callable], Callable]:
         return called
 
     return decorate
+
+
+def bound_arguments(cls: type, args: tuple, kwargs: Config) -> Config:
+    """Returns the arguments of a constructor's call by their names."""
+    signature = inspect.signature(cls.__init__)
+    try:
+        bound = signature.bind(None, *args, **kwargs)
+    except TypeError:  # the constructor itself says what is wrong
+        return {}
+    bound.apply_defaults()
+    arguments = dict(list(bound.arguments.items())[1:])
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            others = arguments.pop(parameter.name)
+            arguments |= {"dtype": None, "validate_args": False, "name": None, **others}
+    return arguments
