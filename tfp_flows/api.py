@@ -58,7 +58,7 @@ from tfp_flows.bijectors.linear import InvertibleConv1x1, Linear
 from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.bijectors.normalization import ActNorm, BatchNorm
 from tfp_flows.bijectors.ode import Adaptive, FixedStep
-from tfp_flows.bijectors.planar import Planar, Radial
+from tfp_flows.bijectors.planar import Planar, Radial, Sylvester
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
 from tfp_flows.bijectors.residual import Residual

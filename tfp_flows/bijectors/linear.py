@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,7 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.base import FlowBijector, reshaped
+from tfp_flows.bijectors.planar import Parametrized, reflected
 from tfp_flows.internal.arguments import (
+    Condition,
     DType,
     Mapped,
     check_last_axis,
@@ -185,18 +189,21 @@ def mix_channels(x: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     return reshaped(mixed, tf.shape(x), x.shape)
 
 
-FACTORS = ("full", "triangular", "lu", "householder")
+FACTORS = (
+    *("full", "triangular", "lu", "householder"),
+    *("exponential", "rotation", "low_rank"),
+)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class Linear(FlowBijector):
+class Linear(Parametrized):
     """A learned linear map of vectors.
 
         forward:  y = A x + b
         inverse:  x = A^-1 (y - b)
         log-det:  log |det A| (forward), minus that (inverse)
 
-    `kind` says what `A` is, with the weights starting at `A = I` for the first three:
+    `kind` says what `A` is, with the weights starting at `A = I` but for reflections:
 
     * `"full"`: any matrix; log-det and inverse in O(d^3), and nothing keeps `A`
       from becoming singular;
@@ -204,68 +211,139 @@ class Linear(FlowBijector):
     * `"lu"`: `A = L U`, `L` unit lower and `U` upper triangular with diagonal
       `exp(s)`, packed into one matrix;
     * `"householder"`: a product of `reflections` reflections `I - 2 v v^T / |v|^2`:
-      orthogonal, log-det 0.
+      orthogonal, log-det 0;
+    * `"exponential"`: `A = exp(M)`, the inverse `exp(-M)`, the log-det `tr M`;
+    * `"rotation"`: `A = exp(M - M^T)`: every rotation, log-det 0;
+    * `"low_rank"`: `A = diag(exp(s)) + U V^T` of `rank` columns, by Woodbury's formula
+      in O(d rank); nothing keeps `A` from becoming singular.
 
-    Shapes: vectors `[..., d]`; the log-det is a scalar.
+    With `condition_shape`, a network adds to `b` and the weights of `A`.
+
+    Shapes: vectors `[..., d]`; the log-det is a scalar, of a conditional map `[...]`.
+
+    Reference: Hoogeboom, Garcia Satorras, Tomczak, Welling: The Convolution
+    Exponential, 2020, arXiv:2006.01910 (exponential). Lu, Huang: Woodbury
+    Transformations, 2020, arXiv:2002.12229.
     """
 
     def __init__(
-        self, d: int, *, kind: str = "lu", reflections: int | None = None, **kwargs: Any
+        self,
+        d: int,
+        *,
+        kind: str = "lu",
+        reflections: int | None = None,
+        rank: int = 1,
+        condition_shape: Sequence[int] | None = None,
+        conditioner: keras.Layer | None = None,
+        **kwargs: Any,
     ) -> None:
         """Makes the weights.
 
         Args:
             reflections: Number of reflections; None for `d`, which reaches every
                 rotation or reflection.
+            rank: Number of columns of `U` and `V`.
         """
         self._kind = checked_choice("kind", kind, FACTORS)
-        self._d = checked_integer("d", d)
-        super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
+        self._rank = checked_integer("rank", rank)
+        rows = {"householder": reflections or d, "low_rank": 2 * rank + 1}.get(kind, d)
         starts = {"full": "identity", "householder": "random_normal"}
-        rows = (reflections or d) if kind == "householder" else d
-        self._matrix = self.add_weight(
-            (rows, d), starts.get(kind, "zeros"), name="matrix"
+        start: Any = starts.get(kind, "zeros")
+        if kind == "low_rank":  # of zeros U and V would have no gradient
+            start = np.zeros((rows, d))
+            start[1 : rank + 1] = keras.random.normal((rank, d), stddev=0.05)
+        super().__init__(
+            d,
+            {"matrix": ((rows, d), start), "shift": ((d,), "zeros")},
+            condition_shape,
+            conditioner,
+            is_constant_jacobian=condition_shape is None,
+            **kwargs,
         )
-        self._shift = self.add_weight((d,), name="shift")
 
-    def _forward_and_log_det(self, x: tf.Tensor) -> Mapped:
-        check_last_axis(self, x, self._d)
-        matrix, log_det = self._operator(inverse=False)
-        return mix_channels(x, tf.transpose(matrix)) + self._shift, log_det
+    def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
+        x, (raw, shift) = self._values_and_parameters(x, condition)
+        y, log_det = self._mapped(x, raw, inverse=False)
+        return y + shift, log_det
 
-    def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
-        check_last_axis(self, y, self._d)
-        matrix, log_det = self._operator(inverse=True)
-        return mix_channels(y - self._shift, tf.transpose(matrix)), -log_det
+    def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
+        y, (raw, shift) = self._values_and_parameters(y, condition)
+        x, log_det = self._mapped(y - shift, raw, inverse=True)
+        return x, -log_det
 
-    def _operator(self, inverse: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    def _mapped(self, x: tf.Tensor, raw: tf.Tensor, inverse: bool) -> Mapped:
+        """Returns `A x` or `A^-1 x`, and `log |det A|`."""
+        if self._kind == "low_rank":
+            return self._low_rank(x, raw, inverse)
+        matrix, log_det = self._operator(raw, inverse)
+        if self.condition_shape is None:
+            return mix_channels(x, tf.transpose(matrix)), log_det
+        return tf.linalg.matvec(matrix, x), log_det
+
+    def _low_rank(self, x: tf.Tensor, raw: tf.Tensor, inverse: bool) -> Mapped:
+        s, u, v = tf.split(raw, [1, self._rank, self._rank], axis=-2)
+        s = s[..., 0, :]
+        # Of the capacitance I + V^T D^-1 U.
+        inner = tf.matmul(v, u * tf.exp(-s)[..., tf.newaxis, :], transpose_b=True)
+        q, r = tf.linalg.qr(inner + tf.eye(self._rank, dtype=x.dtype))
+        log_det = tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(r))), -1)
+        log_det += tf.reduce_sum(s, -1)
+        if not inverse:
+            along = tf.linalg.matvec(v, x)
+            return x * tf.exp(s) + tf.linalg.matvec(u, along, transpose_a=True), log_det
+        scaled = x * tf.exp(-s)
+        along = tf.linalg.matvec(q, tf.linalg.matvec(v, scaled), transpose_a=True)
+        eye = tf.eye(self._rank, dtype=x.dtype) + tf.zeros_like(r)
+        along = tf.linalg.matvec(tf.linalg.triangular_solve(r, eye, False), along)
+        back = tf.linalg.matvec(u, along, transpose_a=True) * tf.exp(-s)
+        return scaled - back, log_det
+
+    def _operator(self, raw: tf.Tensor, inverse: bool) -> Mapped:
         """Returns `A` or `A^-1`, and `log |det A|`."""
-        raw = tf.convert_to_tensor(self._matrix)
-        kind = self._kind
+        kind, none = self._kind, tf.zeros_like(raw[..., 0, 0])
         if kind == "householder":
-            matrix = _reflected(raw)
-            matrix = tf.transpose(matrix) if inverse else matrix
-            return matrix, tf.zeros([], raw.dtype)
+            matrix = reflected(raw)
+            return tf.linalg.matrix_transpose(matrix) if inverse else matrix, none
+        if kind in ("exponential", "rotation"):
+            if kind == "rotation":
+                raw = raw - tf.linalg.matrix_transpose(raw)
+            log_det = none if kind == "rotation" else tf.linalg.trace(raw)
+            return _exponential(-raw if inverse else raw), log_det
         if kind == "full":
             log_det = tf.linalg.slogdet(raw)[1]
             return (tf.linalg.inv(raw) if inverse else raw), log_det
         log_diagonal = tf.linalg.diag_part(raw)
         diagonal = tf.linalg.diag(tf.exp(log_diagonal))
-        strict = np.tril(np.ones(raw.shape), -1).astype(raw.dtype.as_numpy_dtype)
-        eye = tf.eye(raw.shape[0], dtype=raw.dtype)
+        strict = np.tril(np.ones((self._d, self._d), raw.dtype.as_numpy_dtype), -1)
+        eye = tf.eye(self._d, dtype=raw.dtype) + tf.zeros_like(raw)
         lower = raw * strict + (diagonal if kind == "triangular" else eye)
         upper = eye if kind == "triangular" else raw * strict.T + diagonal
-        log_det = tf.reduce_sum(log_diagonal)
+        log_det = tf.reduce_sum(log_diagonal, -1)
         if not inverse:
             return lower @ upper, log_det
         inverted = tf.linalg.triangular_solve(lower, eye)
         return tf.linalg.triangular_solve(upper, inverted, lower=False), log_det
 
 
-def _reflected(vectors: tf.Tensor) -> tf.Tensor:
-    """Multiplies one reflection for each row."""
-    matrix = tf.eye(vectors.shape[1], dtype=vectors.dtype)
-    for v in tf.unstack(vectors):
-        along = tf.linalg.matvec(matrix, v)[:, tf.newaxis] * v / tf.reduce_sum(v * v)
-        matrix = matrix - 2.0 * along
-    return matrix
+_TERMS, _MOST_SQUARES = 12, 32
+
+
+def _exponential(matrix: tf.Tensor) -> tf.Tensor:
+    """Returns `exp(M)` of matrices `[..., d, d]`: a series of `M / 2^k`, squared.
+
+    With `|M| / 2^k <= 1/4` the series of 12 terms is exact to rounding.
+    """
+    size = tf.reduce_max(tf.reduce_sum(tf.abs(tf.stop_gradient(matrix)), -1))
+    squares = tf.math.ceil(tf.math.log(tf.maximum(size, 0.25)) / math.log(2.0)) + 2.0
+    squares = tf.minimum(tf.cast(squares, tf.int32), _MOST_SQUARES)
+    small = matrix / tf.cast(2.0 ** tf.cast(squares, matrix.dtype), matrix.dtype)
+    eye = tf.eye(matrix.shape[-1], dtype=matrix.dtype) + tf.zeros_like(matrix)
+    total = eye
+    for k in reversed(range(1, _TERMS + 1)):
+        total = eye + tf.matmul(small, total) / k
+    return tf.while_loop(
+        lambda k, _: k < squares,
+        lambda k, a: (k + 1, tf.matmul(a, a)),
+        (tf.constant(0), total),
+        maximum_iterations=_MOST_SQUARES,
+    )[1]

@@ -36,7 +36,7 @@ from tfp_flows.bijectors.elementwise import (
 from tfp_flows.bijectors.linear import InvertibleConv1x1, Linear
 from tfp_flows.bijectors.multiscale import MultiScale
 from tfp_flows.bijectors.normalization import ActNorm, BatchNorm
-from tfp_flows.bijectors.planar import Planar, Radial
+from tfp_flows.bijectors.planar import Planar, Radial, Sylvester
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
 from tfp_flows.bijectors.residual import Residual
@@ -255,10 +255,37 @@ TABLE = {
     "linear_triangular": Row(lambda: Linear(4, kind="triangular")),
     "linear_lu": Row(lambda: Linear(4, kind="lu")),
     "linear_householder": Row(lambda: Linear(4, kind="householder", reflections=3)),
+    "linear_exponential": Row(
+        lambda: Linear(4, kind="exponential", conditioner=net(), **CONDITIONAL),
+        condition=CONDITION,
+    ),
+    "linear_rotation": Row(lambda: Linear(4, kind="rotation"), slow=True),
+    "linear_low_rank": Row(lambda: Linear(4, kind="low_rank", rank=2)),
+    "linear_condition": Row(
+        lambda: Linear(4, conditioner=net(), **CONDITIONAL),
+        condition=CONDITION,
+        slow=True,
+    ),
     "sinh_arcsinh": Row(lambda: SinhArcsinh(4)),
     "leaky_relu": Row(lambda: LeakyReLU(4)),
     "planar": Row(lambda: Planar(4)),
+    "planar_condition": Row(
+        lambda: Planar(4, conditioner=net(), **CONDITIONAL),
+        condition=CONDITION,
+        slow=True,
+    ),
     "radial": Row(lambda: Radial(4)),
+    "radial_condition": Row(
+        lambda: Radial(4, conditioner=net(), **CONDITIONAL),
+        condition=CONDITION,
+        slow=True,
+    ),
+    "sylvester": Row(
+        lambda: Sylvester(3, units=2, reflections=2, conditioner=net(), **CONDITIONAL),
+        (3,),
+        CONDITION,
+    ),
+    "sylvester_triangular": Row(lambda: Sylvester(4, reflections=0), slow=True),
     "actnorm": Row(lambda: ActNorm(4)),
     "actnorm_image": Row(lambda: ActNorm(2), IMAGE),
     "conv1x1": Row(lambda: InvertibleConv1x1(4)),
