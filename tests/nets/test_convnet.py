@@ -16,8 +16,8 @@ def residual_count(n, w, m, blocks):
     return (9 * n + 1) * w + 2 * blocks * (9 * w + 1) * w + (w + 2) * m
 
 
-def connected(n=2, m=4, condition_shape=None, **kwargs):
-    net = tfpf.nets.ConvNet(**kwargs)
+def connected(n=2, m=4, condition_shape=None, kind="ConvNet", **kwargs):
+    net = getattr(tfpf.nets, kind)(**kwargs)
     net.connect((8, 6, n), (8, 6, m), condition_shape)
     return net
 
@@ -40,6 +40,23 @@ def test_the_docstring_counts_right():
 def test_weight_count_of_the_residual_network(blocks):
     net = connected(3, 6, hidden_channels=8, residual=True, blocks=blocks)
     assert net.count_params() == residual_count(3, 8, 6, blocks)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_weight_counts_of_gated_and_dense_networks(blocks):
+    n, w, m = 3, 8, 6
+    first, conv, last = (9 * n + 1) * w, (9 * w + 1) * w, (9 * w + 2) * m
+    gated = first + blocks * (conv + (w + 1) * 2 * w + 2 * w) + last
+    sizes = {"hidden_channels": w, "blocks": blocks}
+    assert connected(n, m, kind="GatedConvNet", **sizes).count_params() == gated
+    narrow = sum((k * w + 1) * w for k in range(1, blocks + 1))
+    dense = first + narrow + blocks * conv + (9 * (blocks + 1) * w + 2) * m
+    net = connected(n, m, kind="DenseNet", **sizes)
+    assert net.count_params() == dense
+    again = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(net)
+    )
+    assert [w.shape for w in again.weights] == [w.shape for w in net.weights]
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
@@ -92,7 +109,14 @@ def test_condition_adds_weights():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"residual": True}, {"residual": True, "normalized": True}]
+    "options",
+    [
+        {},
+        {"residual": True},
+        {"residual": True, "normalized": True},
+        {"kind": "GatedConvNet", "blocks": 2},
+        {"kind": "DenseNet", "blocks": 2},
+    ],
 )
 def test_it_starts_at_zero_and_every_weight_then_learns(options):
     net = connected(hidden_channels=8, dtype="float64", **options)
@@ -110,9 +134,10 @@ def test_it_starts_at_zero_and_every_weight_then_learns(options):
         assert np.abs(gradient).max() > 0, variable.name
 
 
+@pytest.mark.parametrize("kind", ["ConvNet", "GatedConvNet", "DenseNet"])
 @pytest.mark.parametrize("condition_shape", [(5,), (8, 6, 1), (16, 12, 1)])
-def test_conditions_change_the_output(condition_shape):
-    net = connected(hidden_channels=8, condition_shape=condition_shape)
+def test_conditions_change_the_output(condition_shape, kind):
+    net = connected(hidden_channels=8, condition_shape=condition_shape, kind=kind)
     rng = np.random.default_rng(0)
     for variable in net.trainable_variables:
         variable.assign_add(0.1 * rng.normal(size=variable.shape))

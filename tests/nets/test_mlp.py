@@ -72,8 +72,9 @@ def test_mixed_precision_stays_inside_the_network():
     assert net._head.compute_dtype == "bfloat16"
 
 
-def made_of_four(reverse=False, condition_shape=None):
-    net = tfpf.nets.MADE((16, 12), "tanh", reverse)
+def made_of_four(reverse=False, condition_shape=None, **options):
+    widths = (12, 12) if options else (16, 12)
+    net = tfpf.nets.MADE(widths, "tanh", reverse, **options)
     net.connect((4,), (8,), condition_shape)
     rng = np.random.default_rng(0)
     for weight in net.weights:
@@ -96,6 +97,15 @@ def test_made_s_outputs_see_exactly_the_values_before_theirs(reverse):
     expected = before[::-1, ::-1] if reverse else before
     for i in range(2):
         np.testing.assert_array_equal(sees(made_of_four(reverse))[:, i], expected)
+
+
+def test_residual_made_adds_two_masked_layers_a_block():
+    net = made_of_four(residual=True)
+    assert net.count_params() == 5 * 12 + 4 * 13 * 12 + 13 * 8
+    for i in range(2):
+        np.testing.assert_array_equal(sees(net)[:, i], np.tri(4, 4, -1, dtype=bool))
+    with pytest.raises(ValueError, match="`hidden_units` must repeat one width"):
+        tfpf.nets.MADE((8, 9), residual=True)
 
 
 def test_all_of_made_s_outputs_see_the_condition():

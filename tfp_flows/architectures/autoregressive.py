@@ -55,6 +55,7 @@ def autoregressive_flow(
     steps: int = 4,
     hidden_units: Sequence[int] = (128, 128),
     activation: Activation = "relu",
+    residual: bool = False,
     inverse: bool = False,
     actnorm: bool = True,
     condition_shape: Sequence[int] | None = None,
@@ -93,10 +94,11 @@ def autoregressive_flow(
 
     def layer(reverse: bool) -> tfb.Bijector:
         if d == 1:
-            net = MLP(hidden_units, activation, dtype=dtype) if seen else None
-            made = Elementwise(value, (1,), seen, net, dtype=dtype)
+            net = MLP(hidden_units, activation, residual, dtype=dtype)
+            made = Elementwise(value, (1,), seen, net if seen else None, dtype=dtype)
         else:
-            net = MADE(hidden_units, activation, reverse, dtype=dtype)
+            sizes = {"residual": residual, "dtype": dtype}
+            net = MADE(hidden_units, activation, reverse, **sizes)
             made = Autoregressive(net, value, (d,), condition_shape=seen, dtype=dtype)
         return tfb.Invert(made) if inverse else made
 

@@ -6,7 +6,13 @@ from tfp_flows.nets.attention import (
     Transformer,
 )
 from tfp_flows.nets.conditioner import Conditioner
-from tfp_flows.nets.conv import ConvNet, WeightNormConv2D, ZeroConv2D
+from tfp_flows.nets.conv import (
+    ConvNet,
+    DenseNet,
+    GatedConvNet,
+    WeightNormConv2D,
+    ZeroConv2D,
+)
 from tfp_flows.nets.dense import MADE, MLP
 from tfp_flows.nets.features import LabelChannels, LabelEmbedding, PeriodicFeatures
 from tfp_flows.nets.lipschitz import LipschitzMLP

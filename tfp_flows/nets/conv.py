@@ -1,4 +1,4 @@
-"""Convolutional conditioners: `ConvNet`, its layers, and `PriorNet`."""
+"""Convolutional conditioners: `ConvNet`, `GatedConvNet`, `DenseNet`, its layers, and `PriorNet`."""
 
 from __future__ import annotations
 
@@ -164,6 +164,26 @@ class ConvNet(Conditioner):
         self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
     ) -> None:
         """Makes the convolutions for the given shapes."""
+        self._enter_layers(input_shape, output_shape, condition_shape)
+        width = self.hidden_channels
+        if self.residual:
+            self._middle = [self._conv(width) for _ in range(2 * self.blocks)]
+        else:
+            # A 1x1 convolution is a dense layer at every position.
+            self._middle = [self.dense(width, width, kernel_initializer="he_normal")]
+        self._exit_layer(output_shape, width, 1 if self.residual else 3)
+        count = 2 * self.blocks + 1 if self.normalized else 0
+        self._norms = [
+            built(
+                keras.layers.BatchNormalization(dtype=self.dtype_policy),
+                *(None, None, width),
+            )
+            for _ in range(count)
+        ]
+
+    def _enter_layers(
+        self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
+    ) -> None:
         self._check_images(input_shape, output_shape)
         width, channels = self.hidden_channels, input_shape[-1]
         self._condition_block = _block_of(condition_shape, input_shape)
@@ -173,24 +193,11 @@ class ConvNet(Conditioner):
         elif condition_shape:
             self._project = self.dense(width, *condition_shape, use_bias=False)
         self._first = self._conv(channels)
-        if self.residual:
-            self._middle = [self._conv(width) for _ in range(2 * self.blocks)]
-        else:
-            # A 1x1 convolution is a dense layer at every position.
-            self._middle = [self.dense(width, width, kernel_initializer="he_normal")]
-        head = ZeroConv2D(
-            output_shape[-1], 1 if self.residual else 3, dtype=self.dtype_policy
-        )
-        self._head = built(head, None, None, width)
-        count = 2 * self.blocks + 1 if self.normalized else 0
-        self._norms = [
-            built(
-                keras.layers.BatchNormalization(dtype=self.dtype_policy),
-                *(None, None, width),
-            )
-            for _ in range(count)
-        ]
         self._drop = dropout_layer(self.dropout, self.dtype_policy, None, None, width)
+
+    def _exit_layer(self, output_shape: Shape, channels: int, kernel: int) -> None:
+        head = ZeroConv2D(output_shape[-1], kernel, dtype=self.dtype_policy)
+        self._head = built(head, None, None, channels)
 
     def _conv(self, channels: int) -> keras.Layer:
         if self.normalized:
@@ -209,7 +216,7 @@ class ConvNet(Conditioner):
     def _check_images(self, input_shape: Shape, output_shape: Shape) -> None:
         if len(input_shape) != 3 or input_shape[:2] != tuple(output_shape[:2]):
             raise ValueError(
-                f"ConvNet '{self.name}' must map images (h, w, n) to images of equal "
+                f"{type(self).__name__} '{self.name}' must map images (h, w, n) to images of equal "
                 f"height and width. Received: input_shape={tuple(input_shape)}, "
                 f"output_shape={tuple(output_shape)}"
             )
@@ -229,20 +236,169 @@ class ConvNet(Conditioner):
 
         def active(h: tf.Tensor) -> tf.Tensor:
             h = activated(h)
-            return h if self._drop is None else self._drop(h, training=training)
+            return self._dropped(h, training)
 
-        h = self._first(_stacked(inputs, condition, self._condition_block))
-        if self._project is not None:
-            h += self._project(condition)[:, None, None, :]
+        h = self._entered(inputs, condition)
         if self.residual:
             pairs = zip(self._middle[::2], self._middle[1::2], strict=True)
             for first, second in pairs:
                 h += second(active(first(activated(h))))
         else:
-            # In two dimensions this is one matrix product.
-            flat = ops.reshape(active(h), (-1, self.hidden_channels))
-            h = ops.reshape(self._middle[0](flat), (-1, *h.shape[1:]))
+            h = _at_each_pixel(self._middle[0], active(h))
         return self._head(active(h))
+
+    def _entered(self, inputs: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
+        h = self._first(_stacked(inputs, condition, self._condition_block))
+        if self._project is not None:
+            h += self._project(condition)[:, None, None, :]
+        return h
+
+    def _dropped(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
+        return h if self._drop is None else self._drop(h, training=training)
+
+
+def _at_each_pixel(layer: keras.Layer, h: tf.Tensor) -> tf.Tensor:
+    """Applies a dense layer, a 1x1 convolution, as one matrix product."""
+    flat = layer(ops.reshape(h, (-1, h.shape[-1])))
+    return ops.reshape(flat, (-1, *h.shape[1:-1], flat.shape[-1]))
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class GatedConvNet(ConvNet):
+    """Gated convolutions in residual blocks, as in Flow++.
+
+        h = conv3x3(x)
+        a, b = halves of conv1x1(f(conv3x3(f(h)))),  h <- LN(h + a sigmoid(b))
+        output = zero_conv3x3(f(h))
+
+    with `blocks` of the second line; LN is over the channels of a position. Of n
+    input, w hidden and m output channels it has `(9 n + 1) w + B ((9 w + 1) w +
+    (w + 1) 2 w + 2 w) + (9 w + 2) m` weights. Conditions as in `ConvNet`.
+
+    Shapes: `[batch, h, w, n]` to `[batch, h, w, m]`.
+
+    Reference: Ho et al.: Flow++, 2019, arXiv:1902.00275, section 3.3 (without its
+    attention, for which see `Transformer`).
+
+    Example:
+        >>> net = GatedConvNet(hidden_channels=8, blocks=1)
+        >>> net.connect(input_shape=(8, 8, 2), output_shape=(8, 8, 4))
+        >>> net.count_params()
+        1184
+    """
+
+    def __init__(
+        self,
+        hidden_channels: int = 64,
+        blocks: int = 4,
+        activation: Activation = "gelu",
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        """Configures the network; weights are made when it is connected.
+
+        Args:
+            hidden_channels: Width w of the hidden layers.
+            blocks: Number B of gated blocks.
+            dropout: Share of hidden values dropped while training, in [0, 1).
+        """
+        super().__init__(hidden_channels, activation, True, blocks, dropout, **kwargs)
+
+    def build_network(
+        self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
+    ) -> None:
+        """Makes the convolutions for the given shapes."""
+        self._enter_layers(input_shape, output_shape, condition_shape)
+        width = self.hidden_channels
+        self._middle = [self._conv(width) for _ in range(self.blocks)]
+        self._gates = [self.dense(2 * width, width) for _ in range(self.blocks)]
+        norm, options = keras.layers.LayerNormalization, {"dtype": self.dtype_policy}
+        shape = (None, None, width)
+        self._norms = [built(norm(**options), *shape) for _ in range(self.blocks)]
+        self._exit_layer(output_shape, width, 3)
+
+    def call(
+        self,
+        inputs: tf.Tensor,
+        condition: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
+        """Maps `[batch, h, w, n]` to `[batch, h, w, m]`."""
+        f, h = self.activation, self._entered(inputs, condition)
+        layers = zip(self._middle, self._gates, self._norms, strict=True)
+        for conv, gate, norm in layers:
+            inner = self._dropped(f(conv(f(h))), training)
+            a, b = ops.split(_at_each_pixel(gate, inner), 2, axis=-1)
+            h = norm(h + a * ops.sigmoid(b))
+        return self._head(f(h))
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class DenseNet(ConvNet):
+    """Convolutions of which each sees the outputs of all before it.
+
+        h = conv3x3(x)
+        h <- [h, conv3x3(f(conv1x1(f(h))))]      `blocks` times, w channels more each
+        output = zero_conv3x3(f(h))
+
+    Of n input, w hidden and m output channels and B blocks it has `(9 n + 1) w +
+    sum_{k=1..B} ((k w + 1) w + (9 w + 1) w) + (9 (B + 1) w + 2) m` weights. Conditions
+    as in `ConvNet`.
+
+    Shapes: `[batch, h, w, n]` to `[batch, h, w, m]`.
+
+    Reference: Huang, Liu, van der Maaten, Weinberger: Densely Connected Convolutional
+    Networks, 2016, arXiv:1608.06993. Nielsen et al.: SurVAE Flows, 2020,
+    arXiv:2007.02731 (in couplings).
+
+    Example:
+        >>> net = DenseNet(hidden_channels=8, blocks=2)
+        >>> net.connect(input_shape=(8, 8, 2), output_shape=(8, 8, 4))
+        >>> net.count_params()
+        2392
+    """
+
+    def __init__(
+        self,
+        hidden_channels: int = 32,
+        blocks: int = 4,
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        """Configures the network; weights are made when it is connected.
+
+        Args:
+            hidden_channels: Channels w that each block adds.
+            blocks: Number B of blocks.
+            dropout: Share of hidden values dropped while training, in [0, 1).
+        """
+        super().__init__(hidden_channels, activation, False, blocks, dropout, **kwargs)
+
+    def build_network(
+        self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
+    ) -> None:
+        """Makes the convolutions for the given shapes."""
+        self._enter_layers(input_shape, output_shape, condition_shape)
+        w = self.hidden_channels
+        start = {"kernel_initializer": "he_normal"}
+        grown = [w * (k + 1) for k in range(self.blocks)]
+        self._narrow = [self.dense(w, channels, **start) for channels in grown]
+        self._middle = [self._conv(w) for _ in grown]
+        self._exit_layer(output_shape, w * (self.blocks + 1), 3)
+
+    def call(
+        self,
+        inputs: tf.Tensor,
+        condition: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
+        """Maps `[batch, h, w, n]` to `[batch, h, w, m]`."""
+        f, h = self.activation, self._entered(inputs, condition)
+        for narrow, conv in zip(self._narrow, self._middle, strict=True):
+            inner = self._dropped(f(_at_each_pixel(narrow, f(h))), training)
+            h = ops.concatenate([h, conv(inner)], axis=-1)
+        return self._head(f(h))
 
 
 def _block_of(condition_shape: Shape | None, input_shape: Shape) -> int:

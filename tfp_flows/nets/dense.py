@@ -100,23 +100,17 @@ class MLP(Conditioner):
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
         self.activation: Any = keras.activations.get(activation)
-        self.residual = bool(residual)
+        self.residual = _checked_residual(residual, self.hidden_units)
         self.dropout = checked_number("dropout", dropout, minimum=0.0, below=1.0)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        if self.residual and len(set(self.hidden_units)) != 1:
-            must = "repeat one width when `residual=True`"
-            raise invalid("hidden_units", must, self.hidden_units)
 
     def build_network(
         self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
     ) -> None:
         """Makes the dense layers for the given shapes."""
         width = size(input_shape) + size(condition_shape)
-        values, widths = width, [*self.hidden_units]
-        if self.residual:
-            widths = widths[:1] + 2 * widths
-        self._hidden = []
-        for units in widths:
+        values, self._hidden = width, []
+        for units in _widths(self.hidden_units, self.residual):
             start = hidden_initializers(width, values, self.kernel_initializer)
             self._hidden.append(self.dense(units, width, **start))
             width = units
@@ -151,6 +145,18 @@ class MLP(Conditioner):
 
     def _dropped(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
         return h if self._drop is None else self._drop(h, training=training)
+
+
+def _checked_residual(residual: bool, hidden_units: Shape) -> bool:
+    if residual and len(set(hidden_units)) != 1:
+        must = "repeat one width when `residual=True`"
+        raise invalid("hidden_units", must, hidden_units)
+    return bool(residual)
+
+
+def _widths(hidden_units: Shape, residual: bool) -> Shape:
+    """Returns the widths of all hidden layers: two a block, and one before them."""
+    return hidden_units[:1] + 2 * hidden_units if residual else hidden_units
 
 
 def dropout_layer(rate: float, dtype: DType, *shape: int | None) -> Any:
@@ -209,6 +215,9 @@ class MADE(Conditioner):
       one group for each value is fully autoregressive, two are a coupling;
     * `adjacency`: those on which k is known to depend, in any graph without cycles.
 
+    With `residual=True` each width is one block `h + W2 f(W1 f(h))` of masked layers
+    behind a first one, all of one width, as in neural spline flows.
+
     A flow that inverts the network needs `network_calls` of it: as many as there are
     groups, or values on the longest path of the graph.
 
@@ -237,6 +246,7 @@ class MADE(Conditioner):
         seed: int = 0,
         passes: int | None = None,
         adjacency: ArrayLike | None = None,
+        residual: bool = False,
         **kwargs: Any,
     ) -> None:
         """Configures the network; weights are made when it is connected.
@@ -258,6 +268,7 @@ class MADE(Conditioner):
         if isinstance(order, str):
             checked_choice("order", order, ORDERS)
         self.seed = checked_integer("seed", seed, 0)
+        self.residual = _checked_residual(residual, self.hidden_units)
         self.passes = None if passes is None else checked_integer("passes", passes, 2)
         self.adjacency = None
         if adjacency is not None:
@@ -297,7 +308,7 @@ class MADE(Conditioner):
         values = d + size(condition_shape)
         before = np.eye(d, dtype=bool)
         self._masked_layers = []
-        for units in self.hidden_units:
+        for units in _widths(self.hidden_units, self.residual):
             after = sets[np.arange(units) % len(sets)]
             start = hidden_initializers(len(before), values, self.kernel_initializer)
             self._masked_layers.append(self._masked(before, after, **start))
@@ -354,6 +365,11 @@ class MADE(Conditioner):
         h = self._masked_layers[0](inputs)
         if condition is not None and self._from_condition is not None:
             h = h + self._from_condition(cast(_flat(condition), h.dtype))
-        for layer in self._masked_layers[1:]:
-            h = layer(self.activation(h))
-        return self.unflattened(h)
+        f, (_, *middle, last) = self.activation, self._masked_layers
+        if self.residual:
+            for first, second in zip(middle[::2], middle[1::2], strict=True):
+                h = h + second(f(first(f(h))))
+        else:
+            for layer in middle:
+                h = layer(f(h))
+        return self.unflattened(last(f(h)))

@@ -42,7 +42,7 @@ from tfp_flows.bijectors.reshape import Squeeze
 from tfp_flows.bijectors.residual import Residual
 from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.nets.attention import CausalTransformer, Transformer
-from tfp_flows.nets.conv import ConvNet
+from tfp_flows.nets.conv import ConvNet, DenseNet, GatedConvNet
 from tfp_flows.nets.dense import MADE, MLP
 from tfp_flows.nets.features import LabelEmbedding
 from tfp_flows.nets.lipschitz import LipschitzMLP
@@ -203,6 +203,12 @@ TABLE = {
     "coupling_mixture": Row(
         lambda: Coupling(HALF, net(), transforms.LogisticMixture(3))
     ),
+    "coupling_gated": Row(
+        lambda: AffineCoupling(CHANNEL, GatedConvNet(4, 1)), IMAGE, slow=True
+    ),
+    "coupling_dense": Row(
+        lambda: AffineCoupling(CHANNEL, DenseNet(4, 1, "tanh")), IMAGE, slow=True
+    ),
     "coupling_image": Row(
         lambda: Coupling(CHANNEL, ConvNet(4, "tanh"), transforms.Affine()), IMAGE
     ),
@@ -240,6 +246,10 @@ TABLE = {
     ),
     "maf": Row(maf),
     "maf_spline": Row(partial(maf, transform="spline")),
+    "maf_residual": Row(
+        lambda: Autoregressive(MADE((8,), "tanh", residual=True), event_shape=4),
+        slow=True,
+    ),
     "maf_condition": Row(partial(maf, **CONDITIONAL), condition=CONDITION),
     "iaf": Row(lambda: tfb.Invert(maf())),
     "causal_attention": Row(causal, TOKENS, slow=True),
