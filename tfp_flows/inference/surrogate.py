@@ -46,6 +46,19 @@ def flat_target(target: tfd.Distribution) -> FlatTarget:
     Reference: Hoffman et al.: NeuTra-lizing bad geometry in Hamiltonian Monte Carlo
     using neural transport, 2019, arXiv:1903.03704.
     """
+    unpack, size = unpacking(target)
+    density = getattr(target, "unnormalized_log_prob", None) or target.log_prob
+
+    def log_prob(u: tf.Tensor) -> tf.Tensor:
+        # A tensor of its own, so that TFP's cache does not hold on to the caller's.
+        u = tf.identity(u)
+        return density(unpack.forward(u)) + unpack.forward_log_det_jacobian(u, 1)
+
+    return FlatTarget(log_prob, unpack, size)
+
+
+def unpacking(target: tfd.Distribution) -> tuple[tfb.Bijector, int]:
+    """Returns the bijector from vectors to draws of a model, and the vectors' size."""
     if not hasattr(target, "experimental_default_event_space_bijector"):
         must = "be a distribution, such as `model.experimental_pin(data)`"
         got = f"{target!r} of type {type(target).__name__}"
@@ -68,15 +81,7 @@ def flat_target(target: tfd.Distribution) -> FlatTarget:
         ]
     elif parts[0] != (sizes[0],):
         bijectors.append(tfb.Reshape(parts[0], event_shape_in=(sizes[0],)))
-    unpack = tfb.Chain(bijectors, name="unpack")
-    density = getattr(target, "unnormalized_log_prob", None) or target.log_prob
-
-    def log_prob(u: tf.Tensor) -> tf.Tensor:
-        # A tensor of its own, so that TFP's cache does not hold on to the caller's.
-        u = tf.identity(u)
-        return density(unpack.forward(u)) + unpack.forward_log_det_jacobian(u, 1)
-
-    return FlatTarget(log_prob, unpack, sum(sizes))
+    return tfb.Chain(bijectors, name="unpack"), sum(sizes)
 
 
 def surrogate_posterior(

@@ -380,3 +380,8 @@ def glow_actnorm_values(
 def glow_mixing_values(bijector: tfp.bijectors.Bijector) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the triangular factors and the permutation of a 1x1 convolution."""
     return bijector._bijector.lower_upper, bijector._bijector.permutation
+
+
+def part_names(joint: tfp.distributions.Distribution) -> tuple[str, ...]:
+    """Returns the names of a joint distribution's parts, in the model's order."""
+    return tuple(joint._flat_resolve_names())

@@ -1,0 +1,135 @@
+"""Amortised posteriors: exact where the posterior is known, within every support."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tfpf
+
+tfd = tfp.distributions
+QUICK = {"hidden_units": (32,), "steps": 2}
+
+
+def supports():
+    """Positive, ordered by a bound of another, simplex, and data of two parts."""
+    return tfd.JointDistributionNamed(
+        {
+            "scale": tfd.LogNormal(0.0, 0.5),
+            "below": lambda scale: tfd.Uniform(0.0, scale),
+            "shares": tfd.Dirichlet([2.0, 2.0, 2.0]),
+            "y": lambda scale, below: tfd.Sample(tfd.Normal(below, scale), [4]),
+            "count": lambda shares: tfd.Multinomial(10.0, probs=shares),
+        }
+    )
+
+
+def conjugate():
+    """A normal mean seen through four normal values."""
+    return tfd.JointDistributionSequential(
+        [
+            tfd.Normal(0.0, 2.0, name="mean"),
+            lambda mean: tfd.Sample(tfd.Normal(mean, 1.0), [4], name="y"),
+        ]
+    )
+
+
+def test_is_the_known_posterior_and_calibrated():
+    posterior = tfpf.inference.amortize(
+        conjugate(),
+        ["y"],
+        simulations=2000,
+        epochs=15,
+        rate=1e-2,
+        verbose=0,
+        seed=1,
+        options=QUICK,
+    )
+    y = np.array([0.5, 1.0, 2.0, 0.3], "float32")
+    (draws,) = posterior(y).sample(4000, seed=(0, 1))
+    precision = 0.25 + 4.0
+    assert abs(float(tf.reduce_mean(draws)) - y.sum() / precision) < 0.1
+    np.testing.assert_allclose(tf.math.reduce_std(draws), precision**-0.5, rtol=0.15)
+    theta, x = posterior.simulate(400, seed=5)
+    ranked = tfpf.inference.calibrate(
+        posterior.models[0].distribution, np.asarray(theta[0])[:, np.newaxis], x
+    )
+    assert ranked.p_values().min() > 0.01
+    again = posterior({"y": y}).log_prob([draws[:3]])
+    np.testing.assert_allclose(again, posterior(y).log_prob([draws[:3]]), rtol=1e-6)
+
+
+def test_draws_have_the_structure_and_the_support_of_the_latent_parts():
+    posterior = tfpf.inference.amortize(
+        supports(), ["y", "count"], simulations=200, epochs=2, verbose=0, options=QUICK
+    )
+    observed = {"y": [0.1, 0.5, -0.3, 1.0], "count": [2.0, 3.0, 5.0]}
+    q = posterior(observed)
+    draws = tf.function(lambda: q.sample(500, seed=(0, 1)), autograph=False)()
+    assert set(draws) == {"scale", "below", "shares"}
+    assert (draws["scale"] > 0.0).numpy().all()
+    below = (draws["below"] >= 0.0) & (draws["below"] <= draws["scale"])
+    assert below.numpy().all()
+    np.testing.assert_allclose(tf.reduce_sum(draws["shares"], -1), 1.0, rtol=1e-5)
+    assert np.isfinite(q.log_prob(draws)).all()
+    both = {name: np.stack([value, value]) for name, value in observed.items()}
+    assert posterior(both).batch_shape == (2,)
+
+
+def test_truncated_rounds_draw_where_the_posterior_has_mass():
+    prior = tfd.Sample(tfd.Uniform(-1.0, 1.0), [2])
+    posterior = tfpf.inference.NeuralPosterior(prior, **QUICK)
+    noise = tfd.Normal(0.0, 0.1)
+    taken = posterior.fit_rounds(
+        lambda theta: theta + noise.sample(theta.shape, seed=(0, 3)),
+        [0.3, -0.5],
+        rounds=2,
+        simulations=400,
+        epochs=12,
+        rate=5e-3,
+        verbose=0,
+    )
+    assert taken[0] == 500
+    assert taken[1] > 500
+    draws = posterior([0.3, -0.5]).sample(1000, seed=(0, 1))
+    np.testing.assert_allclose(tf.reduce_mean(draws, 0), [0.3, -0.5], atol=0.08)
+    np.testing.assert_allclose(tf.math.reduce_std(draws, 0), 0.1, rtol=0.5)
+
+
+def test_a_summary_network_is_trained_along():
+    prior = tfd.Sample(tfd.Normal(0.0, 1.0), [1])
+    theta = prior.sample(400, seed=(0, 1))
+    x = theta[:, tf.newaxis] + tfd.Normal(0.0, 0.5).sample([400, 6, 2], seed=(0, 2))
+
+    def summary():
+        return keras.Sequential([keras.layers.GRU(4), keras.layers.Dense(3)])
+
+    posterior = tfpf.inference.NeuralPosterior(
+        prior, summary=summary, members=2, **QUICK
+    )
+    posterior.fit(theta, x, epochs=2, verbose=0)
+    assert posterior(x[:3]).sample(5).shape == (5, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: tfpf.inference.amortize(conjugate(), ["z"]), "name some, not all"),
+        (lambda: tfpf.inference.amortize(conjugate(), ["mean", "y"]), "not all"),
+        (lambda: tfpf.inference.amortize(tfd.Normal(0.0, 1.0), ["y"]), "joint"),
+        (
+            lambda: tfpf.inference.NeuralPosterior(tfd.Normal(0.0, 1.0))([1.0]),
+            "must be trained",
+        ),
+        (
+            lambda: tfpf.inference.NeuralPosterior(
+                tfd.Sample(tfd.Normal(0.0, 1.0), [1])
+            ).fit(np.zeros((3, 1)), np.full((3, 2), np.nan)),
+            "`x` must be finite",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(call, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()
