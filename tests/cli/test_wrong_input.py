@@ -42,7 +42,7 @@ WRONG_TRAINING = {
     "unknown data": (["--data", "no_such_set"], "must be a toy set, `digits`"),
     "no data": ([], "Missing option '--data'"),
     "unknown flow": (["--data", "digits", "--flow", "flux"], "'flux' is not one of"),
-    "unknown option": (["--data", "digits", "--depth", "3"], "No such option"),
+    "unknown option": (["--data", "digits", "--deepness", "3"], "No such option"),
     "text for number": (["--data", "digits", "--epochs", "few"], "'--epochs'"),
     "no epochs": (["--data", "digits", "--epochs", "0"], "`--epochs` must be positive"),
     "rate": (["--data", "digits", "--learning-rate", "-1"], "`--learning-rate` must"),
