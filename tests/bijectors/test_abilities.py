@@ -72,6 +72,10 @@ def joint(**kwargs):
     return tfd.JointDistributionSequential([flow(**kwargs), tfd.Normal(0.0, 1.0)])
 
 
+def blocks(**kwargs):
+    return tfd.Blockwise([flow(**kwargs), flow(**kwargs), tfd.Normal(0.0, 1.0)])
+
+
 def blockwise(shape=None, **kwargs):
     return around(
         tfb.Blockwise([part(shape, **kwargs), tfb.Shift([0.1])], [2, 1]), (3,)
@@ -91,6 +95,8 @@ CONTAINERS = {
     "tfd.Sample": lambda **k: tfd.Sample(flow(**k), 2),
     "tfd.Independent": independent,
     "tfd.BatchReshape": lambda **k: tfd.BatchReshape(flow(**k), []),
+    "tfd.Masked": lambda **k: tfd.Masked(flow(**k), True),
+    "tfd.Blockwise": blocks,
     "tfd.MixtureSameFamily": same_family,
     "tfd.Mixture": mixture,
     "tfd.JointDistributionSequential": joint,
@@ -217,10 +223,11 @@ REFUSED = {
     (JOINT, "name the non finite part"): "event shape of one tensor",
     (JOINT, "export"): "one floating point tensor",
     (JOINT, "condition"): "needs a `condition`",
+    ("tfd.Blockwise", "condition"): "needs a `condition`",
 }
 for _name in CONTAINERS:
     if _name.startswith("tfd.") and _name != JOINT:
-        REFUSED[_name, "condition"] = "must be a conditional flow"
+        REFUSED.setdefault((_name, "condition"), "must be a conditional flow")
 
 
 @pytest.mark.parametrize("name", CONTAINERS)

@@ -13,7 +13,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import FlowBijector, broadcast_batch, reshaped
 from tfp_flows.bijectors.conditional import EncodedCondition, conditional_part
-from tfp_flows.bijectors.tree import known_dtype
+from tfp_flows.bijectors.tree import inner_dtype
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
     Condition,
@@ -97,7 +97,7 @@ class Causal(FlowBijector):
         super().__init__(
             event_ndims=2,
             condition_shape=condition_shape,
-            dtype=known_dtype(bijector),
+            dtype=inner_dtype(bijector),
             validate_args=validate_args,
             name=name,
         )

@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
-from tfp_flows.bijectors.tree import children
+from tfp_flows.bijectors.tree import children, layers_in
 from tfp_flows.bijectors.watchers import WATCHERS, watched
 from tfp_flows.bijectors.weights import is_adapted
 from tfp_flows.internal import compat
@@ -202,7 +204,7 @@ def support(
     It knows the range of elementwise bijectors of TFP on the data's side, also in
     `tfd.Sample` and `tfd.Independent`; where there are none, it returns None.
     """
-    while isinstance(distribution, tfd.Sample | tfd.Independent):
+    while isinstance(distribution, compat.IndependentCopies):
         distribution = distribution.distribution
     if not isinstance(distribution, compat.TransformedDistribution):
         return y, None
@@ -322,9 +324,13 @@ def adapt_distribution(
     It may be around bijectors, other distributions or both; see `adapt`. Where that is
     refused, all weights are those before.
     """
-    before = [(variable, variable.numpy()) for variable in distribution.variables]
+    inside = compat.tf_variables(layers_in(distribution))
+    before = [(v, v.numpy()) for v in (*distribution.variables, *inside)]
     try:
         _adapt_parts(distribution, x, condition)
+        if not all(np.all(np.isfinite(v.numpy())) for v in inside):
+            must = "lie in the support of the distribution to initialize weights from"
+            raise ValueError(f"Argument `data` must {must} it.")
     except ValueError:
         for variable, value in before:
             variable.assign(value)
@@ -340,12 +346,15 @@ def _adapt_parts(
     if own is not None:  # ours, such as `tfpf.Dequantized`
         own(x) if condition is None else own(x, condition)
     elif isinstance(distribution, compat.TransformedDistribution):
-        ndims = len(distribution.event_shape)
+        ndims = tf.nest.map_structure(len, distribution.event_shape)
         z = adapt(distribution.bijector, x, ndims, condition)
         _adapt_parts(distribution.distribution, z, condition)
+    elif isinstance(distribution, compat.BlockwiseDistribution):
+        _adapt_parts(*compat.in_blocks(distribution, x), condition)
     elif isinstance(distribution, tfd.JointDistribution):
-        parts = tf.nest.flatten(distribution.model)
-        for part, values in zip(parts, tf.nest.flatten(x), strict=True):
+        for part, values in zip(
+            _joint_parts(distribution, x), tf.nest.flatten(x), strict=False
+        ):
             if isinstance(part, tfd.Distribution):
                 _adapt_parts(part, values, None)
     else:
@@ -360,13 +369,29 @@ def _adapt_parts(
         )
 
 
+def _joint_parts(joint: tfd.JointDistribution, x: Arrays) -> list:
+    """Returns the parts of a joint distribution; those of functions are given `x`."""
+    parts = tf.nest.flatten(joint.model)
+    known = all(isinstance(part, tfd.Distribution) for part in parts)
+    if known or getattr(joint, "use_vectorized_map", False):
+        return parts
+    return tf.nest.flatten(joint.sample_distributions(value=x, seed=(0, 1))[0])
+
+
 def _as_batch_of(part: tfd.Distribution, x: tf.Tensor) -> tf.Tensor:
-    """Folds axes of `x` that are no event of a part into one batch axis."""
-    event = part.event_shape
-    if not x.shape[x.shape.rank - event.rank :].is_compatible_with(event):
+    """Folds axes of `x` that are no event or batch of a part into one batch axis.
+
+    Rows that lack the batch axes of a part, as in a mixture, are data of all.
+    """
+    event, batch = part.event_shape, part.batch_shape
+    start = x.shape.rank - event.rank
+    own, rows = math.prod(batch), list(x.shape[1:start])
+    batch = [1] * len(batch) if not rows else batch
+    fits = own == 1 or not rows or math.prod(rows) % own == 0
+    if not (x.shape[start:].is_compatible_with(event) and fits):
         raise ValueError(
             f"The data of a batch cannot be given to the part '{part.name}' to "
             f"initialize it. Received: data of shape {x.shape} for events of shape "
-            f"{event}"
+            f"{event} in a batch of shape {part.batch_shape}"
         )
-    return tf.reshape(x, [-1, *event])
+    return tf.reshape(x, [-1, *batch, *event])

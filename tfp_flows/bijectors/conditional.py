@@ -14,6 +14,7 @@ from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet, call_layer
 from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import children, known_dtype
+from tfp_flows.bijectors.weights import OF_INPUT
 from tfp_flows.internal.arguments import (
     Condition,
     DType,
@@ -44,7 +45,7 @@ class Wrapped(FlowBijector):
         super().__init__(
             event_ndims=int(bijector.forward_min_event_ndims),
             inverse_event_ndims=int(bijector.inverse_min_event_ndims),
-            dtype=known_dtype(bijector) or dtype,
+            dtype=known_dtype(bijector) or dtype or OF_INPUT,
             **kwargs,
         )
         self._bijector = bijector
@@ -111,6 +112,9 @@ class Supported(Wrapped):
         super().__init__(bijector, dtype, validate_args=validate_args, name=name)
         self._low = -np.inf if low is None else low
         self._high = np.inf if high is None else high
+
+    # By the inverse here, which has a value outside the support as well.
+    adapt = FlowBijector.adapt
 
     def _inner_condition(self, condition: Condition) -> Condition:
         return None
@@ -317,7 +321,9 @@ class EncodedCondition(Wrapped):
     @property
     def condition_dtype(self) -> tf.DType:
         """What the encoder takes: integers for an embedding, else floats."""
-        return tf.as_dtype(_input_dtype(self._encoder) or self.dtype)
+        return tf.as_dtype(
+            _input_dtype(self._encoder) or self.dtype or keras.config.floatx()
+        )
 
     @property
     def labels(self) -> int | None:

@@ -13,7 +13,7 @@ from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import FlowBijector, reshaped
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.bijectors.reshape import checked_sequences
-from tfp_flows.bijectors.tree import known_dtype
+from tfp_flows.bijectors.tree import inner_dtype
 from tfp_flows.internal.arguments import (
     Condition,
     Mapped,
@@ -69,7 +69,7 @@ class MultiScale(FlowBijector):
         super().__init__(
             event_ndims=1,
             inverse_event_ndims=3,
-            dtype=next(filter(None, map(known_dtype, levels)), None),
+            dtype=inner_dtype(*levels),
             validate_args=validate_args,
             name=name,
         )
@@ -198,7 +198,7 @@ class EarlyOutput(FlowBijector):
         checked_sequences(bijector)
         super().__init__(
             event_ndims=2,
-            dtype=known_dtype(bijector),
+            dtype=inner_dtype(bijector),
             validate_args=validate_args,
             name=name,
         )

@@ -17,7 +17,7 @@ from tfp_flows.bijectors.reversible import Layer, looped, reversible
 from tfp_flows.bijectors.tree import (
     bijectors_in,
     children,
-    known_dtype,
+    inner_dtype,
     layers_in,
     rebuilt,
     walk,
@@ -128,7 +128,7 @@ class Repeat(FlowBijector):
         super().__init__(
             event_ndims=int(ranks[0]),
             condition_shape=condition_shape(step),
-            dtype=known_dtype(step),
+            dtype=inner_dtype(step),
             is_constant_jacobian=bool(step.is_constant_jacobian),
             validate_args=validate_args,
             name=name,
@@ -194,7 +194,7 @@ class Repeat(FlowBijector):
         """Adapts the layers in turn, each to the latents of the one before."""
 
         def adapted(*arguments: object) -> Mapped:
-            return chain.adapt(*arguments), tf.zeros([], self.dtype)
+            return chain.adapt(*arguments), tf.zeros([])
 
         y = tf.convert_to_tensor(y, dtype_hint=self.dtype)
         return self._unrolled(adapted, y, condition, range(self._n))[0]

@@ -14,6 +14,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.weights import OF_INPUT
 from tfp_flows.internal import compat
 
 Part = tfb.Bijector | tfd.Distribution
@@ -74,6 +75,11 @@ def known_dtype(bijector: tfb.Bijector) -> tf.DType | None:
     """Returns the dtype of the first part that has one; TFP's `Chain` says None."""
     dtypes = (part.dtype for part in bijectors_in(bijector))
     return next((dtype for dtype in dtypes if dtype is not None), None)
+
+
+def inner_dtype(*parts: tfb.Bijector) -> tf.DType | str:
+    """Returns the `dtype` of a bijector around others."""
+    return next(filter(None, map(known_dtype, parts)), OF_INPUT)
 
 
 def rebuilt(part: tfb.Bijector, memo: dict[int, object] | None = None) -> tfb.Bijector:

@@ -24,6 +24,9 @@ from tfp_flows.internal.arguments import (
 
 _SHARED = keras.Layer, keras.Variable, Transform
 
+# The `dtype` of bijectors around others without one, such as TFP's permutations.
+OF_INPUT = "of input"
+
 
 class WeightedBijector(tfb.Bijector):
     """A TFP bijector with Keras weights, which its constructor's arguments describe.
@@ -59,19 +62,21 @@ class WeightedBijector(tfb.Bijector):
         The constructor's arguments are known; classes of before may still give theirs
         as `parameters=dict(locals())`, which go before.
         """
-        dtype = tf.as_dtype(dtype or keras.config.floatx())
-        if not dtype.is_floating:
-            raise invalid("dtype", "be a floating point type", dtype.name)
+        known = (
+            None if dtype == OF_INPUT else tf.as_dtype(dtype or keras.config.floatx())
+        )
+        if known is not None and not known.is_floating:
+            raise invalid("dtype", "be a floating point type", known.name)
         own = self._arguments | {
             name: value
             for name, value in (parameters or {}).items()
             if name != "self" and not name.startswith("__")
         }
-        if "dtype" in own:
+        if known is not None and "dtype" in own:
             # A copy or a loaded bijector must not depend on Keras's default then.
-            own["dtype"] = dtype.name
+            own["dtype"] = known.name
         name = name or _snake_case(type(self).__name__)
-        super().__init__(dtype=dtype, parameters=own, name=name, **tfp)
+        super().__init__(dtype=known, parameters=own, name=name, **tfp)
         self._layers: dict[str, keras.Layer] = compat.untracked(self, {})
 
     @property
@@ -118,7 +123,7 @@ class WeightedBijector(tfb.Bijector):
             autocast=False,
             **kwargs,
         )
-        self._list_variables()
+        self.list_variables()
         return weight
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -132,9 +137,10 @@ class WeightedBijector(tfb.Bijector):
                     f"`layer.build(shape)` first. Received: {value!r}"
                 )
             self._layers[name] = value
-            self._list_variables()
+            self.list_variables()
 
-    def _list_variables(self) -> None:
+    def list_variables(self) -> None:
+        """Makes TensorFlow see the weights that the layers have now."""
         # `tf.train.Checkpoint` does not look into the lists of layers that Keras keeps.
         for name, layer in self._layers.items():
             for index, variable in enumerate(layer.variables):

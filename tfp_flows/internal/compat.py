@@ -26,43 +26,62 @@ from tensorflow_probability.python.bijectors import (
     joint_map,
 )
 from tensorflow_probability.python.distributions import (
-    batch_reshape,
-    independent,
-    joint_distribution_named,
-    joint_distribution_sequential,
-    mixture,
-    mixture_same_family,
-    sample,
-    transformed_distribution,
+    joint_distribution,
 )
 from tensorflow_probability.python.internal import cache_util
 
 from tfp_flows.internal.arguments import Config
 
-# TFP makes `tfb.Chain(...)` and `tfb.Invert(...)` of these classes wherever a part
-# is no composite tensor, as ours are not.
+# TFP makes `tfb.Chain(...)`, `tfd.Sample(...)` and the like of these classes wherever a
+# part is no composite tensor, as ours are not.
 Chain = chain._Chain
 Invert = invert._Invert
 Blockwise = blockwise._Blockwise
 JointMap = joint_map._JointMap
-TransformedDistribution = transformed_distribution._TransformedDistribution
 Composition = composition.Composition
+_CONTAINERS = {
+    name: cls.__mro__[1]
+    for name, cls in vars(tfp.distributions).items()
+    if isinstance(cls, type) and cls.__mro__[1].__name__ == f"_{name}"
+}
+TransformedDistribution = _CONTAINERS["TransformedDistribution"]
+BlockwiseDistribution = _CONTAINERS["Blockwise"]
+QuantizedDistribution = _CONTAINERS["QuantizedDistribution"]
+IndependentCopies = _CONTAINERS["Sample"], _CONTAINERS["Independent"]
 # The containers whose copies Python would make without weights, or not at all.
-COPIED = (
-    Chain,
-    Invert,
-    Blockwise,
-    JointMap,
-    TransformedDistribution,
-    sample._Sample,
-    independent._Independent,
-    batch_reshape._BatchReshape,
-    mixture._Mixture,
-    mixture_same_family._MixtureSameFamily,
-    joint_distribution_named._JointDistributionNamed,
-    joint_distribution_sequential._JointDistributionSequential,
-)
+COPIED = Chain, Invert, Blockwise, JointMap, *_CONTAINERS.values()
 Object = TypeVar("Object")
+
+
+# Names that architectures give by default. TFP, which names the parts of a joint
+# distribution after what each was named, takes them for names that a user gave.
+OWN_NAMES = frozenset(
+    "causal_flow character_embeddings dequantization_noise ffjord glow maf nice "
+    "real_nvp spline_flow waveglow".split()
+)
+_explicit_name = joint_distribution.get_explicit_name_for_component
+
+
+def _name_of_part(distribution: tfp.distributions.Distribution) -> str | None:
+    name = _explicit_name(distribution)
+    return None if name in OWN_NAMES else name
+
+
+joint_distribution.get_explicit_name_for_component = _name_of_part
+
+
+def in_blocks(distribution: Any, x: tf.Tensor) -> tuple[Any, Any]:
+    """Returns the joint distribution of a `tfd.Blockwise` and its values of `x`."""
+    return distribution._distribution, distribution._split_and_reshape_event(x)
+
+
+def forget_samples(joint: tfp.distributions.JointDistribution) -> None:
+    """Makes a joint distribution savable by TensorFlow again.
+
+    TFP notes its parts in a dictionary with numbers for keys, which cannot be.
+    """
+    del joint._single_sample_distributions  # and what TensorFlow noted of it
+    joint._single_sample_distributions = joint._no_dependency({})
 
 
 def _current_graph() -> int:
@@ -94,7 +113,10 @@ class FreshCache(cache_util.BijectorCache):
         missing = not edge.output_ref
         output = super()._lookup(input, forward_name, inverse_name, **kwargs)
         if missing:
-            edge.attributes[_MADE_BY] = forward_name, _weights_now(self.bijector)
+            weights = _weights_now(self.bijector)
+            # Without a record now, a value depends on no weight; later, it is too old.
+            known = _recorded(output, (input, kwargs), weights)
+            edge.attributes[_MADE_BY] = forward_name, weights, known
         return output
 
     def _attributes(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -108,10 +130,11 @@ class FreshCache(cache_util.BijectorCache):
         edge = self._get_or_create_edge(input, fn_name, kwargs)
         if edge.output_ref:
             output = edge.output_ref()
-            made_by, weights = edge.attributes[_MADE_BY]
+            made_by, weights, known = edge.attributes[_MADE_BY]
             # `inverse` of a sample returns the noise, which no tape needs to know.
             made, source = (output, input) if made_by == fn_name else (input, output)
-            if _unchanged(weights) and _recorded(made, (source, kwargs), weights):
+            known = not known or _recorded(made, (source, kwargs), weights)
+            if known and _unchanged(weights):
                 return edge
             for ref in (edge.output_ref, edge.input_ref):
                 stale = self.storage.pop(ref, None)

@@ -147,7 +147,9 @@ class _Writer:
         if _is_registered(cls):
             config = self._arguments(cls, _registered_config(value, where), where)
             name = keras.saving.get_registered_name(cls)
-            return {KIND: "registered", "class": name, "config": config}
+            found = {KIND: "registered", "class": name, "config": config}
+            own = cls.__module__.startswith("tfp_flows.")  # its modules may move
+            return found if own else {**found, "module": cls.__module__}
         public = classes.public_name(value)
         if public is None:
             raise _not_registered(value, where)
@@ -301,11 +303,14 @@ class _Reader:
         if cls is None:
             raise ValueError(
                 f"The saved distribution holds a '{description['class']}', which is "
-                f"not registered here: import the module that defines it, with "
-                f"{_REGISTER} on the class, before loading."
+                f"not registered here: `import {description.get('module', '...')}`, "
+                f"the module that defines it with {_REGISTER}, before loading."
             )
         config = {key: self.read(v) for key, v in description["config"].items()}
-        return cls.from_config(config) if hasattr(cls, "from_config") else cls(**config)
+        try:
+            return getattr(cls, "from_config", lambda c: cls(**c))(config)
+        except TypeError as error:
+            raise TypeError(f"{description['class']}: {error}") from error
 
     def _public(self, description: Config) -> object:
         name = f"{description['module']}.{description['class']}"

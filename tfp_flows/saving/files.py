@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +84,28 @@ def written_by() -> dict[str, str]:
     return {WRITTEN_BY: f"tfp_flows {__version__}"}
 
 
+@contextlib.contextmanager
+def reading(config: Config) -> Iterator[None]:
+    """Says in one sentence which version wrote what cannot be read, and why not."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        here = written_by()[WRITTEN_BY]
+        writer = config.get(WRITTEN_BY, "an older tfp_flows")
+        if writer not in (here, "an older tfp_flows"):
+            writer += f" (`pip install {writer.replace(' ', '==')}`)"
+        must = f"The file of {writer} cannot be read by {here}: {reason(error)}"
+        raise ValueError(must) from None
+
+
+def reason(error: Exception) -> str:
+    """Returns what an error says without the configurations that Keras prints."""
+    text = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    text = text.rsplit("Exception encountered: ", maxsplit=1)[-1]
+    text = text.split("Full object config", maxsplit=1)[0].strip()
+    return re.split(r"\n|config=\{", text)[0].strip()
+
+
 def name_package(path: str | os.PathLike) -> None:
     """Makes Keras say what to import where a file is opened without this package.
 
@@ -136,9 +161,10 @@ class SavedObject(keras.Model):
         cls, config: Config, custom_objects: Config | None = None
     ) -> SavedObject:
         """Builds the model that `get_config` described, with fresh weights."""
-        with keras.saving.custom_object_scope(custom_objects or {}):
-            content = serialization.deserialize(config["content"])
-        return cls(content, name=config["name"])
+        arguments = {k: v for k, v in config.items() if k != WRITTEN_BY}
+        with reading(config), keras.saving.custom_object_scope(custom_objects or {}):
+            content = serialization.deserialize(arguments.pop("content"))
+            return cls(content, **arguments)
 
 
 def save_distribution(distribution: tfd.Distribution, path: str | os.PathLike) -> None:
@@ -194,7 +220,7 @@ def load_archive(path: str | os.PathLike) -> keras.Model:
     try:
         model: Any = keras.models.load_model(target)
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-        raise ValueError(f"The file {path} cannot be loaded: {error}") from error
+        raise ValueError(f"The file {path} cannot be loaded: {reason(error)}") from None
     return model
 
 

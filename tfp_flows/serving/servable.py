@@ -27,6 +27,9 @@ Model = keras.Model | tfd.Distribution
 Condition = tf.Tensor | None
 
 
+_ANY = 8  # How long an example of conditions of any length is.
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Servable:
     """What an exported graph computes, on which shapes.
@@ -136,7 +139,8 @@ class Servable:
         """Draws data to try the model on, with conditions of zero if it takes any."""
         condition, conditions = None, None
         if self.condition_shape is not None:
-            condition = tf.zeros(self.condition_shape, self.condition_dtype)
+            shape = [_ANY if size is None else size for size in self.condition_shape]
+            condition = tf.zeros(shape, self.condition_dtype)
             conditions = tf.repeat(condition[tf.newaxis], rows, axis=0)
         seed, temperature = tf.constant([0, 1]), tf.ones([], self.dtype)
         return self.sample(tf.constant(rows), seed, temperature, condition), conditions
@@ -252,6 +256,6 @@ def _check_servable(distribution: tfd.Distribution) -> None:
 def _has_mean(distribution: tfd.Distribution) -> bool:
     try:
         distribution.mean()
-    except NotImplementedError:
+    except (NotImplementedError, ValueError):
         return False
     return True

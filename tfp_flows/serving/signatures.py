@@ -251,13 +251,18 @@ def _with_shape(name: str, x: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
         tf.equal(received, tf.constant([*static, -1], tf.int64)),
     )
     words = ", ".join("batch" if size is None else str(size) for size in sizes)
+    words = words.replace(", batch", ", any")
     expected = f"shape [{words}]" if sizes else "a single number"
     text = tf.strings.reduce_join(tf.strings.as_string(_shape(x)), separator=", ")
     message = [name, f": expected {expected}, received shape [", text, "]."]
     # TensorFlow's graph optimizer takes a graph to be right: from an op that needs a
     # width it concludes that the input has it, and folds the check away. It does not
     # look through a reshape, which costs nothing at run time.
-    x = tf.reshape(_after(tf.reduce_all(same), message, x), static)
+    x = _after(tf.reduce_all(same), message, x)
+    if static.count(-1) > 1:  # conditions of any length
+        static = tf.where(named, _shape(x), tf.constant(static, tf.int64))
+    x = tf.reshape(x, static)
+    x.set_shape(shape)
     if not any(named):
         return x
     message = [name, ": expected at least one row, received shape [", text, "]."]
@@ -273,6 +278,8 @@ def _with_rows_of(
     expected = f": expected as many rows as `{other_name}` has, "
     message = [name, expected, counts[0], ", received ", counts[1], "."]
     x = _after(tf.equal(received, wanted), message, x)
+    if None in x.shape[1:]:
+        return x
     # As in `_with_shape`: keeps what follows from being held against the check.
     row_shape = tf.constant(x.shape[1:].as_list(), tf.int64)
     return tf.reshape(x, tf.concat([[received], row_shape], axis=0))

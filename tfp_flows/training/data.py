@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import Arrays, Config, TensorLike, invalid
+from tfp_flows.internal.arguments import Arrays, Config, Shape, TensorLike, invalid
 from tfp_flows.internal.batching import minibatches
 
 Size = TypeVar("Size")
@@ -66,8 +66,10 @@ def first_batch(x: Arrays, y: Arrays, takes_condition: bool) -> tuple[Arrays, Ar
     if isinstance(x, tf.data.Dataset | tf.distribute.DistributedDataset):
         batch = tf.nest.map_structure(
             lambda part: part.values[0] if hasattr(part, "values") else part,
-            next(iter(x)),
+            next(iter(x), None),
         )
+        if batch is None:
+            raise invalid("x", "hold a batch to initialize weights from", x)
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     elif isinstance(x, keras.utils.PyDataset):
         x, y, _ = keras.utils.unpack_x_y_sample_weight(x[0])
@@ -155,6 +157,30 @@ def few_batches(
 
 
 _PACKED = ("x", "y", "sample_weight")
+
+
+def with_class_weight(arguments: Config, condition_shape: Shape | None) -> Config:
+    """Turns weights of classes into weights of rows, whose labels are in the arguments.
+
+    Labels are targets or conditions; one that has no weight counts once.
+    """
+    given, x = arguments.get("class_weight"), arguments.get("x")
+    if given is None or arguments.get("sample_weight") is not None:
+        return arguments
+    labels = arguments.get("y")
+    if is_stream(x) and not condition_shape:
+        return arguments  # Keras takes the labels of each batch
+    if labels is None and not is_stream(x):
+        labels = split_inputs(x)[1]
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and condition_shape is None:
+        labels = labels[:, 0] if labels.shape[1] == 1 else labels.argmax(axis=1)
+    numbers = labels.ndim == 1 and labels.dtype.kind in "biuf"
+    if not numbers or np.any(labels != np.round(labels)):
+        must = "go with labels, a whole number for each row, as in `fit(x, labels, "
+        raise invalid("class_weight", f"{must}class_weight=...)`", given)
+    weights = np.asarray([given.get(int(label), 1.0) for label in labels])
+    return {**arguments, "class_weight": None, "sample_weight": weights}
 
 
 def _tensors(

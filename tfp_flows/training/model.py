@@ -18,13 +18,14 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors import chain
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.conditional import (
     condition_dtype,
     condition_shape,
     taking_conditions,
 )
 from tfp_flows.bijectors.ode import UNSOLVED
-from tfp_flows.bijectors.tree import clear_caches, layers_in
+from tfp_flows.bijectors.tree import bijectors_in, clear_caches, layers_in, walk
 from tfp_flows.bijectors.weights import is_adapted
 from tfp_flows.internal.arguments import (
     Arrays,
@@ -37,13 +38,20 @@ from tfp_flows.internal.arguments import (
     invalid,
     words,
 )
-from tfp_flows.internal.compat import exact_loss, forget_layer
+from tfp_flows.internal.compat import (
+    QuantizedDistribution,
+    exact_loss,
+    forget_layer,
+    forget_samples,
+    tf_variables,
+)
 from tfp_flows.saving.files import (
     WRITTEN_BY,
     AdoptedVariables,
     SavedObject,
     load_archive,
     name_package,
+    reading,
     written_by,
 )
 from tfp_flows.training import sampling
@@ -56,6 +64,7 @@ from tfp_flows.training.data import (
     named_arguments,
     split_inputs,
     with_batches,
+    with_class_weight,
 )
 from tfp_flows.training.nonfinite import (
     NonFiniteData,
@@ -75,6 +84,7 @@ tfd = tfp.distributions
 Callbacks = keras.callbacks.CallbackList | keras.callbacks.Callback | Sequence | None
 
 
+_WAITING = "Weights that wait for data are trained from where they stand."
 _SETS_RATE = (
     keras.callbacks.LearningRateScheduler,
     keras.callbacks.ReduceLROnPlateau,
@@ -208,6 +218,10 @@ class LikelihoodModel(keras.Model):
                     must = "be functions of targets, or None, and log-likelihoods"
                     raise invalid(name, must, metric)
         self._shards = checked_integer("shards", shards)
+        for distribution in self.distributions:
+            for bijector in bijectors_in(distribution):
+                if isinstance(bijector, FlowBijector):
+                    bijector.list_variables()  # some are new, as after `enable_lora`
         super().compile(**given)
         if self._data_dtype == tf.float64:
             exact_loss(self)
@@ -245,6 +259,7 @@ class LikelihoodModel(keras.Model):
         """
         arguments = self._arguments("fit", x, y, *args, **kwargs)
         arguments.setdefault("shuffle", not isinstance(x, tf.data.Dataset))
+        arguments = with_class_weight(arguments, self.condition_shape)
         if not self.is_adapted:
             self.adapt(arguments.get("x"), y)
         shuffle = bool(arguments["shuffle"])
@@ -308,8 +323,11 @@ class LikelihoodModel(keras.Model):
         """Takes one step, as `fit` does; see `keras.Model.train_on_batch`."""
         if not self.is_adapted:
             self.adapt(x, y)
+        method = keras.Model.train_on_batch
+        given = named_arguments(method, x, y, *args, **kwargs)
         with refusals():
-            return super().train_on_batch(x, y, *args, **kwargs)
+            given = with_class_weight(given, self.condition_shape)
+            return super().train_on_batch(**given)
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Returns loss and metrics of a batch; see `keras.Model.test_on_batch`."""
@@ -395,6 +413,9 @@ class LikelihoodModel(keras.Model):
         """Gives a conditional flow its conditions where they came as targets."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         y = None if y is not None and 0 in y.shape[1:] else y  # see `with_batches`
+        shape = tf.TensorShape(getattr(weight, "shape", None))
+        if shape.rank not in (None, 0) and shape[1:].num_elements() not in (None, 1):
+            raise invalid("sample_weight", "have shape [batch]", shape)
         if y is not None and self.condition_shape is not None:
             x, condition = split_inputs(x)
             x = (x, y if condition is None else condition)
@@ -450,6 +471,9 @@ class LikelihoodModel(keras.Model):
 
     def save(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """Writes the model; see `keras.Model.save`."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            must = "end in '.keras': Keras cannot read a distribution from HDF5"
+            raise invalid("filepath", must, str(filepath))
         super().save(filepath, *args, **kwargs)
         name_package(filepath)
 
@@ -468,11 +492,11 @@ class LikelihoodModel(keras.Model):
     ) -> LikelihoodModel:
         """Builds the model that `get_config` described, with fresh weights."""
         # `lanes` stands in files from before `compile(shards=...)`.
-        config = {k: v for k, v in config.items() if k not in (WRITTEN_BY, "lanes")}
-        trainable = config.pop("trainable", True)
-        scorer = config.pop("anomaly_scorer", None)
-        with keras.saving.custom_object_scope(custom_objects or {}):
-            model = cls(**cls.constructor_arguments(config))
+        given = {k: v for k, v in config.items() if k not in (WRITTEN_BY, "lanes")}
+        trainable = given.pop("trainable", True)
+        scorer = given.pop("anomaly_scorer", None)
+        with reading(config), keras.saving.custom_object_scope(custom_objects or {}):
+            model = cls(**cls.constructor_arguments(given))
             if scorer is not None:
                 model.anomaly_scorer = keras.saving.deserialize_keras_object(scorer)
         model.trainable = trainable
@@ -543,10 +567,19 @@ class FlowModel(LikelihoodModel):
         if not isinstance(event_shape, tf.TensorShape) or (
             not event_shape.is_fully_defined()
         ):
+            must = "have a static event shape of one tensor, as `tfd.Blockwise(joint)`"
+            must += " has of vectors from a joint distribution"
+            received = str(event_shape).replace("\n", "")
             raise ValueError(
-                "Argument `distribution` must have a static event shape of one tensor. "
-                f"Received: event shape {event_shape}"
+                f"Argument `distribution` must {must}. Received: {received}"
             )
+        if distribution.batch_shape.num_elements() not in (None, 1):
+            must = "have no batch shape, as `tfd.Independent` makes events of it"
+            raise invalid("distribution", must, distribution.batch_shape)
+        for part in walk(distribution):
+            if isinstance(part, QuantizedDistribution) and part.event_shape.rank:
+                must = "have a density: `tfd.QuantizedDistribution` needs single values"
+                raise invalid("distribution", must, part)
         # `compile` scales the loss if the model's policy is `mixed_float16`.
         kwargs.setdefault("dtype", policy_of(distribution))
         super().__init__(["nll"], distribution.dtype, **kwargs)
@@ -585,7 +618,26 @@ class FlowModel(LikelihoodModel):
         x, condition = self._checked(*split_inputs(inputs))
         given = (x,) if condition is None else (x, condition)
         log_prob = functools.partial(sampling.log_prob, self._distribution)
-        return in_shards(log_prob, self._shards)(*given)
+        log_prob = in_shards(log_prob, self._shards)
+        replicas = tf.distribute.has_strategy()
+        if not training or tf.executing_eagerly() or replicas:
+            return log_prob(*given)
+        with tf.init_scope():
+            if not self.is_adapted:  # in a loop or a functional model
+                warnings.warn(f"{_WAITING} Call `adapt(batch)` before.", stacklevel=2)
+        with tf.GradientTape() as tape:  # at no cost: it is traced once
+            result = log_prob(*given)
+        self._refuse_hidden(tape.watched_variables())
+        return result
+
+    def _refuse_hidden(self, used: Sequence[tf.Variable]) -> None:
+        """Refuses to train around weights that only a function knows, as a lambda."""
+        known = {id(variable) for variable in tf_variables([self])}
+        for variable in used:
+            if id(variable) not in known:
+                must = "list every weight that it uses: none in a function of its own, "
+                must += "none made inside of `Repeat` later, as by `enable_lora`"
+                raise invalid("distribution", must, f"the weight '{variable.name}'")
 
     def check(self, batch: Arrays) -> None:
         """Refuses data or conditions of another shape."""
@@ -677,6 +729,9 @@ class FlowModel(LikelihoodModel):
                 dtype = condition_dtype(taking_conditions(self._distribution))
                 x = (x, tf.TensorSpec((None, *shape), dtype))
             given["input_signature"] = [x]
+        for part in walk(self._distribution):
+            if isinstance(part, tfd.JointDistribution):
+                forget_samples(part)
         super().export(**given)
 
     def sample(

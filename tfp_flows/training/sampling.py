@@ -110,7 +110,7 @@ def _tempered(
     z = base.sample(n, seed=stateless_seed(seed))
     try:
         mean = base.mean()
-    except NotImplementedError:
+    except (NotImplementedError, ValueError):  # of a joint distribution's functions
         if isinstance(temperature, int | float) and temperature == 1:
             return z
         must = f"be 1, since the base distribution '{base.name}' has no mean"

@@ -1,0 +1,208 @@
+"""Joint distributions and other containers of TFP around flows."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tfpf
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(3.0, 2.0, (64, 2)).astype("float32")
+Root = tfd.JointDistributionCoroutine.Root
+
+
+def flow(**kwargs):
+    keras.utils.set_random_seed(0)
+    made = tfpf.real_nvp((2,), steps=2, hidden_units=(4,), **kwargs)
+    for variable in made.trainable_variables:
+        variable.assign_add(tf.random.normal(variable.shape, stddev=0.1, seed=1))
+    return made
+
+
+# z and w, then x given z, then y given x and w; all flows have one name.
+Z, W, CONDITIONAL = flow(), flow(), flow(condition_shape=(2,))
+WEIGHTS = [v for one in (Z, W, CONDITIONAL) for v in one.trainable_variables]
+
+
+def noise(x, w):
+    return tfd.Independent(tfd.Normal(x + w, 1.0), 1)
+
+
+def rooted():
+    z, w = (yield Root(Z)), (yield Root(W))
+    x = yield tfpf.condition(CONDITIONAL, z)
+    yield noise(x, w)
+
+
+def unrooted():
+    z, w = (yield Z), (yield W)
+    x = yield tfpf.condition(CONDITIONAL, z)
+    yield noise(x, w)
+
+
+SEQUENCE = [Z, W, lambda w, z: tfpf.condition(CONDITIONAL, z), noise]
+NAMED = {"z": Z, "w": W, "x": lambda z: tfpf.condition(CONDITIONAL, z), "y": noise}
+JOINTS = {
+    "Coroutine": lambda: tfd.JointDistributionCoroutine(rooted),
+    "CoroutineAutoBatched": lambda: tfd.JointDistributionCoroutineAutoBatched(unrooted),
+    "Sequential": lambda: tfd.JointDistributionSequential(SEQUENCE),
+    "SequentialAutoBatched": lambda: tfd.JointDistributionSequentialAutoBatched(
+        SEQUENCE
+    ),
+    "Named": lambda: tfd.JointDistributionNamed(NAMED),
+    "NamedAutoBatched": lambda: tfd.JointDistributionNamedAutoBatched(NAMED),
+}
+
+
+def values(draw):
+    return [draw[n] for n in "zwxy"] if isinstance(draw, dict) else list(draw)
+
+
+def expected(draw):
+    z, w, x, y = map(tf.identity, values(draw))
+    of_x = tfpf.condition(CONDITIONAL, z).log_prob(x)
+    return Z.log_prob(z) + W.log_prob(w) + of_x + noise(x, w).log_prob(y)
+
+
+@pytest.mark.parametrize("name", JOINTS)
+def test_parts_of_a_joint_distribution_need_no_names(name):
+    joint = JOINTS[name]()
+    draw = joint.sample(5, seed=1)  # TFP vectorizes over no pairs of integers
+    copies = tf.nest.map_structure(tf.identity, draw)
+    with tf.GradientTape(persistent=True) as tape:
+        found, right = joint.log_prob(copies), expected(draw)
+    np.testing.assert_allclose(found, right, atol=1e-4)
+    gradients = tape.gradient(found, WEIGHTS), tape.gradient(right, WEIGHTS)
+    for one, other in zip(*gradients, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["Coroutine", "Named", "SequentialAutoBatched"])
+def test_a_pinned_joint_distribution_is_sampled_by_hmc(name):
+    joint, named = JOINTS[name](), name == "Named"
+    pins = ({}, {"y": X[0]}) if named else ((None, None, None, X[0]), {})
+    pinned = joint.experimental_pin(*pins[0], **pins[1])
+    start = list(tf.nest.flatten(pinned.sample_unpinned(seed=(0, 1))))
+    order = "wxz" if named else "zwx"
+
+    def density(*parts):
+        state = dict(zip(order, parts, strict=True)) if named else parts
+        return pinned.unnormalized_log_prob(state)
+
+    at = dict(zip(order, start, strict=True))
+    whole = expected([at["z"], at["w"], at["x"], tf.constant(X[0])])
+    np.testing.assert_allclose(density(*start), whole, rtol=1e-5)
+    kernel = tfp.mcmc.HamiltonianMonteCarlo(density, 0.1, 2)
+    run = tf.function(tfp.mcmc.sample_chain, autograph=False)
+    chain = run(3, start, kernel=kernel, trace_fn=None, seed=(0, 1))
+    assert all(np.isfinite(part).all() and part.shape == (3, 2) for part in chain)
+
+
+def conditioned():
+    return tfpf.condition(flow(condition_shape=(3,)), np.eye(2, 3, dtype="float32"))
+
+
+def blocks():
+    return tfd.Blockwise([flow(), flow()])
+
+
+def blocks_of_functions():
+    given = flow(condition_shape=(2,))
+    parts = [flow(), lambda z: tfpf.condition(given, z)]
+    return tfd.Blockwise(tfd.JointDistributionSequential(parts))
+
+
+def blocks_of_a_coroutine():
+    one, other = flow(), flow()
+
+    def parts():
+        yield Root(one)
+        yield Root(other)
+
+    return tfd.Blockwise(tfd.JointDistributionCoroutine(parts))
+
+
+def reshaped():
+    return tfd.Independent(tfd.BatchReshape(conditioned(), [1, 2]), 2)
+
+
+CONTAINERS = {
+    "blocks": blocks,
+    "blocks of functions": blocks_of_functions,
+    "blocks of a coroutine": blocks_of_a_coroutine,
+    "independent conditions": lambda: tfd.Independent(conditioned(), 1),
+    "reshaped conditions": reshaped,
+    "a mixture of conditions": lambda: tfd.MixtureSameFamily(
+        tfd.Categorical([0.0, 0.0]), conditioned()
+    ),
+    "a sample of blocks": lambda: tfd.Sample(blocks(), 2),
+    "a flow of blocks": lambda: tfd.TransformedDistribution(blocks(), tfpf.ActNorm(4)),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_container_is_initialized(name):
+    model = tfpf.FlowModel(CONTAINERS[name]())
+    size = model.distribution.event_shape.num_elements()
+    data = np.tile(X, size // 2).reshape(-1, *model.event_shape)
+    model.adapt(data)
+    assert model.is_adapted
+    # A normal distribution of scale 2 has log(2) + 1.42 nats.
+    assert -np.mean(model.distribution.log_prob(data)) < 2.4 * size
+
+
+def test_a_container_of_functions_is_trained():
+    model = tfpf.FlowModel(blocks_of_functions())
+    model.compile("adam")
+    data = np.tile(X, 2)
+    model.adapt(data)
+    before = [v.numpy() for v in model.trainable_variables]
+    model.fit(data, verbose=0)
+    moved = zip(before, model.trainable_variables, strict=True)
+    assert len(before) == 20
+    assert all(np.any(old != new.numpy()) for old, new in moved)
+    direct = model.distribution.log_prob(data)
+    np.testing.assert_allclose(model.predict(data, verbose=0), direct, rtol=1e-4)
+
+
+def a_weight_in_a_function():
+    hidden = tf.Variable(1.0)
+    scale = tfb.Inline(
+        lambda x: x * hidden,
+        lambda y: y / hidden,
+        inverse_log_det_jacobian_fn=lambda y: -tf.math.log(hidden),
+        forward_min_event_ndims=0,
+    )
+    model = tfpf.FlowModel(tfd.TransformedDistribution(flow(), scale))
+    model.compile("adam")
+    model.fit(X, verbose=0)
+
+
+REFUSED = {
+    "several tensors": (
+        lambda: tfpf.FlowModel(JOINTS["Coroutine"]()),
+        "event shape of one tensor, as `tfd.Blockwise",
+    ),
+    "a batch shape": (
+        lambda: tfpf.FlowModel(tfd.Normal([0.0, 1.0], 1.0)),
+        "must have no batch shape",
+    ),
+    "no cumulative density": (
+        lambda: tfpf.FlowModel(tfd.QuantizedDistribution(flow())),
+        "`tfd.QuantizedDistribution` needs single values",
+    ),
+    "a weight in a function": (a_weight_in_a_function, "list every weight"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_container_is_refused_in_one_sentence(name):
+    call, sentence = REFUSED[name]
+    with pytest.raises(ValueError, match=sentence) as caught:
+        call()
+    assert str(caught.value).startswith("Argument `")
+    assert "\n" not in str(caught.value)
