@@ -1,5 +1,7 @@
 """Joint distributions and other containers of TFP around flows."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from tfp_flows.internal.compat import OWN_NAMES
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -79,6 +82,18 @@ def test_parts_of_a_joint_distribution_need_no_names(name):
     gradients = tape.gradient(found, WEIGHTS), tape.gradient(right, WEIGHTS)
     for one, other in zip(*gradients, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-2)
+
+
+def test_every_default_name_is_known():
+    makers = [
+        getattr(tfpf, name) for name in tfpf.__all__ if callable(getattr(tfpf, name))
+    ]
+    makers = [f for f in makers if f.__module__.startswith("tfp_flows.architectures")]
+    signatures = [inspect.signature(maker).parameters for maker in makers]
+    names = {
+        s["name"].default for s in signatures if "event_shape" in s and "name" in s
+    }
+    assert {"real_nvp", "glow", "maf"} <= names <= OWN_NAMES
 
 
 @pytest.mark.parametrize("name", ["Coroutine", "Named", "SequentialAutoBatched"])

@@ -1,7 +1,9 @@
 """The rows of docs/keras.md: what Keras code does with a flow, right or refused."""
 
+import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -48,6 +50,17 @@ def unbatched():
 def plateau(model):
     callback = keras.callbacks.ReduceLROnPlateau("nll")
     model.fit(X, callbacks=[callback], verbose=0)
+
+
+def lora_in_repeat():
+    dense = keras.layers.Dense(2)
+    net = keras.Sequential([keras.Input((1,)), dense])
+    step = tfpf.AffineCoupling(tfpf.masks.half(2), net)
+    base = tfd.MultivariateNormalDiag([0.0, 0.0], [1.0, 1.0])
+    model = tfpf.FlowModel(tfd.TransformedDistribution(base, tfpf.Repeat(step, 2)))
+    dense.enable_lora(1)
+    model.compile("adam")
+    model.fit(X, verbose=0)
 
 
 REFUSED = {
@@ -106,6 +119,24 @@ REFUSED = {
         lambda: compiled().predict(unbatched(), verbose=0),
         "datasets must be batched",
     ),
+    "an empty dataset": (
+        lambda: compiled().fit(unbatched().take(0).batch(2), verbose=0),
+        "`x` must hold a batch",
+    ),
+    "class_weight without labels": (
+        lambda: compiled().fit(X, class_weight={0: 2.0}, verbose=0),
+        "`class_weight` must go with labels",
+    ),
+    "class_weight with vectors": (
+        lambda: conditional().fit(X, C, class_weight={0: 2.0}, verbose=0),
+        "`class_weight` must go with labels",
+    ),
+    "two columns of weights": (
+        lambda: compiled().fit(X, sample_weight=np.ones((20, 2)), verbose=0),
+        r"`sample_weight` must have shape \[batch\]",
+    ),
+    "HDF5": (lambda: compiled().save("flow.h5"), "must end in '.keras'"),
+    "LoRA inside Repeat, later": (lora_in_repeat, "none made inside of `Repeat`"),
     "a plateau against a schedule": (
         lambda: plateau(compiled(tfpf.optimizer(1e-3, warmup_steps=5))),
         "`callbacks` must set no learning rate",
@@ -221,3 +252,126 @@ def test_a_bare_process_is_told_what_to_import(kind, tmp_path):
     assert "`import tfp_flows` before loading" in last
     assert tfpf.__version__ in last
     assert len(last) < 300
+
+
+def changed(path, change):
+    """Rewrites the configuration in a `.keras` file, as another version might."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(files["config.json"])
+    text = json.dumps(change(config) or config)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, text if name == "config.json" else content)
+
+
+def newer(config):
+    config["config"] |= {"written_by": "tfp_flows 99.0", "heat": 1.0}
+
+
+def of_a_part(config):
+    bijector = config["config"]["distribution"]["config"]["bijector"]
+    bijector["config"]["bijectors"][0]["config"]["heat"] = 1.0
+
+
+def without_a_class(config):
+    bijector = config["config"]["distribution"]["config"]["bijector"]
+    bijector["config"]["bijectors"][0] |= {"class": "mine>Own", "module": "mine"}
+
+
+CHANGES = {
+    newer: r"tfp_flows 99.0 \(`pip install tfp_flows==99.0`\) cannot be read.*'heat'",
+    of_a_part: r"tfp_flows>Repeat: .*unexpected keyword argument 'heat'",
+    without_a_class: r"'mine>Own', which is not registered here: `import mine`",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_another_version_wrote_is_refused_in_one_line(change, tmp_path):
+    path = tmp_path / "f.keras"
+    model = tfpf.FlowModel(tfpf.real_nvp((2,), steps=2, hidden_units=(4,)))
+    model.save(path)
+    changed(path, change)
+    for load in (keras.models.load_model, tfpf.load_distribution):
+        with pytest.raises(ValueError, match=CHANGES[change]) as caught:
+            load(path)
+        assert "\n" not in str(caught.value)
+        assert tfpf.__version__ in str(caught.value)
+
+
+def test_class_weights_by_labels_that_came_with_the_data():
+    weights = {0: 1.0, 1: 5.0}  # and 1 for label 2
+    losses = []
+    for data in ((X, LABELS), ((X, LABELS),)):
+        keras.utils.set_random_seed(0)
+        model = labelled()
+        before = -model.predict((X, LABELS), verbose=0)
+        options = {"class_weight": weights, "batch_size": 20, "verbose": 0}
+        losses.append(model.fit(*data, **options).history["loss"][0])
+        expected = np.mean(np.array([1.0, 5.0, 1.0])[LABELS] * before)
+        assert losses[-1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_lora_trains_what_it_adds_and_tfp_sees_it():
+    dense = keras.layers.Dense(2)
+    net = keras.Sequential([keras.Input((1,)), dense])
+    coupling = tfpf.AffineCoupling(tfpf.masks.half(2), net)
+    base = tfd.MultivariateNormalDiag([0.0, 0.0], [1.0, 1.0])
+    model = tfpf.FlowModel(tfd.TransformedDistribution(base, coupling))
+    dense.enable_lora(1)
+    model.compile("adam")
+    before = [v.numpy() for v in model.distribution.trainable_variables]
+    assert len(before) == len(model.trainable_variables) == 3
+    model.fit(X, epochs=2, verbose=0)
+    moved = zip(before, model.distribution.trainable_variables, strict=True)
+    assert all(np.any(old != new.numpy()) for old, new in moved)
+
+
+WRAPPERS = {
+    "Repeat": lambda: tfpf.Repeat(tfb.Permute([1, 0]), 2),
+    "EncodedCondition": lambda: tfpf.EncodedCondition(
+        tfb.Permute([1, 0]), keras.layers.Dense(2), condition_shape=(3,)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrappers_of_parts_without_a_dtype_take_that_of_the_flow(name, tmp_path):
+    base = tfd.Sample(tfd.Normal(np.float64(0.0), 1.0), 2)
+    model = tfpf.FlowModel(tfd.TransformedDistribution(base, WRAPPERS[name]()))
+    x = X.astype("float64")
+    data = x if name == "Repeat" else (x, C)
+    expected = base.log_prob(x)
+    np.testing.assert_allclose(model.predict(data, verbose=0), expected, rtol=1e-12)
+    model.save(tmp_path / "f.keras")
+    loaded = keras.models.load_model(tmp_path / "f.keras")
+    np.testing.assert_allclose(loaded.predict(data, verbose=0), expected, rtol=1e-12)
+
+
+def test_conditions_of_any_length_by_an_encoder(tmp_path):
+    pooling = keras.layers.GlobalAveragePooling1D()
+    encoder = keras.Sequential([keras.Input((None, 3)), pooling, keras.layers.Dense(4)])
+    parts = [
+        tfpf.AffineCoupling(tfpf.masks.half(2), tfpf.nets.MLP((4,)), condition_shape=c)
+        for c in (None, (4,), None, (4,))
+    ]
+    encoded = tfpf.EncodedCondition(
+        tfb.Chain(parts), encoder, condition_shape=(None, 3)
+    )
+    base = tfd.MultivariateNormalDiag([0.0, 0.0], [1.0, 1.0])
+    model = tfpf.FlowModel(tfd.TransformedDistribution(base, encoded))
+    model.compile("adam")
+    series = RNG.normal(size=(20, 7, 3)).astype("float32")
+    model.fit(X, series, verbose=0)
+    expected = model.predict((X, series), verbose=0)
+    twice = np.concatenate([series, series], axis=1)  # has the same mean
+    found = model.predict((X, twice), verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    model.save(tmp_path / "f.keras")
+    loaded = keras.models.load_model(tmp_path / "f.keras")
+    np.testing.assert_array_equal(loaded.predict((X, series), verbose=0), expected)
+    path = tfpf.export_saved_model(loaded, tmp_path / "m", warmup=False)
+    served = tf.saved_model.load(path).signatures["log_prob"]
+    for c in (series, twice):
+        found = served(x=tf.constant(X), condition=tf.constant(c))["log_prob"]
+        np.testing.assert_allclose(found, expected, atol=1e-4)

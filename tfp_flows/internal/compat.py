@@ -56,8 +56,9 @@ Object = TypeVar("Object")
 # Names that architectures give by default. TFP, which names the parts of a joint
 # distribution after what each was named, takes them for names that a user gave.
 OWN_NAMES = frozenset(
-    "causal_flow character_embeddings dequantization_noise ffjord glow maf nice "
-    "real_nvp spline_flow waveglow".split()
+    "autoregressive_flow bernstein_flow causal_flow character_embeddings coupling_flow "
+    "dequantization_noise ffjord gaussianization_flow glow maf naf nice real_nvp "
+    "sos_flow spline_flow unaf waveglow".split()
 )
 _explicit_name = joint_distribution.get_explicit_name_for_component
 
