@@ -82,6 +82,14 @@ def test_two_replicas_equal_one_device(mode, alone):
         np.testing.assert_array_equal(parts[0], parts[1])
 
 
+def test_replicas_predict_each_row_once():
+    model = model_under(mirrored(), condition_shape=(3,))
+    c = np.random.default_rng(1).normal(size=(96, 3))
+    expected = tfpf.condition(model.distribution, c).log_prob(X)
+    for found in (model.predict((X, c), verbose=0), model.predict_on_batch((X, c))):
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
 def test_actnorm_is_initialized_once_and_equal_on_all_replicas():
     strategy = mirrored()
     model = model_under(strategy)

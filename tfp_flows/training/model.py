@@ -281,7 +281,7 @@ class LikelihoodModel(keras.Model):
         arguments = self._arguments("predict", x, *args, **kwargs)
         checked_batch_size(arguments.get("batch_size"))
         with refusals():
-            if self.steps_per_execution == 1:
+            if self.steps_per_execution == 1 == self._replicas:
                 few = few_batches(arguments, self._data_dtype)
                 if few is not None:
                     self.check(few[0])
@@ -336,6 +336,8 @@ class LikelihoodModel(keras.Model):
 
     def predict_on_batch(self, x: Arrays) -> Arrays:
         """Returns what `call` does of a batch; see `keras.Model.predict_on_batch`."""
+        if self._replicas > 1:  # each would run on the whole batch
+            return self.predict(x, verbose=0)
         with refusals():
             few = few_batches({"x": self.encoded(x)}, self._data_dtype, whole=True)
             if few is None:
@@ -344,6 +346,10 @@ class LikelihoodModel(keras.Model):
             # Keras would trace anew for every list of Python's numbers.
             outputs = self._predict_function()(few)
         return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
+
+    @property
+    def _replicas(self) -> int:
+        return self.distribute_strategy.num_replicas_in_sync
 
     def _predict_function(self) -> Any:
         """Returns Keras's function of a list of batches, one of them."""
