@@ -36,9 +36,10 @@ def conditional():
     return model
 
 
-def labelled():
+def labelled(**options):
     encoder = keras.layers.Embedding(3, 4)
     model = compiled(condition_shape=(), encoder=encoder)
+    model.compile("adam", **options)
     model.adapt(X, LABELS)
     return model
 
@@ -101,6 +102,10 @@ REFUSED = {
     ),
     "labels out of range, in a loop": (
         lambda: labelled().train_on_batch(X, LABELS - 1),
+        "`condition` must hold labels, whole numbers from 0 to 2",
+    ),
+    "labels out of range, under XLA": (
+        lambda: labelled(jit_compile=True).fit(X, LABELS + 1, verbose=0),
         "`condition` must hold labels, whole numbers from 0 to 2",
     ),
     "fractions as labels": (

@@ -250,7 +250,7 @@ def condition(
         raise invalid("flow", must, flow)
     shape, labels = condition_shape(bijector), label_count(bijector)
     if labels is not None and not isinstance(c, _REFERENCES):
-        c = _checked_labels(tf.convert_to_tensor(c), labels)
+        c = checked_labels(tf.convert_to_tensor(c), labels)
     c = _tensor_or_reference(c, condition_dtype(bijector))
     check_event(c, shape, f"the condition of '{flow.name}'", "c")
     if bijector is not getattr(flow, "bijector", None):
@@ -338,13 +338,13 @@ class EncodedCondition(Wrapped):
         """Returns what the bijector inside sees of conditions `[..., *shape]`."""
         condition = tf.convert_to_tensor(condition)
         if self.labels is not None:
-            condition = _checked_labels(condition, self.labels)
+            condition = checked_labels(condition, self.labels)
         condition = tf.cast(condition, self.condition_dtype)
         ndims = len(self.condition_shape)
         return call_layer(self._encoder, condition, ndims, dtype=self.dtype)
 
 
-def _checked_labels(condition: tf.Tensor, labels: int) -> tf.Tensor:
+def checked_labels(condition: tf.Tensor, labels: int) -> tf.Tensor:
     """Returns labels as integers; refuses fractions and what is out of range."""
     found = tf.cast(condition, tf.int32)
     good = (

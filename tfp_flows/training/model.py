@@ -20,8 +20,10 @@ from tfp_flows import saving as serialization
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.conditional import (
+    checked_labels,
     condition_dtype,
     condition_shape,
+    label_count,
     taking_conditions,
 )
 from tfp_flows.bijectors.ode import UNSOLVED
@@ -61,6 +63,7 @@ from tfp_flows.training.data import (
     few_batches,
     first_batch,
     in_shards,
+    is_stream,
     named_arguments,
     split_inputs,
     with_batches,
@@ -648,6 +651,18 @@ class FlowModel(LikelihoodModel):
     def check(self, batch: Arrays) -> None:
         """Refuses data or conditions of another shape."""
         self._checked(*split_inputs(keras.utils.unpack_x_y_sample_weight(batch)[0]))
+
+    def _arguments(self, method: str, *args: object, **kwargs: object) -> Config:
+        """Refuses wrong labels in arrays before XLA, which drops checks."""
+        given = super()._arguments(method, *args, **kwargs)
+        x, shape = given.get("x"), self.condition_shape
+        if shape == () and self.jit_compile and not is_stream(x):
+            labels = label_count(taking_conditions(self._distribution))
+            found = split_inputs(x)[1]
+            found = tf.convert_to_tensor(given.get("y") if found is None else found)
+            if labels is not None and found.shape.rank == 1:
+                checked_labels(found, labels)
+        return given
 
     def _checked(
         self, x: Arrays, condition: TensorLike | None
