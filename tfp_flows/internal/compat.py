@@ -57,8 +57,8 @@ Object = TypeVar("Object")
 # distribution after what each was named, takes them for names that a user gave.
 OWN_NAMES = frozenset(
     "autoregressive_flow bernstein_flow causal_flow character_embeddings coupling_flow "
-    "dequantization_noise ffjord gaussianization_flow glow maf naf nice real_nvp "
-    "sos_flow spline_flow unaf waveglow".split()
+    "dequantization_noise ffjord gaussianization_flow glow jet maf naf nice real_nvp "
+    "sos_flow spline_flow tarflow unaf waveglow".split()
 )
 _explicit_name = joint_distribution.get_explicit_name_for_component
 
