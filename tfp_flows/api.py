@@ -32,6 +32,7 @@ from tfp_flows.architectures.coupling import (
     real_nvp,
     spline_flow,
 )
+from tfp_flows.architectures.domains import on, sphere_flow, torus_flow
 from tfp_flows.architectures.glow import dequantization_noise, glow
 from tfp_flows.architectures.images import center, logit
 from tfp_flows.architectures.tokens import jet, tarflow
@@ -48,6 +49,7 @@ from tfp_flows.bijectors.coupling import (
     Coupling,
     SplineCoupling,
 )
+from tfp_flows.bijectors.domains import Onto, Sphere, Wrap
 from tfp_flows.bijectors.elementwise import (
     ConditionalAffine,
     Elementwise,
@@ -63,7 +65,7 @@ from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
 from tfp_flows.bijectors.residual import Residual
 from tfp_flows.distributions import bases
-from tfp_flows.distributions.surjections import Dequantized, Noised, denoise
+from tfp_flows.distributions.surjections import Augmented, Dequantized, Noised, denoise
 from tfp_flows.inference import calibration
 from tfp_flows.inference.surrogate import flat_target, surrogate_posterior
 from tfp_flows.internal.batching import map_batches

@@ -46,6 +46,8 @@ TRANSFORMS = {
     "affine": transforms.Affine(),
     "affine_tanh": transforms.Affine("tanh"),
     "affine_halves": transforms.Affine("sigmoid", order="halves"),
+    "volume_preserving": transforms.VolumePreserving(),
+    "periodic_shift": transforms.PeriodicShift(4.0),
     "leaky_relu": transforms.LeakyReLU(0.3),
     "sinh_arcsinh": transforms.SinhArcsinh(),
     "spline": transforms.RationalQuadraticSpline(5, 3.0),
@@ -136,7 +138,7 @@ def test_works_in_every_structure(name):
         tfpf.Coupling(tfpf.masks.half(6), nets.MLP((8,)), transform, **options),
         tfpf.Elementwise(transform, (6,), **options),
     ]
-    if name == "affine_halves":
+    if name in ("affine_halves", "volume_preserving"):
         with pytest.raises(ValueError, match="order='interleaved'"):
             tfpf.Autoregressive(nets.MADE((8,)), transform, (6,), **options)
     else:

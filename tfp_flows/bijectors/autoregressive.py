@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.base import broadcast_batch, call_layer
 from tfp_flows.bijectors.coupling import Structure, checked_transform
-from tfp_flows.bijectors.transforms.affine import Affine
+from tfp_flows.bijectors.transforms.affine import Affine, VolumePreserving
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
 from tfp_flows.internal.arguments import (
@@ -81,9 +81,11 @@ class Autoregressive(Structure):
         words = "a masked network, such as `tfpf.nets.MADE((128, 128))`"
         checked_instance("conditioner", conditioner, MADE, words)
         transform = checked_transform(transform)
-        if getattr(transform, "order", "interleaved") != "interleaved":
+        mixed = isinstance(transform, VolumePreserving)
+        if mixed or getattr(transform, "order", "interleaved") != "interleaved":
             # Of a vector's outputs the k-th ones must belong to the k-th value.
-            raise invalid("transform", "have order='interleaved'", transform)
+            must = "have order='interleaved' and transform each value by itself"
+            raise invalid("transform", must, transform)
         super().__init__(event_ndims=1, condition_shape=condition_shape, **kwargs)
         self._use(transform)
         # In a tuple, since it may not be built yet.

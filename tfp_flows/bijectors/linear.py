@@ -336,7 +336,9 @@ def _exponential(matrix: tf.Tensor) -> tf.Tensor:
     size = tf.reduce_max(tf.reduce_sum(tf.abs(tf.stop_gradient(matrix)), -1))
     squares = tf.math.ceil(tf.math.log(tf.maximum(size, 0.25)) / math.log(2.0)) + 2.0
     squares = tf.minimum(tf.cast(squares, tf.int32), _MOST_SQUARES)
-    small = matrix / tf.cast(2.0 ** tf.cast(squares, matrix.dtype), matrix.dtype)
+    small = matrix / tf.pow(
+        tf.constant(2.0, matrix.dtype), tf.cast(squares, matrix.dtype)
+    )
     eye = tf.eye(matrix.shape[-1], dtype=matrix.dtype) + tf.zeros_like(matrix)
     total = eye
     for k in reversed(range(1, _TERMS + 1)):

@@ -11,9 +11,15 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.base import FlowBijector, reshaped
-from tfp_flows.internal.arguments import Mapped, checked_integer, invalid
+from tfp_flows.internal.arguments import (
+    Mapped,
+    checked_choice,
+    checked_integer,
+    invalid,
+)
 
 ORDERS = ("block", "channel", "checkerboard")
+KINDS = ("space_to_depth", "haar")
 
 
 def space_to_depth(x: tf.Tensor, block: int) -> tf.Tensor:
@@ -49,10 +55,19 @@ class Squeeze(FlowBijector):
       the order top left, bottom right, top right, bottom left: the first half of the
       channels is one colour of a checkerboard, as in RealNVP's published code.
 
+    With `kind="haar"` the four pixels `p` of a 2 x 2 patch, in reading order, become
+    their Haar wavelet coefficients before they are put in this order,
+
+        x = H p,    2 H = ((1, 1, 1, 1), (1, -1, 1, -1), (1, 1, -1, -1), (1, -1, -1, 1))
+
+    `H` is orthonormal and its own inverse. In `"block"` order the means of the patches
+    (times 2) come first, then the differences across, down and diagonally.
+
     Shapes: channels-last with any batch rank. The log-det is a scalar 0.
 
     Reference: Dinh, Sohl-Dickstein, Bengio: Density estimation using Real NVP, 2016,
-    arXiv:1605.08803, section 3.6.
+    arXiv:1605.08803, section 3.6. Ardizzone et al.: Guided Image Generation with
+    Conditional Invertible Neural Networks, 2019, arXiv:1907.02392 (Haar).
 
     Example:
         >>> import tensorflow as tf
@@ -60,8 +75,17 @@ class Squeeze(FlowBijector):
         TensorShape([1, 4, 4, 12])
     """
 
-    def __init__(self, block: int = 2, *, order: str = "block", **kwargs: Any) -> None:
-        """Chooses patch size and channel order."""
+    def __init__(
+        self,
+        block: int = 2,
+        *,
+        order: str = "block",
+        kind: str = "space_to_depth",
+        **kwargs: Any,
+    ) -> None:
+        """Chooses patch size, channel order, and pixels or wavelets."""
+        if checked_choice("kind", kind, KINDS) == "haar" and block != 2:
+            raise invalid("block", "be 2 for kind='haar'", block)
         checked_integer("block", block, 2)
         if order not in ORDERS or (order == "checkerboard" and block != 2):
             must = f"be one of {ORDERS}, and 'checkerboard' needs `block=2`"
@@ -69,10 +93,11 @@ class Squeeze(FlowBijector):
         super().__init__(event_ndims=3, is_constant_jacobian=True, **kwargs)
         self._block = block
         self._order = order
+        self._haar = kind == "haar"
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
         self._squeezed_shape(y.shape[-3:])
-        x = space_to_depth(y, self._block)
+        x = self._wavelets(space_to_depth(y, self._block))
         if self._order != "block":
             x = tf.gather(x, self._places(y.shape[-1]), axis=-1)
         return x, tf.zeros([], y.dtype)
@@ -81,7 +106,17 @@ class Squeeze(FlowBijector):
         shape = self._unsqueezed_shape(x.shape[-3:])
         if self._order != "block":
             x = tf.gather(x, np.argsort(self._places(shape[-1])), axis=-1)
+        x = self._wavelets(x)
         return depth_to_space(x, self._block), tf.zeros([], x.dtype)
+
+    def _wavelets(self, x: tf.Tensor) -> tf.Tensor:
+        """Mixes the four pixels of each patch, on the channel axis."""
+        if not self._haar:
+            return x
+        a, b, c, d = tf.split(x, 4, axis=-1)
+        (up, down), (left, right) = (a + b, c + d), (a - b, c - d)
+        parts = [up + down, left + right, up - down, left - right]
+        return 0.5 * tf.concat(parts, axis=-1)
 
     def _places(self, channels: int) -> np.ndarray:
         """Returns, for each new channel, its place in `"block"` order."""

@@ -144,6 +144,19 @@ def resampled(
     )
 
 
+def uniform(
+    shape: int | Sequence[int],
+    low: float = -1.0,
+    high: float = 1.0,
+    *,
+    dtype: DType = None,
+) -> tfd.Distribution:
+    """Returns independent uniform values on `[low, high]`: of circles and boxes."""
+    ends = (tf.constant(value, _name(dtype)) for value in (low, high))
+    sizes = [shape] if isinstance(shape, int) else list(shape)
+    return tfd.Sample(tfd.Uniform(*ends), sample_shape=sizes)
+
+
 def standard_normal(
     shape: int | Sequence[int], dtype: DType = None
 ) -> tfd.Distribution:

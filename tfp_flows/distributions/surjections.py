@@ -19,7 +19,7 @@ from tfp_flows.bijectors.conditional import (
 )
 from tfp_flows.bijectors.elementwise import ConditionalAffine
 from tfp_flows.distributions.base import LayeredDistribution
-from tfp_flows.distributions.bases import standard_logistic
+from tfp_flows.distributions.bases import standard_logistic, standard_normal
 from tfp_flows.internal.arguments import (
     Condition,
     DType,
@@ -36,7 +36,7 @@ from tfp_flows.nets.sequence import code_table
 
 
 class Surjection(LayeredDistribution):
-    """Discrete data `x` that real values `v` of a flow `p` are read as.
+    """Data `x`, often discrete, that real values `v` of a flow `p` are read as.
 
         P(x) = E[w],    w = p(v) P(x | v) / q(v | x),    v ~ q(. | x)
         log P(x) >= E[ log mean_k w_k ]
@@ -234,6 +234,87 @@ class Dequantized(Surjection):
         c = tf.broadcast_to(c, tf.concat([tf.shape(x)[:-1], [self._values]], 0))
         c = tf.ensure_shape(c, [*x.shape[:-1], self._values])
         return tf.concat([centred, c], axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Augmented(Surjection):
+    """Data with noise beside them, on the last axis, in one flow of both (ANF).
+
+        v = (x, u),    u ~ q(. | x);      log p(x) >= E[ log p(x, u) - log q(u | x) ]
+
+    Values that a narrow flow cannot bring past each other go around in the space that
+    is added. `noise=None` is standard normal noise; otherwise `q` is a conditional
+    flow, of noise `[..., k]` given data, that learns together with `p`. Samples are
+    exact draws: those of the flow without the noise. See `Surjection` for the bound.
+
+    Shapes: `[..., values]` for a flow of `[..., values + k]`.
+
+    Reference: Huang, Dinh, Courville: Augmented Normalizing Flows, 2020,
+    arXiv:2002.07101.
+
+    Example:
+        >>> import tfp_flows as tfpf
+        >>> Augmented(tfpf.real_nvp((5,), steps=2), values=2).event_shape
+        TensorShape([2])
+    """
+
+    def __init__(
+        self,
+        flow: tfd.Distribution,
+        values: int,
+        noise: tfd.Distribution | None = None,
+        *,
+        samples: int = 1,
+        validate_args: bool = False,
+        name: str = "augmented",
+    ) -> None:
+        """Divides the last axis of a flow into data and noise.
+
+        Args:
+            flow: Flow of data and noise.
+            values: How many values of the last axis are data; the others are noise.
+            noise: Flow of noise with conditions of the shape of data, or None.
+        """
+        *positions, last = flow.event_shape
+        self.values = checked_integer("values", values)
+        if self.values >= last:
+            raise invalid("values", f"be below {last}, the last axis of `flow`", values)
+        data, rest = (*positions, self.values), (*positions, last - self.values)
+        if noise is not None and (
+            tuple(noise.event_shape) != rest or _condition_shape(noise) != data
+        ):
+            must = f"be a flow of shape {rest} with conditions of shape {data}"
+            raise invalid("noise", must, noise)
+        self.noise, self._rest = noise, rest
+        super().__init__(flow, samples=samples, event_shape=tf.TensorShape(data))
+
+    @property
+    def children(self) -> tuple[tfd.Distribution, ...]:
+        """The flow, and the flow of noise if there is one."""
+        return (self.flow,) if self.noise is None else (self.flow, self.noise)
+
+    def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
+        """Puts noise beside the data; returns both and the noise's log-density."""
+        if self.noise is None:
+            q = standard_normal(self._rest, x.dtype)
+            u = q.sample(tf.shape(x)[: x.shape.rank - len(self._rest)], seed=seed)
+            log_q = q.log_prob(u)
+        else:
+            q = condition(self.noise, x)
+            u, log_q = q.experimental_sample_and_log_prob(seed=seed)
+        return tf.concat([x, u], axis=-1), log_q
+
+    def adapt(self, x: tf.Tensor, condition: Condition = None) -> None:
+        """Initializes data-dependent weights of both flows from data `x`."""
+        x = tf.cast(x, self.dtype)
+        if self.noise is not None:
+            u = standard_normal(self._rest, x.dtype).sample(len(x))
+            chain.adapt(self.noise.bijector, u, len(self._rest), x)
+        super().adapt(x, condition)
+
+    def quantize(self, v: tf.Tensor) -> tf.Tensor:
+        """Returns the data without the noise."""
+        return v[..., : self.values]
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

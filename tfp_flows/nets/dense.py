@@ -87,6 +87,7 @@ class MLP(Conditioner):
         residual: bool = False,
         dropout: float = 0.0,
         kernel_initializer: Initializer = None,
+        period: float | None = None,
         **kwargs: Any,
     ) -> None:
         """Configures the network; weights are made when it is connected.
@@ -96,6 +97,8 @@ class MLP(Conditioner):
             dropout: Share of hidden values dropped while training, in [0, 1).
             kernel_initializer: Keras initializer of the hidden layers; None for He's
                 in a network of up to 4 values, else uniform on +-1 / sqrt(inputs).
+            period: Period of inputs that are angles, of which the network then sees
+                cosines and sines; None for inputs that are not.
         """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
@@ -103,12 +106,14 @@ class MLP(Conditioner):
         self.residual = _checked_residual(residual, self.hidden_units)
         self.dropout = checked_number("dropout", dropout, minimum=0.0, below=1.0)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.period = checked_period(period)
 
     def build_network(
         self, input_shape: Shape, output_shape: Shape, condition_shape: Shape | None
     ) -> None:
         """Makes the dense layers for the given shapes."""
-        width = size(input_shape) + size(condition_shape)
+        each = 1 if self.period is None else 2
+        width = each * size(input_shape) + size(condition_shape)
         values, self._hidden = width, []
         for units in _widths(self.hidden_units, self.residual):
             start = hidden_initializers(width, values, self.kernel_initializer)
@@ -124,7 +129,7 @@ class MLP(Conditioner):
         training: bool | None = None,
     ) -> tf.Tensor:
         """Maps `[batch, *input_shape]` to `[batch, *output_shape]`."""
-        h = _flat(inputs)
+        h = on_circle(_flat(inputs), self.period)
         if condition is not None:
             condition = cast(_flat(condition), h.dtype)
             h = ops.concatenate([h, condition], axis=-1)
@@ -197,6 +202,19 @@ class MaskedDense(keras.Layer):
         return ops.matmul(x, self.kernel * mask) + self.bias
 
 
+def checked_period(period: float | None) -> float | None:
+    """Returns a positive period, or None."""
+    return None if period is None else checked_number("period", period, above=0.0)
+
+
+def on_circle(x: tf.Tensor, period: float | None) -> tf.Tensor:
+    """Returns the cosines and then the sines of angles of a period; None: `x`."""
+    if period is None:
+        return x
+    angle = x * (2.0 * np.pi / period)
+    return ops.concatenate([ops.cos(angle), ops.sin(angle)], axis=-1)
+
+
 ORDERS = ("left-to-right", "right-to-left", "random")
 
 
@@ -247,6 +265,7 @@ class MADE(Conditioner):
         passes: int | None = None,
         adjacency: ArrayLike | None = None,
         residual: bool = False,
+        period: float | None = None,
         **kwargs: Any,
     ) -> None:
         """Configures the network; weights are made when it is connected.
@@ -258,6 +277,7 @@ class MADE(Conditioner):
             passes: Number of groups of values, from 2 to `d`; None for `d`.
             adjacency: Matrix `[d, d]` of zeros and ones, 1 in row i and column j if
                 value i depends on value j; it takes the place of order and passes.
+            period: Period of inputs that are angles: see `MLP`.
         """
         super().__init__(**kwargs)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
@@ -270,6 +290,7 @@ class MADE(Conditioner):
         self.seed = checked_integer("seed", seed, 0)
         self.residual = _checked_residual(residual, self.hidden_units)
         self.passes = None if passes is None else checked_integer("passes", passes, 2)
+        self.period = checked_period(period)
         self.adjacency = None
         if adjacency is not None:
             if self.reverse or passes is not None or order != ORDERS[0]:
@@ -307,6 +328,8 @@ class MADE(Conditioner):
             sets = sets[1:]
         values = d + size(condition_shape)
         before = np.eye(d, dtype=bool)
+        if self.period is not None:
+            before = np.tile(before, (2, 1))
         self._masked_layers = []
         for units in _widths(self.hidden_units, self.residual):
             after = sets[np.arange(units) % len(sets)]
@@ -362,7 +385,7 @@ class MADE(Conditioner):
 
     def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
         """Maps `[n, d]` to `[n, *output_shape]`."""
-        h = self._masked_layers[0](inputs)
+        h = self._masked_layers[0](on_circle(inputs, self.period))
         if condition is not None and self._from_condition is not None:
             h = h + self._from_condition(cast(_flat(condition), h.dtype))
         f, (_, *middle, last) = self.activation, self._masked_layers

@@ -27,6 +27,7 @@ from tfp_flows.bijectors.coupling import (
     Coupling,
     SplineCoupling,
 )
+from tfp_flows.bijectors.domains import Onto, Wrap
 from tfp_flows.bijectors.elementwise import (
     ConditionalAffine,
     Elementwise,
@@ -212,6 +213,9 @@ TABLE = {
     "coupling_image": Row(
         lambda: Coupling(CHANNEL, ConvNet(4, "tanh"), transforms.Affine()), IMAGE
     ),
+    "coupling_volume_preserving": Row(
+        lambda: Coupling(HALF, net(), transforms.VolumePreserving())
+    ),
     "autoregressive_mixture": Row(
         lambda: Autoregressive(MADE((8,), "tanh"), transforms.LogisticMixture(2), 4)
     ),
@@ -305,6 +309,10 @@ TABLE = {
     "reverse": Row(lambda: InvertibleConv1x1(4, kind="reverse")),
     "batch_norm": Row(batch_norm),
     "squeeze": Row(lambda: Squeeze(order="channel"), (2, 2, 8)),
+    "wrap": Row(Wrap, slow=True),
+    "onto_positive": Row(lambda: Onto("positive"), slow=True),
+    "onto_ordered": Row(lambda: Onto("ordered")),
+    "squeeze_haar": Row(lambda: Squeeze(kind="haar"), (2, 2, 8)),
     "conditional_affine": Row(prior, IMAGE, CONDITION),
     "conditioned": Row(conditioned),
     "multiscale": Row(two_levels, (32,)),

@@ -4,7 +4,14 @@ A transform is a value without weights or shapes. `Coupling`, `Autoregressive` a
 `Elementwise` say where its parameters come from.
 """
 
-from tfp_flows.bijectors.transforms.affine import Affine, LeakyReLU, Shift, SinhArcsinh
+from tfp_flows.bijectors.transforms.affine import (
+    Affine,
+    LeakyReLU,
+    PeriodicShift,
+    Shift,
+    SinhArcsinh,
+    VolumePreserving,
+)
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.mixture import LogisticMixture
 from tfp_flows.bijectors.transforms.monotone import (

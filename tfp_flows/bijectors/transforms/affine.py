@@ -115,6 +115,66 @@ class Affine(Transform):
         return [t, s if self.log_scale != "tanh" else self._factor * s]
 
 
+@keras.saving.register_keras_serializable(package="tfp_flows.transforms")
+class VolumePreserving(Affine):
+    """Scale and shift, with scales whose product is 1 (GIN).
+
+        forward:  y = x exp(s) + t
+        inverse:  x = (y - t) exp(-s)
+        log-derivative:  s (forward), -s (inverse), of sum 0
+
+    `s` is that of `Affine` minus its mean over the last axis of the values, so that
+    volume is kept as by `Shift`, but not the directions. It looks at all values that it
+    transforms: a value of a coupling, elementwise for given parameters, and of no
+    autoregressive flow.
+
+    Reference: Sorrenson, Rother, Koethe: Disentanglement by Nonlinear ICA with General
+    Incompressible-flow Networks (GIN), 2020, arXiv:2001.04872.
+    """
+
+    def __init__(self, log_scale: str = "soft_clamp") -> None:
+        """Chooses how scales are bounded: see `Affine`."""
+        super().__init__(log_scale)
+
+    def _shift_and_log_scale(self, parameters: tf.Tensor) -> list[tf.Tensor]:
+        t, s = super()._shift_and_log_scale(parameters)
+        return [t, s - tf.reduce_mean(s, axis=-1, keepdims=True)]
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows.transforms")
+class PeriodicShift(Transform):
+    """A turn of an angle, on a circle of circumference `2 bound`.
+
+    forward:  y = wrap(x + t)      into [-bound, bound)
+    inverse:  x = wrap(y - t)
+    log-derivative:  0
+    """
+
+    parameters_per_value = 1
+
+    def __init__(self, bound: float = math.pi) -> None:
+        """Chooses half the circumference."""
+        self.bound = checked_number("bound", bound, above=0.0)
+
+    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
+        """Turns."""
+        return wrapped(x + parameters[..., 0], self.bound), tf.zeros_like(x)
+
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
+        """Turns back."""
+        return wrapped(y - parameters[..., 0], self.bound), tf.zeros_like(y)
+
+
+def wrapped(angle: tf.Tensor, bound: float) -> tf.Tensor:
+    """Returns angles of period `2 bound` in `[-bound, bound)`, those inside as is."""
+    turned = tf.math.floormod(angle + bound, 2.0 * bound) - bound
+    turned = tf.where(
+        turned < bound, turned, tf.fill(tf.shape(angle), tf.cast(-bound, angle.dtype))
+    )
+    inside = tf.logical_and(angle >= -bound, angle < bound)
+    return tf.where(tf.logical_or(inside, tf.math.is_nan(angle)), angle, turned)
+
+
 def sizes_of(x: tf.Tensor) -> list[int | tf.Tensor]:
     """Returns the sizes of all axes, as integers where they are known."""
     dynamic = tf.shape(x)

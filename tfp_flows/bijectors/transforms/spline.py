@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.bijectors.transforms.affine import wrapped
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.internal.arguments import (
     Mapped,
@@ -60,6 +61,9 @@ class Spline(Transform):
         # gradient is finite where its result is not used.
         inside = tf.clip_by_value(value, -self.bound, self.bound)
         result, log_slope = self._within(inside, rows, inverse)
+        # Rounding must not lead out of the interval.
+        rounded = tf.clip_by_value(result, -self.bound, self.bound)
+        result = result + tf.stop_gradient(rounded - result)
         within = tf.abs(value) <= self.bound
         outside = tf.fill(tf.shape(log_slope), tf.cast(self._log_slope, value.dtype))
         return tf.where(within, result, value), tf.where(within, log_slope, outside)
@@ -152,12 +156,9 @@ class RationalQuadraticSpline(Spline):
         if self.tails != "circular":
             return super()._everywhere(value, rows, inverse)
         turn = rows[:, -1]
-        start = self._wrapped(value - turn if inverse else value)
+        start = wrapped(value - turn if inverse else value, self.bound)
         result, log_slope = self._within(start, rows, inverse)
-        return result if inverse else self._wrapped(result + turn), log_slope
-
-    def _wrapped(self, angle: tf.Tensor) -> tf.Tensor:
-        return tf.math.floormod(angle + self.bound, 2.0 * self.bound) - self.bound
+        return wrapped(result if inverse else result + turn, self.bound), log_slope
 
     def _within(self, value: tf.Tensor, rows: tf.Tensor, inverse: bool) -> Mapped:
         n, rest = self.bins, self.parameters_per_value - 2 * self.bins

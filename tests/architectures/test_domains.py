@@ -1,0 +1,130 @@
+"""Flows on supports, circles and spheres, and with noise beside the data."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
+
+import tfp_flows as tfpf
+from tfp_flows.testing.subject import perturb
+
+SMALL = {"steps": 2, "hidden_units": (8,), "dtype": "float64"}
+MIDDLES = (np.arange(160) + 0.5) / 160
+
+
+@pytest.mark.parametrize("autoregressive", [False, True])
+def test_a_density_on_the_torus_sums_to_one_and_knows_no_seam(autoregressive):
+    flow = tfpf.torus_flow(2, autoregressive=autoregressive, bins=4, **SMALL)
+    perturb(flow, 0.1)
+    angles = 2.0 * np.pi * (MIDDLES - 0.5)
+    x = np.stack(np.meshgrid(angles, angles), -1).reshape(-1, 2)
+    log_prob = flow.log_prob(x).numpy()
+    assert np.ptp(log_prob) > 0.3
+    np.testing.assert_allclose(np.mean(np.exp(log_prob)) * 4 * np.pi**2, 1.0, rtol=2e-3)
+    turned = x[:9] + [2.0 * np.pi, -6.0 * np.pi]
+    np.testing.assert_allclose(flow.log_prob(turned), log_prob[:9], atol=1e-9)
+    seam = flow.log_prob([[np.pi - 1e-9, 0.3], [-np.pi + 1e-9, 0.3]])
+    np.testing.assert_allclose(seam[0], seam[1], atol=1e-6)
+    samples = flow.sample(500, seed=1)
+    assert np.all(np.abs(samples) <= np.pi)
+    assert np.all(np.isfinite(flow.log_prob(samples)))
+
+
+def test_a_density_on_the_sphere_sums_to_one():
+    flow = perturb(tfpf.sphere_flow(bins=4, **SMALL), 0.1)
+    a, z = np.meshgrid(2.0 * np.pi * MIDDLES, 2.0 * MIDDLES - 1.0)
+    r = np.sqrt(1.0 - z**2)
+    y = np.stack([r * np.cos(a), r * np.sin(a), z], -1).reshape(-1, 3)
+    density = np.exp(flow.log_prob(y))
+    assert np.ptp(density) > 0.01
+    np.testing.assert_allclose(np.mean(density) * 4.0 * np.pi, 1.0, rtol=2e-3)
+    poles = flow.log_prob([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
+    assert np.all(np.isfinite(poles))
+    off = flow.log_prob([[0.0, 0.0, 1.1], [np.nan, 0.0, 0.0]])
+    assert off[0] == -np.inf
+    assert np.isnan(off[1])
+    samples = flow.sample(500, seed=1)
+    np.testing.assert_allclose(np.linalg.norm(samples, axis=-1), 1.0, atol=1e-12)
+    assert np.all(np.isfinite(flow.log_prob(samples)))
+
+
+@pytest.mark.parametrize(
+    ("support", "outside"),
+    [
+        ("positive", [0.5, -1.0]),
+        ("unit_interval", [0.5, 1.5]),
+        ("ordered", [0.5, 0.4]),
+        ("simplex", [0.5, 0.2, 0.4]),
+    ],
+)
+def test_a_flow_lives_on_a_support(support, outside):
+    flow = tfpf.on(support, tfpf.real_nvp(2, **SMALL))
+    samples = flow.sample(200, seed=1)
+    assert samples.shape[1:] == flow.event_shape == (len(outside),)
+    assert np.all(np.isfinite(flow.log_prob(samples)))
+    found = flow.log_prob([outside, [np.nan] * len(outside)])
+    assert found[0] == -np.inf
+    assert np.isnan(found[1])
+
+
+def test_a_density_on_the_simplex_is_by_its_area():
+    noise = tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 1.0), [1])
+    first = (np.arange(4000) + 0.5) / 4000
+    log_prob = tfpf.on("simplex", noise).log_prob(np.stack([first, 1.0 - first], -1))
+    np.testing.assert_allclose(np.mean(np.exp(log_prob)) * 2**0.5, 1.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["torus", "sphere", "ordered", "augmented"])
+def test_conditions_training_and_files(kind, tmp_path):
+    options = {"steps": 2, "hidden_units": (8,)}
+    x = np.random.default_rng(0).normal([1.0, 2.0], 0.3, (256, 2)).astype("float32")
+    if kind == "augmented":
+        noise = tfpf.spline_flow((1,), condition_shape=(2,), **options)
+        flow = tfpf.Augmented(tfpf.real_nvp((3,), **options), 2, noise, samples=2)
+    else:
+        options["condition_shape"] = (3,)
+        flow = {
+            "torus": lambda: tfpf.torus_flow(2, **options),
+            "sphere": lambda: tfpf.sphere_flow(**options),
+            "ordered": lambda: tfpf.on("ordered", tfpf.real_nvp(2, **options)),
+        }[kind]()
+        assert tfpf.condition(flow, np.zeros((4, 3), "float32")).batch_shape == (4,)
+    if kind == "sphere":
+        x = np.pad(x, [[0, 0], [0, 1]])
+        x /= np.linalg.norm(x, axis=-1, keepdims=True)
+    if kind == "ordered":
+        x = np.sort(x, -1)
+    c = np.zeros((len(x), 3), "float32")
+    data = (x,) if kind == "augmented" else ((x, c),)
+    model = tfpf.FlowModel(flow)
+    model.compile(keras.optimizers.Adam(1e-2))
+    history = model.fit(*data, epochs=4, batch_size=64, verbose=0).history["nll"]
+    assert history[-1] < history[0]
+    model.save(tmp_path / "flow.keras")
+    again = keras.models.load_model(tmp_path / "flow.keras")
+    given = {} if kind == "augmented" else {"condition": c[:5]}
+    np.testing.assert_array_equal(
+        again.sample(5, seed=1, **given), model.sample(5, seed=1, **given)
+    )
+
+
+def test_augmented_is_exact_where_noise_is_independent():
+    flow = tfpf.Augmented(tfpf.bases.standard_normal(3, "float64"), 2)
+    x = np.random.default_rng(0).normal(size=(4, 2))
+    exact = tfpf.bases.standard_normal(2, "float64").log_prob(x)
+    np.testing.assert_allclose(flow.log_prob(x), exact)
+    with pytest.raises(ValueError, match="`values`.*Received"):
+        tfpf.Augmented(tfpf.bases.standard_normal(3), 3)
+    with pytest.raises(ValueError, match="`noise`.*Received"):
+        tfpf.Augmented(tfpf.bases.standard_normal(3), 2, tfpf.real_nvp(2, steps=2))
+
+
+def test_an_unknown_support_is_refused():
+    with pytest.raises(ValueError, match="`support`.*Received"):
+        tfpf.on("sphere", tfpf.bases.standard_normal(3))
+    with pytest.raises(TypeError, match="`support`.*Received"):
+        tfpf.on(None, tfpf.bases.standard_normal(3))
+    flow = tfpf.on(tfb.Exp(), tfpf.bases.standard_normal(3))
+    assert np.all(flow.sample(5) > 0.0)

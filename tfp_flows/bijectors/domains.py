@@ -1,0 +1,163 @@
+"""Where data live: `Wrap` of circles, `Sphere`, and `Onto` a part of the numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow_probability import bijectors as tfb
+
+from tfp_flows.bijectors import chain
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.conditional import Wrapped
+from tfp_flows.bijectors.transforms.affine import wrapped
+from tfp_flows.internal.arguments import (
+    Condition,
+    Mapped,
+    check_last_axis,
+    checked_choice,
+    checked_number,
+)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Wrap(FlowBijector):
+    """Angles as points of a circle: the same value for all that are whole turns apart.
+
+        forward:  y = wrap(x)      into [-bound, bound)
+        inverse:  x = wrap(y)
+        log-det:  0
+
+    It is the identity on `[-bound, bound)`, and no bijection of all numbers: densities
+    behind it are those on the circle, whichever angle a point is given by.
+
+    Shapes: single values, `[...]`; log-dets have the same shape.
+    """
+
+    def __init__(self, bound: float = math.pi, **kwargs: Any) -> None:
+        """Chooses half the circumference of the circle."""
+        self._bound = checked_number("bound", bound, above=0.0)
+        super().__init__(event_ndims=0, **kwargs)
+
+    def _forward_and_log_det(self, x: tf.Tensor) -> Mapped:
+        return wrapped(x, self._bound), tf.zeros_like(x)
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
+        return wrapped(y, self._bound), tf.zeros_like(y)
+
+
+def _off(total: tf.Tensor) -> tf.Tensor:
+    """Returns where sums that should be 1 are not, by more than rounding."""
+    eps = np.finfo(total.dtype.as_numpy_dtype).eps
+    return tf.abs(total - 1.0) > 100.0 * eps
+
+
+# The bijector of each, and where a value is outside.
+SUPPORTS: dict[str, tuple[Callable[[], tfb.Bijector], Callable]] = {
+    "positive": (tfb.Softplus, lambda y: y <= 0.0),
+    "unit_interval": (tfb.Sigmoid, lambda y: tf.logical_or(y <= 0.0, y >= 1.0)),
+    "ordered": (
+        tfb.Ascending,
+        lambda y: tf.reduce_any(y[..., 1:] <= y[..., :-1], axis=-1),
+    ),
+    "simplex": (
+        tfb.SoftmaxCentered,
+        lambda y: tf.logical_or(
+            tf.reduce_any(y <= 0.0, axis=-1), _off(tf.reduce_sum(y, axis=-1))
+        ),
+    ),
+}
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Onto(Wrapped):
+    """A bijector of TFP onto a part of the numbers, with density 0 outside of it.
+
+        forward:  y = f(x)
+        inverse:  x = f^-1(y), with the log-det -inf where `y` is outside
+        log-det:  that of f
+
+    | `support` | data | f |
+    |---|---|---|
+    | `"positive"` | `y > 0` | `tfb.Softplus` |
+    | `"unit_interval"` | `0 < y < 1` | `tfb.Sigmoid` |
+    | `"ordered"` | `y_1 < ... < y_d` | `tfb.Ascending` |
+    | `"simplex"` | `y_i > 0`, sum 1 | `tfb.SoftmaxCentered`, of d - 1 latents |
+
+    Densities on the simplex are by its area, as `tfb.SoftmaxCentered` has them: in
+    logarithms `log(d) / 2` below those of the first `d - 1` values, which
+    `tfd.Dirichlet` gives. A sum is 1 if it is so to rounding.
+
+    Shapes: single values, or vectors `[..., d]` for the last two.
+    """
+
+    def __init__(self, support: str, **kwargs: Any) -> None:
+        """Chooses the part."""
+        checked_choice("support", support, SUPPORTS)
+        make, self._outside = SUPPORTS[support]
+        super().__init__(make(), **kwargs)
+
+    def _inner_condition(self, condition: Condition) -> Condition:
+        return None
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
+        ndims = self.inverse_min_event_ndims
+        outside = self._outside(y)
+        sizes = self._bijector.inverse_event_shape(y.shape[y.shape.rank - ndims :])
+        inside = self._bijector.forward(tf.zeros(sizes, y.dtype))
+        everywhere = outside[..., tf.newaxis] if ndims else outside
+        safe = tf.where(everywhere, inside, y)
+        x, ildj = chain.inverse_and_log_det(self._bijector, safe, ndims)
+        return x, tf.where(outside, tf.cast(-np.inf, y.dtype), ildj)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Sphere(FlowBijector):
+    """Longitude and height to points of the unit sphere in three dimensions.
+
+        forward:  y = (r cos a, r sin a, z),    r = sqrt(1 - z^2)
+        inverse:  a = atan2(y_2, y_1),  z = y_3
+        log-det:  0, or -inf for points that are not on the sphere
+
+    The map keeps areas (Archimedes): densities are those by area on the sphere, of sum
+    1 over its `4 pi`. Points count as on the sphere if they are to rounding. At the two
+    poles, where longitude has no meaning, densities need not be continuous.
+
+    Shapes: latents `[..., 2]`, `-pi <= a < pi` and `-1 <= z <= 1`; data `[..., 3]`.
+
+    Reference: Rezende et al.: Normalizing Flows on Tori and Spheres, 2020,
+    arXiv:2002.02428, section 2.2.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(event_ndims=1, is_constant_jacobian=False, **kwargs)
+
+    def _forward_and_log_det(self, x: tf.Tensor) -> Mapped:
+        check_last_axis(self, x, 2)
+        a, z = tf.unstack(x, axis=-1)
+        r = tf.sqrt(tf.maximum((1.0 - z) * (1.0 + z), 0.0))
+        y = tf.stack([r * tf.cos(a), r * tf.sin(a), z], axis=-1)
+        return y, tf.zeros_like(z)
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
+        check_last_axis(self, y, 3)
+        off = _off(tf.reduce_sum(tf.square(y), axis=-1))
+        first, second, z = tf.unstack(y, axis=-1)
+        x = tf.stack([tf.atan2(second, first), tf.clip_by_value(z, -1.0, 1.0)], -1)
+        return x, tf.where(off, tf.cast(-np.inf, y.dtype), tf.zeros_like(z))
+
+    def _forward_event_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape([3])
+
+    def _inverse_event_shape(self, output_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape([2])
+
+    def _forward_event_shape_tensor(self, input_shape: tf.Tensor) -> tf.Tensor:
+        return tf.constant([3])
+
+    def _inverse_event_shape_tensor(self, output_shape: tf.Tensor) -> tf.Tensor:
+        return tf.constant([2])
