@@ -190,6 +190,7 @@ def test_learned_noise_and_noised_flows_are_served(tmp_path):
             "`noise` must take conditions",
         ),
         (lambda: tfpf.Noised(made(), 0.0), "`scale`"),
+        (lambda: tfpf.masks.positions((4,), [0]), r"`event_shape` must be \(length"),
     ],
 )
 def test_wrong_arguments_are_named(build, words):

@@ -13,6 +13,7 @@ MASKS = [
     tfpf.masks.indices(5, [0, 2, 4]),
     tfpf.masks.random(5, seed=1),
     tfpf.masks.random(5, seed=1, flip=True),
+    tfpf.masks.positions((5, 2), [3, 1]),
     tfpf.masks.channel((4, 2, 3)),
     tfpf.masks.channel((4, 2, 3), flip=True),
     tfpf.masks.checkerboard((4, 6, 3)),

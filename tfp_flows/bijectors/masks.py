@@ -125,7 +125,10 @@ class PositionMask(Mask):
 
     def __init__(self, event_shape: Sequence[int], identity: Sequence[int]) -> None:
         """Lets the vectors at the positions `identity` pass."""
-        length, d = self.event_shape = tuple(event_shape)
+        self.event_shape = tuple(event_shape)
+        if len(self.event_shape) != 2:
+            raise invalid("event_shape", "be (length, d)", self.event_shape)
+        length, d = self.event_shape
         self._inner = IndexMask(length, identity)
         self.identity = self._inner.identity
         self.identity_shape = (*self._inner.identity_shape, d)
