@@ -118,6 +118,9 @@ def test_parameters_see_what_the_order_or_the_graph_allows(
         ({"adjacency": [[0, 2], [0, 0]]}, "adjacency"),
         ({"order": (0, 0)}, "order"),
         ({"order": "up"}, "order"),
+        ({"order": (0.5, 1)}, "order"),
+        ({"order": 3}, "order"),
+        ({"adjacency": "ab"}, "adjacency"),
         ({"passes": 3}, "passes"),
     ],
 )

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.coupling import Mask
 from tfp_flows.bijectors.reshape import depth_to_space, space_to_depth
-from tfp_flows.internal.arguments import Config, invalid
+from tfp_flows.internal.arguments import Config, checked_integer, invalid
 
 Part = TypeVar("Part")
 
@@ -184,6 +184,7 @@ def random(d: int, seed: int = 0, flip: bool = False) -> Mask:
 
     It is the mask of the indices that were drawn: `d // 2` of `d`.
     """
+    d = checked_integer("d", d, 2)
     drawn = np.random.default_rng(seed).permutation(d)
     part = drawn[d // 2 :] if flip else drawn[: d // 2]
     return IndexMask(d, sorted(part.tolist()))

@@ -20,6 +20,7 @@ from tfp_flows.internal.arguments import (
     checked_number,
     checked_widths,
     invalid,
+    is_integer,
 )
 from tfp_flows.nets.conditioner import Conditioner, Shape, ops, size
 
@@ -284,25 +285,30 @@ class MADE(Conditioner):
         self.activation: Any = keras.activations.get(activation)
         self.reverse = bool(reverse)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.order = order if isinstance(order, str) else tuple(map(int, order))
         if isinstance(order, str):
             checked_choice("order", order, ORDERS)
+        elif np.ndim(order) != 1 or not all(map(is_integer, order)):
+            must = (
+                f"be one of {', '.join(map(repr, ORDERS))} or a sequence of positions"
+            )
+            raise invalid("order", must, order)
+        self.order = order if isinstance(order, str) else tuple(map(int, order))
         self.seed = checked_integer("seed", seed, 0)
         self.residual = _checked_residual(residual, self.hidden_units)
         self.passes = None if passes is None else checked_integer("passes", passes, 2)
         self.period = checked_period(period)
         self.adjacency = None
         if adjacency is not None:
-            if self.reverse or passes is not None or order != ORDERS[0]:
+            if self.reverse or passes is not None or self.order != ORDERS[0]:
                 must = (
                     "be given without `order`, `reverse` and `passes`: it is the order"
                 )
                 raise invalid("adjacency", must, adjacency)
             matrix = np.asarray(adjacency)
-            self.adjacency = tuple(tuple(map(int, row)) for row in matrix)
-            if not np.isin(matrix, (0, 1)).all() or matrix.ndim != 2:
+            if matrix.ndim != 2 or not np.isin(matrix, (0, 1)).all():
                 must = "be a matrix of zeros and ones"
                 raise invalid("adjacency", must, adjacency)
+            self.adjacency = tuple(tuple(map(int, row)) for row in matrix)
 
     @property
     def network_calls(self) -> int:
