@@ -36,21 +36,37 @@ class Oracle:
         scale, shift = self.random.choice([-1.0, 1.0], size=(2, *z.shape))
         return z * (1 + self.noise * scale) + self.noise * shift
 
-    def move(self, bijector: object, y: tf.Tensor, c: object, back: bool) -> tf.Tensor:
-        """Applies the inverse (`back`) or forward of a bijector, and no log-det."""
+    def move(
+        self, bijector: object, y: tf.Tensor, c: object, back: bool, rank: int
+    ) -> tf.Tensor:
+        """Applies the inverse (`back`) or forward of a bijector, and no log-det.
+
+        A condition belongs to an event, over the last `rank` axes of `y`.
+        """
         if isinstance(bijector, compat.Chain):
             parts = bijector.bijectors
             for part in parts if back else reversed(parts):
-                y = self.move(part, y, c, back)
+                y = self.move(part, y, c, back, rank)
+                after = part.inverse_event_ndims if back else part.forward_event_ndims
+                rank = after(rank)
             return y
         if isinstance(bijector, compat.Invert):
-            return self.move(bijector.bijector, y, c, not back)
+            return self.move(bijector.bijector, y, c, not back, rank)
         if isinstance(bijector, compat.Blockwise):
             values = tf.split(y, bijector.block_sizes, axis=-1)
             pairs = zip(bijector.bijectors, values, strict=True)
-            return tf.concat([self.move(b, v, c, back) for b, v in pairs], axis=-1)
-        takes = isinstance(bijector, FlowBijector) and bijector.condition_shape
-        kwargs = {"condition": c} if takes is not None and takes is not False else {}
+            moved = [self.move(b, v, c, back, rank) for b, v in pairs]
+            return tf.concat(moved, axis=-1)
+        takes = getattr(bijector, "condition_shape", None)
+        kwargs = {}
+        if isinstance(bijector, FlowBijector) and takes is not None:
+            own = (
+                bijector.inverse_min_event_ndims
+                if back
+                else (bijector.forward_min_event_ndims)
+            )
+            lead, shape = np.split(np.shape(c), [np.ndim(c) - len(takes)])
+            kwargs["condition"] = tf.reshape(c, [*lead, *[1] * (rank - own), *shape])
         run = bijector.inverse if back else bijector.forward
         return self.disturbed(run(self.disturbed(tf.identity(y)), **kwargs))
 
@@ -62,7 +78,7 @@ class Oracle:
         d = math.prod(event)
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(y)
-            z = self.move(bijector, y, c, back=True)
+            z = self.move(bijector, y, c, True, rank)
             values = tf.reshape(z, [*lead, d])
             columns = [values[..., i] for i in range(d)]
         zero = tf.UnconnectedGradients.ZERO
@@ -120,7 +136,9 @@ class Oracle:
         """Draws mild values: the base's samples pulled to their mean, then forward."""
         if isinstance(one, compat.TransformedDistribution):
             z = self.sample(one.distribution, n, c, seed)
-            return self.move(one.bijector, z, c, back=False)
+            return self.move(
+                one.bijector, z, c, False, one.distribution.event_shape.rank
+            )
         base = getattr(one, "distribution", None)
         if isinstance(one, tfd.Sample):
             values = [
