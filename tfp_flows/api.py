@@ -19,7 +19,6 @@ from tfp_flows import (
 from tfp_flows.architectures.autoregressive import (
     autoregressive_flow,
     bernstein_flow,
-    gaussianization_flow,
     maf,
     naf,
     sos_flow,
@@ -35,6 +34,12 @@ from tfp_flows.architectures.coupling import (
 from tfp_flows.architectures.domains import on, sphere_flow, torus_flow
 from tfp_flows.architectures.glow import dequantization_noise, glow
 from tfp_flows.architectures.images import center, logit
+from tfp_flows.architectures.stacked import (
+    bnaf,
+    gaussianization_flow,
+    residual_flow,
+    sylvester_flow,
+)
 from tfp_flows.architectures.tokens import jet, tarflow
 from tfp_flows.bijectors import masks, transforms
 from tfp_flows.bijectors.autoregressive import Autoregressive, MaskedAutoregressive

@@ -35,9 +35,16 @@ FLOWS = {
     "gaussianization_flow": lambda shape, **k: tfpf.gaussianization_flow(
         shape, components=4, steps=2, **SMALL, **k
     ),
+    "bnaf": lambda shape, **k: tfpf.bnaf(shape, hidden_units=(4,), **k),
+    "residual_flow": lambda shape, **k: tfpf.residual_flow(
+        shape, steps=2, **SMALL, **k
+    ),
+    "sylvester_flow": lambda shape, **k: tfpf.sylvester_flow(
+        shape, steps=2, **SMALL, **k
+    ),
 }
 # Whose parameters of 0 differ, so that their components learn different things.
-NEAR = ("naf", "gaussianization_flow")
+NEAR = ("naf", "gaussianization_flow", "bnaf", "residual_flow")
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 2, 1)])

@@ -20,7 +20,6 @@ from tfp_flows.bijectors.autoregressive import (
 from tfp_flows.bijectors.causal import Causal
 from tfp_flows.bijectors.coupling import checked_transform
 from tfp_flows.bijectors.elementwise import Elementwise
-from tfp_flows.bijectors.linear import Linear
 from tfp_flows.bijectors.mixture import ConditionalMixture
 from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
@@ -28,7 +27,6 @@ from tfp_flows.bijectors.transforms.affine import Affine
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.bijectors.transforms.monotone import (
     Bernstein,
-    Gaussianization,
     SigmoidalNetwork,
     SumOfSquares,
     UnconstrainedMonotonic,
@@ -56,6 +54,7 @@ def autoregressive_flow(
     hidden_units: Sequence[int] = (128, 128),
     activation: Activation = "relu",
     residual: bool = False,
+    passes: int | None = None,
     inverse: bool = False,
     actnorm: bool = True,
     condition_shape: Sequence[int] | None = None,
@@ -74,6 +73,8 @@ def autoregressive_flow(
     Args:
         transform: A value of `tfpf.transforms`; None for `Affine()`.
         steps: Number of autoregressive layers, at least 2.
+        passes: Network calls that a layer takes to sample, from 2 (a coupling) to D;
+            values of one group do not see each other. None for D.
         inverse: Whether to build an inverse autoregressive flow (IAF), which
             samples in one network call a layer and takes `D` calls for a density.
         actnorm: Whether to put an `ActNorm` before each pair of layers.
@@ -97,8 +98,8 @@ def autoregressive_flow(
             net = MLP(hidden_units, activation, residual, dtype=dtype)
             made = Elementwise(value, (1,), seen, net if seen else None, dtype=dtype)
         else:
-            sizes = {"residual": residual, "dtype": dtype}
-            net = MADE(hidden_units, activation, reverse, **sizes)
+            given = {"residual": residual, "passes": passes, "dtype": dtype}
+            net = MADE(hidden_units, activation, reverse, **given)
             made = Autoregressive(net, value, (d,), condition_shape=seen, dtype=dtype)
         return tfb.Invert(made) if inverse else made
 
@@ -250,53 +251,6 @@ def sos_flow(
     """
     value = SumOfSquares(polynomials, degree, bound)
     return autoregressive_flow(event_shape, transform=value, name=name, **options)
-
-
-def gaussianization_flow(
-    event_shape: int | Sequence[int],
-    *,
-    components: int = 16,
-    steps: int = 6,
-    hidden_units: Sequence[int] = (128, 128),
-    activation: Activation = "relu",
-    actnorm: bool = True,
-    condition_shape: Sequence[int] | None = None,
-    encoder: keras.Layer | None = None,
-    base: tfd.Distribution | None = None,
-    preprocess: tfb.Bijector | None = None,
-    mode: str = "auto",
-    dtype: DType = None,
-    name: str = "gaussianization_flow",
-) -> tfd.TransformedDistribution:
-    """Builds a Gaussianization flow: rotations between elementwise mixtures.
-
-    Each step makes every value normal by itself, `Elementwise` with
-    `transforms.Gaussianization`, behind a learned rotation. Without a condition there
-    is no network in it.
-
-    Args:
-        components: Components of the mixture of each value.
-        hidden_units: Widths of the networks from the condition to the mixtures.
-
-    Reference: Meng, Song, Song, Ermon: Gaussianization Flows, 2020, arXiv:2003.01941.
-
-    Example:
-        >>> gaussianization_flow((2,), steps=2).event_shape
-        TensorShape([2])
-    """
-    shape = checked_shape("event_shape", event_shape)
-    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
-    options |= {"encoder": encoder, "condition_shape": condition_shape}
-    seen = seen_condition(condition_shape, encoder)
-    checked_integer("steps", steps)
-    d = math.prod(shape)
-    net = MLP(hidden_units, activation, dtype=dtype) if seen else None
-    step = [Elementwise(Gaussianization(components), (d,), seen, net, dtype=dtype)]
-    if d > 1:
-        step.append(Linear(d, kind="householder", dtype=dtype))
-    if actnorm:
-        step.insert(0, ActNorm(d, dtype=dtype))
-    return assemble(shape, [Repeat(tfb.Chain(step), steps, mode=mode)], **options)
 
 
 _BOUND = 4.0  # of splines: components that start at -1 and 1 have room to move

@@ -97,11 +97,15 @@ _OTHERS = (
     "bernstein_flow",
     "sos_flow",
     "gaussianization_flow",
+    "residual_flow",
+    "sylvester_flow",
 )
 
 
 def _others(hidden_units: tuple[int, ...], *training: float) -> dict[str, tuple]:
-    return {flow: ({"hidden_units": hidden_units}, *training) for flow in _OTHERS}
+    others = {flow: ({"hidden_units": hidden_units}, *training) for flow in _OTHERS}
+    # A value of `bnaf` has so many units of its own.
+    return others | {"bnaf": ({"hidden_units": (8, 8)}, *training)}
 
 
 # A minute or two on two cores. The toy sets have no tails: splines end at 3 standard
