@@ -310,7 +310,8 @@ class AmortizedPosterior(NeuralPosterior):
         if unknown or not observed or len(observed) == len(parts):
             must = f"name some, not all, of the parts {', '.join(parts)}"
             raise invalid("observed", must, observed)
-        self._joint, self._observed = joint, tuple(observed)
+        self._joint = joint
+        self._observed: list[str] = list(observed)
         first = {name: parts[name][0] for name in observed}
         super().__init__(joint.experimental_pin(**first), **options)
 
