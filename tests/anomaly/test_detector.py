@@ -80,6 +80,7 @@ def test_scores_are_densities_in_the_units_of_the_data(fitted, moons):
     assert -3.0 < -scores.mean() < 3.0
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_detectors(moons):
     """Whatever Python's global generator is at; it is not seeded on the way."""
     found, states = [], []
@@ -119,7 +120,12 @@ def test_its_model_is_saved_and_served_with_the_scorer(fitted, moons, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "scorer", ["typicality", "latent_norm", "latent_norm_centered"]
+    "scorer",
+    [
+        "typicality",
+        pytest.param("latent_norm", marks=pytest.mark.slow),
+        pytest.param("latent_norm_centered", marks=pytest.mark.slow),
+    ],
 )
 def test_other_scorers_and_flows(scorer, moons):
     detector = FlowAnomalyDetector(
@@ -129,6 +135,7 @@ def test_other_scorers_and_flows(scorer, moons):
     assert detector.fit_predict(moons).shape == (600,)
 
 
+@pytest.mark.slow
 def test_one_column_needs_a_flow_for_it():
     x = np.random.default_rng(0).normal(size=(50, 1))
     with pytest.raises(ValueError, match=r"1 feature\(s\) .* minimum of 2"):
@@ -138,6 +145,7 @@ def test_one_column_needs_a_flow_for_it():
     np.testing.assert_array_equal(detector.predict([[50.0], [-50.0]]), -1)
 
 
+@pytest.mark.slow
 def test_few_rows_promise_what_they_can():
     x = np.random.default_rng(0).normal(size=(20, 2))
     detector = FlowAnomalyDetector(epochs=1, random_state=0, false_alarm_rate=0.01)

@@ -37,6 +37,7 @@ def test_figures_are_those_of_scikit_learn(report):
             assert 0.0 <= figure.low <= figure.value <= figure.high <= 1.0
 
 
+@pytest.mark.slow
 def test_intervals_cover_as_often_as_they_say():
     truth = stats.norm.cdf(1.0 / np.sqrt(2.0))
     covered = 0

@@ -187,6 +187,7 @@ def test_fitted_threshold_raises_the_chosen_share_of_alarms(normal_model):
     )
 
 
+@pytest.mark.slow
 def test_many_batches_score_as_one(glow_model, background, images):
     for scorer in scorers(background).values():
         one = anomaly.fit_scorer(glow_model, scorer, images, false_alarm_rate=0.1)

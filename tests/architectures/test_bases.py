@@ -35,7 +35,13 @@ def test_tails_of_student_t_are_heavy():
     np.testing.assert_allclose(far, 4 * np.log(10), rtol=1e-3)  # r^-(degrees + 1)
 
 
-@pytest.mark.parametrize("name", BASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow if n != "normal_mixture" else [])
+        for n in BASES
+    ],
+)
 def test_trains_and_saves_with_the_flow(name, tmp_path):
     make, variables = BASES[name]
     flow = tfpf.real_nvp((2,), steps=2, hidden_units=(4,), base=make(2))

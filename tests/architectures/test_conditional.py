@@ -79,7 +79,9 @@ def test_fit_save_and_load(architecture, kind, make_flow, draw, tmp_path):
 
 
 @CONDITIONED
-@pytest.mark.parametrize("architecture", ["real_nvp", "glow_image"])
+@pytest.mark.parametrize(
+    "architecture", ["real_nvp", pytest.param("glow_image", marks=pytest.mark.slow)]
+)
 def test_export_carries_the_condition(architecture, kind, make_flow, draw, tmp_path):
     flow = make_flow(architecture, kind)
     x, c = draw(flow, kind, 4)

@@ -89,7 +89,10 @@ def test_error_falls_with_the_order_of_the_method(perturbed, method, order):
 
 @pytest.mark.parametrize(
     "solver",
-    [tfpf.FixedStep("rk4", 40, "adjoint"), tfpf.Adaptive(rtol=1e-8, atol=1e-8)],
+    [
+        tfpf.FixedStep("rk4", 40, "adjoint"),
+        pytest.param(tfpf.Adaptive(rtol=1e-8, atol=1e-8), marks=pytest.mark.slow),
+    ],
 )
 def test_adjoint_gradients_equal_direct_ones(perturbed, solver):
     direct = flow(tfpf.FixedStep("rk4", 40), condition_shape=(1,))
@@ -172,7 +175,9 @@ def trained(jit=False, **kwargs):
     [
         (tfpf.FixedStep("rk4", 4), True),
         (tfpf.FixedStep("rk4", 4, "adjoint"), True),
-        (tfpf.Adaptive(rtol=1e-3, atol=1e-3), False),
+        pytest.param(
+            tfpf.Adaptive(rtol=1e-3, atol=1e-3), False, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_trains_under_keras(solver, jit):
@@ -184,6 +189,7 @@ def test_trains_under_keras(solver, jit):
         assert history["nfe"][0] >= 7
 
 
+@pytest.mark.slow
 def test_regularizers_add_to_the_loss_and_shorten_paths():
     _, plain, _ = trained()
     np.testing.assert_allclose(plain["loss"], plain["nll"], rtol=1e-5)

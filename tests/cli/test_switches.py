@@ -10,7 +10,10 @@ import tfp_flows as tfpf
 from tfp_flows import data as flow_data
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision",
+    ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)],
+)
 def test_a_run_with_all_switches_is_reported_and_exported(
     precision, table, invoke, tmp_path
 ):

@@ -207,7 +207,8 @@ def glow(dtype, shape=(8, 4, 2), coupling=None, leaving=None, **options):
 
 
 @pytest.mark.parametrize(
-    ("levels", "steps", "actnorm"), [(2, 3, True), (1, 1, True), (2, 2, False)]
+    ("levels", "steps", "actnorm"),
+    [pytest.param(2, 3, True, marks=pytest.mark.slow), (1, 1, True), (2, 2, False)],
 )
 def test_glow_with_the_default_networks(levels, steps, actnorm, dtype):
     source = glow(
@@ -252,6 +253,7 @@ def test_glow_with_networks_of_other_shapes():
     assert_equal_flows(source, carried, x, z)
 
 
+@pytest.mark.slow
 def test_a_carried_glow_trains_and_is_saved(tmp_path):
     source = glow("float32", (4, 4, 1), num_glow_blocks=2, num_steps_per_block=2)
     carried = tfpf.from_tfp(source)

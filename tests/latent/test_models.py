@@ -137,7 +137,16 @@ def test_own_seed_makes_a_row_independent(model, images):
     np.testing.assert_allclose([rows[0], rows[2]], alone, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["joint", "vae", "vae, flow prior", "vae, two flows"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "joint",
+        *(
+            pytest.param(k, marks=pytest.mark.slow)
+            for k in ("vae", "vae, flow prior", "vae, two flows")
+        ),
+    ],
+)
 def test_training_raises_the_bound(build, images, kind):
     model = build(kind)
     model.compile(optimizer=keras.optimizers.Adam(3e-3))

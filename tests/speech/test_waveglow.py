@@ -95,6 +95,7 @@ def test_it_starts_as_an_autoregressive_process():
     assert found.mean() == pytest.approx(expected.mean(), abs=0.02)
 
 
+@pytest.mark.slow
 def test_it_learns_more_than_linear_prediction(sounds):
     train, test = (tfpf.speech.windows(part, 512, mels=20) for part in sounds)
     flow = tfpf.speech.waveglow(512, mels=20, steps=4, channels=16, depth=3)

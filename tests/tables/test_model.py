@@ -211,6 +211,7 @@ def test_other_flows_and_transforms():
         assert model.sample(7, seed=1).num_rows == 7
 
 
+@pytest.mark.slow
 def test_a_fit_in_one_call_learns_what_depends_on_what():
     rng = np.random.default_rng(0)
     n = 3_000

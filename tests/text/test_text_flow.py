@@ -90,7 +90,9 @@ def test_chunks_change_no_figure(fresh, small_text):
     assert flow.window_bits(rows, samples=2).shape == (612,)
 
 
-@pytest.mark.parametrize("step", ["mixture", "spline"])
+@pytest.mark.parametrize(
+    "step", ["mixture", pytest.param("spline", marks=pytest.mark.slow)]
+)
 def test_files_are_bit_equal(step, fresh, small_text, tmp_path):
     _, train, test = small_text
     flow = fresh(step)

@@ -134,7 +134,13 @@ FLOWS = {
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow if n == "glow image" else [])
+        for n in FLOWS
+    ],
+)
 def test_log_prob_is_bit_equal_after_loading(name, policy, tmp_path):
     flow = built(policy, FLOWS[name])
     rng = np.random.default_rng(1)

@@ -51,7 +51,7 @@ class NeuralPosterior:
         >>> prior = tfd.Sample(tfd.Uniform(-1.0, 1.0), [2])
         >>> theta = prior.sample(200, seed=(0, 1))
         >>> x = theta + tfd.Normal(0.0, 0.1).sample([200, 2], seed=(0, 2))
-        >>> posterior = tfpf.inference.NeuralPosterior(prior)
+        >>> posterior = tfpf.inference.NeuralPosterior(prior, steps=1)
         >>> _ = posterior.fit(theta, x, epochs=2, verbose=0)
         >>> posterior([0.2, -0.3]).sample(5).shape
         TensorShape([5, 2])
@@ -398,7 +398,7 @@ def amortize(
         ...     }
         ... )
         >>> posterior = tfpf.inference.amortize(
-        ...     model, ["y"], simulations=200, epochs=2, verbose=0
+        ...     model, ["y"], simulations=200, options={"steps": 1}, epochs=2, verbose=0
         ... )
         >>> sorted(posterior({"y": [0.1, -2.0, 1.0, 0.3, 0.0]}).sample(7))
         ['scale']

@@ -56,9 +56,10 @@ Object = TypeVar("Object")
 # Names that architectures give by default. TFP, which names the parts of a joint
 # distribution after what each was named, takes them for names that a user gave.
 OWN_NAMES = frozenset(
-    "autoregressive_flow bernstein_flow causal_flow character_embeddings coupling_flow "
-    "dequantization_noise ffjord gaussianization_flow glow jet maf naf nice real_nvp "
-    "sos_flow spline_flow tarflow unaf waveglow".split()
+    "autoregressive_flow bernstein_flow bnaf causal_flow character_embeddings "
+    "coupling_flow dequantization_noise ffjord gaussianization_flow glow jet maf naf "
+    "nice real_nvp residual_flow sos_flow sphere_flow spline_flow sylvester_flow "
+    "tarflow torus_flow unaf waveglow".split()
 )
 _explicit_name = joint_distribution.get_explicit_name_for_component
 
