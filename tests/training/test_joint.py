@@ -210,6 +210,10 @@ REFUSED = {
         lambda: tfpf.FlowModel(tfd.QuantizedDistribution(flow())),
         "`tfd.QuantizedDistribution` needs single values",
     ),
+    "several latents of a value": (
+        lambda: tfpf.FlowModel(tfb.AbsoluteValue()(flow())),
+        "one latent for a value",
+    ),
     "a weight in a function": (a_weight_in_a_function, "list every weight"),
 }
 

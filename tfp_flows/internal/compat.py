@@ -410,3 +410,8 @@ def glow_mixing_values(bijector: tfp.bijectors.Bijector) -> tuple[tf.Tensor, tf.
 def part_names(joint: tfp.distributions.Distribution) -> tuple[str, ...]:
     """Returns the names of a joint distribution's parts, in the model's order."""
     return tuple(joint._flat_resolve_names())
+
+
+def is_injective(part: object) -> bool:
+    """Returns whether a bijector has one inverse, as distributions are said to have."""
+    return getattr(part, "_is_injective", True)

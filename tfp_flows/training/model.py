@@ -45,6 +45,7 @@ from tfp_flows.internal.compat import (
     exact_loss,
     forget_layer,
     forget_samples,
+    is_injective,
     tf_variables,
 )
 from tfp_flows.saving.files import (
@@ -589,6 +590,9 @@ class FlowModel(LikelihoodModel):
             if isinstance(part, QuantizedDistribution) and part.event_shape.rank:
                 must = "have a density: `tfd.QuantizedDistribution` needs single values"
                 raise invalid("distribution", must, part)
+            if not is_injective(part):
+                must = f"have one latent for a value, not several as {part.name} has"
+                raise invalid("distribution", must, distribution)
         # `compile` scales the loss if the model's policy is `mixed_float16`.
         kwargs.setdefault("dtype", policy_of(distribution))
         super().__init__(["nll"], distribution.dtype, **kwargs)
