@@ -112,6 +112,13 @@ FLOWS = {
     "real_nvp additive": lambda **k: tfpf.real_nvp(
         levels=2, hidden_channels=4, blocks=1, coupling="additive", **k
     ),
+    "glow of splines": lambda **k: tfpf.glow(
+        levels=2,
+        steps=1,
+        hidden_channels=4,
+        coupling=tfpf.transforms.RationalQuadraticSpline(4),
+        **k,
+    ),
     "glow permuted": lambda **k: tfpf.glow(
         levels=2,
         steps=2,

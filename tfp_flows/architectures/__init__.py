@@ -13,7 +13,7 @@ Arguments that the architectures share; each docstring lists only its own:
 | `activation` | Keras activation of the networks |
 | `residual` | whether the networks use residual blocks |
 | `dropout` | share of hidden values dropped while training |
-| `coupling` | `"affine"` or `"additive"` |
+| `coupling` | `"affine"`, `"additive"` or a value of `tfpf.transforms` |
 | `log_scale` | how affine layers bound their scale; see `AffineCoupling` |
 | `permutation` | kind of mixing before couplings, see `InvertibleConv1x1`; None for `"lu"` of up to 128 values and a fixed `"permutation"` of more |
 | `bins` | bins of each spline |

@@ -13,9 +13,10 @@ from tensorflow_probability import distributions as tfd
 from tfp_flows.bijectors.chain import elementwise
 from tfp_flows.bijectors.conditional import EncodedCondition, Supported, encoded_shape
 from tfp_flows.bijectors.conditional import condition_shape as condition_shape_of
-from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling
+from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
+from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.internal.arguments import (
     DType,
@@ -170,18 +171,21 @@ def mixing(kind: str | None, channels: int, dtype: DType) -> tfb.Bijector:
 
 
 def coupling_maker(
-    kind: str,
+    kind: str | Transform,
     network: Callable[[Mask], keras.Layer],
     *,
     log_scale: str,
     condition_shape: Sequence[int] | None,
     dtype: DType,
 ) -> Callable[[Mask], tfb.Bijector]:
-    """Returns what makes a coupling, `"affine"` or `"additive"`, for a mask."""
-    checked_choice("coupling", kind, ("affine", "additive"))
+    """Returns what makes a coupling, affine, additive or of a transform, for a mask."""
+    if not isinstance(kind, Transform):
+        checked_choice("coupling", kind, ("affine", "additive"))
 
     def coupled(mask: Mask) -> tfb.Bijector:
         options = {"condition_shape": condition_shape, "dtype": dtype}
+        if isinstance(kind, Transform):
+            return Coupling(mask, network(mask), kind, **options)
         if kind == "additive":
             return AdditiveCoupling(mask, network(mask), **options)
         return AffineCoupling(mask, network(mask), log_scale=log_scale, **options)

@@ -120,7 +120,7 @@ def real_nvp(
     activation: Activation = "relu",
     residual: bool | None = None,
     dropout: float = 0.0,
-    coupling: str = "affine",
+    coupling: str | Transform = "affine",
     log_scale: str = "soft_clamp",
     actnorm: bool = True,
     batchnorm: bool = False,

@@ -26,6 +26,7 @@ from tfp_flows.bijectors.masks import Mask
 from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
+from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.internal.arguments import (
     Activation,
     DType,
@@ -50,7 +51,7 @@ def glow(
     activation: Activation = "relu",
     residual: bool = False,
     dropout: float = 0.0,
-    coupling: str = "affine",
+    coupling: str | Transform = "affine",
     log_scale: str | None = None,
     permutation: str | None = None,
     split_prior: str | None = None,
