@@ -373,6 +373,7 @@ def amortize(
 
     It draws from the joint distribution and fits a conditional flow of the latent parts
     given the observed ones: see `NeuralPosterior`.
+    The support of a latent part may depend on other latent parts, not on observed ones.
 
     Args:
         joint: A `tfd.JointDistribution`, not pinned.
