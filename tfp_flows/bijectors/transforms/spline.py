@@ -48,8 +48,6 @@ class Spline(Transform):
         self, value: tf.Tensor, parameters: tf.Tensor, inverse: bool
     ) -> Mapped:
         flat = tf.reshape(value, [-1])
-        # A softmax is at its end long before; larger ones overflow when squared.
-        parameters = tf.clip_by_value(parameters, -_LARGEST, _LARGEST)
         rows = tf.reshape(parameters, [-1, self.parameters_per_value])
         return tuple(
             tf.ensure_shape(tf.reshape(result, tf.shape(value)), value.shape)
@@ -99,7 +97,8 @@ def picker(value: tf.Tensor, starts: tf.Tensor) -> Callable[[tf.Tensor], tf.Tens
 def positive(raw: tf.Tensor, least: float) -> tf.Tensor:
     """Returns numbers above `least`, 1 where `raw` is 0."""
     offset = math.log(math.expm1(1.0 - least))
-    return least + tf.nn.softplus(raw + offset)
+    # Larger ones overflow when squared.
+    return least + tf.nn.softplus(tf.minimum(raw, _LARGEST) + offset)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows.transforms")
