@@ -16,12 +16,15 @@ from tfp_flows.bijectors.conditional import condition_shape as condition_shape_o
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from tfp_flows.bijectors.linear import InvertibleConv1x1
 from tfp_flows.bijectors.masks import Mask
+from tfp_flows.bijectors.normalization import ActNorm
+from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.internal.arguments import (
     DType,
     Shape,
     checked_choice,
+    checked_integer,
     checked_shape,
     invalid,
 )
@@ -162,6 +165,39 @@ def condition_places(
 # One step of Adam moves every weight of a square matrix by its rate: that of a larger
 # one than this, learned from the start, lets the loss explode (benchmarks/naive.py).
 _LEARNED_UP_TO = 128
+
+
+def stacked(
+    event_shape: int | Sequence[int],
+    step: Callable[[int, Shape | None], list[tfb.Bijector]],
+    *,
+    steps: int = 4,
+    actnorm: bool = True,
+    condition_shape: Sequence[int] | None = None,
+    encoder: keras.Layer | None = None,
+    base: tfd.Distribution | None = None,
+    preprocess: tfb.Bijector | None = None,
+    mode: str = "auto",
+    dtype: DType = None,
+    name: str = "stacked",
+) -> tfd.TransformedDistribution:
+    """Builds `steps` times an actnorm and what `step(d, condition_shape)` returns."""
+    shape = checked_shape("event_shape", event_shape)
+    checked_integer("steps", steps)
+    d = math.prod(shape)
+    parts = step(d, seen_condition(condition_shape, encoder))
+    if actnorm:
+        parts.insert(0, ActNorm(d, dtype=dtype))
+    return assemble(
+        shape,
+        [Repeat(tfb.Chain(parts), steps, mode=mode)],
+        base=base,
+        preprocess=preprocess,
+        dtype=dtype,
+        name=name,
+        encoder=encoder,
+        condition_shape=condition_shape,
+    )
 
 
 def mixing(kind: str | None, channels: int, dtype: DType) -> tfb.Bijector:

@@ -19,6 +19,7 @@ from tfp_flows.architectures.assembly import (
     is_image,
     mixing,
     seen_condition,
+    stacked,
 )
 from tfp_flows.architectures.images import multiscale_flow
 from tfp_flows.bijectors import masks
@@ -40,7 +41,6 @@ from tfp_flows.internal.arguments import (
     Shape,
     case_of,
     checked_integer,
-    checked_shape,
     renamed,
 )
 from tfp_flows.nets.conv import ConvNet
@@ -258,6 +258,7 @@ def real_nvp(
     return assemble(shape, bijectors, **options)
 
 
+@case_of(stacked)
 def coupling_flow(
     event_shape: int | Sequence[int],
     *,
@@ -268,14 +269,9 @@ def coupling_flow(
     residual: bool = False,
     dropout: float = 0.0,
     permutation: str | None = None,
-    actnorm: bool = True,
-    condition_shape: Sequence[int] | None = None,
-    encoder: keras.Layer | None = None,
-    base: tfd.Distribution | None = None,
-    preprocess: tfb.Bijector | None = None,
-    mode: str = "auto",
     dtype: DType = None,
     name: str = "coupling_flow",
+    **options: Any,
 ) -> tfd.TransformedDistribution:
     """Builds couplings of any transform: `steps` times actnorm, mixing, coupling.
 
@@ -293,24 +289,18 @@ def coupling_flow(
         >>> coupling_flow((2,), transform=g, steps=2, hidden_units=(8,)).event_shape
         TensorShape([2])
     """
-    shape = checked_shape("event_shape", event_shape)
-    options = {"base": base, "preprocess": preprocess, "dtype": dtype, "name": name}
-    options |= {"encoder": encoder, "condition_shape": condition_shape}
-    seen = seen_condition(condition_shape, encoder)
-    checked_integer("steps", steps)
-    transform = checked_transform(transform)
-    d = math.prod(shape)
-    net = MLP(hidden_units, activation, residual, dropout, dtype=dtype)
-    given = {"condition_shape": seen, "dtype": dtype}
-    if d == 1:
-        net = net if seen else None
-        step = [Elementwise(transform, (1,), conditioner=net, **given)]
-    else:
-        coupling = Coupling(masks.half(d), net, transform, **given)
-        step = [mixing(permutation, d, dtype), coupling]
-    if actnorm:
-        step.insert(0, ActNorm(d, dtype=dtype))
-    return assemble(shape, [Repeat(tfb.Chain(step), steps, mode=mode)], **options)
+    value = checked_transform(transform)
+
+    def step(d: int, seen: Shape | None) -> list[tfb.Bijector]:
+        net = MLP(hidden_units, activation, residual, dropout, dtype=dtype)
+        given = {"condition_shape": seen, "dtype": dtype}
+        if d == 1:
+            net = net if seen else None
+            return [Elementwise(value, (1,), conditioner=net, **given)]
+        coupling = Coupling(masks.half(d), net, value, **given)
+        return [mixing(permutation, d, dtype), coupling]
+
+    return stacked(event_shape, step, steps=steps, dtype=dtype, name=name, **options)
 
 
 @renamed(couplings="steps")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import keras
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.architectures.assembly import assemble, mixing, seen_condition
+from tfp_flows.architectures.assembly import mixing, stacked
 from tfp_flows.bijectors.block import BlockAutoregressive
 from tfp_flows.bijectors.elementwise import Elementwise
 from tfp_flows.bijectors.linear import Linear
-from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.planar import Sylvester
-from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.residual import Residual
 from tfp_flows.bijectors.transforms.monotone import Gaussianization
 from tfp_flows.internal.arguments import (
@@ -24,47 +20,12 @@ from tfp_flows.internal.arguments import (
     DType,
     Shape,
     case_of,
-    checked_integer,
-    checked_shape,
 )
 from tfp_flows.nets.dense import MLP
 from tfp_flows.nets.lipschitz import LipschitzMLP
 
 # Up to so many values an exact log-det costs less than the noise of an estimate.
 _EXACT_UP_TO = 8
-
-
-def stacked(
-    event_shape: int | Sequence[int],
-    step: Callable[[int, Shape | None], list[tfb.Bijector]],
-    *,
-    steps: int = 4,
-    actnorm: bool = True,
-    condition_shape: Sequence[int] | None = None,
-    encoder: keras.Layer | None = None,
-    base: tfd.Distribution | None = None,
-    preprocess: tfb.Bijector | None = None,
-    mode: str = "auto",
-    dtype: DType = None,
-    name: str = "stacked",
-) -> tfd.TransformedDistribution:
-    """Builds `steps` times an actnorm and what `step(d, condition_shape)` returns."""
-    shape = checked_shape("event_shape", event_shape)
-    checked_integer("steps", steps)
-    d = math.prod(shape)
-    parts = step(d, seen_condition(condition_shape, encoder))
-    if actnorm:
-        parts.insert(0, ActNorm(d, dtype=dtype))
-    return assemble(
-        shape,
-        [Repeat(tfb.Chain(parts), steps, mode=mode)],
-        base=base,
-        preprocess=preprocess,
-        dtype=dtype,
-        name=name,
-        encoder=encoder,
-        condition_shape=condition_shape,
-    )
 
 
 @case_of(stacked)

@@ -31,10 +31,25 @@ class Spline(Transform):
     of the interval the spline is the identity.
     """
 
-    def __init__(self, bins: int, bound: float, min_bin: float) -> None:
+    def __init__(
+        self,
+        bins: int = 8,
+        bound: float = 5.0,
+        min_bin: float = 1e-3,
+        min_slope: float = 1e-3,
+    ) -> None:
+        """Chooses the shape of the spline.
+
+        Args:
+            bins: Number of bins, at least 2.
+            bound: Half the side of the square on which the spline bends.
+            min_bin: Smallest width and height of a bin, as a share of the side.
+            min_slope: Smallest slope at a knot, below 1.
+        """
         self.bins = checked_integer("bins", bins, 2)
         self.bound = checked_number("bound", bound, above=0.0)
         self.min_bin = checked_number("min_bin", min_bin, above=0.0, below=1.0 / bins)
+        self.min_slope = checked_number("min_slope", min_slope, above=0.0, below=1.0)
 
     def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Evaluates the spline."""
@@ -137,17 +152,9 @@ class RationalQuadraticSpline(Spline):
         min_bin: float = 1e-3,
         min_slope: float = 1e-3,
     ) -> None:
-        """Chooses the shape of the spline.
-
-        Args:
-            bins: Number of bins, at least 2.
-            bound: Half the side of the square on which the spline bends.
-            min_bin: Smallest width and height of a bin, as a share of the side.
-            min_slope: Smallest slope at a knot, below 1.
-        """
-        super().__init__(bins, bound, min_bin)
+        """Chooses the shape of the spline, and its tails: see `Spline`."""
+        super().__init__(bins, bound, min_bin, min_slope)
         self.tails = checked_choice("tails", tails, TAILS)
-        self.min_slope = checked_number("min_slope", min_slope, above=0.0, below=1.0)
         self.parameters_per_value = 3 * bins + (-1 if tails == "linear" else 1)
         self._log_slope = -math.inf if tails == "none" else 0.0
 

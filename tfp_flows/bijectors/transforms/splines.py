@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.transforms.roots import solve
 from tfp_flows.bijectors.transforms.spline import Spline, picker, positive
-from tfp_flows.internal.arguments import Mapped, checked_number
+from tfp_flows.internal.arguments import Mapped
 
 # Where `0.003 + 2.994 sigmoid(-_AT_MEAN)` is 1.
 _AT_MEAN = math.log(2.994 / 0.997 - 1.0)
@@ -64,17 +64,10 @@ class QuadraticSpline(Spline):
     Reference: Mueller et al.: Neural Importance Sampling, 2018, arXiv:1808.03856.
     """
 
-    def __init__(
-        self,
-        bins: int = 8,
-        bound: float = 5.0,
-        min_bin: float = 1e-3,
-        min_slope: float = 1e-3,
-    ) -> None:
-        """Chooses the shape of the spline; see `RationalQuadraticSpline`."""
-        super().__init__(bins, bound, min_bin)
-        self.min_slope = checked_number("min_slope", min_slope, above=0.0, below=1.0)
-        self.parameters_per_value = 2 * bins - 1
+    @property
+    def parameters_per_value(self) -> int:
+        """Number of parameters of a value."""
+        return 2 * self.bins - 1
 
     def _within(self, value: tf.Tensor, rows: tf.Tensor, inverse: bool) -> Mapped:
         raw_widths, raw_slopes = tf.split(rows, [self.bins, self.bins - 1], -1)
@@ -174,17 +167,10 @@ class LinearRationalSpline(Spline):
     Rational Splines, 2020, arXiv:2001.05168.
     """
 
-    def __init__(
-        self,
-        bins: int = 8,
-        bound: float = 5.0,
-        min_bin: float = 1e-3,
-        min_slope: float = 1e-3,
-    ) -> None:
-        """Chooses the shape of the spline; see `RationalQuadraticSpline`."""
-        super().__init__(bins, bound, min_bin)
-        self.min_slope = checked_number("min_slope", min_slope, above=0.0, below=1.0)
-        self.parameters_per_value = 4 * bins - 1
+    @property
+    def parameters_per_value(self) -> int:
+        """Number of parameters of a value."""
+        return 4 * self.bins - 1
 
     def _within(self, value: tf.Tensor, rows: tf.Tensor, inverse: bool) -> Mapped:
         *extents, shares, raw = tf.split(rows, [self.bins] * 3 + [self.bins - 1], -1)
