@@ -21,7 +21,11 @@ KINDS = {
         "tfp.bijectors.Chain, tfp.distributions.Normal"
     ),
     "import tfp_flows": "import tfp_flows",
-    "tfp-flows --help": "from tfp_flows.cli import main; main(['--help'])",
+    # As the command starts: the package looks at its name.
+    "tfp-flows --help": (
+        "import sys; sys.argv = ['tfp-flows', '--help'];"
+        "from tfp_flows.cli import main; main()"
+    ),
 }
 ROUNDS = 7
 
