@@ -48,6 +48,10 @@ def unbatched():
     return tf.data.Dataset.from_tensor_slices(X)
 
 
+def batched(labels):
+    return tf.data.Dataset.from_tensor_slices((X, labels)).batch(10)
+
+
 def plateau(model):
     callback = keras.callbacks.ReduceLROnPlateau("nll")
     model.fit(X, callbacks=[callback], verbose=0)
@@ -106,6 +110,10 @@ REFUSED = {
     ),
     "labels out of range, under XLA": (
         lambda: labelled(jit_compile=True).fit(X, LABELS + 1, verbose=0),
+        "`condition` must hold labels, whole numbers from 0 to 2",
+    ),
+    "labels out of range, in a dataset under XLA": (
+        lambda: labelled(jit_compile=True).fit(batched(LABELS + 1), verbose=0),
         "`condition` must hold labels, whole numbers from 0 to 2",
     ),
     "fractions as labels": (

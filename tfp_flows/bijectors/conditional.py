@@ -339,9 +339,21 @@ class EncodedCondition(Wrapped):
         condition = tf.convert_to_tensor(condition)
         if self.labels is not None:
             condition = checked_labels(condition, self.labels)
-        condition = tf.cast(condition, self.condition_dtype)
+        given = tf.cast(condition, self.condition_dtype)
         ndims = len(self.condition_shape)
-        return call_layer(self._encoder, condition, ndims, dtype=self.dtype)
+        encoded = call_layer(self._encoder, given, ndims, dtype=self.dtype)
+        if self.labels is None or tf.executing_eagerly():
+            return encoded
+        # XLA drops what `checked_labels` asserts, and takes the nearest label.
+        good = (condition >= 0) & (condition < self.labels)
+        good = tf.reshape(
+            good,
+            [
+                *tf.unstack(tf.shape(good)),
+                *[1] * (encoded.shape.rank - good.shape.rank),
+            ],
+        )
+        return tf.where(good, encoded, tf.cast(np.nan, encoded.dtype))
 
 
 def checked_labels(condition: tf.Tensor, labels: int) -> tf.Tensor:

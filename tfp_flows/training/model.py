@@ -76,6 +76,7 @@ from tfp_flows.training.nonfinite import (
     StopAtNonFinite,
     far_rows,
     non_finite_rows,
+    without_sentinels,
 )
 from tfp_flows.training.optimizers import has_schedule
 from tfp_flows.training.precision import policy_of
@@ -408,7 +409,15 @@ class LikelihoodModel(keras.Model):
     def train_step(self, data: Arrays) -> dict[str, tf.Tensor]:
         """Takes one optimizer step on a batch."""
         self._learns = True
-        return super().train_step(self._paired(data))
+        x, y, weight = self._paired(data)
+        first = x[0] if isinstance(x, tuple) else x
+        if tf.is_tensor(first) and first.dtype.is_floating:
+            first, far = without_sentinels(first)
+            self._guard.count(far)
+            weight = 1.0 if weight is None else tf.reshape(weight, [-1])
+            weight = tf.where(far, tf.zeros_like(weight), weight)
+            x = (first, *x[1:]) if isinstance(x, tuple) else first
+        return super().train_step((x, y, weight))
 
     def test_step(self, data: Arrays) -> dict[str, tf.Tensor]:
         """Evaluates a batch."""
@@ -657,14 +666,26 @@ class FlowModel(LikelihoodModel):
         self._checked(*split_inputs(keras.utils.unpack_x_y_sample_weight(batch)[0]))
 
     def _arguments(self, method: str, *args: object, **kwargs: object) -> Config:
-        """Refuses wrong labels in arrays before XLA, which drops checks."""
+        """Refuses wrong labels before XLA, which drops checks."""
         given = super()._arguments(method, *args, **kwargs)
-        x, shape = given.get("x"), self.condition_shape
-        if shape == () and self.jit_compile and not is_stream(x):
-            labels = label_count(taking_conditions(self._distribution))
+        x, takes = given.get("x"), taking_conditions(self._distribution)
+        labels = None if takes is None else label_count(takes)
+        if labels is None or not self.jit_compile:
+            return given
+
+        def checked(*batch: Arrays) -> tuple[Arrays, ...]:
+            found = split_inputs(self._paired(batch)[0])[1]
+            if tf.TensorShape(getattr(found, "shape", None)).rank != 1:
+                return batch  # is refused elsewhere
+            with tf.control_dependencies([checked_labels(found, labels)]):
+                return tf.nest.map_structure(tf.identity, batch)
+
+        if isinstance(x, tf.data.Dataset):
+            return {**given, "x": x.map(checked)}
+        if not is_stream(x):
             found = split_inputs(x)[1]
             found = tf.convert_to_tensor(given.get("y") if found is None else found)
-            if labels is not None and found.shape.rank == 1:
+            if found.shape.rank == 1:
                 checked_labels(found, labels)
         return given
 

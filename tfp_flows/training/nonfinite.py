@@ -105,6 +105,21 @@ def far_rows(losses: tf.Tensor) -> tf.Tensor:
     return losses > 1e5 + 1e3 * tf.abs(tf.reduce_max(half))
 
 
+def without_sentinels(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Replaces rows whose squares would not be finite, and says which those are.
+
+    Such a row `x_i` has `max |x_i| > 1e15 m`, `m` the median of the rows' maxima; a
+    copy of a row of that median takes its place. No weighting after the fact helps:
+    the gradient of what is not finite is NaN, and so is `0 * NaN`.
+    """
+    size = tf.reduce_max(tf.abs(x), axis=list(range(1, x.shape.rank)))
+    middle = tf.argsort(size)[(tf.size(size) - 1) // 2]
+    usual = tf.gather(size, middle)
+    far = (usual > 0) & (size > 1e15 * usual)
+    spread = tf.reshape(far, [-1, *[1] * (x.shape.rank - 1)])
+    return tf.where(spread, tf.gather(x, middle), x), far
+
+
 class StopAtNonFinite(keras.callbacks.Callback):
     """Stops a compiled training run at the end of an epoch with a non-finite loss."""
 

@@ -66,11 +66,33 @@ def _without(
 def log_prob(
     distribution: tfd.Distribution, x: tf.Tensor, condition: TensorLike | None = None
 ) -> tf.Tensor:
-    """Returns the log-density of data, given conditions where the flow takes them."""
+    """Returns the log-density of data, given conditions where the flow takes them.
+
+    That of a mixture is `log sum_k exp(log w_k + log p_k(x))`, where a component counts
+    as 0 outside of its support.
+    """
     x, outside = chain.support(distribution, x)
     if condition is not None:
         distribution = conditioned(distribution, condition)
+    if isinstance(distribution, tfd.Mixture):
+        found = [log_prob(part, x) for part in distribution.components]
+        return _mixed(distribution.cat, tf.stack(found, axis=-1))
+    if isinstance(distribution, tfd.MixtureSameFamily):
+        axis = -1 - distribution.event_shape.rank
+        parts = distribution.components_distribution
+        found = log_prob(parts, tf.expand_dims(x, axis))
+        return _mixed(distribution.mixture_distribution, found)
     return _without(outside, distribution, distribution.log_prob(x))
+
+
+def _mixed(weights: tfd.Categorical, found: tf.Tensor) -> tf.Tensor:
+    """Returns the log-density of a mixture, from those `[..., k]` of its components."""
+    # Without gradients of `inf - inf` where all components are outside.
+    none = tf.reduce_all(tf.equal(found, -np.inf), axis=-1, keepdims=True)
+    joint = tf.where(none, tf.zeros_like(found), found)
+    joint += tf.math.log_softmax(weights.logits_parameter())
+    whole = tf.reduce_logsumexp(joint, axis=-1)
+    return tf.where(none[..., 0], tf.cast(-np.inf, whole.dtype), whole)
 
 
 def sample(
