@@ -106,6 +106,15 @@ def test_gradients_equal_those_of_unrolled_copies(mode, how):
         np.testing.assert_allclose(found, expected, atol=1e-9 * scale)
 
 
+@pytest.mark.parametrize("mode", ["loop", "reversible"])
+def test_loops_of_loops_whose_log_dets_are_constants(mode):
+    scale = tfb.Scale(np.array([1.5, 2.0]))
+    repeat = tfpf.Repeat(tfpf.Repeat(scale, 2, mode=mode), 3, mode=mode)
+    score = tf.function(lambda y: repeat.inverse_log_det_jacobian(y, 1))
+    for y in (np.zeros(2), np.zeros((3, 2))):
+        np.testing.assert_allclose(score(tf.constant(y)), -6.0 * np.log(3.0))
+
+
 def test_reversible_gradients_in_float32():
     results = []
     for mode in ("unrolled", "reversible"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -218,6 +218,18 @@ def call_layer(
     sizes = tf.concat([tf.shape(inputs)[:ndims], tf.shape(outputs)[1:]], 0)
     static = inputs.shape[:ndims].concatenate(outputs.shape[1:])
     return reshaped(outputs, sizes, static)
+
+
+@tf.custom_gradient
+def log_abs_det(matrix: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """Returns `log |det A|` of matrices `[..., d, d]`, by QR: XLA has no other way."""
+    diagonal = tf.linalg.diag_part(tf.linalg.qr(matrix).r)
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        back = tf.linalg.matrix_transpose(tf.linalg.inv(matrix))
+        return upstream[..., tf.newaxis, tf.newaxis] * back
+
+    return tf.reduce_sum(tf.math.log(tf.abs(diagonal)), axis=-1), gradient
 
 
 def reshaped(x: tf.Tensor, sizes: tf.Tensor, static: Sequence) -> tf.Tensor:

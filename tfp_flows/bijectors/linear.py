@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors.base import FlowBijector, reshaped
+from tfp_flows.bijectors.base import FlowBijector, log_abs_det, reshaped
 from tfp_flows.bijectors.planar import Parametrized, reflected
 from tfp_flows.internal.arguments import (
     Condition,
@@ -122,7 +122,7 @@ class InvertibleConv1x1(FlowBijector):
         """Returns `W` and `log |det W|`, where `W` is learned."""
         if self._kind == "matrix":
             matrix = tf.convert_to_tensor(self._matrix)
-            return matrix, tf.linalg.slogdet(matrix)[1]
+            return matrix, log_abs_det(matrix)
         lower, upper, log_diagonal = self._triangles()
         order = tf.convert_to_tensor(self._order)
         matrix = tf.gather(tf.matmul(lower, upper), order, axis=0)
@@ -310,7 +310,7 @@ class Linear(Parametrized):
             log_det = none if kind == "rotation" else tf.linalg.trace(raw)
             return _exponential(-raw if inverse else raw), log_det
         if kind == "full":
-            log_det = tf.linalg.slogdet(raw)[1]
+            log_det = log_abs_det(raw)
             return (tf.linalg.inv(raw) if inverse else raw), log_det
         log_diagonal = tf.linalg.diag_part(raw)
         diagonal = tf.linalg.diag(tf.exp(log_diagonal))

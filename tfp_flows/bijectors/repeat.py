@@ -289,7 +289,8 @@ class Repeat(FlowBijector):
         return layer
 
     def _zero_log_det(self, x: tf.Tensor) -> tf.Tensor:
-        leaves = (b for b in bijectors_in(self.step) if not children(b))
+        inside = bijectors_in(self.step, templates=True)
+        leaves = (b for b in inside if not children(b, templates=True))
         ours = all(isinstance(leaf, FlowBijector) for leaf in leaves)
         if self.is_constant_jacobian and ours:  # TFP's constants may have batch axes
             return tf.zeros([], x.dtype)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfp_flows.bijectors.base import (
     FlowBijector,
     broadcast_batch,
+    log_abs_det,
     reshaped,
 )
 from tfp_flows.bijectors.continuous import (
@@ -236,9 +237,7 @@ class Residual(Rowwise):
             return y + step, log_det
         step, jacobian = value_and_jacobian(g, y, condition)
         matrix = jacobian + tf.eye(jacobian.shape[-1], dtype=y.dtype)
-        # It is positive, and XLA knows this way to it.
-        diagonal = tf.linalg.diag_part(tf.linalg.qr(matrix).r)
-        return y + step, tf.reduce_sum(tf.math.log(tf.abs(diagonal)), -1)
+        return y + step, log_abs_det(matrix)
 
     def _estimated(self, g: Field, y: tf.Tensor, condition: Condition) -> Mapped:
         probe, drawn = self._roulette(y)

@@ -73,7 +73,6 @@ class Row:
     shape: tuple[int, ...] = (4,)
     condition: tuple[int, ...] | None = None
     bound: float = 3.0
-    xla: bool = True
     slow: bool = False
 
     def subject(self, n: int = 2) -> Subject:
@@ -265,7 +264,7 @@ TABLE = {
     "attention_positions": Row(
         lambda: attending(masks.positions((3, 2), [1])), (3, 2), slow=True
     ),
-    "linear_full": Row(lambda: Linear(4, kind="full"), xla=False),
+    "linear_full": Row(lambda: Linear(4, kind="full")),
     "linear_triangular": Row(lambda: Linear(4, kind="triangular")),
     "linear_lu": Row(lambda: Linear(4, kind="lu")),
     "linear_householder": Row(lambda: Linear(4, kind="householder", reflections=3)),
@@ -304,7 +303,7 @@ TABLE = {
     "actnorm_image": Row(lambda: ActNorm(2), IMAGE),
     "conv1x1": Row(lambda: InvertibleConv1x1(4)),
     "conv1x1_image": Row(lambda: InvertibleConv1x1(2), IMAGE),
-    "conv1x1_matrix": Row(lambda: InvertibleConv1x1(4, kind="matrix"), xla=False),
+    "conv1x1_matrix": Row(lambda: InvertibleConv1x1(4, kind="matrix")),
     "permutation": Row(lambda: InvertibleConv1x1(4, kind="permutation")),
     "reverse": Row(lambda: InvertibleConv1x1(4, kind="reverse")),
     "batch_norm": Row(batch_norm),
