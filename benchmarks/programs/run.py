@@ -345,7 +345,8 @@ def _evaluate(world: World) -> object:
 
 
 def _fit(world: World) -> object:
-    world.model.compile(keras.optimizers.SGD(1e-3, clipnorm=1.0))
+    # With momentum two clipped steps do not cancel.
+    world.model.compile(keras.optimizers.SGD(1e-3, 0.5, clipnorm=1.0))
     data = _keras_data(world)
     own = {} if isinstance(data, tf.data.Dataset) else {"batch_size": 2}
     before = world.model.get_weights()
@@ -476,10 +477,10 @@ def _refusal(error: Exception, program: str) -> Verdict:
     sentence = isinstance(error, ValueError | TypeError) and frames
     if sentence and "/tfp_flows/" in frames[-1].filename and len(text) < 700:
         return Verdict("refused", text)
-    if not ours and (
-        isinstance(error, NotImplementedError)
-        or not OURS & set(re.findall(r'"(\w+)"', program))
-    ):
+    foreign = not OURS & set(re.findall(r'"(\w+)"', program))
+    if isinstance(error, NotImplementedError) and (foreign or not ours):
+        return Verdict("tfp", text)
+    if foreign and not ours:
         return Verdict("tfp", text)
     if text.startswith("TypeError: Found incompatible dtypes"):
         return Verdict("tfp", text)  # TFP's own sentence about parts of two dtypes

@@ -200,21 +200,57 @@ def test_splines_of_sentinels():
     assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
-@pytest.mark.parametrize("kind", ["mixture", "same family"])
-def test_mixtures_are_finite_where_a_component_is_not(kind):
-    mean = tf.Variable(0.5 if kind == "mixture" else [0.0, 0.5])
+def mixed(kind, mean):
+    """Makes a mixture of a normal distribution and one on (-1, 1)."""
     inside = tfd.TransformedDistribution(tfd.Normal(mean, 1.0), tfb.Tanh())
-    if kind == "mixture":
-        parts = [tfd.Normal(0.5, 1.0), inside]
-        flow = tfd.Mixture(tfd.Categorical(logits=[0.0, 0.0]), parts)
-    else:
-        flow = tfd.MixtureSameFamily(tfd.Categorical(logits=[0.0, 0.0]), inside)
+    if kind == "same family":
+        return tfd.MixtureSameFamily(tfd.Categorical(logits=[0.0, 0.0]), inside)
+    parts = [tfd.Normal(0.5, 1.0), inside]
+    if kind == "functions":  # of another class in TFP than a mixture of its own parts
+        parts[0] = tfd.TransformedDistribution(
+            parts[0],
+            tfb.Inline(
+                tf.identity, tf.identity, tf.zeros_like, forward_min_event_ndims=0
+            ),
+        )
+    return tfd.Mixture(tfd.Categorical(logits=[0.0, 0.0]), parts)
+
+
+@pytest.mark.parametrize("kind", ["mixture", "functions", "same family"])
+def test_mixtures_are_finite_where_a_component_is_not(kind):
+    mean = tf.Variable([0.0, 0.5] if kind == "same family" else 0.5)
+    flow = mixed(kind, mean)
     x = tf.constant([0.3, 2.0])
     with tf.GradientTape() as tape:
         found = log_prob(flow, x)
         total = tf.reduce_sum(tf.where(tf.math.is_finite(found), found, 0.0))
     assert np.all(np.isfinite(tape.gradient(total, mean)))
     expected = [flow.log_prob(0.3), -np.inf]
-    if kind == "mixture":
+    if kind != "same family":
         expected[1] = np.log(0.5) + tfd.Normal(0.5, 1.0).log_prob(2.0)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_supports_of_blocks_and_of_bases():
+    base = tfd.MultivariateNormalDiag([0.0, 0.0], [1.0, 1.0])
+    blocks = tfb.Blockwise([tfb.Sigmoid(), tfb.Shift(1.0)], [1, 1])
+    positive = tfd.TransformedDistribution(base, tfb.Exp())
+    repeated = tfpf.Repeat(tfb.Softplus(), 2, mode="loop")
+    for flow, inside, outside in (
+        (tfd.TransformedDistribution(base, blocks), [0.5, 3.0], [2.0, 3.0]),
+        (tfd.TransformedDistribution(positive, tfb.Softplus()), [2.0, 2.0], [0.1, 2.0]),
+        (tfd.TransformedDistribution(base, repeated), [2.0, 2.0], [0.1, 2.0]),
+    ):
+        found = log_prob(flow, tf.constant([inside, outside]))
+        np.testing.assert_allclose(found, [flow.log_prob(inside), -np.inf], rtol=1e-6)
+
+
+def test_a_step_by_hand_says_where_it_stops():
+    scale = tf.Variable([1.0, np.nan])
+    flow = tfd.TransformedDistribution(
+        tfd.Sample(tfd.Normal(0.0, 1.0), 2), tfb.Scale(scale)
+    )
+    model = tfpf.FlowModel(flow)
+    model.compile("sgd")
+    with pytest.raises(FloatingPointError, match="loss of training step 1 is nan"):
+        model.train_on_batch(X)

@@ -191,6 +191,8 @@ def elementwise(bijector: tfb.Bijector) -> bool:
     """Returns whether a bijector of TFP, with all of its parts, maps single values."""
     if isinstance(bijector, compat.Chain):
         return all(map(elementwise, bijector.bijectors))
+    if hasattr(bijector, "step"):  # a `Repeat`
+        return elementwise(bijector.step)
     ndims = bijector.forward_min_event_ndims, bijector.inverse_min_event_ndims
     ours = compat.nested(bijector, FlowBijector) or isinstance(bijector, FlowBijector)
     return ndims == (0, 0) and not ours and not isinstance(bijector, tfb.AbsoluteValue)
@@ -202,16 +204,37 @@ def support(
     """Puts values inside the support in the place of others, and says where.
 
     It knows the range of elementwise bijectors of TFP on the data's side, also in
-    `tfd.Sample` and `tfd.Independent`; where there are none, it returns None.
+    `tfd.Sample`, `tfd.Independent`, the parts of a `tfb.Blockwise` and in a transformed
+    distribution of another; where there are none, it returns None.
     """
     while isinstance(distribution, compat.IndependentCopies):
         distribution = distribution.distribution
-    if not isinstance(distribution, compat.TransformedDistribution):
+    listed: list[tfb.Bijector] = []
+    while isinstance(distribution, compat.TransformedDistribution):
+        listed += _listed(distribution.bijector)
+        distribution = distribution.distribution
+    if not listed or not isinstance(listed[0], compat.Blockwise):
+        return _within(listed, y)
+    blocks = tf.split(y, listed[0].inverse_block_sizes, axis=-1)
+    parts = zip(listed[0].bijectors, blocks, strict=True)
+    found = [_within(_listed(part), block) for part, block in parts]
+    if all(outside is None for _, outside in found):
         return y, None
-    bijector = distribution.bijector
-    listed = bijector.bijectors if isinstance(bijector, compat.Chain) else [bijector]
+    where = [tf.zeros_like(x, tf.bool) if o is None else o for x, o in found]
+    return tf.concat([x for x, _ in found], -1), tf.concat(where, -1)
+
+
+def _listed(bijector: tfb.Bijector) -> list[tfb.Bijector]:
+    return (
+        list(bijector.bijectors) if isinstance(bijector, compat.Chain) else [bijector]
+    )
+
+
+def _within(
+    listed: list[tfb.Bijector], y: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor | None]:
     ahead = list(itertools.takewhile(elementwise, listed))
-    if all(part is None or part.is_constant_jacobian for part in ahead):
+    if all(part.is_constant_jacobian for part in ahead):
         return y, None
     return within_range(tfb.Chain(ahead), y)
 

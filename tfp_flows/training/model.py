@@ -330,7 +330,7 @@ class LikelihoodModel(keras.Model):
             self.adapt(x, y)
         method = keras.Model.train_on_batch
         given = named_arguments(method, x, y, *args, **kwargs)
-        with refusals():
+        with self._named_errors():
             given = with_class_weight(given, self.condition_shape)
             return super().train_on_batch(**given)
 
@@ -395,6 +395,16 @@ class LikelihoodModel(keras.Model):
     def guarded(self) -> Iterator[None]:
         """Around training: errors that name what is not finite, no stale results."""
         try:
+            with self._named_errors():
+                yield
+        finally:
+            for distribution in self.distributions:
+                clear_caches(distribution)
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Turns what a compiled step raises into the sentence behind it."""
+        try:
             with refusals():
                 yield
         except tf.errors.OpError as error:
@@ -402,9 +412,6 @@ class LikelihoodModel(keras.Model):
             if unsolved := re.search(f"{UNSOLVED}[^\\]\\n]*", str(error)):
                 raise FloatingPointError(unsolved[0]) from None
             raise
-        finally:
-            for distribution in self.distributions:
-                clear_caches(distribution)
 
     def train_step(self, data: Arrays) -> dict[str, tf.Tensor]:
         """Takes one optimizer step on a batch."""

@@ -8,8 +8,8 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import condition as conditioned
+from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import Seed, TensorLike, invalid
-from tfp_flows.internal.compat import broadcast_base
 from tfp_flows.internal.seeds import stateless_seed
 
 
@@ -74,10 +74,10 @@ def log_prob(
     x, outside = chain.support(distribution, x)
     if condition is not None:
         distribution = conditioned(distribution, condition)
-    if isinstance(distribution, tfd.Mixture):
+    if isinstance(distribution, compat.Mixture):
         found = [log_prob(part, x) for part in distribution.components]
         return _mixed(distribution.cat, tf.stack(found, axis=-1))
-    if isinstance(distribution, tfd.MixtureSameFamily):
+    if isinstance(distribution, compat.MixtureSameFamily):
         axis = -1 - distribution.event_shape.rank
         parts = distribution.components_distribution
         found = log_prob(parts, tf.expand_dims(x, axis))
@@ -119,7 +119,7 @@ def sample(
     bijector = getattr(distribution, "bijector", None)
     if bijector is None:
         return _tempered(distribution, n, seed, temperature)
-    z = _tempered(broadcast_base(distribution), n, seed, temperature)
+    z = _tempered(compat.broadcast_base(distribution), n, seed, temperature)
     return bijector.forward(z)
 
 
