@@ -11,6 +11,9 @@ from tfp_flows.inference.calibration import (
     Calibration,
     calibrate,
     calibration_figure,
+    contraction_figure,
+    ecdf_figure,
+    posterior_draws,
     ranks,
 )
 
@@ -168,3 +171,49 @@ def test_a_trained_flow_is_calibrated():
     exact = tfd.MultivariateNormalDiag(GAIN * data, SPREAD * tf.ones(2))
     learned = tfpf.condition(model.distribution, data).log_prob(fresh)
     assert np.mean(exact.log_prob(fresh) - learned) < 0.05
+
+
+def test_the_band_holds_all_of_an_exact_ecdf_with_its_confidence():
+    rng = np.random.default_rng(0)
+    uniform = Calibration(rng.integers(0, 64, [200, 400]), 63, ("",) * 400)
+    share, found = uniform.ecdf()
+    low, high = uniform.ecdf_band(0.9)
+    outside = ((found < low[:, None]) | (found > high[:, None])).any(axis=0)
+    assert 0.05 < outside.mean() < 0.15
+    # Pointwise, it is wider than an interval of 90 %.
+    assert np.all(high - low > 2 * 1.645 * np.sqrt(share * (1 - share) / 200))
+    assert 0.05 < (uniform.ecdf_p_values() < 0.1).mean() < 0.15
+
+
+def test_moments_of_an_exact_posterior():
+    calibration = tried()
+    z, contraction = calibration.z_scores(), calibration.contraction()
+    np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=0.1)
+    np.testing.assert_allclose((z**2).mean(axis=0), 1.0, atol=0.15)
+    np.testing.assert_allclose(contraction.mean(axis=0), 1 - SPREAD**2, atol=0.02)
+    narrow = tried(spread=0.5 * SPREAD)
+    assert (narrow.z_scores() ** 2).mean() > 3.0
+    assert len(ecdf_figure(narrow).axes) == len(contraction_figure(narrow).axes) == 2
+    with pytest.raises(ValueError, match="must hold truths and moments"):
+        Calibration(calibration.ranks, DRAWS, calibration.names).z_scores()
+
+
+def test_a_function_from_data_to_a_joint_posterior():
+    theta, x = simulated(n=500)
+
+    def posterior(x):
+        normal = tfd.Normal(GAIN * x, np.float32(SPREAD))
+        return tfd.JointDistributionNamed(
+            {
+                "a": tfd.Independent(normal[..., :1], 1),
+                "b": normal[..., 1],
+            }
+        )
+
+    parameters = {"a": theta[:, :1], "b": theta[:, 1]}
+    calibration = calibrate(posterior, parameters, x, draws=DRAWS, seed=1)
+    assert calibration.ranks.shape == (500, 2)
+    assert np.all(calibration.ecdf_p_values() > CHANCE)
+    drawn = posterior_draws(posterior, x, draws=DRAWS, seed=1)
+    assert drawn.shape == (DRAWS, 500, 2)
+    np.testing.assert_allclose(drawn.mean(axis=0), calibration.means, atol=1e-5)

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
-from tfp_flows.internal.arguments import checked_integer, invalid
+from tfp_flows.internal.arguments import (
+    Arrays,
+    Seed,
+    checked_instance,
+    checked_integer,
+    invalid,
+)
+from tfp_flows.internal.pictures import BLUE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def rows(name: str, values: npt.ArrayLike, columns: int | None = None) -> np.ndarray:
+def rows(
+    name: str, values: npt.ArrayLike, columns: int | None = None, least: int = 2
+) -> np.ndarray:
     """Returns finite draws `[n, d]` in double precision; `[n]` stands for `[n, 1]`."""
     array = np.asarray(values, np.float64)
     array = array[:, np.newaxis] if array.ndim == 1 else array
-    if array.ndim != 2 or len(array) < 2 or columns not in (None, array.shape[1]):
-        must = f"have shape [n, {columns or 'd'}] with n > 1"
+    if array.ndim != 2 or len(array) < least or columns not in (None, array.shape[1]):
+        must = f"have shape [n, {columns or 'd'}] with n of at least {least}"
         raise invalid(name, must, got=f"{name} of shape {array.shape}")
     bad = np.count_nonzero(~np.isfinite(array).all(axis=1))
     if bad:
@@ -80,8 +96,8 @@ def c2st(
     return float(np.mean(cross_val_score(network, inputs, labels, cv=parts)))
 
 
-class LocalTest(NamedTuple):
-    """What `local_c2st` found: the statistic, that of each trial, and a p-value."""
+class TwoSampleTest(NamedTuple):
+    """A statistic, those of trials under the hypothesis tested, and a p-value."""
 
     statistic: float
     null: np.ndarray
@@ -97,7 +113,7 @@ def local_c2st(
     *,
     trials: int = 100,
     seed: int = 0,
-) -> LocalTest:
+) -> TwoSampleTest:
     """Tests a posterior at one observation, without a draw of the exact one there.
 
     A network learns the probability `d(theta, x)` that a pair is of the joint
@@ -148,5 +164,118 @@ def local_c2st(
     rng = np.random.default_rng(seed)
     found = statistic(labels, seed)
     null = [statistic(rng.permutation(labels), seed) for _ in range(trials)]
-    as_large = np.count_nonzero(np.asarray(null) >= found)
-    return LocalTest(found, np.asarray(null), (1 + as_large) / (1 + trials))
+    return _tested(found, np.asarray(null))
+
+
+def _tested(found: float, null: np.ndarray) -> TwoSampleTest:
+    """Returns the test; its p-value counts what was found among the trials."""
+    p_value = (1 + np.count_nonzero(null >= found)) / (1 + len(null))
+    return TwoSampleTest(float(found), null, float(p_value))
+
+
+def mmd(
+    draws: npt.ArrayLike,
+    others: npt.ArrayLike,
+    *,
+    trials: int = 500,
+    seed: int = 0,
+) -> TwoSampleTest:
+    """Compares two sets of draws by their maximum mean discrepancy.
+
+        MMD^2 = mean k(x_i, x_j) + mean k(y_i, y_j) - 2 mean k(x_i, y_j),    i != j
+
+    without bias, so it can be below 0; `k(a, b) = exp(-|a - b|^2 / (2 h^2))`, `h` the
+    median distance of all pairs. Columns are standardized by `draws`. The p-value is
+    that of permuted rows.
+
+    Against misspecified models: with `draws` the data (or a network's features of them)
+    that the posterior was trained on and `others` the observations, a small p-value
+    says that the simulator does not make such data and that the posterior given them
+    can be anything. One observation will do; the second mean then falls away.
+
+    Args:
+        draws: Draws `[n, d]`; of thousands, some: memory and time grow as `(n + m)^2`.
+        others: Draws `[m, d]`.
+        trials: Number of permutations.
+        seed: Integer from which the permutations follow.
+
+    Reference: Gretton et al.: A kernel two-sample test, 2012. Schmitt et al.: Detecting
+    model misspecification in amortized Bayesian inference with neural networks, 2022,
+    arXiv:2112.08866.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> mmd(rng.normal(size=[200, 2]), rng.normal(3.0, size=[20, 2])).p_value < 0.01
+        True
+    """
+    from scipy.spatial.distance import pdist, squareform
+
+    x = rows("draws", draws)
+    y = rows("others", others, x.shape[1], least=1)
+    checked_integer("trials", trials)
+    mean, scale = _scaling(x)
+    distances = pdist((np.concatenate([x, y]) - mean) / scale)
+    width = np.median(distances)
+    if not width > 0.0:
+        raise invalid("draws", "differ from each other", got="equal rows")
+    kernel = squareform(np.exp(-0.5 * (distances / width) ** 2))  # 0 on the diagonal
+    n, m = len(x), len(y)
+    first = np.arange(n + m) < n
+
+    def statistics(first: np.ndarray) -> np.ndarray:
+        """Returns those of the rows `[trials, n + m]` that are in the first set."""
+        ones = first.astype(np.float64)
+        to_first = ones @ kernel
+        within = np.sum(ones * to_first, axis=-1)
+        between = np.sum((1.0 - ones) * to_first, axis=-1)
+        rest = kernel.sum() - within - 2.0 * between
+        pairs = max(m * (m - 1), 1)
+        return within / (n * (n - 1)) + rest / pairs - 2.0 * between / (n * m)
+
+    rng = np.random.default_rng(seed)
+    permuted = rng.permuted(np.tile(first, (trials, 1)), axis=1)
+    return _tested(statistics(first), statistics(permuted))
+
+
+def two_sample_figure(test: TwoSampleTest) -> Figure:
+    """Draws a test's statistic over those of its trials."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2, 2.9), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(test.null, bins=30, color="0.82")
+    axes.axvline(test.statistic, color=BLUE, lw=1.8)
+    axes.set_xlabel("statistic; grey: under the hypothesis")
+    axes.set_ylabel("trials")
+    axes.set_title(f"p = {test.p_value:.2g}")
+    return figure
+
+
+def posterior_predictive(
+    joint: tfd.JointDistribution, latent: Arrays, seed: Seed = None
+) -> Arrays:
+    """Draws data of a joint distribution for draws of its latent parts.
+
+        x_i ~ p(x | z_i),    z_i ~ q(z | observed)
+
+    Args:
+        joint: The model, not pinned.
+        latent: Draws `[n, ...]` by the parts' names, or in the form that `joint.sample`
+            takes as `value`, such as a list with None for what is to be drawn.
+        seed: None, an integer or a pair of integers.
+
+    Returns:
+        Draws of all parts, `[n, ...]`, in the model's structure; the latent ones are
+        those given.
+    """
+    checked_instance(
+        "joint", joint, tfd.JointDistribution, "a joint distribution, not pinned"
+    )
+    given = [part for part in tf.nest.flatten(latent) if part is not None]
+    if not given:
+        raise invalid("latent", "hold draws of the latent parts", latent)
+    n = tf.convert_to_tensor(given[0]).shape[0]
+    seed = None if seed is None else tfp.random.sanitize_seed(seed)
+    if isinstance(latent, Mapping):
+        return joint.sample(n, seed=seed, **latent)
+    return joint.sample(n, seed=seed, value=latent)
