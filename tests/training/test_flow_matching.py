@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from tfp_flows.training import pairing
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -157,3 +158,136 @@ def test_noise_is_new_in_each_call():
     made = model()
     x = tf.constant(data(8))
     assert np.abs(made.matching_loss(x) - made.matching_loss(x)).max() > 0
+
+
+CHOICES = [
+    {"path": "variance_preserving"},
+    {"pairing": "optimal_transport"},
+    {"pairing": "sinkhorn", "sigma_min": 0.1, "draws": 2},
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda c: "-".join(map(str, c)))
+def test_each_path_and_pairing_learns_the_density(choice, tmp_path):
+    flow = tfpf.ffjord((2,), hidden_units=(32,), solver=tfpf.FixedStep("rk4", 6))
+    made = tfpf.FlowMatchingModel(flow, seed=1, **choice)
+    made.compile(keras.optimizers.Adam(0.01), jit_compile=made.supports_jit)
+    assert made.jit_compile == (choice.get("pairing") != "optimal_transport")
+    made.fit(data(), epochs=40, batch_size=128, verbose=0)
+    entropy = np.log(2 * np.pi * np.e) + np.log(0.5 * 1.5)
+    assert made.evaluate(data(), verbose=0)[1] == pytest.approx(entropy, abs=0.15)
+    made.save(tmp_path / "flow.keras")
+    assert keras.models.load_model(tmp_path / "flow.keras").described() == (
+        made.described()
+    )
+
+
+@pytest.mark.parametrize("path", ["straight", "variance_preserving"])
+def test_velocities_are_the_derivatives_of_paths(path):
+    made = model(path=path)
+    x_0, x_1 = tf.constant(data(64)), tf.constant(data(64)[::-1].copy())
+    t = tf.constant(np.linspace(0, 1, 64), tf.float32)
+    with tf.autodiff.ForwardAccumulator(t, tf.ones_like(t)) as forward:
+        x_t, velocity = made._on_path(t, x_0, x_1)
+    np.testing.assert_allclose(forward.jvp(x_t), velocity, atol=1e-5)
+    np.testing.assert_allclose(x_t[0], x_0[0], atol=1e-6)
+    np.testing.assert_allclose(x_t[-1], x_1[-1], atol=1e-6)
+
+
+def _mean_cost(x_0, x_1):
+    return float(tf.reduce_mean(tf.reduce_sum(tf.square(x_0 - x_1), axis=1)))
+
+
+def test_pairs_of_a_batch_have_the_least_cost():
+    """In one dimension optimal transport pairs by rank."""
+    x_0, x_1 = tf.random.stateless_normal([2, 200, 1], (0, 1))
+    seed = tf.constant([0, 1])
+    exact = pairing.paired("optimal_transport", x_0, x_1, None, 1.0, seed)
+    ranks = [np.argsort(np.argsort(x[:, 0])) for x in (exact, x_1)]
+    np.testing.assert_array_equal(*ranks)
+    least = _mean_cost(exact, x_1)
+    near = pairing.paired("sinkhorn", x_0, x_1, None, 1.0, seed)
+    assert least <= _mean_cost(near, x_1) < least + 0.1 * _mean_cost(x_0, x_1)
+    # Of many draws all latents are taken alike.
+    draw = tf.function(
+        lambda s: pairing.paired("sinkhorn", x_0, x_1, None, 1.0, tf.stack([0, s]))
+    )
+    taken = [draw(s) for s in tf.range(50)]
+    counts = np.unique(np.stack(taken), return_counts=True)[1]
+    assert len(counts) == 200
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_above_a_thousand_rows_pairs_come_of_sinkhorn():
+    x_0, x_1 = tf.random.stateless_normal([2, 1001, 1], (0, 1))
+    seed = tf.constant([0, 1])
+    found = [
+        pairing.paired(kind, x_0, x_1, None, 1.0, seed)
+        for kind in ("optimal_transport", "sinkhorn")
+    ]
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("kind", ["optimal_transport", "sinkhorn"])
+def test_latents_stay_with_their_label_and_near_their_condition(kind):
+    seed = tf.constant([0, 1])
+    labels = tf.constant(np.arange(200) % 4)
+    # The first value says whose latent it is; data far apart would pull it elsewhere.
+    x_0 = tf.stack([tf.cast(labels, tf.float32), tf.zeros([200])], axis=1)
+    x_1 = 100.0 * tf.random.stateless_normal([200, 2], (0, 1))
+    paired = pairing.paired(kind, x_0, x_1, labels, 1.0, seed)
+    np.testing.assert_array_equal(paired[:, 0], tf.cast(labels, tf.float32))
+    c = tf.linspace(-1.0, 1.0, 200)[:, tf.newaxis]
+    x_0 = tf.concat([c, tf.random.stateless_normal([200, 1], (0, 2))], axis=1)
+    far = [
+        np.abs(pairing.paired(kind, x_0, x_1, c, w, seed)[:, :1] - c).mean()
+        for w in (0.0, 100.0, 1e6)
+    ]
+    assert far[0] > 3 * far[1] > 3 * far[2]
+
+
+def test_pairing_is_refused_where_it_cannot_be():
+    flow = tfpf.ffjord((2,), hidden_units=(4,))
+    made = tfpf.FlowMatchingModel(flow, pairing="optimal_transport")
+    with pytest.raises(ValueError, match=r"`jit_compile` must not be True.*sinkhorn"):
+        made.compile("adam", jit_compile=True)
+    with pytest.raises(ValueError, match="`pairing`.*Received: pairing='sinkhorm'"):
+        tfpf.FlowMatchingModel(flow, pairing="sinkhorm")
+    with pytest.raises(ValueError, match="`path`.*Received: path='curved'"):
+        tfpf.FlowMatchingModel(flow, path="curved")
+    with pytest.raises(ValueError, match="`sigma_min` must be 0 for the path"):
+        tfpf.FlowMatchingModel(flow, 0.1, path="variance_preserving")
+
+
+def test_reflow_makes_paths_straight(trained):
+    made = trained[0]
+    pairs = made.pairs(512, seed=3)
+    np.testing.assert_allclose(
+        made.distribution.bijector.forward(pairs[:, 0]), pairs[:, 1], atol=1e-4
+    )
+    again = model()
+    again.fit(pairs, epochs=40, batch_size=128, verbose=0)
+    coarse = tfpf.FixedStep("euler", 1)
+    errors = []
+    for m in (made, again):
+        step = m._flow.copy(solver=coarse).forward(pairs[:, 0])
+        errors.append(np.abs(step - m._flow.forward(pairs[:, 0])).mean())
+    assert errors[1] < 0.5 * errors[0]
+    with pytest.raises(ValueError, match="event shape"):
+        again.evaluate(pairs, verbose=0)
+
+
+def test_pairs_have_their_conditions():
+    flow = tfpf.ffjord((2,), hidden_units=(8,), condition_shape=(1,))
+    made = tfpf.FlowMatchingModel(flow, seed=1, pairing="optimal_transport")
+    made.compile("adam")
+    c = np.linspace(-1, 1, 64).astype("float32")[:, None]
+    made.fit(data(64) + 3 * c, c, epochs=2, verbose=0)
+    pairs = made.pairs(64, seed=1, condition=c, batch_size=50)
+    bijector = tfpf.condition(flow, c).bijector
+    np.testing.assert_allclose(bijector.forward(pairs[:, 0]), pairs[:, 1], atol=1e-4)
+    assert made.fit(pairs, c, epochs=1, verbose=0).history["loss"][0] > 0
+    with pytest.raises(ValueError, match=r"`condition` must have shape \(64, 1\)"):
+        made.pairs(64, condition=c[:5])
+    with pytest.raises(ValueError, match="`condition` must be None"):
+        model().pairs(64, condition=c)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
@@ -12,24 +14,30 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import EncodedCondition
+from tfp_flows.bijectors.conditional import condition as conditioned
 from tfp_flows.bijectors.continuous import ContinuousFlow
 from tfp_flows.bijectors.tree import bijectors_in
 from tfp_flows.internal.arguments import (
     Arrays,
     Condition,
     Config,
+    Seed,
     TensorLike,
     checked_choice,
     checked_integer,
     checked_number,
     invalid,
 )
+from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.compat import Chain
-from tfp_flows.training.data import in_shards, split_inputs
+from tfp_flows.internal.seeds import stateless_seed
+from tfp_flows.training.data import in_shards, is_stream, named_arguments, split_inputs
 from tfp_flows.training.model import FlowModel
+from tfp_flows.training.pairing import PAIRINGS, paired
 
 _NAME = "flow_matching"
 TIMES = ("uniform", "late")
+PATHS = ("straight", "variance_preserving")
 # The fractional parts of its multiples fill [0, 1) evenly, however many there are.
 _GOLDEN = (5.0**0.5 - 1.0) / 2.0
 # Late times have a uniform log(1 + _LATE - t).
@@ -40,15 +48,33 @@ _LATE = 0.01
 class FlowMatchingModel(FlowModel):
     """A `FlowModel` of which `fit` minimizes the flow-matching loss.
 
-    The velocity `v` of the flow is regressed on straight paths from latents `x_0`,
-    drawn from the base distribution, to data `x_1`:
+    The velocity `v` of the flow is regressed on paths from latents `x_0`, drawn from
+    the base distribution, to data `x_1`:
 
-        x_t = (1 - (1 - sigma_min) t) x_0 + t x_1,    t in [0, 1]
-        loss = mean |v(t, x_t) - (x_1 - (1 - sigma_min) x_0)|^2
+        loss = mean |v(t, x_t) - dx_t/dt|^2,    t in [0, 1]
+        x_t = (1 - (1 - sigma_min) t) x_0 + t x_1             path="straight"
+        x_t = cos(pi t / 2) x_0 + sin(pi t / 2) x_1           "variance_preserving"
 
-    (the conditional optimal-transport paths of flow matching). No equation is solved
-    while training, and no derivative of the network taken, so an example can have
-    several times and latents in a step: `draws`. `times` gives their density:
+    No equation is solved while training, and no derivative of the network taken, so an
+    example can have several times and latents in a step: `draws`.
+
+    `pairing` says which latents of a batch go with which data. Straight flows, which
+    a solver follows in few steps, come of all but the first:
+
+    * `"independent"`: any with any;
+    * `"optimal_transport"`: those whose distances have the least sum of squares; above
+      1,000 rows as the next;
+    * `"sinkhorn"`: nearly those, drawn from a transport plan with entropy, which XLA
+      compiles;
+    * given: `fit(pairs)`, with `pairs` of shape `[n, 2, *event]`, latent and data, such
+      as those of `pairs()` (reflow).
+
+    The latents that go with a condition `c` must stay draws of the base distribution.
+    So pairs of unlike conditions cost more, `condition_weight` times the standardized
+    square distance, and of other labels (integers) too much. The larger the weight, the
+    smaller is the error of the conditional density, and the less straight its flow.
+
+    `times` gives the density of the times:
 
     * `"uniform"`: all times count alike, as in the paper;
     * `"late"`: `log(1.01 - t)` is uniform, so half of the times lie in the last tenth
@@ -66,11 +92,16 @@ class FlowMatchingModel(FlowModel):
     Args:
         distribution: A flow with exactly one `ContinuousFlow`, such as
             `tfpf.ffjord(...)`.
-        sigma_min: Width of the paths' end around a data point, in [0, 1).
+        sigma_min: Width of a straight path's end around a data point, in [0, 1).
         seed: Integer from which the training noise follows; None for any.
 
     Reference: Lipman, Chen, Ben-Hamu, Nickel, Le: Flow Matching for Generative
-    Modeling, 2022, arXiv:2210.02747.
+    Modeling, 2022, arXiv:2210.02747. Albergo, Vanden-Eijnden: Building normalizing
+    flows with stochastic interpolants, 2022, arXiv:2209.15571 (variance-preserving).
+    Tong et al.: Improving and generalizing flow-based generative models with minibatch
+    optimal transport, 2023, arXiv:2302.00482. Kerrigan, Migliorini, Smyth: Dynamic
+    conditional optimal transport through simulation-free flows, 2024, arXiv:2404.04240.
+    Liu, Gong, Liu: Flow straight and fast, 2022, arXiv:2209.03003 (reflow).
 
     Example:
         >>> import numpy as np, tfp_flows as tfpf
@@ -89,10 +120,21 @@ class FlowMatchingModel(FlowModel):
         *,
         draws: int = 1,
         times: str = "uniform",
+        path: str = "straight",
+        pairing: str = "independent",
+        condition_weight: float = 100.0,
         **kwargs: Any,
     ) -> None:
         checked_number("sigma_min", sigma_min, minimum=0.0, below=1.0)
+        checked_choice("path", path, PATHS)
+        if sigma_min and path != "straight":
+            raise invalid("sigma_min", f"be 0 for the path {path!r}", sigma_min)
         super().__init__(distribution, **kwargs)
+        self._path = path
+        self._pairing = checked_choice("pairing", pairing, PAIRINGS)
+        self._weight = checked_number("condition_weight", condition_weight, minimum=0.0)
+        self._on_pairs = False
+        self.supports_jit = pairing != "optimal_transport"
         self._sigma_min = float(sigma_min)
         self._draws = checked_integer("draws", draws)
         self._times = checked_choice("times", times, TIMES)
@@ -102,30 +144,118 @@ class FlowMatchingModel(FlowModel):
         self._seed = seed
         self._matching = keras.metrics.Mean(name=_NAME)
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Configures training; see `FlowModel.compile`."""
+        given = named_arguments(keras.Model.compile, *args, **kwargs)
+        if given.get("jit_compile") is True and not self.supports_jit:
+            must = 'not be True with an exact pairing: choose `pairing="sinkhorn"`'
+            raise invalid("jit_compile", must, True)
+        super().compile(*args, **kwargs)
+
+    def fit(
+        self, x: Arrays = None, y: Arrays = None, *args: object, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """Trains the model on data, or on pairs; see `FlowModel.fit`."""
+        pairs = self._are_pairs(_first_of(x))
+        if pairs != self._on_pairs:
+            # Keras's function would be traced anew with no shapes at all.
+            self.train_function, self._on_pairs = None, pairs
+        return super().fit(x, y, *args, **kwargs)
+
+    def _are_pairs(self, x: Arrays) -> bool:
+        shape = tf.TensorShape(getattr(x, "shape", None))
+        return shape.rank == len(self.event_shape) + 2 and shape[1] == 2
+
     def call(self, inputs: Arrays, training: bool | None = None) -> Arrays:
         """Returns `log_prob`; in training, a dictionary with each example's loss."""
         if not training:
             return super().call(inputs)
-        x, condition = self._checked(*split_inputs(inputs))
-        return {_NAME: in_shards(self.matching_loss, self._shards)(x, condition)}
+        x, condition = split_inputs(inputs)
+        latents = None
+        if self._are_pairs(x):
+            latents, x = tf.unstack(x, axis=1)
+        x, condition = self._checked(x, condition)
+        loss = in_shards(self.matching_loss, self._shards)
+        return {_NAME: loss(x, condition, latents)}
 
-    def matching_loss(self, x: tf.Tensor, condition: Condition = None) -> tf.Tensor:
-        """Draws times and latents for data; returns squared errors `[n]`."""
+    def matching_loss(
+        self,
+        x: tf.Tensor,
+        condition: Condition = None,
+        latents: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Draws times, and latents if none are given; returns squared errors `[n]`."""
+        raw = self._repeated(condition)
+        if condition is not None and self.condition_shape == ():
+            raw = tf.cast(raw, tf.int32)  # labels
         if self._encoding is not None:
             condition = self._encoding.encode(condition)
         x = tf.cast(x, self._distribution.dtype)
         x_1 = _through(self._data_side, x, len(self.event_shape), condition)
         x_1, condition = self._repeated(x_1), self._repeated(condition)
         n = tf.shape(x_1)[0]
-        seeds = tfp.random.split_seed(tf.cast(self._noise.next(), tf.int32), 2)
-        x_0 = self._latents(n, seeds[0], condition)
+        seeds = tfp.random.split_seed(tf.cast(self._noise.next(), tf.int32), 3)
+        if latents is None:
+            x_0 = self._at_the_flow(self._base.sample(n, seed=seeds[0]), condition)
+            x_0 = paired(self._pairing, x_0, x_1, raw, self._weight, seeds[2])
+        else:
+            z = tf.reshape(latents, [-1, *self._base.event_shape])
+            x_0 = self._at_the_flow(self._repeated(tf.cast(z, x.dtype)), condition)
         t = tf.cast(self._times_of(n, seeds[1]), x_1.dtype)
-        column = tf.reshape(t, [-1] + [1] * (x_1.shape.rank - 1))
-        speed = 1.0 - self._sigma_min
-        x_t = (1.0 - speed * column) * x_0 + column * x_1
-        error = self._flow.velocity_at(t, x_t, condition) - (x_1 - speed * x_0)
+        x_t, velocity = self._on_path(t, x_0, x_1)
+        error = self._flow.velocity_at(t, x_t, condition) - velocity
         square = tf.reduce_sum(tf.square(error), axis=list(range(1, error.shape.rank)))
         return tf.reduce_mean(tf.reshape(square, [-1, self._draws]), axis=1)
+
+    def _on_path(
+        self, t: tf.Tensor, x_0: tf.Tensor, x_1: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the points of paths at times `[n]`, and their velocities."""
+        t = tf.reshape(t, [-1] + [1] * (x_1.shape.rank - 1))
+        if self._path == "straight":
+            speed = 1.0 - self._sigma_min
+            return (1.0 - speed * t) * x_0 + t * x_1, x_1 - speed * x_0
+        right = tf.constant(math.pi / 2.0, t.dtype)
+        cos, sin = tf.cos(right * t), tf.sin(right * t)
+        return cos * x_0 + sin * x_1, right * (cos * x_1 - sin * x_0)
+
+    def pairs(
+        self,
+        n: int,
+        seed: Seed = None,
+        condition: TensorLike | None = None,
+        batch_size: int = 1000,
+    ) -> np.ndarray:
+        """Draws latents and carries them through the flow, `[n, 2, *event]`.
+
+        `fit` on them trains the flow, or another, to go straight from the one to the
+        other: a reflow. As exact as the flow's solver.
+
+        Args:
+            n: Number of pairs.
+            seed: As for `sample`.
+            condition: A condition for each pair, `[n, *condition_shape]`; give the
+                same to `fit`.
+            batch_size: Number of pairs that are solved for at once.
+        """
+        n = checked_integer("n", n)
+        shape = self.condition_shape
+        if (condition is None) != (shape is None) or (
+            condition is not None and np.shape(condition) != (n, *shape)
+        ):
+            must = "be None" if shape is None else f"have shape {(n, *shape)}"
+            got = None if condition is None else f"shape {np.shape(condition)}"
+            raise invalid("condition", must, got=str(got))
+        z = self._base.sample(n, seed=stateless_seed(seed))
+
+        @tf.function(autograph=False, reduce_retracing=True)
+        def carried(z: tf.Tensor, *c: tf.Tensor) -> tf.Tensor:
+            flow = conditioned(self._distribution, *c) if c else self._distribution
+            return flow.bijector.forward(z)
+
+        arrays = [z] if condition is None else [z, tf.convert_to_tensor(condition)]
+        x = map_rows(carried, *arrays, rows=batch_size)
+        return np.stack([np.reshape(z, x.shape), x], axis=1)
 
     def _repeated(self, rows: Arrays) -> Arrays:
         if rows is None or self._draws == 1:
@@ -141,16 +271,17 @@ class FlowMatchingModel(FlowModel):
         ratio = tf.constant(_LATE / (1.0 + _LATE), u.dtype)
         return (1.0 + _LATE) * (1.0 - tf.pow(ratio, u))
 
-    def _latents(
-        self, n: tf.Tensor, seed: tf.Tensor, condition: Condition
-    ) -> tf.Tensor:
-        """Draws latents and brings them to the flow's latent end."""
-        base = self._distribution.distribution
-        x_0, ndims = base.sample(n, seed=seed), base.event_shape.rank
+    def _at_the_flow(self, z: tf.Tensor, condition: Condition) -> tf.Tensor:
+        """Brings draws of the base distribution to the flow's latent end."""
+        ndims = self._base.event_shape.rank
         for part in reversed(self._latent_side):
-            x_0, _ = chain.forward_and_log_det(part, x_0, ndims, condition)
+            z, _ = chain.forward_and_log_det(part, z, ndims, condition)
             ndims = part.forward_event_ndims(ndims)
-        return x_0
+        return z
+
+    @property
+    def _base(self) -> tfd.Distribution:
+        return self._distribution.distribution
 
     def example_losses(self, y_pred: Arrays) -> tf.Tensor:
         """Returns the matching losses in training, else minus the likelihoods."""
@@ -179,8 +310,18 @@ class FlowMatchingModel(FlowModel):
             "sigma_min": self._sigma_min,
             "draws": self._draws,
             "times": self._times,
+            "path": self._path,
+            "pairing": self._pairing,
+            "condition_weight": self._weight,
             "seed": self._seed,
         }
+
+
+def _first_of(x: Arrays) -> Arrays:
+    """Returns the data, or what says their shape, of arrays or a dataset."""
+    if isinstance(x, tf.data.Dataset):
+        x = keras.utils.unpack_x_y_sample_weight(x.element_spec)[0]
+    return None if is_stream(x) else split_inputs(x)[0]
 
 
 def _around_the_flow(distribution: tfd.Distribution) -> tuple:
