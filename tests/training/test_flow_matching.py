@@ -273,7 +273,7 @@ def test_reflow_makes_paths_straight(trained):
         step = m._flow.copy(solver=coarse).forward(pairs[:, 0])
         errors.append(np.abs(step - m._flow.forward(pairs[:, 0])).mean())
     assert errors[1] < 0.5 * errors[0]
-    with pytest.raises(ValueError, match="event shape"):
+    with pytest.raises(ValueError, match=r"must have shape \[batch, 2\]"):
         again.evaluate(pairs, verbose=0)
 
 

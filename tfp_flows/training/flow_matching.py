@@ -240,12 +240,12 @@ class FlowMatchingModel(FlowModel):
         """
         n = checked_integer("n", n)
         shape = self.condition_shape
-        if (condition is None) != (shape is None) or (
-            condition is not None and np.shape(condition) != (n, *shape)
-        ):
-            must = "be None" if shape is None else f"have shape {(n, *shape)}"
-            got = None if condition is None else f"shape {np.shape(condition)}"
-            raise invalid("condition", must, got=str(got))
+        expected = None if shape is None else (n, *shape)
+        found = None if condition is None else np.shape(condition)
+        if found != expected:
+            must = "be None" if expected is None else f"have shape {expected}"
+            got = "None" if found is None else f"shape {found}"
+            raise invalid("condition", must, got=got)
         z = self._base.sample(n, seed=stateless_seed(seed))
 
         @tf.function(autograph=False, reduce_retracing=True)
