@@ -1,6 +1,7 @@
 """The rows of docs/keras.md: what Keras code does with a flow, right or refused."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -388,3 +389,64 @@ def test_conditions_of_any_length_by_an_encoder(tmp_path):
     for c in (series, twice):
         found = served(x=tf.constant(X), condition=tf.constant(c))["log_prob"]
         np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_every_supported_row_has_its_test():
+    text = DOCUMENT.read_text()
+    supported = text[: text.index("## Refused")]
+    cells = [line.split("|")[3] for line in supported.splitlines() if "|" in line]
+    names = re.findall(r"`(test_\w+)`", " ".join(cells))
+    assert len(names) >= supported.count("\n| `")
+    sources = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
+    for name in names:
+        assert f"\ndef {name}(" in sources
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out", "ignore:`shuffle=True` was")
+def test_generators_end_and_plateaus_lower_the_rate():
+    def pairs():
+        for _ in range(3):
+            yield X, C
+
+    model = compiled(condition_shape=(3,))
+    with pytest.raises(ValueError, match="Argument `x` must"):
+        model.fit(pairs(), verbose=0)
+    model.adapt(X, C)
+    expected = model.evaluate(X, C, verbose=0)[0]
+    found = model.evaluate(pairs(), steps=3, verbose=0)[0]
+    assert found == pytest.approx(expected, rel=1e-6)
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", patience=0, min_delta=1e9)
+    given = {"steps_per_epoch": 1, "epochs": 3, "callbacks": [plateau]}
+    model.fit(pairs(), verbose=0, **given)
+    assert float(model.optimizer.learning_rate) < 1e-3
+
+
+def test_a_functional_model_around_a_flow():
+    flow = tfpf.FlowModel(tfpf.maf((2,), steps=2, hidden_units=(4,)))
+    inputs = keras.Input((2,))
+    outer = keras.Model(inputs, -flow(inputs))
+    outer.compile("sgd", loss=lambda y, found: found)
+    with pytest.warns(UserWarning, match="adapt"):
+        outer.fit(X, np.zeros(len(X)), verbose=0)
+    flow.adapt(X)
+    np.testing.assert_allclose(outer.predict(X, verbose=0), -flow.predict(X, verbose=0))
+    before = outer.get_weights()
+    outer.fit(X, np.zeros(len(X)), verbose=0)
+    assert any(np.any(a != b) for a, b in zip(before, outer.get_weights(), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore")  # KerasTuner's and Keras's own
+def test_keras_tuner(tmp_path):
+    tuner = pytest.importorskip("keras_tuner")
+
+    def build(hp):
+        flow = tfpf.real_nvp((2,), steps=hp.Int("steps", 2, 3), hidden_units=(4,))
+        model = tfpf.FlowModel(flow)
+        model.compile("adam")
+        return model
+
+    search = tuner.RandomSearch(build, "val_loss", max_trials=2, directory=tmp_path)
+    search.search(X, validation_data=X, epochs=2, verbose=0)
+    score = search.oracle.get_best_trials(1)[0].score
+    best = search.get_best_models(1)[0]
+    assert best.evaluate(X, verbose=0)[0] == pytest.approx(score, rel=1e-5)
