@@ -8,7 +8,6 @@ clock are those of our run.
 """
 
 import math
-import time
 
 import normflows as nf
 import numpy as np
@@ -61,12 +60,14 @@ def in_bits(nll):
 def main():
     options = protocol.arguments(__doc__).parse_args()
     torch.manual_seed(options.seed)
+    if options.one_core:
+        torch.set_num_threads(1)
     rng = np.random.default_rng(options.seed)
     train, test = protocol.load(options.data)
     train, test = (np.moveaxis(images, -1, 1) for images in (train, test))
     test = protocol.dequantized(test, seed=1)
     log = protocol.Log(options.out, "normflows_glow", options)
-    clock = protocol.Clock(options.minutes)
+    clock = protocol.Clock(options.minutes, options.one_core)
     model = build(options)
     bits(model, protocol.dequantized(train[:1024], seed=2), batch_size=1024)
     optimizer = torch.optim.Adam(model.parameters(), options.learning_rate)
@@ -85,17 +86,19 @@ def main():
         loss = model.forward_kld(batch, None)
         if torch.isfinite(loss):
             loss.backward()
+            if options.clip:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
             optimizer.step()
         images += options.batch_size
         recent = [*recent[-99:], in_bits(loss.detach())]
         if clock.share() >= following / EVALUATIONS:
             following = int(clock.share() * EVALUATIONS) + 1
-            start = time.monotonic()
+            start = clock.now()
             model.eval()
             score = bits(model, test[: len(test) // 10])
             model.train()
             log.row(clock.seconds(), images, np.mean(recent), score)
-            clock.pause(time.monotonic() - start)
+            clock.pause(clock.now() - start)
     seconds = clock.seconds()
     model.eval()
     log.finish(

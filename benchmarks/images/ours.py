@@ -7,7 +7,6 @@ reads too. The model is left in `LOGS/<flow>.keras`.
 """
 
 import math
-import time
 
 import keras
 import numpy as np
@@ -67,7 +66,7 @@ class Budget(keras.callbacks.Callback):
 
     def __init__(self, options, log, test):
         super().__init__()
-        self.clock = protocol.Clock(options.minutes)
+        self.clock = protocol.Clock(options.minutes, options.one_core)
         self.images = 0
         self._options, self._log, self._test = options, log, test
         self._next, self._bits = 1, []
@@ -83,12 +82,12 @@ class Budget(keras.callbacks.Callback):
         share = self.clock.share()
         if share >= self._next / EVALUATIONS or share >= 1.0:
             self._next = int(share * EVALUATIONS) + 1
-            start = time.monotonic()
+            start = self.clock.now()
             test = self.model.bits(self._test[: len(self._test) // 10])
             self._log.row(
                 self.clock.seconds(), self.images, np.mean(self._bits[-100:]), test
             )
-            self.clock.pause(time.monotonic() - start)
+            self.clock.pause(self.clock.now() - start)
         if share >= 1.0:
             self.model.stop_training = True
 
@@ -114,7 +113,10 @@ def main():
     log = protocol.Log(options.out, options.flow, options)
     budget = Budget(options, log, test)
     model = Model(build(options))
-    model.compile(optimizer=keras.optimizers.Adam(options.learning_rate))
+    optimizer = keras.optimizers.Adam(
+        options.learning_rate, global_clipnorm=options.clip
+    )
+    model.compile(optimizer)
     model.adapt(protocol.dequantized(train[:1024], seed=2))
     model.fit(
         batches(train, options.batch_size, options.seed),

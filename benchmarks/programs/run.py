@@ -438,6 +438,11 @@ def run(program: dict) -> Verdict:
         return Verdict("skipped", str(reason))
     except AssertionError as error:
         return Verdict("unlike", str(error))
+    except FloatingPointError as error:
+        world.twin_with(world.model)
+        if np.all(np.isfinite(world.log_prob())):
+            return _refusal(error, json.dumps(program))
+        return Verdict("refused", f"{error}")  # and rightly: data outside the support
     except Exception as error:  # whatever it is, the program has not been answered
         return _refusal(error, json.dumps(program))
 
