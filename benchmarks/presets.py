@@ -17,6 +17,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.default_runs import machine
 
 RESULTS = Path(__file__).parent / "results" / "presets.json"
@@ -25,6 +27,15 @@ FLOWS = ("spline_flow", "real_nvp", "glow", "maf", "nice")
 RATES = (1e-3, 4e-3, 1.6e-2)
 NAMED = ("data", "flow", "rate", "clip", "seed", "share")
 KINDS = {"checkerboard": "toy", "digits": "tiny image", "fashion_mnist": "image"}
+
+
+def write_table(name: str, path: Path) -> None:
+    """Writes one of scikit-learn's tables, without its labels."""
+    from sklearn import datasets
+
+    values = getattr(datasets, f"load_{name}")().data
+    header = ",".join(f"x{k}" for k in range(values.shape[1]))
+    np.savetxt(path, values, "%.9g", ",", header=header, comments="")
 
 
 def learn(asked: dict) -> dict:
@@ -41,6 +52,9 @@ def learn(asked: dict) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "run")
         named = {n: asked[n] for n in ("data", "flow", "seed")}
+        if not kind:
+            named["data"] = Path(folder, "table.csv")
+            write_table(asked["data"], named["data"])
         named |= {
             "learning-rate": asked["rate"],
             "clip-norm": asked["clip"],
