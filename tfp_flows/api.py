@@ -73,6 +73,7 @@ from tfp_flows.distributions import bases
 from tfp_flows.distributions.surjections import Augmented, Dequantized, Noised, denoise
 from tfp_flows.inference import calibration
 from tfp_flows.inference.surrogate import flat_target, surrogate_posterior
+from tfp_flows.inference.variational import VariationalModel
 from tfp_flows.internal.batching import map_batches
 from tfp_flows.interop import from_tfp
 from tfp_flows.saving.files import (

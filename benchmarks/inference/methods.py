@@ -21,22 +21,17 @@ def iaf(problem, *, steps=4, width=32):
     )
 
 
-def fit(problem, flow, *, steps, sample_size=32, rate=2e-3, seed=(0, 1)):
-    """Maximizes the ELBO with a Keras optimizer; returns losses and seconds."""
+def fit(problem, flow, *, steps, sample_size=32, rate=5e-3, seed=0, anneal=None):
+    """Maximizes the ELBO by `fit`; returns losses, seconds and CPU seconds."""
+    model = tfpf.VariationalModel(flow, problem.target, anneal=anneal, seed=seed)
     schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
-    optimizer = keras.optimizers.Adam(schedule, clipnorm=10.0)
-    optimizer.build(list(flow.trainable_variables))
-    started = time.perf_counter()
-    losses = tfp.vi.fit_surrogate_posterior(
-        tfpf.flat_target(problem.target).log_prob,
-        flow,
-        optimizer=optimizer,
-        num_steps=steps,
-        sample_size=sample_size,
-        trainable_variables=flow.trainable_variables,
-        seed=seed,
-    )
-    return np.asarray(losses), time.perf_counter() - started
+    model.compile(keras.optimizers.Adam(schedule, clipnorm=10.0))
+    wall, cpu = time.perf_counter(), time.process_time()
+    losses = model.fit(
+        epochs=10, steps_per_epoch=steps // 10, batch_size=sample_size, verbose=0
+    ).history["loss"]
+    seconds = time.perf_counter() - wall, time.process_time() - cpu
+    return np.asarray(losses), *seconds
 
 
 def weighed(problem, flow, n=4000, seed=(3, 4)):
@@ -53,16 +48,29 @@ def weighed(problem, flow, n=4000, seed=(3, 4)):
 
 
 def hmc(
-    problem, *, bijector, draws, burn_in, chains=16, leapfrogs=8, step=0.1, seed=(5, 6)
+    problem,
+    *,
+    bijector,
+    draws,
+    burn_in,
+    chains=16,
+    leapfrogs=8,
+    step=0.1,
+    seed=(5, 6),
+    nuts=False,
 ):
-    """Runs HMC behind `bijector`; returns draws `[draws, chains, size]` and figures.
+    """Runs HMC, or NUTS, behind `bijector`; returns draws `[draws, chains, size]`.
 
-    Seconds and gradients are those of the draws that are kept; the graph is traced
-    and started before.
+    Figures come with them: seconds and gradients are those of the draws that are kept;
+    the graph is traced and started before.
     """
     flat = tfpf.flat_target(problem.target)
-    inner = tfp.mcmc.HamiltonianMonteCarlo(
-        flat.log_prob, step_size=step, num_leapfrog_steps=leapfrogs
+    inner = (
+        tfp.mcmc.NoUTurnSampler(flat.log_prob, step_size=step, max_tree_depth=7)
+        if nuts
+        else tfp.mcmc.HamiltonianMonteCarlo(
+            flat.log_prob, step_size=step, num_leapfrog_steps=leapfrogs
+        )
     )
     kernel = tfp.mcmc.DualAveragingStepSizeAdaptation(
         tfp.mcmc.TransformedTransitionKernel(inner, bijector),
@@ -83,6 +91,12 @@ def hmc(
             seed=seed,
         )
 
+    def traced(_, results):
+        own = results.inner_results.inner_results
+        accepted = tf.cast(own.is_accepted, tf.float32)
+        taken = own.leapfrogs_taken if nuts else leapfrogs * tf.ones([chains], tf.int32)
+        return accepted, taken
+
     @tf.function(autograph=False)
     def run(n, state, results):
         return tfp.mcmc.sample_chain(
@@ -90,7 +104,7 @@ def hmc(
             state,
             results,
             kernel=kernel,
-            trace_fn=lambda _, r: r.inner_results.inner_results.is_accepted,
+            trace_fn=traced,
             seed=(seed[0], seed[1] + 1),
         )
 
@@ -98,11 +112,11 @@ def hmc(
     state, results = warmed.all_states[-1], warmed.final_kernel_results
     run(tf.constant(2), state, results)
     wall, cpu = time.perf_counter(), time.process_time()
-    states, accepted = run(tf.constant(draws), state, results)
+    states, (accepted, taken) = run(tf.constant(draws), state, results)
     figures = {
         "seconds": time.perf_counter() - wall,
         "cpu_seconds": time.process_time() - cpu,
-        "gradients": draws * chains * leapfrogs,
+        "gradients": int(np.sum(taken)),
         "acceptance": float(np.mean(accepted)),
     }
     unpacked = flat.unpack.forward(tf.reshape(states, [-1, problem.size]))

@@ -1,4 +1,4 @@
-"""Eight schools and Neal's funnel, with what is known of them exactly."""
+"""Posteriors and densities, with what is known of them exactly."""
 
 import dataclasses
 from typing import Any
@@ -42,7 +42,7 @@ class Problem:
     @staticmethod
     def flat(draw):
         """Joins the parts of draws, `[n, *part]` each, into `[n, size]`."""
-        parts = [np.asarray(part) for part in draw]
+        parts = [np.asarray(part) for part in tf.nest.flatten(draw)]
         batch = np.broadcast_shapes(*(p.shape[:1] for p in parts))
         return np.concatenate([p.reshape(*batch, -1) for p in parts], axis=-1)
 
@@ -127,4 +127,100 @@ def _exact_schools():
     return float(log_evidence), means, np.sqrt(weight @ seconds - means**2)
 
 
-PROBLEMS = {"eight_schools": eight_schools, "funnel": funnel}
+def logistic_regression() -> Problem:
+    """Ten measurements of 569 tumours, standardized; weights and bias `N(0, 2)`.
+
+    Evidence and moments are those of 200,000 draws of Student's distribution around the
+    mode, weighted: good to some 1e-3.
+    """
+    from scipy import optimize, special, stats
+    from sklearn.datasets import load_breast_cancer
+
+    x, y = load_breast_cancer(return_X_y=True)
+    x = (x[:, :10] - x[:, :10].mean(axis=0)) / x[:, :10].std(axis=0)
+    x = np.column_stack([x, np.ones(len(x))])
+    d, scale = x.shape[1], 2.0
+
+    def log_joint(w):
+        logits = w @ x.T
+        prior = stats.norm.logpdf(w, 0.0, scale).sum(axis=-1)
+        return (special.log_expit(logits) - (1 - y) * logits).sum(axis=-1) + prior
+
+    mode = optimize.minimize(lambda w: -log_joint(w), np.zeros(d)).x
+    p = special.expit(x @ mode)
+    hessian = (x.T * (p * (1 - p))) @ x + np.eye(d) / scale**2
+    q = stats.multivariate_t(mode, 1.3 * np.linalg.inv(hessian), 8, seed=0)
+    w = q.rvs(200_000)
+    log_weights = log_joint(w) - q.logpdf(w)
+    weights = special.softmax(log_weights)
+    means = weights @ w
+    features = tf.constant(x.T, tf.float32)
+    model = tfd.JointDistributionSequential(
+        [
+            tfd.Sample(tfd.Normal(0.0, scale), [d]),
+            lambda w: tfd.Independent(tfd.Bernoulli(w @ features), 1),
+        ]
+    )
+    return Problem(
+        name="logistic_regression",
+        target=model.experimental_pin(None, tf.constant(y)),
+        log_evidence=float(special.logsumexp(log_weights) - np.log(len(w))),
+        means=means,
+        deviations=np.sqrt(weights @ (w - means) ** 2),
+        labels=[f"w{k}" for k in range(1, d)] + ["bias"],
+        start=np.zeros(d),
+    )
+
+
+class Mixture(tfd.MixtureSameFamily):
+    """A mixture over all vectors, which TFP does not say of it."""
+
+    def _default_event_space_bijector(self):
+        return tfp.bijectors.Identity()
+
+
+def two_modes(apart: float = 3.0, share: float = 0.3) -> Problem:
+    """Two normal modes of width 0.6 at `(-apart, 0)` and `(apart, 0)`."""
+    centres = np.array([[-apart, 0.0], [apart, 0.0]])
+    target = Mixture(
+        tfd.Categorical(probs=[share, 1.0 - share]),
+        tfd.MultivariateNormalDiag(
+            tf.constant(centres, tf.float32), 0.6 * tf.ones([2, 2])
+        ),
+    )
+    between = 4.0 * share * (1.0 - share) * apart**2
+    return Problem(
+        name="two_modes",
+        target=target,
+        log_evidence=0.0,
+        means=np.array([(1.0 - 2.0 * share) * apart, 0.0]),
+        deviations=np.sqrt([0.36 + between, 0.36]),
+        labels=["x1", "x2"],
+        start=centres[0],
+    )
+
+
+def gaussian(size: int = 50, condition: float = 1e4) -> Problem:
+    """A turned normal whose variances spread evenly, in logarithms, by `condition`."""
+    rng = np.random.default_rng(0)
+    turn, _ = np.linalg.qr(rng.normal(size=[size, size]))
+    variances = np.geomspace(condition**-0.5, condition**0.5, size)
+    covariance = (turn * variances) @ turn.T
+    factor = np.linalg.cholesky(covariance)
+    return Problem(
+        name="gaussian",
+        target=tfd.MultivariateNormalTriL(
+            tf.ones([size]), tf.constant(factor, tf.float32)
+        ),
+        log_evidence=0.0,
+        means=np.ones(size),
+        deviations=np.sqrt(np.diag(covariance)),
+        labels=[f"x{k}" for k in range(1, size + 1)],
+        start=np.zeros(size),
+    )
+
+
+PROBLEMS = {
+    made.__name__: made
+    for made in (eight_schools, funnel, logistic_regression, two_modes, gaussian)
+}

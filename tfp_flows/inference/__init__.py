@@ -20,6 +20,7 @@ from tfp_flows.inference.diagnostics import (
 )
 from tfp_flows.inference.posteriors import NeuralPosterior, amortize
 from tfp_flows.inference.surrogate import flat_target, surrogate_posterior
+from tfp_flows.inference.variational import VariationalModel
 from tfp_flows.inference.weights import (
     Evidence,
     Smoothed,

@@ -64,6 +64,12 @@ def unpacking(target: tfd.Distribution) -> tuple[tfb.Bijector, int]:
         got = f"{target!r} of type {type(target).__name__}"
         raise invalid("target", must, got=got, kind=TypeError)
     constrain = target.experimental_default_event_space_bijector()
+    if constrain is None:  # TFP has none for mixtures
+        must = "have a default bijector onto its support; of vectors without one, such "
+        must += (
+            "as a mixture of normals, the `log_prob` is already that of a flat target"
+        )
+        raise invalid("target", must, target)
     shapes = constrain.inverse_event_shape(target.event_shape)
     parts = [tuple(shape) for shape in _flat_shapes(shapes)]
     sizes = [math.prod(shape) for shape in parts]

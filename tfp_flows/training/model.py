@@ -75,6 +75,7 @@ from tfp_flows.training.nonfinite import (
     NonFiniteGuard,
     StopAtNonFinite,
     far_rows,
+    first_non_finite,
     non_finite_rows,
     without_sentinels,
 )
@@ -492,6 +493,10 @@ class LikelihoodModel(keras.Model):
                 values = tf.where(far, tf.zeros_like(values), values)
             self._means[name].update_state(values, sample_weight=weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def where_not_finite(self, *batch: tf.Tensor) -> str:
+        """Says where data and conditions of a batch stop being finite."""
+        return first_non_finite(getattr(self, "distribution", self), *batch)
 
     # Saving.
 

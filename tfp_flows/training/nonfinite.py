@@ -54,7 +54,7 @@ class NonFiniteGuard:
             )
 
     def checked(
-        self, model: keras.Model, loss: tf.Tensor, x: tf.Tensor, condition: Condition
+        self, model: Any, loss: tf.Tensor, x: tf.Tensor, condition: Condition
     ) -> tf.Tensor:
         """Returns `loss`, whose gradient exists only if it is finite."""
         given = [x] if condition is None else [x, condition]
@@ -63,7 +63,7 @@ class NonFiniteGuard:
         def diagnose(value: tf.Tensor, step: tf.Tensor, *batch: tf.Tensor) -> None:
             where = first_non_finite_weight(model)
             if where == _ALL_FINITE:
-                where = first_non_finite(getattr(model, "distribution", model), *batch)
+                where = model.where_not_finite(*batch)
             self._message = (
                 f"The loss of training step {int(step) + 1} is {float(value)}: "
                 f"{where} The weights are those before this step."
