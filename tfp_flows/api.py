@@ -48,13 +48,14 @@ from tfp_flows.bijectors.block import BlockAutoregressive
 from tfp_flows.bijectors.causal import Causal, Guided, guided
 from tfp_flows.bijectors.conditional import EncodedCondition, condition
 from tfp_flows.bijectors.continuous import ContinuousFlow
+from tfp_flows.bijectors.convolution import ConvolutionExponential
 from tfp_flows.bijectors.coupling import (
     AdditiveCoupling,
     AffineCoupling,
     Coupling,
     SplineCoupling,
 )
-from tfp_flows.bijectors.domains import Onto, Sphere, Wrap
+from tfp_flows.bijectors.domains import Onto, Sphere, Wrap, ZeroSum
 from tfp_flows.bijectors.elementwise import (
     ConditionalAffine,
     Elementwise,
@@ -70,6 +71,12 @@ from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
 from tfp_flows.bijectors.residual import Residual
 from tfp_flows.distributions import bases
+from tfp_flows.distributions.folds import (
+    Exchangeable,
+    Folded,
+    MaxPooled,
+    Variational,
+)
 from tfp_flows.distributions.surjections import Augmented, Dequantized, Noised, denoise
 from tfp_flows.inference import calibration
 from tfp_flows.inference.surrogate import flat_target, surrogate_posterior

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 import tfp_flows as tfpf
-from benchmarks.latent.frechet import frechet_distance
 from tfp_flows import latent
+from tfp_flows.images import frechet_distance
 
 CHUNK = 500
 

@@ -29,6 +29,21 @@ def test_normals_start_standard(name):
     np.testing.assert_allclose(log_prob, standard.log_prob(points()), rtol=1e-5)
 
 
+def test_a_mixture_starts_at_the_clusters_of_data():
+    centres = np.array([[-5.0, 0.0], [5.0, 1.0], [0.0, 8.0]])
+    noise = np.random.default_rng(1).normal(0.0, 0.5, (400, 2))
+    x = noise + centres[np.arange(400) % 4 % 3]  # shares 1/2, 1/4, 1/4
+    base = tfpf.bases.normal_mixture(2, 3, data=x)
+    found = np.sort(base.components_distribution.mean(), axis=0)
+    np.testing.assert_allclose(found, np.sort(centres, axis=0), atol=0.2)
+    shares = base.mixture_distribution.probs_parameter()
+    np.testing.assert_allclose(np.sort(shares), [0.25, 0.25, 0.5], atol=0.02)
+    spreads = base.components_distribution.stddev()
+    np.testing.assert_allclose(spreads, 0.5, atol=0.3)
+    with pytest.raises(ValueError, match="`data`.*Received"):
+        tfpf.bases.normal_mixture(3, data=x)
+
+
 def test_tails_of_student_t_are_heavy():
     base = tfpf.bases.student_t(2, degrees=3.0)
     far = base.log_prob([[1e3, 0.0]]) - base.log_prob([[1e4, 0.0]])

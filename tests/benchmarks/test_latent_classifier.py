@@ -6,7 +6,7 @@ import pytest
 
 import tfp_flows as tfpf
 from benchmarks.latent.classifier import train_classifier
-from benchmarks.latent.frechet import frechet_distance
+from tfp_flows.images import frechet_distance
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from benchmarks.latent.frechet import fitted_gaussian, frechet_distance
+from benchmarks.latent.frechet import fitted_gaussian
+from tfp_flows.images import frechet_distance
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(500, 3)) @ RNG.normal(size=(3, 3))

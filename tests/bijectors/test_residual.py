@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows as tfpf
-from tfp_flows.nets.lipschitz import norm_bound
+from tfp_flows.nets.lipschitz import conv_norm_bound, norm_bound
 from tfp_flows.testing.subject import perturb
 
 Y = np.random.default_rng(0).normal(size=(3, 3))
@@ -24,6 +24,15 @@ def test_the_bound_is_above_the_norm_and_close_to_it(shape):
     rotation = np.linalg.qr(matrix)[0]  # the worst that there is
     assert 1.0 - 1e-12 <= float(norm_bound(tf.constant(rotation))) < 1.04
     assert float(norm_bound(tf.zeros(shape))) < 1e-6
+
+
+@pytest.mark.parametrize("side", [1, 3, 5])
+def test_the_bound_of_a_convolution_is_above_its_norm_and_close_to_it(side):
+    kernel = np.random.default_rng(1).normal(size=(side, side, 2, 3))
+    image = tf.reshape(tf.eye(8 * 8 * 2, dtype=tf.float64), [-1, 8, 8, 2])
+    matrix = tf.reshape(tf.nn.conv2d(image, kernel, 1, "SAME"), [128, -1])
+    found, norm = float(conv_norm_bound(tf.constant(kernel))), np.linalg.norm(matrix, 2)
+    assert norm * (1.0 - 1e-12) <= found <= 1.5 * norm
 
 
 @pytest.mark.parametrize("activation", ["sin", "lipswish", "tanh"])

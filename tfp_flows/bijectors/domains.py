@@ -1,4 +1,4 @@
-"""Where data live: `Wrap` of circles, `Sphere`, and `Onto` a part of the numbers."""
+"""Where data live: circles, `Sphere`, `ZeroSum`, and `Onto` a part of the numbers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import scipy.linalg
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
@@ -161,3 +162,66 @@ class Sphere(FlowBijector):
 
     def _inverse_event_shape_tensor(self, output_shape: tf.Tensor) -> tf.Tensor:
         return tf.constant([2])
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class ZeroSum(FlowBijector):
+    """Vectors as those of one value more, of sum 0; or points, of mean 0.
+
+        forward:  y = Q x       the columns of Q orthonormal, their sums 0 (Helmert)
+        inverse:  x = Q^T y
+        log-det:  0, or -inf for y whose sum is not 0, by more than rounding
+
+    The map keeps lengths: densities are those by volume in the subspace of sum 0.
+
+    Shapes: latents `[..., n - 1]` and data `[..., n]` for `axis=-1`; `[..., n - 1, d]`
+    and `[..., n, d]` for `axis=-2`.
+
+    Example:
+        >>> print(ZeroSum().forward([2.0**0.5]).numpy())
+        [ 1. -1.]
+    """
+
+    def __init__(self, axis: int = -1, **kwargs: Any) -> None:
+        """Chooses the axis, -1 or -2, along which sums are 0."""
+        self._axis = checked_choice("axis", axis, (-1, -2))
+        super().__init__(event_ndims=-axis, is_constant_jacobian=False, **kwargs)
+
+    def _forward_and_log_det(self, x: tf.Tensor) -> Mapped:
+        q = scipy.linalg.helmert(x.shape[self._axis] + 1).T
+        y = self._times(q.astype(x.dtype.as_numpy_dtype), x)
+        return y, self._log_det(tf.zeros_like(y), y)
+
+    def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
+        q = scipy.linalg.helmert(y.shape[self._axis])
+        x = self._times(q.astype(y.dtype.as_numpy_dtype), y)
+        sums = tf.abs(tf.reduce_sum(y, axis=self._axis, keepdims=True))
+        return x, self._log_det(sums, y)
+
+    def _times(self, matrix: np.ndarray, x: tf.Tensor) -> tf.Tensor:
+        if self._axis == -2:
+            return tf.matmul(matrix, x)
+        return tf.linalg.matvec(matrix, x)
+
+    def _log_det(self, sums: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        axes = list(range(self._axis, 0))
+        eps = np.finfo(y.dtype.as_numpy_dtype).eps
+        size = tf.reduce_sum(1.0 + tf.abs(y), axis=axes)
+        off = tf.reduce_max(sums, axis=axes) > 100.0 * eps * size
+        return tf.where(off, tf.cast(-np.inf, y.dtype), tf.zeros_like(size))
+
+    def _forward_event_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(np.add(input_shape, self._more))
+
+    def _inverse_event_shape(self, output_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(np.subtract(output_shape, self._more))
+
+    def _forward_event_shape_tensor(self, input_shape: tf.Tensor) -> tf.Tensor:
+        return input_shape + self._more
+
+    def _inverse_event_shape_tensor(self, output_shape: tf.Tensor) -> tf.Tensor:
+        return output_shape - self._more
+
+    @property
+    def _more(self) -> list[int]:
+        return [1, *[0] * (-self._axis - 1)]

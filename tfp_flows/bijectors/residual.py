@@ -31,6 +31,7 @@ from tfp_flows.internal.arguments import (
     checked_integer,
     checked_shape,
 )
+from tfp_flows.internal.compat import open_scope
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.lipschitz import LipschitzMLP
 
@@ -75,7 +76,7 @@ def implicit(
     The product with `J^-1` is the fixed point of `w <- w + (u - w J) / slope`, which
     must be a contraction, or end after `most` steps. First derivatives only.
     """
-    root = tf.stop_gradient(root)
+    root, scope = tf.stop_gradient(root), open_scope()
 
     @tf.custom_gradient
     def zero(miss: tf.Tensor) -> tuple:
@@ -84,7 +85,8 @@ def implicit(
                 pulled = pullback(lambda y, _: function(y), root, None, w)[1]
                 return w + (upstream - pulled) / slope
 
-            return fixed_point(step, upstream / slope, most)
+            with scope:
+                return fixed_point(step, upstream / slope, most)
 
         return tf.zeros_like(miss), gradient
 

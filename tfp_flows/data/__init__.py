@@ -16,5 +16,6 @@ from tfp_flows.data.files import (
     read_table,
     write_table,
 )
+from tfp_flows.data.particles import double_well, lennard_jones
 from tfp_flows.data.toy import log_density, sample, true_entropy
 from tfp_flows.internal.batching import endless_minibatches as endless_epochs

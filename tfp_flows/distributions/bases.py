@@ -11,14 +11,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from scipy.cluster.vq import kmeans2
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from tfp_flows.bijectors.domains import ZeroSum
 from tfp_flows.bijectors.elementwise import ConditionalAffine
 from tfp_flows.distributions.resampled import Resampled
-from tfp_flows.internal.arguments import DType, checked_integer, checked_number
+from tfp_flows.internal.arguments import (
+    DType,
+    TensorLike,
+    checked_integer,
+    checked_number,
+    invalid,
+)
 from tfp_flows.nets.dense import MLP
 
 
@@ -82,24 +91,52 @@ def full_normal(d: int, *, dtype: DType = None) -> tfd.Distribution:
 
 
 def normal_mixture(
-    d: int, components: int = 10, *, spread: float = 1.0, dtype: DType = None
+    d: int,
+    components: int = 10,
+    *,
+    spread: float = 1.0,
+    data: TensorLike | None = None,
+    seed: int = 0,
+    dtype: DType = None,
 ) -> tfd.Distribution:
     """Returns a learned mixture of diagonal normal distributions.
 
     A flow is a continuous map, so a base with one mode cannot become data with several
     without thin bridges between them; a mixture can. It starts with equal weights, unit
-    variances and means of the standard deviation `spread`.
+    variances and means of the standard deviation `spread`; or, for points `[n, d]` as
+    `data`, with the means, spreads and shares of their clusters, by k-means. That is a
+    Gaussian mixture that `FlowModel` trains without any bijector, too.
     """
     checked_integer("d", d)
     checked_integer("components", components)
     shape = [components, d]
-    means = keras.random.normal(shape, 0.0, spread, dtype=_name(dtype))
+    if data is None:
+        means = keras.random.normal(shape, 0.0, spread, dtype=_name(dtype))
+        logits, scales = np.zeros(components), np.ones(shape)
+    else:
+        means, logits, scales = _clusters(np.asarray(data, "float64"), shape, seed)
     return tfd.MixtureSameFamily(
-        tfd.Categorical(_variable(0.0, [components], "logits", dtype)),
+        tfd.Categorical(_variable(logits, [components], "logits", dtype)),
         tfd.MultivariateNormalDiag(
-            tf.Variable(means, name="locs"), _positive(1.0, shape, "scales", dtype)
+            _variable(means, shape, "locs", dtype),
+            _positive(scales, shape, "scales", dtype),
         ),
     )
+
+
+def _clusters(data: np.ndarray, shape: list[int], seed: int) -> tuple[np.ndarray, ...]:
+    """Returns means, logarithms of shares and spreads of clusters of points."""
+    components, d = shape
+    if data.shape[1:] != (d,) or len(data) < 2 * components:
+        must = f"be points [n, {d}], at least two for each component"
+        raise invalid("data", must, got=f"shape {data.shape}")
+    means, labels = kmeans2(data, components, minit="++", seed=seed)
+    belongs = np.eye(components)[labels]
+    counts = belongs.sum(0) + 1.0
+    squares = (data - means[labels]) ** 2
+    # One point of the spread of all for each cluster: none becomes a spike.
+    variances = (belongs.T @ squares + data.var(0)) / counts[:, np.newaxis]
+    return means, np.log(counts / counts.sum()), np.sqrt(variances + 1e-12)
 
 
 def student_t(d: int, degrees: float = 5.0, *, dtype: DType = None) -> tfd.Distribution:
@@ -144,6 +181,23 @@ def resampled(
     )
 
 
+def mean_free_normal(shape: Sequence[int], *, dtype: DType = None) -> tfd.Distribution:
+    """Returns standard normal particles `(n, d)` whose mean is 0.
+
+        log p(x) = -|x|^2 / 2 - (n - 1) d log(2 pi) / 2
+
+    by volume in the subspace of mean 0; the density of other points is 0. All orders,
+    rotations and reflections have the same, and still have it behind a
+    `tfpf.ContinuousFlow` of a `tfpf.nets.EquivariantVelocity` (Koehler, Klein, Noe:
+    Equivariant Flows, 2020, arXiv:2006.02425).
+    """
+    if len(shape) != 2 or shape[0] < 2:
+        raise invalid("shape", "be (n, d) of two particles or more", shape)
+    latent = standard_normal((shape[0] - 1, shape[1]), dtype)
+    centred = ZeroSum(axis=-2, dtype=_name(dtype))
+    return tfd.TransformedDistribution(latent, centred, name="mean_free_normal")
+
+
 def uniform(
     shape: int | Sequence[int],
     low: float = -1.0,
@@ -179,15 +233,21 @@ def _noise(
     return tfd.Sample(kind(zero, one), sample_shape=sizes)
 
 
-def _variable(start: float, shape: list[int], name: str, dtype: DType) -> tf.Variable:
-    return tf.Variable(tf.fill(shape, tf.cast(start, _name(dtype))), name=name)
+def _variable(
+    start: TensorLike, shape: list[int], name: str, dtype: DType
+) -> tf.Variable:
+    return tf.Variable(_filled(start, shape, dtype), name=name)
 
 
 def _positive(
-    start: float, shape: list[int], name: str, dtype: DType
+    start: TensorLike, shape: list[int], name: str, dtype: DType
 ) -> tfp.util.TransformedVariable:
-    value = tf.fill(shape, tf.cast(start, _name(dtype)))
+    value = _filled(start, shape, dtype)
     return tfp.util.TransformedVariable(value, tfb.Softplus(), name=name)
+
+
+def _filled(start: TensorLike, shape: list[int], dtype: DType) -> tf.Tensor:
+    return tf.broadcast_to(tf.cast(start, _name(dtype)), shape)
 
 
 def _name(dtype: DType) -> str:

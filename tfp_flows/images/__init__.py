@@ -9,6 +9,7 @@ into files. For a conditional flow, bind the condition first: `tfpf.condition(fl
 `seed` is that of the random latents or steps.
 """
 
+from tfp_flows.images.distance import frechet_distance
 from tfp_flows.images.latents import (
     add_attribute,
     attribute_vector,

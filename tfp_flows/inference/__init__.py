@@ -18,6 +18,11 @@ from tfp_flows.inference.diagnostics import (
     posterior_predictive,
     two_sample_figure,
 )
+from tfp_flows.inference.information import (
+    entropy,
+    mutual_information,
+    total_correlation,
+)
 from tfp_flows.inference.posteriors import NeuralPosterior, amortize
 from tfp_flows.inference.surrogate import flat_target, surrogate_posterior
 from tfp_flows.inference.variational import VariationalModel

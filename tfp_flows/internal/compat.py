@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
+from keras.src.backend.common.stateless_scope import get_stateless_scope
 from tensorflow.core.framework import node_def_pb2, tensor_pb2  # noqa: F401
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2  # noqa: F401
 from tensorflow.python import pywrap_tfe
@@ -416,3 +417,11 @@ def part_names(joint: tfp.distributions.Distribution) -> tuple[str, ...]:
 def is_injective(part: object) -> bool:
     """Returns whether a bijector has one inverse, as distributions are said to have."""
     return getattr(part, "_is_injective", True)
+
+
+def open_scope() -> contextlib.AbstractContextManager:
+    """Returns the `keras.StatelessScope` around the caller, to be entered again.
+
+    A gradient is computed after it has closed, when variables have other values.
+    """
+    return get_stateless_scope() or contextlib.nullcontext()

@@ -21,6 +21,7 @@ from tfp_flows.bijectors.autoregressive import Autoregressive, MaskedAutoregress
 from tfp_flows.bijectors.block import BlockAutoregressive
 from tfp_flows.bijectors.causal import Causal, Guided
 from tfp_flows.bijectors.conditional import EncodedCondition, condition
+from tfp_flows.bijectors.convolution import ConvolutionExponential
 from tfp_flows.bijectors.coupling import (
     AdditiveCoupling,
     AffineCoupling,
@@ -46,7 +47,7 @@ from tfp_flows.nets.attention import CausalTransformer, Transformer
 from tfp_flows.nets.conv import ConvNet, DenseNet, GatedConvNet
 from tfp_flows.nets.dense import MADE, MLP
 from tfp_flows.nets.features import LabelEmbedding
-from tfp_flows.nets.lipschitz import LipschitzMLP
+from tfp_flows.nets.lipschitz import LipschitzConvNet, LipschitzMLP
 from tfp_flows.testing.subject import Subject, perturb
 
 HALF, FLIP = masks.half(4), masks.half(4, flip=True)
@@ -218,6 +219,10 @@ TABLE = {
     "autoregressive_mixture": Row(
         lambda: Autoregressive(MADE((8,), "tanh"), transforms.LogisticMixture(2), 4)
     ),
+    "autoregressive_normals": Row(
+        lambda: Autoregressive(MADE((8,), "tanh"), transforms.NormalMixture(2), 4),
+        slow=True,
+    ),
     "autoregressive_passes": Row(
         lambda: Autoregressive(
             MADE((8,), "tanh", order="random", passes=2), event_shape=4
@@ -236,6 +241,11 @@ TABLE = {
         CONDITION,
         slow=True,
     ),
+    "residual_image": Row(
+        lambda: Residual(LipschitzConvNet((2,), "tanh", lipschitz=0.6), (2, 2, 1)),
+        (2, 2, 1),
+        slow=True,
+    ),
     "block_autoregressive": Row(lambda: BlockAutoregressive(2, (3,)), (2,), slow=True),
     "block_condition": Row(
         lambda: BlockAutoregressive(2, (3,), **CONDITIONAL), (2,), CONDITION, slow=True
@@ -246,6 +256,12 @@ TABLE = {
     ),
     "elementwise_condition": Row(
         lambda: Elementwise(SPLINE, (1,), CONDITION, net()), (1,), CONDITION
+    ),
+    "elementwise_tanh": Row(lambda: Elementwise(transforms.Tanh("log"), (4,))),
+    "elementwise_cauchy": Row(
+        lambda: Elementwise(transforms.CauchyCDF(), (4,), CONDITION, net()),
+        condition=CONDITION,
+        slow=True,
     ),
     "maf": Row(maf),
     "maf_spline": Row(partial(maf, transform="spline")),
@@ -304,6 +320,7 @@ TABLE = {
     "conv1x1": Row(lambda: InvertibleConv1x1(4)),
     "conv1x1_image": Row(lambda: InvertibleConv1x1(2), IMAGE),
     "conv1x1_matrix": Row(lambda: InvertibleConv1x1(4, kind="matrix")),
+    "convolution_exponential": Row(lambda: ConvolutionExponential(2), IMAGE),
     "permutation": Row(lambda: InvertibleConv1x1(4, kind="permutation")),
     "reverse": Row(lambda: InvertibleConv1x1(4, kind="reverse")),
     "batch_norm": Row(batch_norm),

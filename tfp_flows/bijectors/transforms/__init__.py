@@ -13,7 +13,7 @@ from tfp_flows.bijectors.transforms.affine import (
     VolumePreserving,
 )
 from tfp_flows.bijectors.transforms.base import Transform
-from tfp_flows.bijectors.transforms.mixture import LogisticMixture
+from tfp_flows.bijectors.transforms.mixture import LogisticMixture, NormalMixture
 from tfp_flows.bijectors.transforms.monotone import (
     Bernstein,
     Gaussianization,
@@ -28,3 +28,4 @@ from tfp_flows.bijectors.transforms.splines import (
     LinearSpline,
     QuadraticSpline,
 )
+from tfp_flows.bijectors.transforms.squashing import CauchyCDF, Tanh
