@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
-from keras.src.backend.common.stateless_scope import get_stateless_scope
 from tensorflow.core.framework import node_def_pb2, tensor_pb2  # noqa: F401
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2  # noqa: F401
 from tensorflow.python import pywrap_tfe
@@ -424,4 +423,6 @@ def open_scope() -> contextlib.AbstractContextManager:
 
     A gradient is computed after it has closed, when variables have other values.
     """
-    return get_stateless_scope() or contextlib.nullcontext()
+    with keras.StatelessScope(initialize_variables=False) as inner:
+        pass
+    return inner.original_scope or contextlib.nullcontext()
