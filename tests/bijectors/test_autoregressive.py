@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from tfp_flows.internal.compat import counted_calls
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -38,6 +39,49 @@ def test_equals_the_flow_of_tfp(perturbed):
     np.testing.assert_allclose(ours.forward(x), theirs.forward(x))
     np.testing.assert_allclose(
         ours.inverse_log_det_jacobian(x), theirs.inverse_log_det_jacobian(x)
+    )
+
+
+def test_rounds_end_early_with_the_values_and_gradients_of_all(perturbed):
+    d = 24
+    net = tfpf.nets.MADE((16,), "tanh", dtype="float64")
+    ours = tfpf.MaskedAutoregressive(d, net, log_scale="exp", dtype="float64")
+    perturbed(ours, 0.3)
+
+    def shift_and_log_scale(y):
+        return tf.reshape(net(y), [-1, d, 2])
+
+    found, x = [], tf.constant(points(5, d))
+    for bijector in (ours, tfb.MaskedAutoregressiveFlow(shift_and_log_scale)):
+        with counted_calls([net]) as calls, tf.GradientTape() as tape:
+            tape.watch(x)
+            y = bijector.forward(x)
+            fldj = bijector.forward_log_det_jacobian(x, 1)
+            total = tf.reduce_sum(tf.sin(y)) + tf.reduce_sum(fldj * y[:, 3])
+        gradients = tape.gradient(total, [x, *net.trainable_variables])
+        found.append((calls[id(net)], y, fldj, *gradients))
+    (few, *values), (many, *expected) = found
+    assert 2 < few < d <= many
+    for value, other in zip(values, expected, strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["maf", "block"])
+def test_gradients_of_samples_see_the_weights_of_their_layer(kind, perturbed):
+    step = tfpf.BlockAutoregressive(3, (3,), dtype="float64")
+    if kind == "maf":
+        net = tfpf.nets.MADE((8,), "tanh", dtype="float64")
+        step = tfpf.MaskedAutoregressive(3, net, dtype="float64")
+    bijector = perturbed(tfpf.Repeat(step, 2), 0.5)
+    jacobians, x = [], tf.constant(points(2, 3))
+    for direction in (bijector.forward, bijector.inverse):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = direction(x)
+        jacobians.append(tape.batch_jacobian(y, x))
+        x = tf.identity(y)
+    np.testing.assert_allclose(
+        tf.matmul(*jacobians[::-1]), np.stack([np.eye(3)] * 2), atol=1e-9
     )
 
 

@@ -178,8 +178,8 @@ class ZeroSum(FlowBijector):
     and `[..., n, d]` for `axis=-2`.
 
     Example:
-        >>> print(ZeroSum().forward([2.0**0.5]).numpy())
-        [ 1. -1.]
+        >>> print(ZeroSum().forward([2.0]).numpy().round(2))
+        [ 1.41 -1.41]
     """
 
     def __init__(self, axis: int = -1, **kwargs: Any) -> None:

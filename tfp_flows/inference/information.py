@@ -28,9 +28,10 @@ def entropy(
         condition: Conditions `[n, *condition_shape]` of a conditional flow.
 
     Example:
+        >>> from tensorflow_probability import distributions as tfd
         >>> x = tf.random.stateless_normal([4000], [1, 2])
-        >>> bits = entropy(tfd.Normal(0.0, 1.0), x)[0]  # 0.5 log(2 pi e) = 1.419
-        >>> abs(bits - 1.419) < 0.05
+        >>> nats = entropy(tfd.Normal(0.0, 1.0), x)[0]  # 0.5 log(2 pi e) = 1.419
+        >>> abs(nats - 1.419) < 0.05
         True
     """
     return _mean(-_log_prob(flow, x, condition))

@@ -36,6 +36,7 @@ class EquivariantVelocity(Conditioner):
 
     Example:
         >>> import tfp_flows as tfpf
+        >>> from tensorflow_probability import distributions as tfd
         >>> f = tfpf.ContinuousFlow(EquivariantVelocity(width=8), (4, 2))
         >>> base = tfpf.bases.mean_free_normal((4, 2))
         >>> tfd.TransformedDistribution(base, f).sample(3).shape
