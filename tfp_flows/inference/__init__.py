@@ -23,6 +23,7 @@ from tfp_flows.inference.information import (
     mutual_information,
     total_correlation,
 )
+from tfp_flows.inference.likelihoods import NeuralLikelihood
 from tfp_flows.inference.posteriors import NeuralPosterior, amortize
 from tfp_flows.inference.surrogate import flat_target, surrogate_posterior
 from tfp_flows.inference.variational import VariationalModel

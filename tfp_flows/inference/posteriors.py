@@ -11,8 +11,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.architectures.coupling import spline_flow
-from tfp_flows.bijectors.conditional import condition
+from tfp_flows.inference.density import (
+    ConditionalDensity,
+    Flow,
+    Scaling,
+    Summary,
+)
 from tfp_flows.inference.surrogate import unpacking
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
@@ -24,15 +28,95 @@ from tfp_flows.internal.arguments import (
     checked_number,
     invalid,
 )
+from tfp_flows.internal.seeds import stateless_seed
 from tfp_flows.training.model import FlowModel
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
-# Draws a seed and parameters, with a leading axis, to data with that axis.
-Simulator = Callable[..., TensorLike]
+# Parameters with a leading axis to data with that axis.
+Simulator = Callable[[Arrays], TensorLike]
 
 
-class NeuralPosterior:
+class Estimator:
+    """What `NeuralPosterior` and `NeuralLikelihood` share: a prior, a density, data."""
+
+    def __init__(self, prior: tfd.Distribution, density: ConditionalDensity) -> None:
+        self.prior = prior
+        self._unpack, self._size = _whitening(prior)
+        self._density = density
+        self._scaling: Scaling | None = None
+
+    @property
+    def models(self) -> list[FlowModel]:
+        """The trained flows, of standardized values."""
+        return self._density.models
+
+    def _pairs(self, theta: Arrays, x: TensorLike) -> tuple[np.ndarray, np.ndarray]:
+        """Returns unconstrained parameters `[n, d]` and data, checked."""
+        u = _finite("theta", self._unpack.inverse(theta))
+        x = _finite("x", _data(x))
+        if len(u) != len(x):
+            raise invalid("x", f"have {len(u)} rows, as `theta`", x)
+        return u, x
+
+    def _scaled(self, x: np.ndarray) -> np.ndarray:
+        return x if self._scaling is None else self._scaling(x)
+
+    def fit_rounds(
+        self,
+        simulator: Simulator,
+        x: TensorLike,
+        *,
+        rounds: int = 5,
+        simulations: int = 1000,
+        seed: Seed = 0,
+        **kwargs: Any,
+    ) -> list[int]:
+        """Trains in rounds on what matters for one observation.
+
+        The first round draws parameters from the prior, each later one where the
+        present posterior given `x` has mass; it trains on the pairs of all rounds.
+
+        Args:
+            simulator: From parameters `[n, ...]` to data `[n, *shape]`.
+            x: The observation, `[*shape]`.
+            rounds: Number of rounds.
+            simulations: New pairs of each round.
+            seed: Integer from which the draws follow.
+            **kwargs: Further arguments of `fit`.
+
+        Returns:
+            How many draws each round took to choose from.
+        """
+        checked_integer("rounds", rounds)
+        checked_integer("simulations", simulations)
+        seeds = tfp.random.split_seed(stateless_seed(seed), n=rounds)
+        thetas: list[Arrays] = []
+        data: list[np.ndarray] = []
+        taken = []
+        for index, now in enumerate(seeds):
+            theta, drawn = (
+                self._proposed(x, simulations, now)
+                if index
+                else (self.prior.sample(simulations, seed=now), simulations)
+            )
+            thetas.append(theta)
+            data.append(_data(simulator(theta)))
+            taken.append(drawn)
+            together = tf.nest.map_structure(lambda *v: tf.concat(v, 0), *thetas)
+            self.fit(together, np.concatenate(data), **kwargs)
+        return taken
+
+    def fit(self, theta: Arrays, x: TensorLike, **kwargs: Any) -> Any:
+        """Trains on pairs."""
+        raise NotImplementedError
+
+    def _proposed(self, x: TensorLike, n: int, seed: tf.Tensor) -> tuple[Arrays, int]:
+        """Returns parameters for the next round, and how many were drawn for them."""
+        raise NotImplementedError
+
+
+class NeuralPosterior(Estimator):
     """The posterior of a model's parameters, `q(theta | x)`, for any observation `x`.
 
     Conditional flows of the unconstrained parameters `u`, `theta = unpack(u)`, are
@@ -43,7 +127,8 @@ class NeuralPosterior:
     whose minimum is the posterior. What the prior's support excludes no draw is: its
     default bijector makes a uniform prior's box, a positive scale, a simplex.
 
-    With `members` above 1 the posterior is the mixture of as many flows, trained from
+    A flow has the residuals of a linear regression of `u` on the data to model. With
+    `members` above 1 the posterior is the mixture of as many flows, trained from
     different starts.
 
     Example:
@@ -59,14 +144,17 @@ class NeuralPosterior:
     Reference: Papamakarios, Murray: Fast epsilon-free inference of simulation models
     with Bayesian conditional density estimation, 2016, arXiv:1605.06376. Greenberg,
     Nonnenmacher, Macke: Automatic posterior transformation, 2019, arXiv:1905.07488.
+    Wildberger et al.: Flow matching for scalable simulation-based inference, 2023,
+    arXiv:2305.17161.
     """
 
     def __init__(
         self,
         prior: tfd.Distribution,
         *,
-        flow: Callable[..., tfd.Distribution] = spline_flow,
-        summary: Callable[[], keras.Layer] | None = None,
+        flow: Flow | None = None,
+        objective: str = "likelihood",
+        summary: Summary | None = None,
         members: int = 1,
         **options: Any,
     ) -> None:
@@ -74,30 +162,29 @@ class NeuralPosterior:
 
         Args:
             prior: Distribution of the parameters: of vectors, or a joint one.
-            flow: Architecture: `flow((d,), condition_shape=..., encoder=...)`.
+            flow: Architecture: `flow((d,), condition_shape=..., encoder=...)`, such as
+                `tfpf.maf` with `transform="spline"`; None for `tfpf.spline_flow`, or
+                `tfpf.ffjord` if that is trained by flow matching.
+            objective: `"likelihood"` or `"flow_matching"`, see `FlowMatchingModel`.
             summary: Makes a Keras layer from standardized data to a vector of features,
                 such as a convolutional or recurrent network; None for none.
             members: Number of flows.
-            **options: Further arguments of `flow`.
+            **options: Further arguments of `flow`, such as `steps`; width and depth
+                follow from the number of pairs.
         """
-        self.prior = prior
-        self._unpack, self._size = unpacking(prior)
-        self._make, self._summary = flow, summary
-        self._members = checked_integer("members", members)
-        self._options = {"steps": 5, "hidden_units": (64, 64), **options}
-        self.models: list[FlowModel] = []
+        density = ConditionalDensity(
+            flow=flow,
+            objective=objective,
+            summary=summary,
+            members=members,
+            options=options,
+        )
+        super().__init__(prior, density)
 
     def fit(
         self,
         theta: Arrays,
         x: TensorLike,
-        *,
-        epochs: int = 500,
-        batch_size: int | None = None,
-        validation_split: float = 0.1,
-        patience: int = 20,
-        rate: float = 1e-3,
-        seed: int = 0,
         **kwargs: Any,
     ) -> list[keras.callbacks.History]:
         """Trains on pairs, until those that are held out are not better explained.
@@ -105,74 +192,21 @@ class NeuralPosterior:
         Args:
             theta: Parameters, draws of the prior's structure, `[n, ...]`.
             x: Data simulated from them, `[n, *shape]`.
-            epochs: Most passes over the data.
-            batch_size: None for a fiftieth of the pairs, from 32 to 512.
-            validation_split: Share of the pairs that is held out.
-            patience: Passes without an improvement after which training ends.
-            rate: First learning rate; it is halved after `patience / 3` such passes.
-            seed: Integer from which weights and order follow.
+            epochs: Most passes over the data, 500 by default.
+            batch_size: None for a fiftieth of the pairs, from 64 to 512.
+            validation_split: Share of the pairs that is held out, 0.1 by default.
+            patience: Passes without an improvement after which training ends, 20.
+            rate: First learning rate, 1e-3; it is halved after `patience / 3` such
+                passes.
+            seed: Integer from which weights and order follow, 0 by default.
             **kwargs: Further arguments of `FlowModel.fit`, such as `verbose`.
 
         Returns:
             What `fit` returned for each member.
         """
-        u = _finite("theta", self._unpack.inverse(theta))
-        x = _finite("x", _data(x))
-        if len(u) != len(x):
-            raise invalid("x", f"have {len(u)} rows, as `theta`", x)
-        checked_number("validation_split", validation_split, above=0.0, below=1.0)
-        order = np.random.default_rng(seed).permutation(len(u))
-        held = max(1, round(validation_split * len(u)))
-        train, test = order[held:], order[:held]
-        batch_size = batch_size or int(np.clip(len(train) // 50, 32, 512))
-        histories = []
-        for member in range(self._members):
-            keras.utils.set_random_seed(seed + member)
-            if len(self.models) <= member:
-                self.models.append(self._model(x[train]))
-            model = self.models[member]
-            model.compile(keras.optimizers.Adam(rate, clipnorm=5.0))
-            callbacks = [
-                keras.callbacks.EarlyStopping(
-                    "val_loss", patience=patience, restore_best_weights=True
-                ),
-                keras.callbacks.ReduceLROnPlateau(
-                    "val_loss", factor=0.5, patience=max(1, patience // 3)
-                ),
-            ]
-            histories.append(
-                model.fit(
-                    u[train],
-                    x[train],
-                    epochs=epochs,
-                    batch_size=batch_size,
-                    validation_data=(u[test], x[test]),
-                    callbacks=[*callbacks, *kwargs.pop("callbacks", [])],
-                    **kwargs,
-                )
-            )
-        return histories
-
-    def _model(self, x: np.ndarray) -> FlowModel:
-        """Builds a flow for data of this shape, which it standardizes."""
-        standardized = keras.layers.Normalization(axis=-1)
-        standardized.adapt(x)
-        layers = (
-            [standardized]
-            if self._summary is None
-            else [
-                standardized,
-                self._summary(),
-            ]
-        )
-        encoder = keras.Sequential([keras.Input(x.shape[1:]), *layers])
-        flow = self._make(
-            (self._size,),
-            condition_shape=x.shape[1:],
-            encoder=encoder,
-            **self._options,
-        )
-        return FlowModel(flow)
+        u, x = self._pairs(theta, x)
+        self._scaling = Scaling(x) if x.ndim == 2 else None
+        return self._density.fit(u, self._scaled(x).astype(u.dtype), **kwargs)
 
     def __call__(self, x: TensorLike) -> tfd.TransformedDistribution:
         """Returns the posterior given an observation, over the prior's structure.
@@ -186,39 +220,25 @@ class NeuralPosterior:
         self, x: TensorLike, unpack: tfb.Bijector
     ) -> tfd.TransformedDistribution:
         flat = self.unconstrained(x)
-        inner = getattr(flat, "bijector", None)
-        if inner is None or self._members > 1:
+        if not isinstance(flat, tfd.TransformedDistribution):  # a mixture
             return tfd.TransformedDistribution(flat, unpack, name="posterior")
-        chain = tfb.Chain([unpack, inner])
+        chain = tfb.Chain([unpack, flat.bijector])
         return tfd.TransformedDistribution(flat.distribution, chain, name="posterior")
 
     def unconstrained(self, x: TensorLike) -> tfd.Distribution:
         """Returns the posterior of the unconstrained parameters, vectors `[d]`."""
-        if not self.models:
-            raise ValueError(
-                "The posterior must be trained before it is asked for: call "
-                "`fit(theta, x)`. Received: no training"
-            )
+        shape = self._density.condition_shape
         x = np.asarray(x, self.models[0].distribution.dtype.as_numpy_dtype)
-        shape = self.models[0].condition_shape
         if shape == (1,) and x.shape[-1:] != (1,):
             x = x[..., np.newaxis]
-        members = [condition(model.distribution, x) for model in self.models]
-        if len(members) == 1:
-            return members[0]
-        batch = x.shape[: x.ndim - len(shape)]
-        equal = tfd.Categorical(logits=tf.zeros([*batch, len(members)], x.dtype))
-        return tfd.Mixture(equal, members)
+        return self._density(self._scaled(x).astype(x.dtype))
 
     def fit_rounds(
         self,
         simulator: Simulator,
         x: TensorLike,
         *,
-        rounds: int = 5,
-        simulations: int = 1000,
         outside: float = 1e-4,
-        seed: Seed = 0,
         **kwargs: Any,
     ) -> list[int]:
         """Trains on what matters for one observation (truncated sequential inference).
@@ -230,11 +250,9 @@ class NeuralPosterior:
         Args:
             simulator: From parameters `[n, ...]` to data `[n, *shape]`.
             x: The observation, `[*shape]`.
-            rounds: Number of rounds; the first draws from the whole prior.
-            simulations: New pairs of each round.
             outside: Share of the posterior that a truncation may lose.
-            seed: Integer from which the draws follow.
-            **kwargs: Further arguments of `fit`.
+            **kwargs: `rounds` (5), the first of which draws from the whole prior;
+                `simulations` (1000), new pairs of each; `seed`; arguments of `fit`.
 
         Returns:
             How many draws of the prior each round took.
@@ -242,34 +260,16 @@ class NeuralPosterior:
         Reference: Deistler, Goncalves, Macke: Truncated proposals for scalable and
         hassle-free simulation-based inference, 2022, arXiv:2210.04815.
         """
-        checked_integer("rounds", rounds)
-        checked_integer("simulations", simulations)
         checked_number("outside", outside, above=0.0, below=1.0)
-        seeds = tfp.random.split_seed(tfp.random.sanitize_seed(seed), n=rounds)
-        thetas: list[Arrays] = []
-        data: list[np.ndarray] = []
-        taken = []
-        for round_seed in seeds:
-            theta, drawn = self._truncated(x, simulations, outside, round_seed)
-            thetas.append(theta)
-            data.append(_data(simulator(theta)))
-            taken.append(drawn)
-            together = tf.nest.map_structure(lambda *v: tf.concat(v, 0), *thetas)
-            self.models = []
-            self.fit(together, np.concatenate(data), **kwargs)
-        return taken
+        self._outside = outside
+        return super().fit_rounds(simulator, x, **kwargs)
 
-    def _truncated(
-        self, x: TensorLike, n: int, outside: float, seed: tf.Tensor
-    ) -> tuple[Arrays, int]:
-        """Draws from the prior where the posterior has mass; counts all draws."""
+    def _proposed(self, x: TensorLike, n: int, seed: tf.Tensor) -> tuple[Arrays, int]:
         of_q, of_prior = tfp.random.split_seed(seed)
-        if not self.models:
-            return self.prior.sample(n, seed=of_prior), n
         q = self.unconstrained(x)
         density = tf.function(q.log_prob, autograph=False, reduce_retracing=True)
         drawn = tf.stop_gradient(q.sample(10_000, seed=of_q))
-        least = np.quantile(density(drawn), outside)
+        least = np.quantile(density(drawn), self._outside)
         kept: list[Arrays] = []
         count = total = 0
         while count < n:
@@ -284,7 +284,8 @@ class NeuralPosterior:
             if total >= _MOST_DRAWS and count < n:
                 raise ValueError(
                     f"Argument `outside` must leave a part of the prior that draws "
-                    f"meet: of {total} only {count} did. Received: outside={outside}"
+                    f"meet: of {total} only {count} did. Received: "
+                    f"outside={self._outside}"
                 )
         theta = tf.nest.map_structure(lambda *v: tf.concat(v, 0)[:n], *kept)
         return theta, total
@@ -305,19 +306,25 @@ class AmortizedPosterior(NeuralPosterior):
             tfd.JointDistribution,
             "a joint distribution, such as `tfd.JointDistributionNamed`",
         )
-        parts = _named(joint, joint.sample(1, seed=(0, 0)))
+        parts = _named(joint, joint.sample(2, seed=(0, 0)))
         unknown = [name for name in observed if name not in parts]
         if unknown or not observed or len(observed) == len(parts):
             must = f"name some, not all, of the parts {', '.join(parts)}"
             raise invalid("observed", must, observed)
         self._joint = joint
         self._observed: list[str] = list(observed)
-        first = {name: parts[name][0] for name in observed}
-        super().__init__(joint.experimental_pin(**first), **options)
+        first, second = (
+            joint.experimental_pin(**{name: parts[name][k] for name in observed})
+            for k in range(2)
+        )
+        super().__init__(first, **options)
+        if _supports_differ(first, second):
+            must = "leave the latent parts' support to latent parts alone"
+            raise invalid("observed", must, observed)
 
     def simulate(self, n: int, seed: Seed = 0) -> tuple[Arrays, np.ndarray]:
         """Draws latent parts and data from the joint distribution, `[n, ...]`."""
-        draws = self._joint.sample(n, seed=tfp.random.sanitize_seed(seed))
+        draws = self._joint.sample(n, seed=stateless_seed(seed))
         parts = _named(self._joint, draws)
         latent = {name: v for name, v in parts.items() if name not in self._observed}
         theta = latent
@@ -362,8 +369,9 @@ def amortize(
     observed: Sequence[str],
     *,
     simulations: int = 10_000,
-    flow: Callable[..., tfd.Distribution] = spline_flow,
-    summary: Callable[[], keras.Layer] | None = None,
+    flow: Flow | None = None,
+    objective: str = "likelihood",
+    summary: Summary | None = None,
     members: int = 1,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -373,13 +381,15 @@ def amortize(
 
     It draws from the joint distribution and fits a conditional flow of the latent parts
     given the observed ones: see `NeuralPosterior`.
-    The support of a latent part may depend on other latent parts, not on observed ones.
+    The support of a latent part may depend on other latent parts; one that depends on
+    observed parts is refused.
 
     Args:
         joint: A `tfd.JointDistribution`, not pinned.
         observed: Names of the observed parts.
         simulations: Number of draws to train on.
         flow: Architecture, see `NeuralPosterior`.
+        objective: `"likelihood"` or `"flow_matching"`.
         summary: Makes a Keras layer from standardized data to features.
         members: Number of flows, of which the posterior is the mixture.
         options: Further arguments of `flow`, such as `{"steps": 8}`.
@@ -408,6 +418,7 @@ def amortize(
         joint,
         observed,
         flow=flow,
+        objective=objective,
         summary=summary,
         members=members,
         **(options or {}),
@@ -415,6 +426,32 @@ def amortize(
     theta, x = made.simulate(checked_integer("simulations", simulations, 20), seed)
     made.fit(theta, x, seed=seed, **kwargs)
     return made
+
+
+def _whitening(prior: tfd.Distribution) -> tuple[tfb.Bijector, int]:
+    """Returns the bijector from vectors to parameters, and the vectors' size.
+
+    Uniform parameters become normal ones: the logits of a default bijector have long
+    tails wherever a posterior meets an edge of the box.
+    """
+    unpack, size = unpacking(prior)
+    kind = prior
+    while isinstance(kind, tfd.Sample | tfd.Independent):
+        kind = kind.distribution
+    if isinstance(kind, tfd.Uniform) and len(prior.event_shape) == 1:
+        unpack = tfp.experimental.bijectors.make_distribution_bijector(prior)
+    return unpack, size
+
+
+def _supports_differ(first: tfd.Distribution, second: tfd.Distribution) -> bool:
+    """Whether a vector becomes different draws of two pinned distributions."""
+    (one, size), (other, _) = unpacking(first), unpacking(second)
+    dtype = tf.nest.flatten(first.dtype)[0]
+    u = tf.constant(np.random.default_rng(0).normal(size=size), dtype)
+    values = [
+        tf.nest.flatten(unpack.forward(tf.identity(u))) for unpack in (one, other)
+    ]
+    return any(not np.allclose(a, b) for a, b in zip(*values, strict=True))
 
 
 def _named(joint: tfd.Distribution, parts: Arrays) -> dict[str, Any]:

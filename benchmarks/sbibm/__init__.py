@@ -1,0 +1,1 @@
+"""The benchmark of simulation-based inference, with TFP Flows' estimators."""

@@ -1,0 +1,250 @@
+"""Conditional densities of vectors, with what their training takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.architectures.continuous import ffjord
+from tfp_flows.architectures.coupling import spline_flow
+from tfp_flows.bijectors.conditional import condition
+from tfp_flows.internal.arguments import (
+    TensorLike,
+    checked_choice,
+    checked_integer,
+    checked_number,
+)
+from tfp_flows.training.flow_matching import FlowMatchingModel
+from tfp_flows.training.model import FlowModel
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+Flow = Callable[..., tfd.Distribution]
+Summary = Callable[[], keras.Layer]
+OBJECTIVES = ("likelihood", "flow_matching")
+
+# Standardized values beyond it grow like logarithms: outliers of heavy tails.
+_FAR = 4.0
+_PENALTIES = np.logspace(-1.0, 5.0, 7)
+# From so many pairs on, so many units in each hidden layer.
+_UNITS = ((30_000, 128), (0, 64))
+
+
+class Scaling:
+    """Columns of data in a form in which networks see them well, one to one.
+
+        z = (g(x) - mean g(x)) / std g(x),    y = z, or sign(z) (4 + log(|z| - 3))
+
+    where `g(x) = log(x + c)` of columns that are never negative and less skewed so, and
+    `g(x) = x` of others; the second form of `y` is for `|z| > 4`.
+    """
+
+    def __init__(self, x: np.ndarray) -> None:
+        positive = np.where(x > 0.0, x, np.inf).min(axis=0)
+        none = x.min(axis=0) > 0.0
+        self._more = np.where(none | np.isinf(positive), 0.0, positive / 2.0)
+        possible = (x.min(axis=0) >= 0.0) & (np.ptp(x, axis=0) > 0.0)
+        self._logs = np.zeros_like(possible)
+        as_logs = np.where(possible, x, 1.0) + self._more
+        self._logs = possible & (_skewness(x) > _skewness(np.log(as_logs)))
+        values = self._curved(x)
+        self._mean, std = values.mean(axis=0), values.std(axis=0)
+        self._scale = np.where(std > 0.0, std, 1.0)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Returns scaled data, `[..., k]`."""
+        z = (self._curved(x) - self._mean) / self._scale
+        far = np.log1p(np.maximum(abs(z) - _FAR, 0.0))
+        return np.clip(z, -_FAR, _FAR) + np.sign(z) * far
+
+    def log_det(self, x: np.ndarray) -> np.ndarray:
+        """Returns `log |dy/dx|`, `[...]`."""
+        z = (self._curved(x) - self._mean) / self._scale
+        each = -np.log(self._scale) - np.log1p(np.maximum(abs(z) - _FAR, 0.0))
+        logs = np.log(np.where(self._logs, x + self._more, 1.0))
+        return (each - logs).sum(axis=-1)
+
+    def _curved(self, x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x, np.float64)
+        inside = np.where(self._logs, np.maximum(x, 0.0) + self._more, 1.0)
+        return np.where(self._logs, np.log(np.maximum(inside, 1e-30)), x)
+
+
+def _skewness(x: np.ndarray) -> np.ndarray:
+    std = x.std(axis=0)
+    z = (x - x.mean(axis=0)) / np.where(std > 0.0, std, 1.0)
+    return abs(np.mean(z**3, axis=0))
+
+
+class ConditionalDensity:
+    """The density `q(y | c)` of vectors: a regression, and a flow of what it leaves.
+
+        y = A c + b + s r,    r ~ flow(. | c)
+
+    A and b are a ridge regression's, which is exact for linear Gaussian models and
+    leaves to the flow what is not linear. Conditions that are not vectors have `A = 0`.
+    """
+
+    def __init__(
+        self,
+        *,
+        flow: Flow | None = None,
+        objective: str = "likelihood",
+        summary: Summary | None = None,
+        members: int = 1,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        checked_choice("objective", objective, OBJECTIVES)
+        self._matching = objective == "flow_matching"
+        self._make = flow or (ffjord if self._matching else spline_flow)
+        self._summary, self._options = summary, dict(options or {})
+        self._members = checked_integer("members", members)
+        self.models: list[FlowModel] = []
+
+    def fit(
+        self,
+        y: np.ndarray,
+        c: np.ndarray,
+        *,
+        epochs: int = 500,
+        batch_size: int | None = None,
+        validation_split: float = 0.1,
+        patience: int = 20,
+        rate: float = 1e-3,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> list[keras.callbacks.History]:
+        """Trains from the start until rows that are held out are not better explained.
+
+        For the arguments see `NeuralPosterior.fit`.
+        """
+        checked_number("validation_split", validation_split, above=0.0, below=1.0)
+        order = np.random.default_rng(seed).permutation(len(y))
+        held = max(1, round(validation_split * len(y)))
+        train, test = order[held:], order[:held]
+        batch_size = batch_size or int(np.clip(len(train) // 50, 64, 512))
+        self._regress(y, c, train, test)
+        rest = (y - self._mean(c).numpy()) / self._scale
+        self.models, histories = [], []
+        given = kwargs.pop("callbacks", [])
+        for member in range(self._members):
+            keras.utils.set_random_seed(seed + member)
+            model = self._model(c[train], y.shape[-1], len(train))
+            model.compile(keras.optimizers.Adam(rate, clipnorm=5.0))
+            monitor = "val_flow_matching" if self._matching else "val_loss"
+            held_out = (rest[test], c[test])
+            callbacks = [
+                *([_MatchingLoss(*held_out)] if self._matching else []),
+                keras.callbacks.EarlyStopping(
+                    monitor, patience=patience, mode="min", restore_best_weights=True
+                ),
+                keras.callbacks.ReduceLROnPlateau(
+                    monitor, factor=0.5, mode="min", patience=max(1, patience // 3)
+                ),
+            ]
+            histories.append(
+                model.fit(
+                    rest[train],
+                    c[train],
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    validation_data=None if self._matching else held_out,
+                    callbacks=[*callbacks, *given],
+                    **kwargs,
+                )
+            )
+            self.models.append(model)
+        return histories
+
+    def _regress(
+        self, y: np.ndarray, c: np.ndarray, train: np.ndarray, test: np.ndarray
+    ) -> None:
+        """Fits A, b and s; rows that are held out choose the penalty."""
+        self._offset = y[train].mean(axis=0)
+        self._slope = None
+        if c.ndim == 2:
+            middle, width = c[train].mean(axis=0), c[train].std(axis=0)
+            z = (c - middle) / np.where(width > 0.0, width, 1.0)
+            target = y - self._offset
+            square, cross = z[train].T @ z[train], z[train].T @ target[train]
+            slopes = [
+                np.linalg.solve(square + penalty * np.eye(len(square)), cross)
+                for penalty in _PENALTIES
+            ]
+            errors = [np.square(target[test] - z[test] @ a).sum() for a in slopes]
+            best = slopes[int(np.argmin(errors))]
+            self._slope = (best.T / np.where(width > 0.0, width, 1.0)).T
+            self._slope = self._slope.astype(y.dtype)
+            self._offset = (self._offset - middle @ self._slope).astype(y.dtype)
+        std = (y[train] - self._mean(c[train]).numpy()).std(axis=0)
+        self._scale = np.where(std > 0.0, std, 1.0).astype(y.dtype)
+
+    def _mean(self, c: TensorLike) -> tf.Tensor:
+        if self._slope is None:
+            return tf.convert_to_tensor(self._offset)
+        return tf.linalg.matvec(self._slope, c, transpose_a=True) + self._offset
+
+    def _model(self, c: np.ndarray, size: int, pairs: int) -> FlowModel:
+        standardized = keras.layers.Normalization(axis=-1)
+        standardized.adapt(c)
+        summary = [] if self._summary is None else [self._summary()]
+        encoder = keras.Sequential([keras.Input(c.shape[1:]), standardized, *summary])
+        units = next(units for least, units in _UNITS if pairs >= least)
+        defaults = {"steps": 5, "hidden_units": (units, units)}
+        if self._matching:
+            defaults = {"hidden_units": (2 * units,) * 3, "activation": "silu"}
+        flow = self._make(
+            (size,),
+            condition_shape=c.shape[1:],
+            encoder=encoder,
+            **{**defaults, **self._options},
+        )
+        return FlowMatchingModel(flow, draws=4) if self._matching else FlowModel(flow)
+
+    @property
+    def condition_shape(self) -> tuple[int, ...]:
+        """The shape of one condition."""
+        if not self.models:
+            raise ValueError(
+                "The estimator must be trained before it is asked: call "
+                "`fit(theta, x)`. Received: no training"
+            )
+        return tuple(self.models[0].condition_shape or ())
+
+    def __call__(self, c: TensorLike) -> tfd.Distribution:
+        """Returns `q(. | c)`, of batch shape `c`'s."""
+        shape = self.condition_shape
+        c = tf.convert_to_tensor(c)
+        after = [tfb.Shift(self._mean(c)), tfb.Scale(self._scale)]
+        members = []
+        for model in self.models:
+            flow = condition(model.distribution, c)
+            inner = getattr(flow, "bijector", None)
+            base = flow if inner is None else flow.distribution
+            chain = tfb.Chain(after if inner is None else [*after, inner])
+            members.append(tfd.TransformedDistribution(base, chain))
+        if len(members) == 1:
+            return members[0]
+        batch = tf.shape(c)[: c.shape.ndims - len(shape)]
+        logits = tf.zeros(tf.concat([batch, [len(members)]], 0), c.dtype)
+        return tfd.Mixture(tfd.Categorical(logits=logits), members)
+
+
+class _MatchingLoss(keras.callbacks.Callback):
+    """Adds the flow-matching loss of rows held out: their likelihood takes an ODE."""
+
+    def __init__(self, y: np.ndarray, c: np.ndarray, repeats: int = 8) -> None:
+        super().__init__()
+        self._rows = [tf.constant(np.repeat(v, repeats, axis=0)) for v in (y, c)]
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        model: Any = self.model
+        self._loss = tf.function(model.matching_loss, autograph=False)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["val_flow_matching"] = float(tf.reduce_mean(self._loss(*self._rows)))
