@@ -136,7 +136,7 @@ def by_local_test(kind, rng, n=500):
     return {"L-C2ST": test.p_value <= 0.05}
 
 
-def misspecified(rng, n=500, m=20):
+def misspecified(rng, m, n=500):
     """Whether MMD flags m data of the model, and of one with twice the noise."""
     _, trained = simulated(n, rng)
     flags = {}
@@ -170,10 +170,13 @@ def main():
     options = parser.parse_args()
     started = time.perf_counter()
     counted = counts(options.seeds)
-    other = {"right": 0, "other noise": 0}
-    for seed in range(options.seeds):
-        for kind, flag in misspecified(np.random.default_rng([seed, 9])).items():
-            other[kind] += int(flag)
+    other = {}
+    for m in (20, 100):
+        row = other[f"{m} observations"] = {"right": 0, "other noise": 0}
+        for seed in range(options.seeds):
+            found = misspecified(np.random.default_rng([seed, 9]), m)
+            for kind, flag in found.items():
+                row[kind] += int(flag)
     report = {
         "seeds": options.seeds,
         "level": LEVEL,

@@ -158,7 +158,7 @@ def logistic_regression() -> Problem:
     model = tfd.JointDistributionSequential(
         [
             tfd.Sample(tfd.Normal(0.0, scale), [d]),
-            lambda w: tfd.Independent(tfd.Bernoulli(w @ features), 1),
+            lambda w: tfd.Independent(tfd.Bernoulli(tf.tensordot(w, features, 1)), 1),
         ]
     )
     return Problem(

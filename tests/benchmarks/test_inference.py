@@ -1,4 +1,4 @@
-"""Eight schools and Neal's funnel: what is called exact, and flows against it."""
+"""Posteriors of the benchmark: what is called exact, and flows against it."""
 
 import keras
 import numpy as np
@@ -8,10 +8,16 @@ import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
 from benchmarks.inference import methods
-from benchmarks.inference.problems import EFFECTS, ERRORS, eight_schools, funnel
+from benchmarks.inference.problems import (
+    EFFECTS,
+    ERRORS,
+    PROBLEMS,
+    eight_schools,
+    funnel,
+)
 
 
-@pytest.mark.parametrize("make", [eight_schools, funnel])
+@pytest.mark.parametrize("make", PROBLEMS.values())
 def test_densities_take_batches(make):
     problem = make()
     flat = tfpf.flat_target(problem.target)
