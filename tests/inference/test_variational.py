@@ -76,7 +76,9 @@ def model_of_scale():
     )
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_a_pinned_joint_distribution_with_callbacks(jit_compile, tmp_path):
     y = np.array([0.5, -1.0, 2.0, 0.3, -0.2, 1.4], np.float32)
     target = model_of_scale().experimental_pin(y=y)
@@ -89,7 +91,11 @@ def test_a_pinned_joint_distribution_with_callbacks(jit_compile, tmp_path):
     )
     stop = keras.callbacks.EarlyStopping("elbo", patience=1, min_delta=100.0)
     history = model.fit(
-        epochs=9, steps_per_epoch=60, batch_size=32, verbose=0, callbacks=[stop]
+        epochs=9,
+        steps_per_epoch=60,
+        batch_size=32,
+        verbose=0,
+        callbacks=[stop, tfpf.AveragedWeights()],
     ).history
     assert len(history["elbo"]) == 2
     assert stop.mode == "max"
@@ -176,3 +182,12 @@ def test_fit_refuses():
     with pytest.raises(ValueError, match="Argument `distribution` must have rep"):
         tfpf.VariationalModel(two_modes(), standard)
     tfpf.VariationalModel(two_modes(), standard, estimator="score_function")
+
+
+def test_double_precision_and_a_metric():
+    flow = tfpf.real_nvp((2,), couplings=2, hidden_units=(4,), dtype="float64")
+    model = tfpf.VariationalModel(flow, standard, seed=0)
+    model.compile("adam", metrics=[lambda y, loss: 2.0 * loss])
+    history = model.fit(steps_per_epoch=2, batch_size=8, verbose=0).history
+    assert history["elbo"] == [-history["loss"][0]]
+    assert history["lambda"][0] == pytest.approx(2.0 * history["loss"][0], rel=1e-6)

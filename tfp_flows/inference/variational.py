@@ -39,6 +39,7 @@ ESTIMATORS = {
 }
 _SINGLE = [name for name, (_, draws) in ESTIMATORS.items() if draws == 1]
 _DRAWS = "draws"  # the key of an input that asks for as many draws as it has rows
+_OF_DATA = ("nll", "bits_per_dim")
 _ADAPTED = 1024  # draws from which weights that wait for data are initialized
 
 Target = tfd.Distribution | Callable[[tf.Tensor], tf.Tensor]
@@ -135,7 +136,8 @@ class VariationalModel(FlowModel):
         self._estimator, self._importance_samples = estimator, samples
         self._anneal, self._seed = Holder(anneal), seed
         self._draws_seed = keras.random.SeedGenerator(seed)
-        self._elbo = keras.metrics.Mean(name="elbo")
+        dtype = "float64" if distribution.dtype == tf.float64 else None
+        self._elbo = keras.metrics.Mean(name="elbo", dtype=dtype)
         self.target = target
 
     @property
@@ -290,8 +292,9 @@ class VariationalModel(FlowModel):
         """Returns `loss` and `elbo` of draws, else those of the likelihood."""
         if isinstance(y_pred, dict):
             self._elbo.update_state(y_pred["elbo"])
-            results = self.get_metrics_result()
-            return {name: results[name] for name in ("loss", "elbo")}
+            given = (x, y, y_pred["loss"], sample_weight)
+            results = keras.Model.compute_metrics(self, *given)
+            return {k: v for k, v in results.items() if k not in _OF_DATA}
         results = super().compute_metrics(x, y, y_pred, sample_weight)
         results.pop("elbo")
         return results
