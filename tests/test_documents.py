@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 import tfp_flows as tfpf
 
 DOCUMENTS = Path(__file__).parents[1] / "docs"
-PAGES = ["migration.md"]
+PAGES = ["migration.md", "posteriors.md"]
 LIBRARIES = {"tfpf": tfpf, "tfp": tfp, "keras": keras}
 LIBRARIES |= {"tfb": tfp.bijectors, "tfd": tfp.distributions}
 
@@ -32,7 +32,9 @@ def test_a_block_runs(page, number, tmp_path, monkeypatch):
     exec(code, {"__name__": page})
 
 
-@pytest.mark.parametrize(("page", "least"), [("migration.md", 20), ("features.md", 99)])
+@pytest.mark.parametrize(
+    ("page", "least"), [("migration.md", 20), ("features.md", 99), ("posteriors.md", 5)]
+)
 def test_names_on_a_page_exist(page, least):
     text = (DOCUMENTS / page).read_text(encoding="utf-8")
     named = set(re.findall(r"\b(tfpf|tfb|tfd|tfp|keras)((?:\.\w+)+)", text))

@@ -50,7 +50,7 @@ HEAVY = ("tensorflow", "keras", "numpy", "scipy", "matplotlib", "pyarrow")
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("train", "--help"), ("evaluate", "--help"), ("serve", "--nothing")],
+    [(), ("train", "--help"), ("posterior", "--help"), ("serve", "--nothing")],
     ids=" ".join,
 )
 def test_help_and_wrong_options_need_no_tensorflow(arguments):

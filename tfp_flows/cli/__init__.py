@@ -1,4 +1,4 @@
-"""The command line: `tfp-flows train | evaluate | sample | export | serve | check`.
+"""The command line: `tfp-flows train | evaluate | sample | ...`.
 
 The modules of the verbs import what needs TensorFlow inside their functions: `--help`
 and a wrong option are answered without it.
@@ -14,6 +14,7 @@ import typer
 from tfp_flows.cli.evaluate import check, evaluate
 from tfp_flows.cli.export import export, serve
 from tfp_flows.cli.options import WRONG_INPUT
+from tfp_flows.cli.posterior import posterior
 from tfp_flows.cli.sample import sample
 from tfp_flows.cli.train import train
 
@@ -25,11 +26,11 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="tfp-flows",
-    help="Train, judge, sample and serve normalizing flows.",
+    help="Train, judge, sample and serve normalizing flows, and infer with them.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (train, evaluate, sample, export, serve, check):
+for verb in (train, evaluate, sample, posterior, export, serve, check):
     app.command()(verb)
 
 

@@ -24,7 +24,12 @@ from tfp_flows.inference.information import (
     total_correlation,
 )
 from tfp_flows.inference.likelihoods import NeuralLikelihood
-from tfp_flows.inference.posteriors import NeuralPosterior, amortize
+from tfp_flows.inference.pictures import posterior_figure
+from tfp_flows.inference.posteriors import (
+    AmortizedPosterior,
+    NeuralPosterior,
+    amortize,
+)
 from tfp_flows.inference.surrogate import flat_target, surrogate_posterior
 from tfp_flows.inference.variational import VariationalModel
 from tfp_flows.inference.weights import (

@@ -206,6 +206,10 @@ class ConditionalDensity:
         )
         return FlowMatchingModel(flow, draws=4) if self._matching else FlowModel(flow)
 
+    def loaded(self, models: list[FlowModel]) -> None:
+        """Takes flows from a file, whose arrays are set next."""
+        self.models, self._members, self._slope = models, len(models), None
+
     @property
     def condition_shape(self) -> tuple[int, ...]:
         """The shape of one condition."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,12 @@ from tfp_flows.inference.density import (
     Flow,
     Scaling,
     Summary,
+)
+from tfp_flows.inference.saved import (
+    SUPPORT,
+    SavedEstimator,
+    load_estimator,
+    save_estimator,
 )
 from tfp_flows.inference.surrogate import unpacking
 from tfp_flows.internal import compat
@@ -50,6 +57,41 @@ class Estimator:
     def models(self) -> list[FlowModel]:
         """The trained flows, of standardized values."""
         return self._density.models
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes what was trained to a `.keras` archive: all but the prior.
+
+        `load` reads it into an estimator that was made with the same prior.
+        """
+        arrays = {SUPPORT: self._support()}
+        for part, held in self._parts().items():
+            found = vars(held).items()
+            arrays |= {f"{part}.{k}": v for k, v in found if isinstance(v, np.ndarray)}
+        kind = type(self).__name__
+        save_estimator(path, SavedEstimator(self.models, arrays, kind))
+
+    def load(self, path: str | os.PathLike) -> None:
+        """Reads what `save` wrote; a prior of another support is refused."""
+        held = load_estimator(path, type(self).__name__, self._support())
+        self._density.loaded(held.flows)
+        scaled = any(name.startswith("scaling.") for name in held.arrays)
+        self._scaling = Scaling.__new__(Scaling) if scaled else None
+        for name, array in held.arrays.items():
+            part, attribute = name.split(".")
+            setattr(self._parts()[part], attribute, array)
+
+    def _parts(self) -> dict[str, object]:
+        """Returns what holds arrays, by name."""
+        parts = {"density": self._density, "scaling": self._scaling}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _support(self) -> np.ndarray:
+        """Returns parameters that tell the supports of priors apart."""
+        u = tf.cast(
+            tf.linspace(-1.0, 1.0, self._size), tf.nest.flatten(self.prior.dtype)[0]
+        )
+        values = tf.nest.flatten(self._unpack.forward(u))
+        return np.concatenate([np.ravel(v) for v in values])
 
     def _pairs(self, theta: Arrays, x: TensorLike) -> tuple[np.ndarray, np.ndarray]:
         """Returns unconstrained parameters `[n, d]` and data, checked."""
@@ -335,12 +377,15 @@ class AmortizedPosterior(NeuralPosterior):
 
     def encoded(self, observed: Mapping[str, TensorLike] | TensorLike) -> np.ndarray:
         """Returns observed parts as one array: the only one, or all of them flat."""
+        shapes = _named(self._joint, self._joint.event_shape)
         if not isinstance(observed, Mapping):
             if len(self._observed) > 1:
+                size = sum(math.prod(shapes[name]) for name in self._observed)
+                if np.shape(observed)[-1:] == (size,):  # as `simulate` gave it
+                    return np.asarray(observed, np.float32)
                 must = f"be a dictionary of {', '.join(self._observed)}"
                 raise invalid("observed", must, observed)
             observed = {self._observed[0]: observed}
-        shapes = _named(self._joint, self._joint.event_shape)
         missing = [name for name in self._observed if name not in observed]
         if missing:
             raise invalid("observed", f"have {', '.join(missing)}", list(observed))
