@@ -72,10 +72,10 @@ from tfp_flows.bijectors.reshape import Squeeze
 from tfp_flows.bijectors.residual import Residual
 from tfp_flows.distributions import bases
 from tfp_flows.distributions.folds import (
+    Decoded,
     Exchangeable,
     Folded,
     MaxPooled,
-    Variational,
 )
 from tfp_flows.distributions.surjections import Augmented, Dequantized, Noised, denoise
 from tfp_flows.inference import calibration

@@ -1,4 +1,4 @@
-"""`Folded`, `Exchangeable`, `MaxPooled`, `Variational`: exact densities, training."""
+"""`Folded`, `Exchangeable`, `MaxPooled`, `Decoded`: exact densities, training."""
 
 import keras
 import numpy as np
@@ -75,13 +75,13 @@ def given(d, k, kernel, log_scale):
 
 def test_the_bound_is_tight_with_the_true_posterior():
     decoder, encoder = given(3, 3, 1.0, 0.0), given(3, 3, 0.5, 0.5 * np.log(0.5))
-    made = tfpf.Variational(normal(3), decoder, encoder)
+    made = tfpf.Decoded(normal(3), decoder, encoder)
     both = tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 2.0**0.5), 3)
     np.testing.assert_allclose(made.log_prob(X), both.log_prob(X))
     spread = np.std(made.sample(2000, seed=1))
     np.testing.assert_allclose(spread, 2.0**0.5, rtol=0.05)
     with pytest.raises(ValueError, match="`encoder`.*Received"):
-        tfpf.Variational(normal(2), decoder, encoder)
+        tfpf.Decoded(normal(2), decoder, encoder)
 
 
 def flows():
@@ -91,7 +91,7 @@ def flows():
     return {
         "folded": tfpf.Folded(tfpf.on("positive", inner)),
         "sorted": tfpf.Exchangeable(tfpf.on("ordered", tfpf.real_nvp((2,), **small))),
-        "variational": tfpf.Variational(
+        "decoded": tfpf.Decoded(
             bases.diagonal_normal(1),
             bases.conditional_normal(2, (1,)),
             bases.conditional_normal(1, (2,)),
@@ -106,7 +106,7 @@ def flows():
     "name",
     [
         "folded",
-        "variational",
+        "decoded",
         pytest.param("sorted", marks=pytest.mark.slow),
         pytest.param("pooled", marks=pytest.mark.slow),
     ],

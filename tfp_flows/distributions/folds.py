@@ -225,12 +225,12 @@ class MaxPooled(Chance):
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class Variational(Chance):
+class Decoded(Chance):
     """Data `x` that a decoder draws given the values `v` of a flow: a layer of a VAE.
 
         log P(x) >= E[ log p(v) + log p(x | v) - log q(v | x) ],    v ~ q(. | x)
 
-    `p(v)` may be any flow, or a `Variational` again, for a hierarchy. All three learn
+    `p(v)` may be any flow, or a `Decoded` again, for a hierarchy. All three learn
     together.
 
     Shapes: events of the decoder.
@@ -242,7 +242,7 @@ class Variational(Chance):
         >>> import tfp_flows as tfpf
         >>> normal = tfpf.bases.conditional_normal
         >>> flow = tfpf.real_nvp((2,), steps=2)
-        >>> Variational(flow, normal(5, (2,)), normal(2, (5,))).event_shape
+        >>> Decoded(flow, normal(5, (2,)), normal(2, (5,))).event_shape
         TensorShape([5])
     """
 
@@ -254,7 +254,7 @@ class Variational(Chance):
         *,
         samples: int = 1,
         validate_args: bool = False,
-        name: str = "variational",
+        name: str = "decoded",
     ) -> None:
         """Joins a flow of latent values and two conditional distributions.
 
