@@ -42,13 +42,13 @@ def main():
         for name in options.tasks:
             key = f"{name}/{simulations}/{options.method}/{options.draws}"
             run = runs.setdefault(key, {"c2st": {}, "cpu_seconds": {}})
-            measure(TASKS[name](options.folder), simulations, options, run)
-            options.out.write_text(json.dumps(report, indent=1) + "\n")
+            for _ in measured(TASKS[name](options.folder), simulations, options, run):
+                options.out.write_text(json.dumps(report, indent=1) + "\n")
             print(key, round(np.mean(list(run["c2st"].values())), 4), flush=True)
 
 
-def measure(task, simulations, options, run):
-    """Adds C2ST and seconds of the observations that a run lacks."""
+def measured(task, simulations, options, run):
+    """Adds C2ST and seconds of the observations that a run lacks, one by one."""
     left = [n for n in options.observations if str(n) not in run["c2st"]]
     if not left:
         return
@@ -65,6 +65,7 @@ def measure(task, simulations, options, run):
         run["cpu_seconds"][f"draws {number}"] = time.process_time() - start
         reference = task.reference(number)[: options.draws]
         run["c2st"][str(number)] = tfpf.inference.c2st(reference, draws, seed=1)
+        yield number
 
 
 def trained(task, simulations, number, options):

@@ -11,6 +11,7 @@ from tfp_flows.inference.density import Scaling
 
 tfd = tfp.distributions
 QUICK = {"hidden_units": (16,), "steps": 2}
+FIT = {"rate": 1e-3, "batch_size": 64, "verbose": 0}
 
 
 def simulate(theta, seed=0):
@@ -27,7 +28,7 @@ def prior():
 def trained():
     likelihood = tfpf.inference.NeuralLikelihood(prior(), **QUICK)
     theta = prior().sample(2000, seed=(0, 1))
-    likelihood.fit(theta, simulate(theta), epochs=2, verbose=0)
+    likelihood.fit(theta, simulate(theta), epochs=2, **FIT)
     return likelihood
 
 
@@ -53,7 +54,7 @@ def test_whole_numbers_have_probabilities():
     theta = shape.sample(2000, seed=(0, 1)).numpy()
     counts = np.random.default_rng(0).poisson(theta)
     likelihood = tfpf.inference.NeuralLikelihood(shape, **QUICK)
-    likelihood.fit(theta, counts, epochs=8, verbose=0)
+    likelihood.fit(theta, counts, epochs=8, **FIT)
     at = np.array([[30.0], [40.0], [50.0]], "float32")
     known = stats.poisson.logpmf(40, at[:, 0])
     np.testing.assert_allclose(likelihood.log_prob([40], at), known, atol=0.4)

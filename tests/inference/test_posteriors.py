@@ -103,7 +103,8 @@ def test_linear_gaussian_posteriors_take_few_epochs(options):
     theta = prior.sample(2000, seed=(0, 1)).numpy()
     noise = np.random.default_rng(0).normal(scale=0.5, size=theta.shape)
     posterior = tfpf.inference.NeuralPosterior(prior, **options)
-    posterior.fit(theta, (2.0 * theta + noise).astype("float32"), epochs=3, verbose=0)
+    x = (2.0 * theta + noise).astype("float32")
+    posterior.fit(theta, x, epochs=3, rate=1e-3, batch_size=64, verbose=0)
     draws = posterior([1.0, -2.0, 0.0]).sample(1000, seed=(0, 1))
     mean = np.array([1.0, -2.0, 0.0]) * 2.0 / 4.25
     np.testing.assert_allclose(tf.reduce_mean(draws, 0), mean, atol=0.08)

@@ -115,7 +115,7 @@ class ConditionalDensity:
         batch_size: int | None = None,
         validation_split: float = 0.1,
         patience: int = 20,
-        rate: float = 1e-3,
+        rate: float = 2e-3,
         seed: int = 0,
         **kwargs: Any,
     ) -> list[keras.callbacks.History]:
@@ -127,7 +127,7 @@ class ConditionalDensity:
         order = np.random.default_rng(seed).permutation(len(y))
         held = max(1, round(validation_split * len(y)))
         train, test = order[held:], order[:held]
-        batch_size = batch_size or int(np.clip(len(train) // 50, 64, 512))
+        batch_size = batch_size or int(np.clip(len(train) // 50, 32, 512))
         self._regress(y, c, train, test)
         rest = (y - self._mean(c).numpy()) / self._scale
         self.models, histories = [], []

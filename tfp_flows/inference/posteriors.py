@@ -235,10 +235,10 @@ class NeuralPosterior(Estimator):
             theta: Parameters, draws of the prior's structure, `[n, ...]`.
             x: Data simulated from them, `[n, *shape]`.
             epochs: Most passes over the data, 500 by default.
-            batch_size: None for a fiftieth of the pairs, from 64 to 512.
+            batch_size: None for a fiftieth of the pairs, from 32 to 512.
             validation_split: Share of the pairs that is held out, 0.1 by default.
             patience: Passes without an improvement after which training ends, 20.
-            rate: First learning rate, 1e-3; it is halved after `patience / 3` such
+            rate: First learning rate, 2e-3; it is halved after `patience / 3` such
                 passes.
             seed: Integer from which weights and order follow, 0 by default.
             **kwargs: Further arguments of `FlowModel.fit`, such as `verbose`.
