@@ -71,9 +71,10 @@ class ConvolutionExponential(FlowBijector):
         for k in range(1, _terms(x.dtype) + 1):
             term = tf.nn.conv2d(term, kernel, 1, "SAME") / k
             images += term
-        middle = kernel.shape[0] // 2
+        middle = int(kernel.shape[0]) // 2
         trace = tf.linalg.trace(kernel[middle, middle])
-        return reshaped(images, tf.shape(x), x.shape), x.shape[-3] * x.shape[-2] * trace
+        pixels = tf.cast(tf.reduce_prod(tf.shape(x)[-3:-1]), x.dtype)
+        return reshaped(images, tf.shape(x), x.shape), pixels * trace
 
 
 def _terms(dtype: tf.DType) -> int:

@@ -85,7 +85,7 @@ class EquivariantVelocity(Conditioner):
     ) -> tf.Tensor:
         """Returns velocities of `[n, particles, d]` at `time`, a scalar or `[n]`."""
         x, f = inputs, self.activation
-        n, particles = ops.shape(x)[0], x.shape[1]
+        n, particles = ops.shape(x)[0], int(x.shape[1])
         given = ops.broadcast_to(ops.reshape(cast(time, x.dtype), (-1, 1)), (n, 1))
         if condition is not None:
             flat = ops.reshape(cast(condition, x.dtype), (n, size(condition.shape[1:])))
