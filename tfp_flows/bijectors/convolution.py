@@ -67,7 +67,7 @@ class ConvolutionExponential(FlowBijector):
         squares = tf.reduce_sum(tf.square(kernel), axis=[-2, -1])
         bound = tf.reduce_sum(tf.sqrt(squares + 1e-24))
         kernel = tf.cast(sign * kernel / tf.maximum(bound, 1.0), x.dtype)
-        term = images = tf.reshape(x, [-1, *x.shape[-3:]])
+        term = images = tf.reshape(x, tf.concat([[-1], tf.shape(x)[-3:]], 0))
         for k in range(1, _terms(x.dtype) + 1):
             term = tf.nn.conv2d(term, kernel, 1, "SAME") / k
             images += term
