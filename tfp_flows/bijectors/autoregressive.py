@@ -13,6 +13,7 @@ from tfp_flows.bijectors.base import broadcast_batch, call_layer
 from tfp_flows.bijectors.coupling import Structure, checked_transform
 from tfp_flows.bijectors.transforms.affine import Affine, VolumePreserving
 from tfp_flows.bijectors.transforms.base import Transform
+from tfp_flows.bijectors.transforms.roots import only_once
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
 from tfp_flows.internal.arguments import (
     Condition,
@@ -175,7 +176,8 @@ def iterated(
                 return to_value + tape.gradient(outputs, y, [w, to_slope], none)
 
             with scope:
-                return _settled(pulled, to_value, rounds - 1), to_slope
+                found = _settled(pulled, to_value, rounds - 1)
+            return only_once(found, value), only_once(to_slope, log_slope)
 
         return (tf.identity(value), tf.identity(log_slope)), gradient
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -220,16 +220,20 @@ def call_layer(
     return reshaped(outputs, sizes, static)
 
 
-@tf.custom_gradient
-def log_abs_det(matrix: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+def log_abs_det(matrix: tf.Tensor) -> tf.Tensor:
     """Returns `log |det A|` of matrices `[..., d, d]`, by QR: XLA has no other way."""
-    diagonal = tf.linalg.diag_part(tf.linalg.qr(matrix).r)
 
-    def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        back = tf.linalg.matrix_transpose(tf.linalg.inv(matrix))
-        return upstream[..., tf.newaxis, tf.newaxis] * back
+    @tf.custom_gradient
+    def value(matrix: tf.Tensor) -> Any:
+        diagonal = tf.linalg.diag_part(tf.linalg.qr(matrix).r)
 
-    return tf.reduce_sum(tf.math.log(tf.abs(diagonal)), axis=-1), gradient
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            back = tf.linalg.matrix_transpose(tf.linalg.inv(matrix))
+            return upstream[..., tf.newaxis, tf.newaxis] * back
+
+        return tf.reduce_sum(tf.math.log(tf.abs(diagonal)), axis=-1), gradient
+
+    return value(matrix)
 
 
 def reshaped(x: tf.Tensor, sizes: tf.Tensor, static: Sequence) -> tf.Tensor:

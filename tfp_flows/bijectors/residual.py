@@ -23,6 +23,7 @@ from tfp_flows.bijectors.continuous import (
     sum_event,
     value_and_jacobian,
 )
+from tfp_flows.bijectors.transforms.roots import only_once
 from tfp_flows.internal.arguments import (
     Condition,
     Mapped,
@@ -86,7 +87,7 @@ def implicit(
                 return w + (upstream - pulled) / slope
 
             with scope:
-                return fixed_point(step, upstream / slope, most)
+                return only_once(fixed_point(step, upstream / slope, most), miss)
 
         return tf.zeros_like(miss), gradient
 

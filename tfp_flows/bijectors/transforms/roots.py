@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -49,8 +50,32 @@ def solve(
     slope = tf.where(rising, size, -size)
     # Adds nothing to the root but its gradient.
     change = (target - sought) - (value - tf.stop_gradient(value))
-    root = root + change / slope
+    root = root + _once(change / slope, target, parameters)
     return root, function(root, parameters)[1]
+
+
+def only_once(gradient: tf.Tensor, *sources: tf.Tensor) -> tf.Tensor:
+    """Returns a gradient that depends on `sources` and has none itself: it refuses."""
+
+    @tf.custom_gradient
+    def value(gradient: tf.Tensor, *_: tf.Tensor) -> Any:
+        def refuse(_: tf.Tensor) -> None:
+            raise NotImplementedError(
+                "The solution of an equation has first derivatives only: no gradient "
+                "of a gradient goes through the direction that is solved for"
+            )
+
+        return tf.identity(gradient), refuse
+
+    return value(gradient, *sources)
+
+
+@tf.custom_gradient
+def _once(change: tf.Tensor, *sources: tf.Tensor) -> tuple:
+    def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+        return [only_once(upstream, *sources), *map(tf.zeros_like, sources)]
+
+    return tf.identity(change), gradient
 
 
 def _bracket(
