@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.internal.arguments import (
@@ -19,6 +18,7 @@ from tfp_flows.internal.arguments import (
     invalid,
 )
 from tfp_flows.internal.pictures import BLUE
+from tfp_flows.internal.seeds import stateless_seed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -275,7 +275,7 @@ def posterior_predictive(
     if not given:
         raise invalid("latent", "hold draws of the latent parts", latent)
     n = tf.convert_to_tensor(given[0]).shape[0]
-    seed = None if seed is None else tfp.random.sanitize_seed(seed)
+    seed = None if seed is None else stateless_seed(seed)
     if isinstance(latent, Mapping):
         return joint.sample(n, seed=seed, **latent)
     return joint.sample(n, seed=seed, value=latent)
