@@ -167,6 +167,7 @@ def results(folder):
     return weights, json.loads((folder / "history.json").read_text())
 
 
+@pytest.mark.slow
 def test_two_processes_over_loopback_equal_one(tmp_path):
     """`MultiWorkerMirroredStrategy`, two workers that begin with other weights."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}

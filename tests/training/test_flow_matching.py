@@ -167,6 +167,7 @@ CHOICES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda c: "-".join(map(str, c)))
 def test_each_path_and_pairing_learns_the_density(choice, tmp_path):
     flow = tfpf.ffjord((2,), hidden_units=(32,), solver=tfpf.FixedStep("rk4", 6))
@@ -259,6 +260,7 @@ def test_pairing_is_refused_where_it_cannot_be():
         tfpf.FlowMatchingModel(flow, 0.1, path="variance_preserving")
 
 
+@pytest.mark.slow
 def test_reflow_makes_paths_straight(trained):
     made = trained[0]
     pairs = made.pairs(512, seed=3)

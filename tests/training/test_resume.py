@@ -63,6 +63,7 @@ def killed_and_straight(tmp_path, kills):
             np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_fit_killed_once_is_bit_equal(tmp_path):
     killed_and_straight(tmp_path, 1)
 

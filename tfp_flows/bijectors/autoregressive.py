@@ -24,7 +24,7 @@ from tfp_flows.internal.arguments import (
     checked_shape,
     invalid,
 )
-from tfp_flows.internal.compat import open_scope
+from tfp_flows.internal.compat import in_a_loop_with_variables, open_scope
 from tfp_flows.nets.conditioner import connect
 from tfp_flows.nets.dense import MADE
 
@@ -160,6 +160,12 @@ def iterated(
     left to change. First derivatives only.
     """
     start = tf.zeros_like(x)
+    if in_a_loop_with_variables():
+        most = {"maximum_iterations": rounds - 1, "parallel_iterations": 1}
+        last = tf.while_loop(
+            lambda y: True, lambda y: (function(y)[0],), (start,), **most
+        )
+        return function(last[0])
     y = tf.stop_gradient(_settled(lambda y: function(y)[0], start, rounds - 1))
     scope, result = open_scope(), function(y)
     if rounds == 1:

@@ -17,6 +17,7 @@ from tensorflow.core.framework import node_def_pb2, tensor_pb2  # noqa: F401
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2  # noqa: F401
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import record, tape
+from tensorflow.python.ops import control_flow_util_v2
 from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from tensorflow_probability.python.bijectors import (
     blockwise,
@@ -426,3 +427,12 @@ def open_scope() -> contextlib.AbstractContextManager:
     with keras.StatelessScope(initialize_variables=False) as inner:
         pass
     return inner.original_scope or contextlib.nullcontext()
+
+
+def in_a_loop_with_variables() -> bool:
+    """Whether the caller is traced in a loop that captures the variables themselves.
+
+    TensorFlow then has no gradient of a loop inside of a custom gradient.
+    """
+    looped = control_flow_util_v2.in_while_loop_defun(tf.compat.v1.get_default_graph())
+    return looped and isinstance(open_scope(), contextlib.nullcontext)

@@ -146,7 +146,8 @@ class FlowMatchingModel(FlowModel):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Configures training; see `FlowModel.compile`."""
-        given = named_arguments(keras.Model.compile, *args, **kwargs)
+        keras_s = {n: v for n, v in kwargs.items() if n != "shards"}
+        given = named_arguments(keras.Model.compile, *args, **keras_s)
         if given.get("jit_compile") is True and not self.supports_jit:
             must = 'not be True with an exact pairing: choose `pairing="sinkhorn"`'
             raise invalid("jit_compile", must, True)
