@@ -113,7 +113,6 @@ def without_sentinels(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     weighting after the fact helps: the gradient of what is not finite is NaN, and so is
     `0 * NaN`.
     """
-    # Not the median: under XLA a sort takes a tenth of a step.
     size = tf.reduce_max(tf.abs(x), axis=list(range(1, x.shape.rank)))
     logs = tf.math.log(tf.where(size > 0, size, tf.ones_like(size)))
 
