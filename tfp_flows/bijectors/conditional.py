@@ -346,13 +346,8 @@ class EncodedCondition(Wrapped):
             return encoded
         # XLA drops what `checked_labels` asserts, and takes the nearest label.
         good = (condition >= 0) & (condition < self.labels)
-        good = tf.reshape(
-            good,
-            [
-                *tf.unstack(tf.shape(good)),
-                *[1] * (encoded.shape.rank - good.shape.rank),
-            ],
-        )
+        while good.shape.rank < encoded.shape.rank:
+            good = good[..., tf.newaxis]
         return tf.where(good, encoded, tf.cast(np.nan, encoded.dtype))
 
 

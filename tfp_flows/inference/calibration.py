@@ -370,6 +370,8 @@ def calibration_figure(
         p = calibration.p_values(bins)[k]
         axes[0, k].set_title(f"{name}: p = {p:.2g}")
         _coverage(axes[1, k], calibration, k, confidence)
+    # After all have been drawn: a limit ends the scaling of the axis that they share.
+    axes[0, 0].set_ylim(bottom=0.0)
     axes[0, 0].set_ylabel("simulations")
     axes[1, 0].set_ylabel("share that holds the truth")
     return figure
@@ -431,7 +433,6 @@ def _histogram(
     axes.stairs(expected, edges, color="0.45", lw=1.0)
     axes.stairs(counts, edges, color=BLUE, lw=1.6)
     axes.set_xlim(0.0, 1.0)
-    axes.set_ylim(bottom=0.0)
     axes.set_xlabel("rank of the truth among draws")
 
 

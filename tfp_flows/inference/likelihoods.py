@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.inference.density import ConditionalDensity, Flow, Scaling
-from tfp_flows.inference.posteriors import Estimator
+from tfp_flows.inference.estimators import Estimator
 from tfp_flows.internal.arguments import (
     Arrays,
     Seed,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,18 +11,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.inference.density import (
-    ConditionalDensity,
-    Flow,
-    Scaling,
-    Summary,
-)
-from tfp_flows.inference.saved import (
-    SUPPORT,
-    SavedEstimator,
-    load_estimator,
-    save_estimator,
-)
+from tfp_flows.inference.density import ConditionalDensity, Flow, Scaling, Summary
+from tfp_flows.inference.estimators import Estimator, Simulator
 from tfp_flows.inference.surrogate import unpacking
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
@@ -36,126 +25,8 @@ from tfp_flows.internal.arguments import (
     invalid,
 )
 from tfp_flows.internal.seeds import stateless_seed
-from tfp_flows.training.model import FlowModel
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-
-# Parameters with a leading axis to data with that axis.
-Simulator = Callable[[Arrays], TensorLike]
-
-
-class Estimator:
-    """What `NeuralPosterior` and `NeuralLikelihood` share: a prior, a density, data."""
-
-    def __init__(self, prior: tfd.Distribution, density: ConditionalDensity) -> None:
-        self.prior = prior
-        self._unpack, self._size = _whitening(prior)
-        self._density = density
-        self._scaling: Scaling | None = None
-
-    @property
-    def models(self) -> list[FlowModel]:
-        """The trained flows, of standardized values."""
-        return self._density.models
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes what was trained to a `.keras` archive: all but the prior.
-
-        `load` reads it into an estimator that was made with the same prior.
-        """
-        arrays = {SUPPORT: self._support()}
-        for part, held in self._parts().items():
-            found = vars(held).items()
-            arrays |= {f"{part}.{k}": v for k, v in found if isinstance(v, np.ndarray)}
-        kind = type(self).__name__
-        save_estimator(path, SavedEstimator(self.models, arrays, kind))
-
-    def load(self, path: str | os.PathLike) -> None:
-        """Reads what `save` wrote; a prior of another support is refused."""
-        held = load_estimator(path, type(self).__name__, self._support())
-        self._density.loaded(held.flows)
-        scaled = any(name.startswith("scaling.") for name in held.arrays)
-        self._scaling = Scaling.__new__(Scaling) if scaled else None
-        for name, array in held.arrays.items():
-            part, attribute = name.split(".")
-            setattr(self._parts()[part], attribute, array)
-
-    def _parts(self) -> dict[str, object]:
-        """Returns what holds arrays, by name."""
-        parts = {"density": self._density, "scaling": self._scaling}
-        return {name: part for name, part in parts.items() if part is not None}
-
-    def _support(self) -> np.ndarray:
-        """Returns parameters that tell the supports of priors apart."""
-        u = tf.cast(
-            tf.linspace(-1.0, 1.0, self._size), tf.nest.flatten(self.prior.dtype)[0]
-        )
-        values = tf.nest.flatten(self._unpack.forward(u))
-        return np.concatenate([np.ravel(v) for v in values])
-
-    def _pairs(self, theta: Arrays, x: TensorLike) -> tuple[np.ndarray, np.ndarray]:
-        """Returns unconstrained parameters `[n, d]` and data, checked."""
-        u = _finite("theta", self._unpack.inverse(theta))
-        x = _finite("x", _data(x))
-        if len(u) != len(x):
-            raise invalid("x", f"have {len(u)} rows, as `theta`", x)
-        return u, x
-
-    def _scaled(self, x: np.ndarray) -> np.ndarray:
-        return x if self._scaling is None else self._scaling(x)
-
-    def fit_rounds(
-        self,
-        simulator: Simulator,
-        x: TensorLike,
-        *,
-        rounds: int = 5,
-        simulations: int = 1000,
-        seed: Seed = 0,
-        **kwargs: Any,
-    ) -> list[int]:
-        """Trains in rounds on what matters for one observation.
-
-        The first round draws parameters from the prior, each later one where the
-        present posterior given `x` has mass; it trains on the pairs of all rounds.
-
-        Args:
-            simulator: From parameters `[n, ...]` to data `[n, *shape]`.
-            x: The observation, `[*shape]`.
-            rounds: Number of rounds.
-            simulations: New pairs of each round.
-            seed: Integer from which the draws follow.
-            **kwargs: Further arguments of `fit`.
-
-        Returns:
-            How many draws each round took to choose from.
-        """
-        checked_integer("rounds", rounds)
-        checked_integer("simulations", simulations)
-        seeds = tfp.random.split_seed(stateless_seed(seed), n=rounds)
-        thetas: list[Arrays] = []
-        data: list[np.ndarray] = []
-        taken = []
-        for index, now in enumerate(seeds):
-            theta, drawn = (
-                self._proposed(x, simulations, now)
-                if index
-                else (self.prior.sample(simulations, seed=now), simulations)
-            )
-            thetas.append(theta)
-            data.append(_data(simulator(theta)))
-            taken.append(drawn)
-            together = tf.nest.map_structure(lambda *v: tf.concat(v, 0), *thetas)
-            self.fit(together, np.concatenate(data), **kwargs)
-        return taken
-
-    def fit(self, theta: Arrays, x: TensorLike, **kwargs: Any) -> Any:
-        """Trains on pairs."""
-        raise NotImplementedError
-
-    def _proposed(self, x: TensorLike, n: int, seed: tf.Tensor) -> tuple[Arrays, int]:
-        """Returns parameters for the next round, and how many were drawn for them."""
-        raise NotImplementedError
 
 
 class NeuralPosterior(Estimator):
@@ -473,21 +344,6 @@ def amortize(
     return made
 
 
-def _whitening(prior: tfd.Distribution) -> tuple[tfb.Bijector, int]:
-    """Returns the bijector from vectors to parameters, and the vectors' size.
-
-    Uniform parameters become normal ones: the logits of a default bijector have long
-    tails wherever a posterior meets an edge of the box.
-    """
-    unpack, size = unpacking(prior)
-    kind = prior
-    while isinstance(kind, tfd.Sample | tfd.Independent):
-        kind = kind.distribution
-    if isinstance(kind, tfd.Uniform) and len(prior.event_shape) == 1:
-        unpack = tfp.experimental.bijectors.make_distribution_bijector(prior)
-    return unpack, size
-
-
 def _supports_differ(first: tfd.Distribution, second: tfd.Distribution) -> bool:
     """Whether a vector becomes different draws of two pinned distributions."""
     (one, size), (other, _) = unpacking(first), unpacking(second)
@@ -504,18 +360,3 @@ def _named(joint: tfd.Distribution, parts: Arrays) -> dict[str, Any]:
     if isinstance(parts, Mapping):
         return dict(parts)
     return dict(zip(compat.part_names(joint), parts, strict=True))
-
-
-def _data(x: TensorLike) -> np.ndarray:
-    x = np.asarray(x)
-    x = x.astype(np.float32) if x.dtype.kind in "iub" else x
-    return x[:, np.newaxis] if x.ndim == 1 else x
-
-
-def _finite(name: str, values: TensorLike) -> np.ndarray:
-    array = np.asarray(values)
-    bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
-    if bad.any():
-        rows = f"{np.count_nonzero(bad)} of {len(bad)} rows are not"
-        raise ValueError(f"Argument `{name}` must be finite. Received: {rows}")
-    return array

@@ -76,7 +76,7 @@ class EquivariantVelocity(Conditioner):
             self.dense(1, w, kernel_initializer="zeros", use_bias=False)
             for _ in range(self.layers)
         ]
-        # What the last layer would tell the particles nobody asks for.
+        # After the last layer features are not read again.
         self._gathers = [self.dense(w, 2 * w) for _ in range(self.layers - 1)]
         self._updates = [self.dense(w, w) for _ in range(self.layers - 1)]
 

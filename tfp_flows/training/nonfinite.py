@@ -100,41 +100,28 @@ def far_rows(losses: tf.Tensor) -> tf.Tensor:
 
     Rows that are NaN are not: they stop training.
     """
-    # The lower median; that of no rows is such that nothing is above.
-    half = tf.sort(losses)[: (tf.size(losses) + 1) // 2]
-    return losses > 1e5 + 1e3 * tf.abs(tf.reduce_max(half))
+    return losses > 1e5 + 1e3 * tf.abs(_lower_median(losses))
 
 
 def without_sentinels(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Replaces rows whose squares would not be finite, and says which those are.
 
-    Such a row `x_i` has `max |x_i| > 1e15 m`, `m` the geometric mean of the smaller of
-    the rows' maxima, 0 not counted; the row nearest to `m` takes its place. No
-    weighting after the fact helps: the gradient of what is not finite is NaN, and so is
-    `0 * NaN`.
+    Such a row `x_i` has `max |x_i| > 1e15 m`, `m` the lower median of the rows' maxima
+    if that is not 0; the mean of the other rows takes its place. No weighting after
+    the fact helps: the gradient of what is not finite is NaN, and so is `0 * NaN`.
     """
     size = tf.reduce_max(tf.abs(x), axis=list(range(1, x.shape.rank)))
-    logs = tf.math.log(tf.where(size > 0, size, tf.ones_like(size)))
+    usual = _lower_median(size)
+    far = (usual > 0) & (size > 1e15 * usual)
+    rows = tf.reshape(far, [-1, *[1] * (x.shape.rank - 1)])
+    total = tf.reduce_sum(tf.where(rows, tf.zeros_like(x), x), axis=0)
+    count = tf.reduce_sum(tf.cast(~far, x.dtype))
+    return tf.where(rows, tf.math.divide_no_nan(total, count), x), far
 
-    def mean_of(counted: tf.Tensor) -> tf.Tensor:
-        weight = tf.cast(counted & (size > 0), x.dtype)
-        return tf.math.divide_no_nan(
-            tf.reduce_sum(weight * logs), tf.reduce_sum(weight)
-        )
 
-    # That of the smaller ones: a few sentinels would move that of all.
-    usual = mean_of(logs <= mean_of(size > 0) + 1.0)
-    far = (size > 0) & (logs > usual + 15.0 * np.log(10.0))
-    distance = tf.abs(logs - usual)
-    near = distance <= tf.reduce_min(distance)
-
-    def rows(which: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(which, [-1, *[1] * (x.shape.rank - 1)])
-
-    # A sum over rows, which a replica without one has as well.
-    total = tf.reduce_sum(tf.where(rows(near), x, tf.zeros_like(x)), axis=0)
-    instead = tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(near, x.dtype)))
-    return tf.where(rows(far), instead, x), far
+def _lower_median(values: tf.Tensor) -> tf.Tensor:
+    """Returns that of `[n]`; that of no values is such that nothing is above."""
+    return tf.reduce_max(tf.sort(values)[: (tf.size(values) + 1) // 2])
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
