@@ -422,10 +422,9 @@ class LikelihoodModel(keras.Model):
         # Under XLA it would take a ninth of a step of splines.
         plain = not self.jit_compile and tf.is_tensor(first)
         if plain and first.dtype.is_floating:
-            first, far = without_sentinels(first)
-            self._guard.count(far)
-            weight = 1.0 if weight is None else tf.reshape(weight, [-1])
-            weight = tf.where(far, tf.zeros_like(weight), weight)
+            rows = tf.shape(first)[:1]
+            weight = tf.ones(rows) if weight is None else tf.reshape(weight, [-1])
+            first, weight = without_sentinels(first, weight, self._guard)
             x = (first, *x[1:]) if isinstance(x, tuple) else first
         return super().train_step((x, y, weight))
 

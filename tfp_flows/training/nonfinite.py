@@ -103,20 +103,30 @@ def far_rows(losses: tf.Tensor) -> tf.Tensor:
     return losses > 1e5 + 1e3 * tf.abs(_lower_median(losses))
 
 
-def without_sentinels(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Replaces rows whose squares would not be finite, and says which those are.
+def without_sentinels(
+    x: tf.Tensor, weight: tf.Tensor, guard: NonFiniteGuard
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Replaces rows whose squares would not be finite, and gives them no weight.
 
     Such a row `x_i` has `max |x_i| > 1e15 m`, `m` the lower median of the rows' maxima
     if that is not 0; the mean of the other rows takes its place. No weighting after
     the fact helps: the gradient of what is not finite is NaN, and so is `0 * NaN`.
     """
     size = tf.reduce_max(tf.abs(x), axis=list(range(1, x.shape.rank)))
-    usual = _lower_median(size)
-    far = (usual > 0) & (size > 1e15 * usual)
-    rows = tf.reshape(far, [-1, *[1] * (x.shape.rank - 1)])
-    total = tf.reduce_sum(tf.where(rows, tf.zeros_like(x), x), axis=0)
-    count = tf.reduce_sum(tf.cast(~far, x.dtype))
-    return tf.where(rows, tf.math.divide_no_nan(total, count), x), far
+
+    def replaced() -> tuple[tf.Tensor, tf.Tensor]:
+        usual = _lower_median(size)
+        far = (usual > 0) & (size > 1e15 * usual)
+        rows = tf.reshape(far, [-1, *[1] * (x.shape.rank - 1)])
+        total = tf.reduce_sum(tf.where(rows, tf.zeros_like(x), x), axis=0)
+        count = tf.reduce_sum(tf.cast(~far, x.dtype))
+        mean = tf.math.divide_no_nan(total, count)
+        guard.count(far)
+        return tf.where(rows, mean, x), tf.where(far, tf.zeros_like(weight), weight)
+
+    # No such row without this, which costs less to see than a median.
+    suspect = tf.reduce_max(size) > 1e15 * tf.reduce_min(size)
+    return tf.cond(suspect, replaced, lambda: (x, weight))
 
 
 def _lower_median(values: tf.Tensor) -> tf.Tensor:
