@@ -40,6 +40,15 @@ def matched(features, **kind):
     return continuous(features, "tanh" if features == 2 else "elu", **kind)
 
 
+def like_zukos(make, features, **kind):
+    """Three autoregressive layers without actnorms."""
+    return make((features,), steps=3, actnorm=False, **kind, **HIDDEN)
+
+
+def polynomial(make, features):
+    return like_zukos(make, features, bound=bound(features))
+
+
 MODELS = {
     "nice": lambda d: tfpf.nice((d,), steps=8, **HIDDEN),
     "real_nvp": lambda d: tfpf.real_nvp((d,), steps=8, **HIDDEN),
@@ -49,9 +58,17 @@ MODELS = {
     "maf_spline": maf_spline,
     "ffjord": continuous,
     "flow_matching": matched,
+    "naf": functools.partial(like_zukos, tfpf.naf),
+    "unaf": functools.partial(like_zukos, tfpf.unaf, features=16),
+    "sos": functools.partial(polynomial, tfpf.sos_flow),
+    "bernstein": functools.partial(polynomial, tfpf.bernstein_flow),
+    "gaussianization": lambda d: tfpf.gaussianization_flow((d,), components=8),
+    "bnaf": lambda d: tfpf.bnaf((d,), hidden_units=(8, 8)),
+    "residual": lambda d, **kind: tfpf.residual_flow((d,), **kind, **HIDDEN),
 }
-# Likelihoods of a continuous flow are reported by a finer solver, and exact.
-JUDGED = {"trace": "exact", "solver_steps": 20}
+# Likelihoods of continuous and residual flows are reported exactly, by finer solvers.
+FINER = {"trace": "exact", "solver_steps": 20}
+JUDGED = {"ffjord": FINER, "flow_matching": FINER, "residual": {"log_det": "exact"}}
 # A loss without a solver in it takes more draws in a step and a higher rate. These, and
 # the activations, were chosen by the first split of each set.
 MATCHING = {"draws": 8, "times": "late"}
@@ -77,8 +94,8 @@ def compiled(name, features):
         optimizer.apply(tape.gradient(loss, variables), model.trainable_variables)
 
     judge = model
-    if MODELS[name] in (continuous, matched):
-        judge = tfpf.FlowModel(MODELS[name](features, **JUDGED))
+    if name in JUDGED:
+        judge = tfpf.FlowModel(MODELS[name](features, **JUDGED[name]))
 
     @tf.function(autograph=False)
     def log_prob(rows):
@@ -86,10 +103,7 @@ def compiled(name, features):
 
     def nll(rows):
         if judge is not model:
-            pairs = zip(
-                judge.trainable_variables, model.trainable_variables, strict=True
-            )
-            for theirs, trained in pairs:
+            for theirs, trained in zip(judge.variables, model.variables, strict=True):
                 theirs.assign(trained)
         return -tf.reduce_mean(log_prob(rows))
 

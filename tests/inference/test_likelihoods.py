@@ -85,7 +85,7 @@ def test_scaling_is_one_to_one_and_knows_its_volume(kind):
         "heavy": lambda: rng.standard_t(1.5, [500, 2]),
         "constant": lambda: np.ones([500, 2]),
     }[kind]()
-    scaling = Scaling(x)
+    scaling = Scaling.of(x)
     y = scaling(x)
     assert np.isfinite(y).all()
     assert abs(y).max() < 9.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,50 +36,101 @@ _PENALTIES = np.logspace(-1.0, 5.0, 7)
 _UNITS = ((30_000, 128), (0, 64))
 
 
+@dataclasses.dataclass
 class Scaling:
     """Columns of data in a form in which networks see them well, one to one.
 
         z = (g(x) - mean g(x)) / std g(x),    y = z, or sign(z) (4 + log(|z| - 3))
 
-    where `g(x) = log(x + c)` of columns that are never negative and less skewed so, and
-    `g(x) = x` of others; the second form of `y` is for `|z| > 4`.
+    where `g(x) = log(x + more)` of columns in `logs` and `g(x) = x` of others; the
+    second form of `y` is for `|z| > 4`.
     """
 
-    def __init__(self, x: np.ndarray) -> None:
+    logs: np.ndarray
+    more: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray) -> Scaling:
+        """Fits it to `[n, k]`; logarithms of positive columns that are less skewed."""
         positive = np.where(x > 0.0, x, np.inf).min(axis=0)
         none = x.min(axis=0) > 0.0
-        self._more = np.where(none | np.isinf(positive), 0.0, positive / 2.0)
+        more = np.where(none | np.isinf(positive), 0.0, positive / 2.0)
         possible = (x.min(axis=0) >= 0.0) & (np.ptp(x, axis=0) > 0.0)
-        self._logs = np.zeros_like(possible)
-        as_logs = np.where(possible, x, 1.0) + self._more
-        self._logs = possible & (_skewness(x) > _skewness(np.log(as_logs)))
-        values = self._curved(x)
-        self._mean, std = values.mean(axis=0), values.std(axis=0)
-        self._scale = np.where(std > 0.0, std, 1.0)
+        as_logs = np.where(possible, x, 1.0) + more
+        logs = possible & (_skewness(x) > _skewness(np.log(as_logs)))
+        found = cls(logs, more, np.zeros(x.shape[1]), np.ones(x.shape[1]))
+        values = found._curved(x)
+        std = values.std(axis=0)
+        scale = np.where(std > 0.0, std, 1.0)
+        return dataclasses.replace(found, mean=values.mean(axis=0), scale=scale)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Returns scaled data, `[..., k]`."""
-        z = (self._curved(x) - self._mean) / self._scale
+        z = (self._curved(x) - self.mean) / self.scale
         far = np.log1p(np.maximum(abs(z) - _FAR, 0.0))
         return np.clip(z, -_FAR, _FAR) + np.sign(z) * far
 
     def log_det(self, x: np.ndarray) -> np.ndarray:
         """Returns `log |dy/dx|`, `[...]`."""
-        z = (self._curved(x) - self._mean) / self._scale
-        each = -np.log(self._scale) - np.log1p(np.maximum(abs(z) - _FAR, 0.0))
-        logs = np.log(np.where(self._logs, x + self._more, 1.0))
+        z = (self._curved(x) - self.mean) / self.scale
+        each = -np.log(self.scale) - np.log1p(np.maximum(abs(z) - _FAR, 0.0))
+        logs = np.log(np.where(self.logs, x + self.more, 1.0))
         return (each - logs).sum(axis=-1)
 
     def _curved(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x, np.float64)
-        inside = np.where(self._logs, np.maximum(x, 0.0) + self._more, 1.0)
-        return np.where(self._logs, np.log(np.maximum(inside, 1e-30)), x)
+        inside = np.where(self.logs, np.maximum(x, 0.0) + self.more, 1.0)
+        return np.where(self.logs, np.log(np.maximum(inside, 1e-30)), x)
 
 
 def _skewness(x: np.ndarray) -> np.ndarray:
     std = x.std(axis=0)
     z = (x - x.mean(axis=0)) / np.where(std > 0.0, std, 1.0)
     return abs(np.mean(z**3, axis=0))
+
+
+@dataclasses.dataclass
+class Regression:
+    """A ridge regression `c slope + offset`, and the deviations `scale` of its errors.
+
+    Conditions that are not vectors have no slope.
+    """
+
+    offset: np.ndarray
+    scale: np.ndarray
+    slope: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls, y: np.ndarray, c: np.ndarray, train: np.ndarray, test: np.ndarray
+    ) -> Regression:
+        """Fits it to the rows `train`; the rows `test` choose the penalty."""
+        offset, slope = y[train].mean(axis=0), None
+        if c.ndim == 2:
+            middle, width = c[train].mean(axis=0), c[train].std(axis=0)
+            z = (c - middle) / np.where(width > 0.0, width, 1.0)
+            target = y - offset
+            square, cross = z[train].T @ z[train], z[train].T @ target[train]
+            slopes = [
+                np.linalg.solve(square + penalty * np.eye(len(square)), cross)
+                for penalty in _PENALTIES
+            ]
+            errors = [np.square(target[test] - z[test] @ a).sum() for a in slopes]
+            best = slopes[int(np.argmin(errors))]
+            slope = (best.T / np.where(width > 0.0, width, 1.0)).T.astype(y.dtype)
+            offset = (offset - middle @ slope).astype(y.dtype)
+        found = cls(offset, np.ones_like(offset), slope)
+        std = (y[train] - found(c[train]).numpy()).std(axis=0)
+        scale = np.where(std > 0.0, std, 1.0).astype(y.dtype)
+        return dataclasses.replace(found, scale=scale)
+
+    def __call__(self, c: TensorLike) -> tf.Tensor:
+        """Returns `c slope + offset`."""
+        if self.slope is None:
+            return tf.convert_to_tensor(self.offset)
+        return tf.linalg.matvec(self.slope, c, transpose_a=True) + self.offset
 
 
 class ConditionalDensity:
@@ -105,6 +157,7 @@ class ConditionalDensity:
         self._summary, self._options = summary, dict(options or {})
         self._members = checked_integer("members", members)
         self.models: list[FlowModel] = []
+        self.regression = Regression(np.zeros(()), np.ones(()))
 
     def fit(
         self,
@@ -128,8 +181,8 @@ class ConditionalDensity:
         held = max(1, round(validation_split * len(y)))
         train, test = order[held:], order[:held]
         batch_size = batch_size or int(np.clip(len(train) // 50, 32, 512))
-        self._regress(y, c, train, test)
-        rest = (y - self._mean(c).numpy()) / self._scale
+        self.regression = Regression.of(y, c, train, test)
+        rest = (y - self.regression(c).numpy()) / self.regression.scale
         self.models, histories = [], []
         given = kwargs.pop("callbacks", [])
         for member in range(self._members):
@@ -161,34 +214,6 @@ class ConditionalDensity:
             self.models.append(model)
         return histories
 
-    def _regress(
-        self, y: np.ndarray, c: np.ndarray, train: np.ndarray, test: np.ndarray
-    ) -> None:
-        """Fits A, b and s; rows that are held out choose the penalty."""
-        self._offset = y[train].mean(axis=0)
-        self._slope = None
-        if c.ndim == 2:
-            middle, width = c[train].mean(axis=0), c[train].std(axis=0)
-            z = (c - middle) / np.where(width > 0.0, width, 1.0)
-            target = y - self._offset
-            square, cross = z[train].T @ z[train], z[train].T @ target[train]
-            slopes = [
-                np.linalg.solve(square + penalty * np.eye(len(square)), cross)
-                for penalty in _PENALTIES
-            ]
-            errors = [np.square(target[test] - z[test] @ a).sum() for a in slopes]
-            best = slopes[int(np.argmin(errors))]
-            self._slope = (best.T / np.where(width > 0.0, width, 1.0)).T
-            self._slope = self._slope.astype(y.dtype)
-            self._offset = (self._offset - middle @ self._slope).astype(y.dtype)
-        std = (y[train] - self._mean(c[train]).numpy()).std(axis=0)
-        self._scale = np.where(std > 0.0, std, 1.0).astype(y.dtype)
-
-    def _mean(self, c: TensorLike) -> tf.Tensor:
-        if self._slope is None:
-            return tf.convert_to_tensor(self._offset)
-        return tf.linalg.matvec(self._slope, c, transpose_a=True) + self._offset
-
     def _model(self, c: np.ndarray, size: int, pairs: int) -> FlowModel:
         standardized = keras.layers.Normalization(axis=-1)
         standardized.adapt(c)
@@ -206,9 +231,10 @@ class ConditionalDensity:
         )
         return FlowMatchingModel(flow, draws=4) if self._matching else FlowModel(flow)
 
-    def loaded(self, models: list[FlowModel]) -> None:
-        """Takes flows from a file, whose arrays are set next."""
-        self.models, self._members, self._slope = models, len(models), None
+    def loaded(self, models: list[FlowModel], regression: Regression) -> None:
+        """Takes flows and regression from a file."""
+        self.models, self._members = models, len(models)
+        self.regression = regression
 
     @property
     def condition_shape(self) -> tuple[int, ...]:
@@ -224,7 +250,7 @@ class ConditionalDensity:
         """Returns `q(. | c)`, of batch shape `c`'s."""
         shape = self.condition_shape
         c = tf.convert_to_tensor(c)
-        after = [tfb.Shift(self._mean(c)), tfb.Scale(self._scale)]
+        after = [tfb.Shift(self.regression(c)), tfb.Scale(self.regression.scale)]
         members = []
         for model in self.models:
             flow = condition(model.distribution, c)

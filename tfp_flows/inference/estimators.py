@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.inference.density import ConditionalDensity, Scaling
+from tfp_flows.inference.density import ConditionalDensity, Regression, Scaling
 from tfp_flows.inference.surrogate import unpacking
 from tfp_flows.internal.arguments import (
     Arrays,
@@ -52,26 +52,22 @@ class Estimator:
         `load` reads it into an estimator that was made with the same prior.
         """
         arrays = {SUPPORT: self._support()}
-        for part, held in self._parts().items():
-            found = vars(held).items()
-            arrays |= {f"{part}.{k}": v for k, v in found if isinstance(v, np.ndarray)}
+        for part in (self._density.regression, self._scaling):
+            if part is not None:
+                kind, found = type(part).__name__, vars(part).items()
+                arrays |= {f"{kind}.{k}": v for k, v in found if v is not None}
         kind = type(self).__name__
         save_estimator(path, SavedEstimator(self.models, arrays, kind))
 
     def load(self, path: str | os.PathLike) -> None:
         """Reads what `save` wrote; a prior of another support is refused."""
         held = load_estimator(path, type(self).__name__, self._support())
-        self._density.loaded(held.flows)
-        scaled = any(name.startswith("scaling.") for name in held.arrays)
-        self._scaling = Scaling.__new__(Scaling) if scaled else None
+        parts: dict[str, dict[str, np.ndarray]] = {"Regression": {}, "Scaling": {}}
         for name, array in held.arrays.items():
-            part, attribute = name.split(".")
-            setattr(self._parts()[part], attribute, array)
-
-    def _parts(self) -> dict[str, object]:
-        """Returns what holds arrays, by name."""
-        parts = {"density": self._density, "scaling": self._scaling}
-        return {name: part for name, part in parts.items() if part is not None}
+            part, field = name.split(".")
+            parts[part][field] = array
+        self._density.loaded(held.flows, Regression(**parts["Regression"]))
+        self._scaling = Scaling(**parts["Scaling"]) if parts["Scaling"] else None
 
     def _support(self) -> np.ndarray:
         """Returns parameters that tell the supports of priors apart."""

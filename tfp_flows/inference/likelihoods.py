@@ -86,7 +86,7 @@ class NeuralLikelihood(Estimator):
         whole = (x == np.round(x)).all(axis=0)
         noise = np.random.default_rng(seed).uniform(-0.5, 0.5, x.shape)
         x = x + whole * noise
-        self._scaling = Scaling(x)
+        self._scaling = Scaling.of(x)
         y = self._scaled(x).astype(u.dtype)
         return self._density.fit(y, u, seed=seed, **kwargs)
 

@@ -118,7 +118,7 @@ class NeuralPosterior(Estimator):
             What `fit` returned for each member.
         """
         u, x = self._pairs(theta, x)
-        self._scaling = Scaling(x) if x.ndim == 2 else None
+        self._scaling = Scaling.of(x) if x.ndim == 2 else None
         return self._density.fit(u, self._scaled(x).astype(u.dtype), **kwargs)
 
     def __call__(self, x: TensorLike) -> tfd.TransformedDistribution:
