@@ -7,6 +7,7 @@ from pathlib import Path
 
 import equinox
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flowjax.distributions import StandardNormal
@@ -32,7 +33,7 @@ MODELS = {"flowjax_bnaf": bnaf}
 @functools.cache
 def compiled(steps):
     rate = functools.partial(protocol.rate_at, steps=steps)
-    optimizer = optax.inject_hyperparams(optax.adam)(learning_rate=rate(0))
+    optimizer = optax.inject_hyperparams(optax.adam)(learning_rate=jnp.asarray(rate(0)))
 
     @equinox.filter_jit
     def loss(flow, rows):
@@ -55,7 +56,7 @@ def train_one(name, train, validation, test, seed, every, steps):
     held = {"flow": flow, "state": state}
 
     def step(batch, rate):
-        held["state"].hyperparams["learning_rate"] = rate
+        held["state"].hyperparams["learning_rate"] = jnp.asarray(rate)
         held["flow"], held["state"] = update(held["flow"], held["state"], batch)
 
     found = protocol.fit(

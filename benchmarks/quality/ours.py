@@ -40,13 +40,13 @@ def matched(features, **kind):
     return continuous(features, "tanh" if features == 2 else "elu", **kind)
 
 
-def like_zukos(make, features, **kind):
+def like_zukos(make, d, **kind):
     """Three autoregressive layers without actnorms."""
-    return make((features,), steps=3, actnorm=False, **kind, **HIDDEN)
+    return make((d,), steps=3, actnorm=False, **kind, **HIDDEN)
 
 
-def polynomial(make, features):
-    return like_zukos(make, features, bound=bound(features))
+def polynomial(make, d):
+    return like_zukos(make, d, bound=bound(d))
 
 
 MODELS = {
@@ -101,13 +101,13 @@ def compiled(name, features):
     def log_prob(rows):
         return judge.distribution.log_prob(rows)
 
-    def nll(rows):
+    def score(rows):
         if judge is not model:
             for theirs, trained in zip(judge.variables, model.variables, strict=True):
                 theirs.assign(trained)
-        return -tf.reduce_mean(log_prob(rows))
+        return log_prob(tf.constant(rows)).numpy()
 
-    return model, optimizer, step, nll
+    return model, optimizer, step, score
 
 
 def built(name, features):
@@ -118,7 +118,7 @@ def built(name, features):
 
 
 def train_one(name, train, validation, test, seed, every, steps):
-    model, optimizer, step, nll = compiled(name, train.shape[1])
+    model, optimizer, step, score = compiled(name, train.shape[1])
     # The weights of a model of this seed, in the model whose functions are compiled.
     keras.utils.set_random_seed(seed)
     fresh = built(name, train.shape[1])
@@ -133,7 +133,7 @@ def train_one(name, train, validation, test, seed, every, steps):
         validation,
         test,
         step=lambda batch, rate: step(tf.constant(batch), tf.constant(rate)),
-        nll=lambda rows: float(nll(tf.constant(rows))),
+        nll=lambda rows: float(-score(rows).mean()),
         steps=steps,
         seed=seed,
         every=every,

@@ -1,8 +1,9 @@
 """Monotone functions of many parameters: polynomials, integrals, small networks.
 
-Each is written in one direction; the other is the root search of the base class. The
-first three bend on `[-bound, bound]` and go on straight, with the slope at the border,
-so that no value is out of reach and none overflows.
+Each is written from data to noise, the direction that densities take; the other is the
+root search of the base class. The first three bend on `[-bound, bound]` and go on
+straight, with the slope at the border, so that no value is out of reach and none
+overflows.
 """
 
 from __future__ import annotations
@@ -32,19 +33,20 @@ from tfp_flows.internal.arguments import (
 class Extended(Transform):
     """Base class of a curve on `[-bound, bound]` that goes on straight outside.
 
-    A subclass writes `_curve(x, parameters)`, which returns values and log-slopes.
+    A subclass writes `_curve(y, parameters)`, which returns values and log-slopes of
+    `inverse`.
     """
 
     def __init__(self, bound: float) -> None:
         self.bound = checked_number("bound", bound, above=0.0)
 
-    def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
+    def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Evaluates the curve."""
-        inside = tf.clip_by_value(x, -self.bound, self.bound)
-        y, log_slope = self._curve(inside, parameters)
-        return y + (x - inside) * tf.exp(log_slope), log_slope
+        inside = tf.clip_by_value(y, -self.bound, self.bound)
+        x, log_slope = self._curve(inside, parameters)
+        return x + (y - inside) * tf.exp(log_slope), log_slope
 
-    def _curve(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
+    def _curve(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         raise NotImplementedError(f"{type(self).__name__} lacks `_curve`.")
 
 
@@ -52,12 +54,13 @@ class Extended(Transform):
 class Bernstein(Extended):
     """A Bernstein polynomial of growing coefficients on `[-bound, bound]`.
 
-    With `u = (x + bound) / (2 bound)` and the polynomials `B_{i,M}(u) = binom(M, i)
+    With `u = (y + bound) / (2 bound)` and the polynomials `B_{i,M}(u) = binom(M, i)
     u^i (1 - u)^(M - i)`,
 
-        forward:  y = sum_i c_i B_{i,M}(u)          c_0 < c_1 < ... < c_M
-        inverse:  by a root search, to rounding
-        log-derivative:  log sum_i M / (2 bound) (c_{i+1} - c_i) B_{i,M-1}(u)
+        inverse:  x = sum_i c_i B_{i,M}(u)          c_0 < c_1 < ... < c_M
+        forward:  by a root search, to rounding
+        log-derivative:  log sum_i M / (2 bound) (c_{i+1} - c_i) B_{i,M-1}(u) (inverse),
+                         minus that
 
     A value has `degree + 1` parameters: a shift, and the logarithms, nearly, of the
     steps between coefficients. Zero gives the identity.
@@ -71,17 +74,17 @@ class Bernstein(Extended):
         self.degree = checked_integer("degree", degree, 2)
         self.parameters_per_value = self.degree + 1
 
-    def _curve(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
+    def _curve(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         slopes = positive(parameters[..., 1:], 1e-3)
         coefficients = tf.cumsum(slopes, axis=-1) * (2.0 * self.bound / self.degree)
         start = parameters[..., :1] - self.bound
         coefficients = start + tf.pad(
-            coefficients, [[0, 0]] * (len(x.shape)) + [[1, 0]]
+            coefficients, [[0, 0]] * (len(y.shape)) + [[1, 0]]
         )
-        u = (x + self.bound) / (2.0 * self.bound)
-        y = tf.reduce_sum(coefficients * _bernstein(u, self.degree), -1)
+        u = (y + self.bound) / (2.0 * self.bound)
+        x = tf.reduce_sum(coefficients * _bernstein(u, self.degree), -1)
         slope = tf.reduce_sum(slopes * _bernstein(u, self.degree - 1), -1)
-        return y, tf.math.log(slope)
+        return x, tf.math.log(slope)
 
 
 def _bernstein(u: tf.Tensor, degree: int) -> tf.Tensor:
@@ -103,9 +106,9 @@ def _powers(x: tf.Tensor, degree: int) -> tf.Tensor:
 class SumOfSquares(Extended):
     """The integral of a sum of squared polynomials, on `[-bound, bound]`.
 
-        forward:  y = t + int_0^x q(v) dv,   q(v) = e + (1 - e) mean_k p_k(v / bound)^2
-        inverse:  by a root search, to rounding
-        log-derivative:  log q(x)
+        inverse:  x = t + int_0^y q(v) dv,   q(v) = e + (1 - e) mean_k p_k(v / bound)^2
+        forward:  by a root search, to rounding
+        log-derivative:  log q(y) (inverse), minus that
 
     The p_k are `polynomials` polynomials of the degree `degree` and `e` is 1e-3. The
     integral is exact: a Gauss-Legendre sum of `degree + 1` points. A value has
@@ -124,14 +127,14 @@ class SumOfSquares(Extended):
         self.degree = checked_integer("degree", degree)
         self.parameters_per_value = self.polynomials * (self.degree + 1) + 1
 
-    def _curve(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
+    def _curve(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         shift, raw = parameters[..., 0], parameters[..., 1:]
         k, n = self.polynomials, self.degree + 1
         raw = tf.reshape(raw, [*sizes_of(raw)[:-1], k, n])
         # Equal ones would have equal gradients, and stay equal.
         constants = np.linspace(0.5, 1.5, k) if k > 1 else np.ones(1)
         constants = constants / np.sqrt(np.mean(constants**2))
-        start = np.zeros((k, n), x.dtype.as_numpy_dtype)
+        start = np.zeros((k, n), y.dtype.as_numpy_dtype)
         start[:, 0] = constants
         raw = raw + start
 
@@ -140,7 +143,7 @@ class SumOfSquares(Extended):
             values = tf.linalg.matvec(raw, powers)
             return 1e-3 + (1.0 - 1e-3) * tf.reduce_mean(tf.square(values), -1)
 
-        return shift + _integral(slope, x, n), tf.math.log(slope(x))
+        return shift + _integral(slope, y, n), tf.math.log(slope(y))
 
 
 def _integral(
@@ -159,9 +162,9 @@ def _integral(
 class UnconstrainedMonotonic(Extended):
     """The integral of a positive network (UMNN).
 
-        forward:  y = t + int_0^x f(v, h) dv
-        inverse:  by a root search, to rounding
-        log-derivative:  log f(x, h)
+        inverse:  x = t + int_0^y f(v, h) dv
+        forward:  by a root search, to rounding
+        log-derivative:  log f(y, h) (inverse), minus that
 
     The network `f` has one input for `v`, and `features` inputs `h` that are parameters
     of the value, as is the shift `t`; its weights are shared by all values and belong
@@ -199,7 +202,7 @@ class UnconstrainedMonotonic(Extended):
             own._layers.append((kernel, add_weight((m,), name=f"b{i}")))
         return own
 
-    def _curve(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
+    def _curve(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         shift, h = parameters[..., 0], parameters[..., 1:]
         if not self._layers:
             raise ValueError(
@@ -207,7 +210,7 @@ class UnconstrainedMonotonic(Extended):
                 "such as `tfpf.Coupling`. Received: a call of the transform alone"
             )
         weights = [
-            [tf.cast(tf.convert_to_tensor(w), x.dtype) for w in layer]
+            [tf.cast(tf.convert_to_tensor(w), y.dtype) for w in layer]
             for layer in self._layers
         ]
         # What the first layer makes of `h` is the same at all points.
@@ -220,7 +223,7 @@ class UnconstrainedMonotonic(Extended):
                 value = tf.tensordot(tf.tanh(value), kernel, 1) + bias
             return positive(value[..., 0], 1e-3)
 
-        return shift + _integral(slope, x, self.nodes), tf.math.log(slope(x))
+        return shift + _integral(slope, y, self.nodes), tf.math.log(slope(y))
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows.transforms")
