@@ -51,7 +51,7 @@ def moons():
 @pytest.fixture(scope="module")
 def fitted(moons):
     detector = FlowAnomalyDetector(
-        epochs=150, patience=60, false_alarm_rate=0.1, batch_size=64, random_state=0
+        epochs=60, patience=60, false_alarm_rate=0.1, batch_size=64, random_state=0
     )
     return detector.fit(moons)
 

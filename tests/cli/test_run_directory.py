@@ -82,9 +82,8 @@ KILLED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "data", ["table", pytest.param("image_file", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["table", "image_file"])
 def test_resume_after_a_kill_goes_on_to_the_end(tmp_path, data, request):
     """`kill -9` in the middle of training, then `--resume`."""
     arguments = [

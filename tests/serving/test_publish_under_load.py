@@ -73,9 +73,10 @@ class Load:
         return tf.make_ndarray(answer.outputs["log_prob"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("publishes", "kills"),
-    [(3, 1), pytest.param(100, 20, marks=pytest.mark.slow)],
+    [(3, 1), (100, 20)],
 )
 def test_no_request_fails_while_versions_are_published_and_publishers_killed(
     tmp_path, publisher, predict_request, wait_for, publishes, kills

@@ -45,9 +45,8 @@ def norm_bound(kernel: tf.Tensor) -> tf.Tensor:
     """
     gram, log_bound, share = kernel, 0.0, 1.0
     for _ in range(_GRAM_STEPS + 1):
-        square = (
-            tf.reduce_sum(tf.math.real(gram * tf.math.conj(gram)), [-2, -1]) + 1e-24
-        )
+        square = tf.reduce_sum(tf.math.real(gram * tf.math.conj(gram)), [-2, -1])
+        square += 1e-18  # XLA divides by its square, which must not underflow
         log_bound += 0.5 * share * tf.math.log(square)
         share *= 0.5
         scale = tf.cast(square, gram.dtype)[..., tf.newaxis, tf.newaxis]

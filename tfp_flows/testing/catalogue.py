@@ -217,7 +217,8 @@ TABLE = {
         lambda: Coupling(HALF, net(), transforms.VolumePreserving())
     ),
     "autoregressive_mixture": Row(
-        lambda: Autoregressive(MADE((8,), "tanh"), transforms.LogisticMixture(2), 4)
+        lambda: Autoregressive(MADE((8,), "tanh"), transforms.LogisticMixture(2), 4),
+        slow=True,
     ),
     "autoregressive_normals": Row(
         lambda: Autoregressive(MADE((8,), "tanh"), transforms.NormalMixture(2), 4),
