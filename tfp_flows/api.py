@@ -71,6 +71,7 @@ from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
 from tfp_flows.bijectors.residual import Residual
 from tfp_flows.distributions import bases
+from tfp_flows.distributions.bases import mixture
 from tfp_flows.distributions.folds import (
     Decoded,
     Exchangeable,

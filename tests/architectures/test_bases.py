@@ -81,3 +81,36 @@ def test_names_the_argument_that_is_wrong():
         tfpf.bases.student_t(2, degrees=0.0)
     with pytest.raises(ValueError, match="`components`.*Received"):
         tfpf.bases.normal_mixture(2, components=0)
+
+
+def test_a_mixture_of_flows_learns_its_weights_and_is_saved(tmp_path):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(800, 2)).astype("float32")
+    x[:, 0] += np.where(np.arange(800) % 4, -6.0, 6.0)
+    shifts = ([-6.0, 0.0], [6.0, 0.0])
+    flows = (
+        tfpf.real_nvp((2,), steps=2, hidden_units=(8,), preprocess=tfb.Shift(shift))
+        for shift in shifts
+    )
+    flow = tfpf.mixture(*flows)
+    model = tfpf.FlowModel(flow)
+    model.compile(keras.optimizers.Adam(2e-2))
+    model.fit(x, epochs=6, batch_size=50, verbose=0)
+    weights = tf.nn.softmax(flow.cat.logits)
+    np.testing.assert_allclose(weights, [0.75, 0.25], atol=0.05)
+    tfpf.save_distribution(flow, tmp_path / "mixture.keras")
+    loaded = tfpf.load_distribution(tmp_path / "mixture.keras")
+    np.testing.assert_array_equal(loaded.log_prob(x), flow.log_prob(x))
+
+
+@pytest.mark.parametrize(
+    "flows",
+    [
+        lambda: [tfpf.real_nvp((2,), steps=2)],
+        lambda: [tfpf.real_nvp((d,), steps=2) for d in (2, 3)],
+        lambda: [tfpf.real_nvp((2,), steps=2, dtype=t) for t in ("float32", "float64")],
+    ],
+)
+def test_flows_that_cannot_be_mixed_are_refused(flows):
+    with pytest.raises(ValueError, match="Argument `flows` must"):
+        tfpf.mixture(*flows())

@@ -187,6 +187,8 @@ def unaf(
 ) -> tfd.TransformedDistribution:
     """Builds an autoregressive flow of integrals of positive networks (UMNN-MAF).
 
+    Densities cost one pass; samples are found by root searches, value by value.
+
     Args:
         features: Numbers that the conditioner gives to the network of a value.
         integrand_units: Widths of the network that is integrated. For the other
@@ -216,6 +218,8 @@ def bernstein_flow(
 ) -> tfd.TransformedDistribution:
     """Builds an autoregressive flow of Bernstein polynomials.
 
+    Densities cost one pass; samples are found by root searches, value by value.
+
     For all arguments but `degree` and `bound` see `autoregressive_flow`.
 
     Reference: Sick, Hothorn, Duerr: Deep transformation models, 2020, arXiv:2004.00464.
@@ -239,6 +243,8 @@ def sos_flow(
     **options: Any,
 ) -> tfd.TransformedDistribution:
     """Builds an autoregressive flow of sum-of-squares polynomials.
+
+    Densities cost one pass; samples are found by root searches, value by value.
 
     For the arguments of the polynomials see `transforms.SumOfSquares`, for all others
     `autoregressive_flow`.
