@@ -87,7 +87,7 @@ def test_a_mixture_of_flows_learns_its_weights_and_is_saved(tmp_path):
     keras.utils.set_random_seed(0)
     x = np.random.default_rng(0).normal(size=(800, 2)).astype("float32")
     x[:, 0] += np.where(np.arange(800) % 4, -6.0, 6.0)
-    shifts = ([-6.0, 0.0], [6.0, 0.0])
+    shifts = ([6.0, 0.0], [-6.0, 0.0])  # to the middle
     flows = (
         tfpf.real_nvp((2,), steps=2, hidden_units=(8,), preprocess=tfb.Shift(shift))
         for shift in shifts
