@@ -87,17 +87,13 @@ def test_a_mixture_of_flows_learns_its_weights_and_is_saved(tmp_path):
     keras.utils.set_random_seed(0)
     x = np.random.default_rng(0).normal(size=(800, 2)).astype("float32")
     x[:, 0] += np.where(np.arange(800) % 4, -6.0, 6.0)
-    shifts = ([6.0, 0.0], [-6.0, 0.0])  # to the middle
-    flows = (
-        tfpf.real_nvp((2,), steps=2, hidden_units=(8,), preprocess=tfb.Shift(shift))
-        for shift in shifts
-    )
+    flows = (tfpf.real_nvp((2,), steps=2, hidden_units=(8,)) for _ in range(2))
     flow = tfpf.mixture(*flows)
     model = tfpf.FlowModel(flow)
     model.compile(keras.optimizers.Adam(2e-2))
     model.fit(x, epochs=6, batch_size=50, verbose=0)
-    weights = tf.nn.softmax(flow.cat.logits)
-    np.testing.assert_allclose(weights, [0.75, 0.25], atol=0.05)
+    weights = np.sort(tf.nn.softmax(flow.cat.logits))
+    np.testing.assert_allclose(weights, [0.25, 0.75], atol=0.05)
     tfpf.save_distribution(flow, tmp_path / "mixture.keras")
     loaded = tfpf.load_distribution(tmp_path / "mixture.keras")
     np.testing.assert_array_equal(loaded.log_prob(x), flow.log_prob(x))
