@@ -122,22 +122,33 @@ def learn_one(arguments: tuple) -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    """Returns a Markdown table: the worst of the seeds of each flow on each set."""
-    lines = [
-        "| data | flow | first step | largest after ten | last ten | explodes |",
-        "|---|---|---|---|---|---|",
-    ]
-    keys = dict.fromkeys((r["data"], r["flow"], r["rate"], r["clip"]) for r in rows)
-    for key in keys:
-        own = [r for r in rows if (r["data"], r["flow"], r["rate"], r["clip"]) == key]
-        worst = max(own, key=lambda r: r["largest_after_ten"] - r["first"])
-        last = ", ".join(f"{r['last']:.2f}" for r in own)
-        count = sum(r["explodes"] for r in own)
-        how = f" (rate {key[2]:g}, clip {key[3]})" if key[2:] != (1e-3, None) else ""
-        lines.append(
-            f"| {key[0]} | {key[1]}{how} | {worst['first']:.2f} | "
-            f"{worst['largest_after_ten']:.2f} | {last} | {count} of {len(own)} |"
-        )
+    """Returns a Markdown table: of each flow and set the worst of the seeds.
+
+    A cell gives the loss of the first step, the largest after ten, and the mean of the
+    last ten, which is of all seeds; `!` and a number where so many seeds explode.
+    """
+    sets = [name for name in SETS if any(r["data"] == name for r in rows)]
+    lines = ["| flow | " + " | ".join(sets) + " |", "|---" * (len(sets) + 1) + "|"]
+    for flow, rate, clip in dict.fromkeys(
+        (r["flow"], r["rate"], r["clip"]) for r in rows
+    ):
+        how = f" (rate {rate:g}, clip {clip})" if (rate, clip) != (1e-3, None) else ""
+        cells = [flow + how]
+        for name in sets:
+            key = (name, flow, rate, clip)
+            own = [
+                r for r in rows if (r["data"], r["flow"], r["rate"], r["clip"]) == key
+            ]
+            if not own:
+                cells.append("–")
+                continue
+            worst = max(own, key=lambda r: r["largest_after_ten"] - r["first"])
+            numbers = [worst["first"], worst["largest_after_ten"]]
+            numbers.append(float(np.mean([r["last"] for r in own])))
+            count = sum(r["explodes"] for r in own)
+            mark = f" !{count}" if count else ""
+            cells.append(", ".join(f"{v:.2f}" for v in numbers) + mark)
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
