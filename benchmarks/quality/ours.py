@@ -32,7 +32,7 @@ def maf_spline(features):
 
 def continuous(features, activation="elu", trace=None, solver_steps=4):
     solver = tfpf.FixedStep("rk4", solver_steps)
-    kind = {"activation": activation, "trace": trace}
+    kind = {"activation": activation, "trace": trace, "actnorm": False}
     return tfpf.ffjord((features,), solver=solver, **kind, **HIDDEN)
 
 

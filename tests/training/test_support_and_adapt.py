@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
 from tfp_flows.bijectors.normalization import Whitening, robust_moments
+from tfp_flows.cli.recipes import FLOWS
 from tfp_flows.tables.columns import fitted_transform
 from tfp_flows.training.sampling import log_prob
 
@@ -60,6 +61,16 @@ def test_support_of_bijectors_of_tfp(bijector):
         assert np.isneginf(found[2])
         assert np.isnan(found[4])
         assert not np.isfinite(found[5])
+
+
+@pytest.mark.parametrize("name", [n for n in FLOWS if n not in ("tarflow", "jet")])
+def test_every_flow_starts_in_the_units_of_its_data(name):
+    units = np.float32([1e-3, 1.0, 1e4])
+    x = units * (3.0 + normal(200, 3)).astype("float32")
+    model = tfpf.FlowModel(getattr(tfpf, name)((3,)))
+    model.adapt(x)
+    nll = -np.mean(model.distribution.log_prob(x)) - np.log(units).sum()
+    assert nll < 5.5  # that of the normal distribution of this scale is 4.3
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e12])

@@ -11,6 +11,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.architectures.assembly import assemble, seen_condition
 from tfp_flows.bijectors.continuous import ContinuousFlow
+from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.ode import FixedStep, Solver
 from tfp_flows.internal.arguments import (
     Activation,
@@ -38,6 +39,7 @@ def ffjord(
     kinetic: float = 0.0,
     jacobian: float = 0.0,
     seed: int = 0,
+    actnorm: bool = True,
     condition_shape: Sequence[int] | None = None,
     encoder: keras.Layer | None = None,
     base: tfd.Distribution | None = None,
@@ -59,6 +61,8 @@ def ffjord(
         trace: Kind of trace, see `ContinuousFlow`; None for the exact one of up to
             8 values and Rademacher probes above.
         seed: Integer from which the probes of an estimated trace follow.
+        actnorm: Whether data are standardized first, by an `ActNorm` that the first
+            batch sets and training leaves as it is.
 
     Reference: Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud: FFJORD, 2018,
     arXiv:1810.01367.
@@ -75,7 +79,7 @@ def ffjord(
     size = math.prod(shape)
     image = len(shape) == 3
     exact = size <= _EXACT_UP_TO
-    flows = [
+    flows: list[tfb.Bijector] = [
         ContinuousFlow(
             VelocityNet(
                 hidden_units, activation, style, 3 if image else None, dtype=dtype
@@ -91,4 +95,7 @@ def ffjord(
         )
         for step in range(steps)
     ]
+    if actnorm:
+        channels = shape[-1] if image else size
+        flows.insert(0, ActNorm(channels, trainable=False, dtype=dtype))
     return assemble(shape, flows, latent_shape=shape if image else None, **options)

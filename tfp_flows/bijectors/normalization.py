@@ -128,18 +128,27 @@ class ActNorm(Adaptable):
     Reference: Kingma, Dhariwal: Glow, 2018, arXiv:1807.03039, section 3.1.
     """
 
-    def __init__(self, channels: int, *, epsilon: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        epsilon: float = 0.0,
+        trainable: bool = True,
+        **kwargs: Any,
+    ) -> None:
         """Makes the weights of an identity map.
 
         Args:
             epsilon: Smallest standard deviation that `adapt` divides by; a channel
                 with no more, or constant but for rounding, keeps its scale.
+            trainable: Whether training goes on from what `adapt` sets.
         """
         self.channels = checked_integer("channels", channels)
         super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
         self._epsilon = float(epsilon)
-        self._shift = self.add_weight((channels,), name="shift")
-        self._log_scale = self.add_weight((channels,), name="log_scale")
+        kind = {"trainable": bool(trainable)}
+        self._shift = self.add_weight((channels,), name="shift", **kind)
+        self._log_scale = self.add_weight((channels,), name="log_scale", **kind)
         self._wait_for_data()
 
     def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
