@@ -26,6 +26,7 @@ from tfp_flows.nets.lipschitz import LipschitzMLP
 
 # Up to so many values an exact log-det costs less than the noise of an estimate.
 _EXACT_UP_TO = 8
+_UNITS = 8  # of a step of a Sylvester flow, of more than as many values
 
 
 @case_of(stacked)
@@ -152,7 +153,8 @@ def sylvester_flow(
     It is meant for variational inference; densities of given data take root searches.
 
     Args:
-        units: Units of each step, at most as many as values; None for as many.
+        units: Units of each step, at most as many as values; None for as many, up to 8:
+            each is a root search of a density.
         hidden_units: Widths of the networks from the condition to the weights.
 
     Reference: van den Berg, Hasenclever, Tomczak, Welling: Sylvester Normalizing Flows
@@ -166,6 +168,6 @@ def sylvester_flow(
     def step(d: int, seen: Shape | None) -> list[tfb.Bijector]:
         net = MLP(hidden_units, activation, dtype=dtype) if seen else None
         given = {"condition_shape": seen, "conditioner": net, "dtype": dtype}
-        return [Sylvester(d, units=units, **given)]
+        return [Sylvester(d, units=units or min(d, _UNITS), **given)]
 
     return stacked(event_shape, step, steps=steps, dtype=dtype, name=name, **options)
