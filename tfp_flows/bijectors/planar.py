@@ -221,7 +221,7 @@ def _length(v: tf.Tensor) -> tf.Tensor:
 def reflected(vectors: tf.Tensor) -> tf.Tensor:
     """Multiplies one reflection `I - 2 v v^T / |v|^2` for each row of `[..., n, d]`.
 
-        product = I - V^T T^-1 V,    T = the upper triangle of V V^T, its diagonal halved
+        product = I - V^T T^-1 V,    T = triu(V V^T), its diagonal halved
 
     which is two products of matrices in place of n.
 
