@@ -123,7 +123,7 @@ def without_sentinels(
         far = (usual > 0) & (size > 1e15 * usual)
         rows = tf.reshape(far, [-1, *[1] * (x.shape.rank - 1)])
         total = tf.reduce_sum(tf.where(rows, tf.zeros_like(x), x), axis=0)
-        count = tf.reduce_sum(tf.cast(~far, x.dtype))
+        count = tf.reduce_sum(tf.cast(tf.logical_not(far), x.dtype))
         mean = tf.math.divide_no_nan(total, count)
         guard.count(far)
         return tf.where(rows, mean, x), tf.where(far, tf.zeros_like(weight), weight)
