@@ -293,7 +293,9 @@ def real_nvp_to_fit():
     )
 
 
-@pytest.mark.parametrize("make", [glow_to_fit, real_nvp_to_fit])
+@pytest.mark.parametrize(
+    "make", [glow_to_fit, pytest.param(real_nvp_to_fit, marks=pytest.mark.slow)]
+)
 def test_fit_save_load(tmp_path, make):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 17, (64, 8, 8, 1)) + rng.uniform(size=(64, 8, 8, 1))

@@ -78,7 +78,7 @@ def run_exported(folder, results, *options):
     return json.loads(next(results.glob("*.json")).read_text())
 
 
-@pytest.mark.parametrize("key", ["W1", "glow"])
+@pytest.mark.parametrize("key", ["W1", pytest.param("glow", marks=pytest.mark.slow)])
 def test_an_export_is_keras_s_step(exported, key):
     folder, description = exported(key)
     assert (folder / "step.hlo").stat().st_size > 1000

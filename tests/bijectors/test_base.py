@@ -140,6 +140,7 @@ def test_copy_shares_weights_and_config_builds_fresh_ones():
     assert config == {
         "channels": 3,
         "epsilon": 0.0,
+        "trainable": True,
         "dtype": "float32",
         "validate_args": False,
         "name": "first",

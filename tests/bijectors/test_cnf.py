@@ -232,6 +232,7 @@ def test_exports_to_a_saved_model(tmp_path, solver):
     np.testing.assert_allclose(again.log_prob(x), distribution.log_prob(x), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_inside_repeat(laws):
     repeated = tfpf.Repeat(flow(tfpf.FixedStep("rk4", 20)), 2, mode="unrolled")
     laws(repeated, points(), tolerance=1e-5, names=LAWS, graphs=True)

@@ -80,7 +80,9 @@ def parameters_of(transform):
     return tf.constant(np.random.default_rng(0).normal(size=shape))
 
 
-@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize(
+    "jit", [pytest.param(False, marks=pytest.mark.slow), True], ids=["graph", "xla"]
+)
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_round_trip_and_derivatives(name, jit):
     transform = TRANSFORMS[name]

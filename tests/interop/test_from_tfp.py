@@ -229,6 +229,7 @@ def test_glow_of_three_levels():
     assert_equal_flows(source, tfpf.from_tfp(source), x, z)
 
 
+@pytest.mark.slow
 def test_glow_with_networks_of_other_shapes():
     def additive(shape):
         layers = tf_keras.layers

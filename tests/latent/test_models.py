@@ -184,6 +184,7 @@ def test_two_stages_lower_both_losses(build, images):
     np.testing.assert_allclose(z.std(axis=0), 1.0, atol=0.05)
 
 
+@pytest.mark.slow
 def test_two_stages_repeat(build, images):
     def run():
         keras.utils.set_random_seed(3)

@@ -107,6 +107,7 @@ def test_probabilities_of_categories_and_integers_sum_to_one(small):
     np.testing.assert_allclose(share, mass[cells["kind"] == "a"].sum(), atol=0.03)
 
 
+@pytest.mark.slow
 def test_draws_make_the_bound_tighter(model, more):
     means = [model.log_prob(more, draws=k).mean() for k in (1, 8, 64)]
     assert means[0] < means[1] < means[2]

@@ -22,6 +22,7 @@ def trained(small_text):
     return flow, history
 
 
+@pytest.mark.slow
 def test_it_beats_the_bigram_on_held_out_text(trained, small_text):
     flow, history = trained
     alphabet, train, test = small_text
@@ -116,6 +117,7 @@ def test_training_lowers_the_bound(step, fresh, small_text):
     assert nll[1] < nll[0] - 1.0
 
 
+@pytest.mark.slow
 def test_it_is_served_as_any_distribution(fresh, small_text, tmp_path):
     _, _, test = small_text
     flow = fresh()

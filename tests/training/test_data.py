@@ -74,7 +74,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("split", [0.0, 0.25])
+@pytest.mark.parametrize("split", [pytest.param(0.0, marks=pytest.mark.slow), 0.25])
 def test_every_way_to_give_conditions_is_the_same(split):
     found = []
     for data in WAYS.values():

@@ -72,7 +72,13 @@ def check_equal(model, history, alone):
         np.testing.assert_allclose(a, b, rtol=0.0, atol=1e-10)
 
 
-@pytest.mark.parametrize("mode", ["unrolled", "loop", "reversible"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "loop",
+        *(pytest.param(m, marks=pytest.mark.slow) for m in ("unrolled", "reversible")),
+    ],
+)
 def test_two_replicas_equal_one_device(mode, alone):
     strategy = mirrored()
     model, history = fitted(strategy, mode=mode)
