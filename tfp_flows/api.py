@@ -71,13 +71,13 @@ from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.reshape import Squeeze
 from tfp_flows.bijectors.residual import Residual
 from tfp_flows.distributions import bases
-from tfp_flows.distributions.bases import mixture
 from tfp_flows.distributions.folds import (
     Decoded,
     Exchangeable,
     Folded,
     MaxPooled,
 )
+from tfp_flows.distributions.mixture import mixture
 from tfp_flows.distributions.surjections import Augmented, Dequantized, Noised, denoise
 from tfp_flows.inference import calibration
 from tfp_flows.inference.surrogate import flat_target, surrogate_posterior

@@ -2,7 +2,9 @@
 
     python -m benchmarks.quality.splits FOLDER          # once: data of ten seeds
     python -m benchmarks.quality.ours FOLDER            # where tfp_flows is
-    python benchmarks/quality/zuko_peers.py FOLDER      # where torch and zuko are
+    python benchmarks/quality/torch_peers.py zuko FOLDER          # where torch and
+    python benchmarks/quality/torch_peers.py normflows FOLDER     # they are
+    python benchmarks/quality/flowjax_peers.py FOLDER   # where FlowJAX is
     python -m benchmarks.quality.table FOLDER           # Markdown table, pictures
 
 Every model trains by Adam on the same batches' size for the same number of steps,

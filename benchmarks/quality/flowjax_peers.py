@@ -74,14 +74,5 @@ def train_one(name, train, validation, test, seed, every, steps):
     return {"nll": found, "weights": sum(np.size(array) for array in arrays)}
 
 
-def main():
-    options = protocol.arguments(MODELS)
-
-    def one(name, *parts):
-        return train_one(name, *parts, steps=options.steps)
-
-    protocol.run("flowjax", options, one)
-
-
 if __name__ == "__main__":
-    main()
+    protocol.main("flowjax", MODELS, train_one)

@@ -144,14 +144,5 @@ def train_one(name, train, validation, test, seed, every, steps):
     return {"nll": found, "weights": weights}
 
 
-def main():
-    options = protocol.arguments(MODELS)
-
-    def one(name, *parts):
-        return train_one(name, *parts, steps=options.steps)
-
-    protocol.run("ours", options, one)
-
-
 if __name__ == "__main__":
-    main()
+    protocol.main("ours", MODELS, train_one)

@@ -89,6 +89,16 @@ def fit(
     return kept
 
 
+def main(side, models, train_one):
+    """Reads the command line and runs what is missing of one side."""
+    options = arguments(models)
+
+    def one(name, *parts):
+        return train_one(name, *parts, steps=options.steps)
+
+    run(side, options, one)
+
+
 def key_of(row):
     """Names what a result is of."""
     return tuple(row[name] for name in KEY)

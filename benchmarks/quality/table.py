@@ -23,21 +23,28 @@ ORDER = (
     "zuko_nsf",
     "zuko_maf",
     "zuko_cnf",
+    *("naf", "unaf", "sos", "bernstein", "gaussianization", "bnaf", "residual"),
+    *("zuko_naf", "zuko_unaf", "zuko_sos", "zuko_bernstein", "zuko_gaussianization"),
+    *("flowjax_bnaf", "normflows_residual"),
 )
-# Ours, and the flow of zuko of the same kind.
+# Ours, and the peer's flow of the same kind.
 PAIRS = (
     ("maf", "zuko_maf"),
     ("maf_spline", "zuko_nsf"),
     ("spline", "zuko_nsf"),
     ("ffjord", "zuko_cnf"),
     ("flow_matching", "zuko_cnf"),
+    *((n, f"zuko_{n}") for n in ("naf", "unaf", "sos", "bernstein", "gaussianization")),
+    ("bnaf", "flowjax_bnaf"),
+    ("residual", "normflows_residual"),
 )
+SIDES = ("ours", "zuko", "flowjax", "normflows")
 
 
 def results(folder, steps):
     """Returns `{model: {set: {seed: nll}}}` for one number of steps."""
     found = collections.defaultdict(lambda: collections.defaultdict(dict))
-    for side in ("ours", "zuko"):
+    for side in SIDES:
         path = folder / f"{side}.jsonl"
         for line in path.read_text().splitlines() if path.exists() else []:
             row = json.loads(line)
@@ -79,7 +86,7 @@ def likelihoods(found):
 
 
 def differences(found):
-    """One row a pair: our nll minus zuko's, over the seeds that both have."""
+    """One row a pair: our nll minus the peer's, over the seeds that both have."""
     names, lines = sets_of(found), []
     for ours, theirs in (pair for pair in PAIRS if set(pair) <= set(found)):
         cells = [f"{ours} − {theirs}"]
@@ -94,7 +101,7 @@ def differences(found):
 
 
 def draw(found, path):
-    """Draws each set's means with their errors, zuko's in another colour."""
+    """Draws each set's means with their errors, the peers' in another colour."""
     names, models = sets_of(found), list(found)
     figure, axes = plt.subplots(
         1, len(names), figsize=(2.2 * len(names), 3.6), sharey=True, squeeze=False
@@ -118,7 +125,7 @@ def _draw_set(axis, pairs):
     for place, (model, mean, error) in enumerate(
         zip(pairs, means, errors, strict=True)
     ):
-        colour = "C1" if model.startswith("zuko") else "C0"
+        colour = "C1" if model.startswith(SIDES[1:]) else "C0"
         if mean > high:
             axis.plot(high, place, ">", color=colour, clip_on=False)
             text = f"{mean:.3g} "

@@ -111,15 +111,6 @@ def train_one(name, train, validation, test, seed, every, steps):
     return {"nll": found, "weights": weights}
 
 
-def main():
-    library = sys.argv.pop(1)
-    options = protocol.arguments(LIBRARIES[library])
-
-    def one(name, *parts):
-        return train_one(name, *parts, steps=options.steps)
-
-    protocol.run(library, options, one)
-
-
 if __name__ == "__main__":
-    main()
+    library = sys.argv.pop(1)
+    protocol.main(library, LIBRARIES[library], train_one)

@@ -155,7 +155,7 @@ def naf(
 ) -> tfd.TransformedDistribution:
     """Builds a neural autoregressive flow: `autoregressive_flow` of sigmoidal networks.
 
-    Densities cost one pass; samples are found by root searches, value by value.
+    Densities cost one pass; samples are found by root searches.
 
     Args:
         units: Sigmoids of a layer of each network.
@@ -187,7 +187,7 @@ def unaf(
 ) -> tfd.TransformedDistribution:
     """Builds an autoregressive flow of integrals of positive networks (UMNN-MAF).
 
-    Densities cost one pass; samples are found by root searches, value by value.
+    Densities cost one pass; samples are found by root searches.
 
     Args:
         features: Numbers that the conditioner gives to the network of a value.
@@ -218,7 +218,7 @@ def bernstein_flow(
 ) -> tfd.TransformedDistribution:
     """Builds an autoregressive flow of Bernstein polynomials.
 
-    Densities cost one pass; samples are found by root searches, value by value.
+    Densities cost one pass; samples are found by root searches.
 
     For all arguments but `degree` and `bound` see `autoregressive_flow`.
 
@@ -244,7 +244,7 @@ def sos_flow(
 ) -> tfd.TransformedDistribution:
     """Builds an autoregressive flow of sum-of-squares polynomials.
 
-    Densities cost one pass; samples are found by root searches, value by value.
+    Densities cost one pass; samples are found by root searches.
 
     For the arguments of the polynomials see `transforms.SumOfSquares`, for all others
     `autoregressive_flow`.

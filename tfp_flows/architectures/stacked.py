@@ -168,6 +168,6 @@ def sylvester_flow(
     def step(d: int, seen: Shape | None) -> list[tfb.Bijector]:
         net = MLP(hidden_units, activation, dtype=dtype) if seen else None
         given = {"condition_shape": seen, "conditioner": net, "dtype": dtype}
-        return [Sylvester(d, units=units or min(d, _UNITS), **given)]
+        return [Sylvester(d, units=min(d, _UNITS) if units is None else units, **given)]
 
     return stacked(event_shape, step, steps=steps, dtype=dtype, name=name, **options)

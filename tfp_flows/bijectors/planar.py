@@ -223,7 +223,7 @@ def reflected(vectors: tf.Tensor) -> tf.Tensor:
 
         product = I - V^T T^-1 V,    T = triu(V V^T), its diagonal halved
 
-    which is two products of matrices in place of n.
+    which is two products and one solution of a triangle in place of n products.
 
     Reference: Joffrain et al.: Accumulating Householder transformations, revisited,
     2006 (the UT transform).

@@ -124,35 +124,6 @@ def normal_mixture(
     )
 
 
-def mixture(*flows: tfd.Distribution, name: str = "mixture") -> tfd.Mixture:
-    """Mixes flows with learned weights, which start equal.
-
-        p(x) = sum_k w_k p_k(x),    w = softmax(logits)
-
-    Each flow is continuous, so data in several pieces are joined by thin bridges; a
-    mixture has none. `FlowModel` trains, saves and exports it. Samples have no gradient
-    with respect to the weights; conditional flows cannot be mixed.
-
-    Args:
-        flows: Two or more of one event shape and dtype, such as
-            `*(tfpf.spline_flow((2,)) for _ in range(3))`. Equal ones must start from
-            different weights to become different.
-
-    Example:
-        >>> import tfp_flows as tfpf
-        >>> mixture(*(tfpf.real_nvp((2,), steps=2) for _ in range(3))).event_shape
-        TensorShape([2])
-    """
-    if len(flows) < 2:
-        raise invalid("flows", "be two or more distributions", flows)
-    kinds = {(str(flow.event_shape), flow.dtype) for flow in flows}
-    if len(kinds) > 1:
-        raise invalid("flows", "have one event shape and one dtype", kinds)
-    dtype = flows[0].dtype
-    logits = tf.Variable(tf.zeros([len(flows)], dtype), name="logits")
-    return tfd.Mixture(tfd.Categorical(logits), list(flows), name=name)
-
-
 def _clusters(data: np.ndarray, shape: list[int], seed: int) -> tuple[np.ndarray, ...]:
     """Returns means, logarithms of shares and spreads of clusters of points."""
     components, d = shape
