@@ -108,6 +108,20 @@ def test_round_trip_and_derivatives(name, jit):
     assert y.dtype == log_slope.dtype == tf.float64
 
 
+@pytest.mark.parametrize("name", ["bernstein", "sum_of_squares", "monotonic"])
+def test_outliers_are_not_stretched(name):
+    """Chained slopes of ten would make 1e6 deviations of a thousand."""
+    far = tf.constant([[-1e3, 1e3]], tf.float64)
+    shape = (1, 2, TRANSFORMS[name].parameters_per_value)
+    steep = tf.constant(np.random.default_rng(0).normal(3.0, size=shape))
+    x, log_slope = TRANSFORMS[name].inverse(far, steep)
+    edge = tf.sign(far) * TRANSFORMS[name].bound
+    border, at_border = TRANSFORMS[name].inverse(edge, steep)
+    np.testing.assert_allclose(log_slope, 0.0, atol=1e-12)
+    moved = (x - border) - (far - edge)
+    assert np.all(np.abs(moved) < 1.0 + np.exp(at_border))
+
+
 @pytest.mark.parametrize("name", ["forward_only", "inverse_only", "mixture"])
 def test_a_root_search_has_the_gradient_of_the_root(name):
     transform, p = TRANSFORMS[name], parameters_of(TRANSFORMS[name])

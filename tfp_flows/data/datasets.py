@@ -20,7 +20,7 @@ from tfp_flows.internal.arguments import checked_integer, invalid
 from tfp_flows.internal.batching import endless_minibatches, minibatches
 from tfp_flows.internal.seeds import dequantized, folded
 
-TOY_TRAIN, TOY_TEST = 20_000, 10_000
+TOY_TRAIN, TOY_TEST = 100_000, 10_000
 DIGITS_TEST, DIGITS_LEVELS = 297, 17
 DEFAULT_TEST_FRACTION = 0.2
 # Seeds of the shards of a file are so far apart.
@@ -166,7 +166,7 @@ def load(
     Args:
         name: `"digits"` (1,797 images of 8x8 pixels with 17 levels, split 1,500/297), a
             toy set (`"two_moons"`, `"eight_gaussians"`, `"pinwheel"`, `"checkerboard"`,
-            `"rings"`; 20,000/10,000 fresh points), a `.npy`, `.npz`, `.csv` or
+            `"rings"`; 100,000/10,000 fresh points), a `.npy`, `.npz`, `.csv` or
             `.parquet` file, or an image set by its TFDS name (`"mnist"`,
             `"fashion_mnist"`, `"cifar10"`, ...), which is held in memory.
         test_fraction: Share to hold out. None for the set's own test split, or a fifth.

@@ -284,7 +284,7 @@ def amortize(
     joint: tfd.Distribution,
     observed: Sequence[str],
     *,
-    simulations: int = 30_000,
+    simulations: int = 100_000,
     flow: Flow | None = None,
     objective: str = "likelihood",
     summary: Summary | None = None,

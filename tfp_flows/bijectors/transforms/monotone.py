@@ -1,9 +1,9 @@
 """Monotone functions of many parameters: polynomials, integrals, small networks.
 
 Each is written from data to noise, the direction that densities take; the other is the
-root search of the base class. The first three bend on `[-bound, bound]` and go on
-straight, with the slope at the border, so that no value is out of reach and none
-overflows.
+root search of the base class. The first three bend on `[-bound, bound]`; outside their
+slope falls to 1, so that no value is out of reach, and steps in a chain do not multiply
+outliers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ from tfp_flows.internal.arguments import (
 
 
 class Extended(Transform):
-    """Base class of a curve on `[-bound, bound]` that goes on straight outside.
+    """Base class of a curve on `[-bound, bound]` whose slope falls to 1 outside.
+
+    At a distance `t` from the border, with the slope `s` there,
+
+        inverse:  x = x(border) +/- (t + (s - 1) (1 - exp(-t)))
 
     A subclass writes `_curve(y, parameters)`, which returns values and log-slopes of
     `inverse`.
@@ -44,7 +48,11 @@ class Extended(Transform):
         """Evaluates the curve."""
         inside = tf.clip_by_value(y, -self.bound, self.bound)
         x, log_slope = self._curve(inside, parameters)
-        return x + (y - inside) * tf.exp(log_slope), log_slope
+        slope, beyond = tf.exp(log_slope), y - inside
+        left = tf.exp(-tf.abs(beyond))
+        gone = -tf.math.expm1(-tf.abs(beyond))
+        x += beyond + (slope - 1.0) * tf.sign(beyond) * gone
+        return x, tf.math.log(slope * left + gone)
 
     def _curve(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         raise NotImplementedError(f"{type(self).__name__} lacks `_curve`.")
@@ -69,7 +77,7 @@ class Bernstein(Extended):
     """
 
     def __init__(self, degree: int = 16, bound: float = 5.0) -> None:
-        """Chooses the degree, and where the polynomial goes on straight."""
+        """Chooses the degree, and where the polynomial ends."""
         super().__init__(bound)
         self.degree = checked_integer("degree", degree, 2)
         self.parameters_per_value = self.degree + 1
@@ -121,7 +129,7 @@ class SumOfSquares(Extended):
     def __init__(
         self, polynomials: int = 3, degree: int = 4, bound: float = 5.0
     ) -> None:
-        """Chooses the polynomials, and where their integral goes on straight."""
+        """Chooses the polynomials, and where their integral ends."""
         super().__init__(bound)
         self.polynomials = checked_integer("polynomials", polynomials)
         self.degree = checked_integer("degree", degree)
@@ -169,8 +177,7 @@ class UnconstrainedMonotonic(Extended):
     The network `f` has one input for `v`, and `features` inputs `h` that are parameters
     of the value, as is the shift `t`; its weights are shared by all values and belong
     to the bijector. The integral is a Gauss-Legendre sum of `nodes` points, on
-    `[-bound, bound]`; outside the curve goes on straight. Before training it is the
-    identity.
+    `[-bound, bound]`. Before training it is the identity.
 
     Reference: Wehenkel, Louppe: Unconstrained Monotonic Neural Networks, 2019,
     arXiv:1908.05164.
