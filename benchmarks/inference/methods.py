@@ -11,13 +11,17 @@ import tfp_flows as tfpf
 
 
 def iaf(problem, *, steps=4, width=32):
-    """An inverse autoregressive flow of a problem's unconstrained values."""
+    """An inverse autoregressive flow of a problem's unconstrained values.
+
+    A linear map behind it takes what is badly conditioned.
+    """
     return tfpf.maf(
         (problem.size,),
         steps=steps,
         hidden_units=(width, width),
         activation="elu",
         inverse=True,
+        preprocess=tfpf.Linear(problem.size),
     )
 
 
