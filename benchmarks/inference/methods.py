@@ -10,10 +10,10 @@ import tensorflow_probability as tfp
 import tfp_flows as tfpf
 
 
-def iaf(problem, *, steps=4, width=32):
+def iaf(problem, *, steps=4, width=32, linear=False):
     """An inverse autoregressive flow of a problem's unconstrained values.
 
-    A linear map behind it takes what is badly conditioned.
+    A linear map behind it, if asked for, takes what is badly conditioned.
     """
     return tfpf.maf(
         (problem.size,),
@@ -21,7 +21,7 @@ def iaf(problem, *, steps=4, width=32):
         hidden_units=(width, width),
         activation="elu",
         inverse=True,
-        preprocess=tfpf.Linear(problem.size),
+        preprocess=tfpf.Linear(problem.size) if linear else None,
     )
 
 

@@ -51,7 +51,7 @@ def main():
 def measured(problem, options):
     """Returns the figures of one problem."""
     keras.utils.set_random_seed(0)
-    flow = methods.iaf(problem)
+    flow = methods.iaf(problem, linear=problem.name == "gaussian")
     anneal = None
     if problem.name == "two_modes":
         half = options.steps // 2
