@@ -128,7 +128,7 @@ _SMALL_TOYS = _recipes(
     flow: Recipe(flow, arguments, "standardize", 15, 250, 1e-2, jit_compile=True)
     for flow, arguments in {
         "spline_flow": _SPLINES,
-        "maf": {"transform": "spline", **_SPLINES},
+        "maf": {"transform": "spline", **_SPLINES, "bins": 32},
     }.items()
 }
 # Tables may be short: dropout and a part held back keep flows from overfitting.
