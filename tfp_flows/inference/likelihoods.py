@@ -68,6 +68,7 @@ class NeuralLikelihood(Estimator):
         """
         density = ConditionalDensity(flow=flow, members=members, options=options)
         super().__init__(prior, density)
+        self._moving: tuple[list, Any] = ([], None)
 
     def fit(
         self, theta: Arrays, x: TensorLike, *, seed: int = 0, **kwargs: Any
@@ -97,20 +98,20 @@ class NeuralLikelihood(Estimator):
             x: Data `[k]`, or `[n, k]`.
             theta: Parameters, of the prior's structure: one, or a batch `[n, ...]`.
         """
-        return self._log_likelihood(x)(self._unpack.inverse(theta))
+        y, volume = self._observed(x)
+        return self._density(self._unpack.inverse(theta)).log_prob(y) + volume
 
-    def _log_likelihood(self, x: TensorLike) -> Any:
-        """Returns the log-likelihood as a function of unconstrained parameters."""
+    def _observed(self, x: TensorLike) -> tuple[np.ndarray, np.ndarray]:
+        """Returns data as the flow has them, and the log-det of that."""
         size = self._density.condition_shape and self.models[0].distribution.event_shape
         x = np.asarray(x)
         x = x[..., np.newaxis] if size == [1] and x.shape[-1:] != (1,) else x
         if x.shape[-1:] != tuple(size) or not np.isfinite(x).all():
             raise invalid("x", f"be finite and of shape {tuple(size)}", x)
         dtype = self.models[0].distribution.dtype.as_numpy_dtype
-        y = self._scaled(x).astype(dtype)
         scaling = self._scaling
-        volume = 0.0 if scaling is None else scaling.log_det(x).astype(dtype)
-        return lambda u: self._density(u).log_prob(y) + volume
+        volume = np.zeros(()) if scaling is None else scaling.log_det(x)
+        return self._scaled(x).astype(dtype), volume.astype(dtype)
 
     def sample(
         self,
@@ -136,23 +137,37 @@ class NeuralLikelihood(Estimator):
         particles = particles or max(checked_integer("n", n), 1000)
         if particles < n:
             raise invalid("particles", f"be at least `n`, {n}", particles)
+        seeds = tf.stack(tfp.random.split_seed(stateless_seed(seed), n=3))
+        models, move = self._moving
+        if models is not self.models:  # trained, or read from a file, since
+            move = tf.function(self._move, autograph=False)
+            self._moving = (self.models, move)
+        y, volume = (tf.constant(v) for v in self._observed(x))
+        return self._unpack.forward(move(y, volume, seeds, particles, steps)[:n])
+
+    def _move(
+        self,
+        y: tf.Tensor,
+        volume: tf.Tensor,
+        seeds: tf.Tensor,
+        particles: int,
+        steps: int,
+    ) -> tf.Tensor:
+        """Moves draws of the prior to the posterior; returns unconstrained ones."""
         density = getattr(self.prior, "unnormalized_log_prob", self.prior.log_prob)
-        likelihood = self._log_likelihood(x)
-        of_start, of_chains, of_order = tfp.random.split_seed(stateless_seed(seed), n=3)
 
         def prior(u: tf.Tensor) -> tf.Tensor:
             theta = self._unpack.forward(u)
             return density(theta) + self._unpack.forward_log_det_jacobian(u, 1)
 
-        @tf.function(autograph=False)
-        def draws() -> tf.Tensor:
-            start = self._unpack.inverse(self.prior.sample(particles, seed=of_start))
-            _, u, _ = tfp.experimental.mcmc.sample_sequential_monte_carlo(
-                prior, likelihood, start, max_num_steps=steps, seed=of_chains
-            )
-            return tf.random.experimental.stateless_shuffle(u, of_order)
+        def likelihood(u: tf.Tensor) -> tf.Tensor:
+            return self._density(u).log_prob(y) + volume
 
-        return self._unpack.forward(draws()[:n])
+        start = self._unpack.inverse(self.prior.sample(particles, seed=seeds[0]))
+        _, u, _ = tfp.experimental.mcmc.sample_sequential_monte_carlo(
+            prior, likelihood, start, max_num_steps=steps, seed=seeds[1]
+        )
+        return tf.random.experimental.stateless_shuffle(u, seeds[2])
 
     def _proposed(self, x: TensorLike, n: int, seed: tf.Tensor) -> tuple[Arrays, int]:
         return self.sample(x, n, seed=seed), n
