@@ -32,8 +32,10 @@ OBJECTIVES = ("likelihood", "flow_matching")
 # Standardized values beyond it grow like logarithms: outliers of heavy tails.
 _FAR = 4.0
 _PENALTIES = np.logspace(-1.0, 5.0, 7)
-# From so many pairs on, so many units in each hidden layer.
-_UNITS = ((30_000, 128), (0, 64))
+# From so many pairs on, so many units in each hidden layer. Fewer pairs of many values
+# are learned by heart: held-out log-densities rise by 0.1 to 0.7 nats with a dropout,
+# and fall by as much where there are two values.
+_MANY_PAIRS, _MANY_VALUES, _DROPOUT = 30_000, 5, 0.1
 
 
 @dataclasses.dataclass
@@ -219,8 +221,11 @@ class ConditionalDensity:
         standardized.adapt(c)
         summary = [] if self._summary is None else [self._summary()]
         encoder = keras.Sequential([keras.Input(c.shape[1:]), standardized, *summary])
-        units = next(units for least, units in _UNITS if pairs >= least)
-        defaults = {"steps": 5, "hidden_units": (units, units)}
+        many = pairs >= _MANY_PAIRS
+        units = 128 if many else 64
+        defaults: dict[str, Any] = {"steps": 5, "hidden_units": (units, units)}
+        if self._make is spline_flow and not many and size >= _MANY_VALUES:
+            defaults["dropout"] = _DROPOUT
         if self._matching:
             defaults = {"hidden_units": (2 * units,) * 3, "activation": "silu"}
         flow = self._make(
