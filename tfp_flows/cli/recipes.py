@@ -158,7 +158,8 @@ _SMALL_TINY_IMAGES = _recipes(
     ffjord=({}, 20, 64),
     tarflow=({"patch": 2}, 30, 64),
     jet=({"patch": 2, "dropout": 0.1}, 30, 64, 4e-3),
-    **_others((128, 128), 30, 64, dropout=0.2),
+    **_others((128, 128), 30, 64, dropout=0.2)
+    | {"gaussianization_flow": ({"hidden_units": (128, 128)}, 30, 64, 4e-3)},
 )
 # Some twenty minutes for the 60,000 images of 28x28 pixels of Fashion-MNIST.
 _SMALL_IMAGES = _recipes(

@@ -76,8 +76,8 @@ class NeuralPosterior(Estimator):
         Args:
             prior: Distribution of the parameters: of vectors, or a joint one.
             flow: Architecture: `flow((d,), condition_shape=..., encoder=...)`, such as
-                `tfpf.maf` with `transform="spline"`; None for `tfpf.spline_flow`, with a
-                dropout of 0.1 from 5 parameters on and below 30,000 pairs, or
+                `tfpf.maf` with `transform="spline"`; None for `tfpf.spline_flow`, with
+                a dropout of 0.1 from 5 parameters on and below 30,000 pairs, or
                 `tfpf.ffjord` if that is trained by flow matching.
             objective: `"likelihood"` or `"flow_matching"`, see `FlowMatchingModel`.
             summary: Makes a Keras layer from standardized data to a vector of features,
