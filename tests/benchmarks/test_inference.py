@@ -66,7 +66,7 @@ def test_surrogate_and_neutra_agree_with_the_truth_and_long_hmc(make, largest_ga
     sizes = methods.ess(values)
     # The funnel's other values have tails too heavy for an error of their means.
     known = slice(0, 1) if problem.name == "funnel" else slice(0, problem.size)
-    assert methods.rhat(values)[known].max() < 1.05
+    assert methods.rhat(values)[known].max() < 1.1  # plain HMC: 1.5
     off = np.abs(values.mean(axis=(0, 1)) - problem.means)[known]
     assert np.all(off < 4.0 * (problem.deviations / np.sqrt(sizes))[known])
     if problem.name == "eight_schools":
