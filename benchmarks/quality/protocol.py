@@ -11,7 +11,7 @@ TOYS = ("two_moons", "eight_gaussians", "pinwheel", "checkerboard", "rings")
 TABLES = ("wine", "breast_cancer")
 BATCH, RATE = 256, 2e-3
 # Steps between looks at the validation rows. The tables have one or four hundred rows
-# to train on: within a hundred steps every flow has learned them by heart.
+# to train on: within a hundred steps every flow overfits them.
 EVERY = {**dict.fromkeys(TOYS, 100), **dict.fromkeys(TABLES, 5)}
 # A model stops after so many looks without a better one. zuko's NSF and MAF take all
 # their steps, which can only help them.

@@ -102,13 +102,8 @@ _OTHERS = (
 )
 
 
-def _others(
-    hidden_units: tuple[int, ...], *training: float, dropout: float = 0.0
-) -> dict[str, tuple]:
+def _others(hidden_units: tuple[int, ...], *training: float) -> dict[str, tuple]:
     others = {flow: ({"hidden_units": hidden_units}, *training) for flow in _OTHERS}
-    # Affine couplings learn few rows by heart, and others cost them thousands of nats.
-    if dropout:
-        others["coupling_flow"][0]["dropout"] = dropout
     # A value of `bnaf` has so many units of its own.
     return others | {"bnaf": ({"hidden_units": (8, 8)}, *training)}
 
@@ -143,7 +138,7 @@ _SMALL_TABLES = {
         spline_flow=({"steps": 4, **_NARROW}, 20, 128),
         maf=({"steps": 4, "hidden_units": (64, 64)}, 20, 128),
         ffjord=({}, 10, 128),
-        **_others((64, 64), 20, 128, dropout=0.2),
+        **_others((64, 64), 20, 128) | {"coupling_flow": (_NARROW, 20, 128)},
     ).items()
 }
 _TINY_GLOW = {"levels": 2, "steps": 8, "hidden_channels": 64, "dropout": 0.1}
@@ -158,8 +153,11 @@ _SMALL_TINY_IMAGES = _recipes(
     ffjord=({}, 20, 64),
     tarflow=({"patch": 2}, 30, 64),
     jet=({"patch": 2, "dropout": 0.1}, 30, 64, 4e-3),
-    **_others((128, 128), 30, 64, dropout=0.2)
-    | {"gaussianization_flow": ({"hidden_units": (128, 128)}, 30, 64, 4e-3)},
+    **_others((128, 128), 30, 64)
+    | {
+        "coupling_flow": ({"hidden_units": (128, 128), "dropout": 0.2}, 30, 64),
+        "gaussianization_flow": ({"hidden_units": (128, 128)}, 30, 64, 4e-3),
+    },
 )
 # Some twenty minutes for the 60,000 images of 28x28 pixels of Fashion-MNIST.
 _SMALL_IMAGES = _recipes(
