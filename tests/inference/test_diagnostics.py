@@ -209,8 +209,8 @@ def test_two_sample_tests_find_what_they_are_for():
     )
     for name, row in counts.items():
         assert row["right"] <= 1, name
-        # The local test misses one in five.
-        assert min(row[kind] for kind in diagnostics.KINDS[1:]) >= seeds - 1, name
+        least = seeds - 1 if name == "L-C2ST" else seeds  # which misses one in five
+        assert min(row[kind] for kind in diagnostics.KINDS[1:]) >= least, name
 
 
 def test_arviz_there_and_back():
