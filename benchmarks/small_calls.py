@@ -58,6 +58,7 @@ def ways_of(w, folder):
     served = tf.saved_model.load(path).signatures["log_prob"]
     ways = {
         BARE: lambda x: bare(tf.constant(x)).numpy(),
+        "model.log_prob": lambda x: model.log_prob(x).numpy(),
         "model.predict": lambda x: model.predict(x, verbose=0),
         "model.predict_on_batch": model.predict_on_batch,
         "served log_prob": lambda x: served(x=tf.constant(x))["log_prob"].numpy(),
@@ -72,6 +73,7 @@ def ways_of(w, folder):
         ways["TFP, eager"] = lambda x: theirs.log_prob(x).numpy()
     counts = {
         BARE: bare.experimental_get_tracing_count,
+        "model.log_prob": lambda: len(traces),
         "model.predict": lambda: len(traces),
         "model.predict_on_batch": lambda: len(traces),
     }

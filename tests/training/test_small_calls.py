@@ -50,6 +50,7 @@ def test_predict_of_few_rows_is_that_of_a_dataset(capsys):
     for x in (X, X.astype("f8"), X.tolist(), tf.constant(X), Frame(), {"x": X}, [X]):
         np.testing.assert_array_equal(model.predict(x, verbose=0), long)
         np.testing.assert_allclose(model.predict_on_batch(x), long, rtol=1e-5)
+        np.testing.assert_allclose(model.log_prob(x), long, rtol=1e-5)
     assert model.predict(X, 8, 0, 2).shape == (16,)  # steps: Keras's own way
     watch = Watch()
     assert "━" not in capsys.readouterr().out
@@ -74,6 +75,9 @@ def test_predict_of_few_rows_with_conditions():
     for x in ((X, C), [X, C], {"x": X, "condition": C}):
         np.testing.assert_array_equal(model.predict(x, verbose=0), long)
         np.testing.assert_allclose(model.predict_on_batch(x), long, rtol=1e-5)
+    np.testing.assert_allclose(model.log_prob(X, C), long, rtol=1e-5)
+    with pytest.raises(ValueError, match="come with conditions"):
+        model.log_prob(X)
     with pytest.raises(ValueError, match="equally many rows"):
         model.predict((X, C[:3]), verbose=0)
 
@@ -89,6 +93,7 @@ def test_calls_do_not_trace_anew(compiled):
     for n in (1, 8, 64, 5, 3, 1):
         model.predict(X[:n], verbose=0)
         model.predict_on_batch(X[:n].tolist())
+        model.log_prob(X[:n])
         model.predict(X[:n].tolist(), verbose=0)
     assert len(traces) <= 2  # the first shape, and any number of rows
     before = model.predict(X[:3], verbose=0)
@@ -98,3 +103,19 @@ def test_calls_do_not_trace_anew(compiled):
     after = model.predict(X[:3], verbose=0)
     np.testing.assert_allclose(after, model.distribution.log_prob(X[:3]), rtol=1e-4)
     assert np.abs(after - before).max() > 1e-3
+
+
+def test_gradients_flow_through_compiled_log_densities():
+    model = model_of()
+    x = tf.constant(X)
+    weights = model.distribution.trainable_variables
+    found = []
+    for function in (model.log_prob, model.distribution.log_prob):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(function(x))
+        found.append(tape.gradient(total, [x, *weights]))
+    for compiled, eager in zip(*found, strict=True):
+        np.testing.assert_allclose(compiled, eager, rtol=1e-4, atol=1e-4)
+    inside = tf.function(lambda x: model.log_prob(x))(x)
+    np.testing.assert_allclose(inside, model.log_prob(x), rtol=1e-5)
