@@ -1,9 +1,11 @@
 """Trains one of our image flows on Fashion-MNIST for a fixed time.
 
     python -m benchmarks.images.ours --data DATA --out LOGS --flow glow
+    python -m benchmarks.images.ours --data DATA --out LOGS --flow jet --preset small
 
-The first run writes the images to `DATA/fashion_mnist.npz`, which the other side
-reads too. The model is left in `LOGS/<flow>.keras`.
+With `--preset` sizes, rate, batch size and clipping are those of `tfp-flows train`; the
+rate follows the clock. The first run writes the images to `DATA/fashion_mnist.npz`,
+which the other side reads too. The model is left in `LOGS/<flow>.keras`.
 """
 
 import math
@@ -14,13 +16,21 @@ import tensorflow as tf
 
 import tfp_flows as tfpf
 from benchmarks.images import protocol
+from tfp_flows.cli import recipes
 
+OWN_SIZES = ("glow", "real_nvp", "nice")  # by the options, as the peer's
 EVALUATIONS = 24  # on a tenth of the test images, during training
 
 
 def build(options):
     """Returns the flow that is asked for."""
     shape, preprocess = (28, 28, 1), tfpf.logit(256, alpha=options.alpha)
+    if options.preset:
+        recipe = recipes.RECIPES[options.preset]["image"][options.flow]
+        options.learning_rate = recipe.learning_rate
+        options.batch_size, options.clip = recipe.batch_size, recipe.clip_norm
+        architecture = getattr(tfpf, recipe.flow)
+        return architecture(shape, preprocess=preprocess, **recipe.architecture)
     if options.flow == "glow":
         return tfpf.glow(
             shape,
@@ -103,16 +113,19 @@ class Model(tfpf.FlowModel):
 
 def main():
     parser = protocol.arguments(__doc__)
-    parser.add_argument("--flow", choices=("glow", "real_nvp", "nice"), default="glow")
+    parser.add_argument("--flow", choices=recipes.FLOWS, default="glow")
+    parser.add_argument("--preset", choices=recipes.PRESETS)
     parser.add_argument("--log-scale", default="soft_clamp")
     options = parser.parse_args()
+    if not options.preset and options.flow not in OWN_SIZES:
+        parser.error(f"--flow {options.flow} needs --preset")
     write_data(options.data)
     keras.utils.set_random_seed(options.seed)
     train, test = protocol.load(options.data)
     test = protocol.dequantized(test, seed=1)
+    model = Model(build(options))
     log = protocol.Log(options.out, options.flow, options)
     budget = Budget(options, log, test)
-    model = Model(build(options))
     optimizer = keras.optimizers.Adam(
         options.learning_rate, global_clipnorm=options.clip
     )

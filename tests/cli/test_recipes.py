@@ -101,7 +101,8 @@ def test_wrong_switches_are_named(training, message):
 
 
 def test_a_warm_up_must_end_before_the_training_does():
-    recipe = choose(made_up("toy"), training={"epochs": 1, "warmup_steps": 4})
+    training = {"epochs": 1, "batch_size": 250, "warmup_steps": 4}
+    recipe = choose(made_up("toy"), training=training)
     with pytest.raises(ValueError, match="`--warmup` must be less than the 4 steps"):
         recipes.optimizer(recipe, 1000)
 
