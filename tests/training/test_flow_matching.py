@@ -289,6 +289,15 @@ def test_pairs_have_their_conditions():
     bijector = tfpf.condition(flow, c).bijector
     np.testing.assert_allclose(bijector.forward(pairs[:, 0]), pairs[:, 1], atol=1e-4)
     assert made.fit(pairs, c, epochs=1, verbose=0).history["loss"][0] > 0
+    # A new flow is initialized by the pairs' data, given as arrays or a dataset.
+    dataset = tf.data.Dataset.from_tensor_slices((pairs, c)).batch(64)
+    for given in ((pairs, c), (dataset,)):
+        flow = tfpf.ffjord((2,), hidden_units=(8,), condition_shape=(1,))
+        fresh = tfpf.FlowMatchingModel(flow)
+        fresh.compile(keras.optimizers.Adam(0.0))
+        fresh.fit(*given, epochs=1, verbose=0)
+        z = flow.bijector.bijectors[0].inverse(pairs[:, 1])
+        np.testing.assert_allclose(tf.math.reduce_std(z, axis=0), 1.0, rtol=1e-3)
     with pytest.raises(ValueError, match=r"`condition` must have shape \(64, 1\)"):
         made.pairs(64, condition=c[:5])
     with pytest.raises(ValueError, match="`condition` must be None"):

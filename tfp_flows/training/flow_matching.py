@@ -31,7 +31,13 @@ from tfp_flows.internal.arguments import (
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.compat import Chain
 from tfp_flows.internal.seeds import stateless_seed
-from tfp_flows.training.data import in_shards, is_stream, named_arguments, split_inputs
+from tfp_flows.training.data import (
+    first_batch,
+    in_shards,
+    is_stream,
+    named_arguments,
+    split_inputs,
+)
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.pairing import PAIRINGS, paired
 
@@ -162,6 +168,12 @@ class FlowMatchingModel(FlowModel):
             # Keras's function would be traced anew with no shapes at all.
             self.train_function, self._on_pairs = None, pairs
         return super().fit(x, y, *args, **kwargs)
+
+    def adapt(self, data: Arrays, condition: TensorLike | None = None) -> None:
+        """Initializes weights from data, or those of pairs; see `FlowModel.adapt`."""
+        takes_condition = self.condition_shape is not None
+        x, condition = first_batch(data, condition, takes_condition)
+        super().adapt(x[:, 1] if self._are_pairs(x) else x, condition)
 
     def _are_pairs(self, x: Arrays) -> bool:
         shape = tf.TensorShape(getattr(x, "shape", None))
