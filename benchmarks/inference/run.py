@@ -77,6 +77,9 @@ def measured(problem, options):
         "weighted": moments(problem, draws, size, weights),
         "chains": {},
     }
+    figures["weighted"]["largest_errors_of_more_draws"] = [
+        weighted_error(problem, flow, (3, 5 + k)) for k in range(7)
+    ]
     identity = tfp.bijectors.Identity()
     chains = {
         "hmc": {"bijector": identity},
@@ -102,6 +105,15 @@ def measured(problem, options):
         }
     print(problem.name, {k: v for k, v in figures.items() if type(v) is float})
     return figures
+
+
+def weighted_error(problem, flow, seed):
+    """Draws anew; returns the largest error of a weighted mean in standard errors."""
+    draws, log_weights = methods.weighed(problem, flow, seed=seed)
+    smoothed = inference.psis(log_weights).log_weights
+    size = inference.effective_sample_size(smoothed)
+    found = moments(problem, draws, size, np.exp(smoothed))
+    return found["largest_error_of_means_in_standard_errors"]
 
 
 def moments(problem, draws, sizes, weights=None):

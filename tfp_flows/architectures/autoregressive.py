@@ -54,6 +54,7 @@ def autoregressive_flow(
     hidden_units: Sequence[int] = (128, 128),
     activation: Activation = "relu",
     residual: bool = False,
+    dropout: float = 0.0,
     passes: int | None = None,
     inverse: bool = False,
     actnorm: bool = True,
@@ -95,11 +96,11 @@ def autoregressive_flow(
 
     def layer(reverse: bool) -> tfb.Bijector:
         if d == 1:
-            net = MLP(hidden_units, activation, residual, dtype=dtype)
+            net = MLP(hidden_units, activation, residual, dropout, dtype=dtype)
             made = Elementwise(value, (1,), seen, net if seen else None, dtype=dtype)
         else:
-            given = {"residual": residual, "passes": passes, "dtype": dtype}
-            net = MADE(hidden_units, activation, reverse, **given)
+            given = {"residual": residual, "dropout": dropout, "passes": passes}
+            net = MADE(hidden_units, activation, reverse, dtype=dtype, **given)
             made = Autoregressive(net, value, (d,), condition_shape=seen, dtype=dtype)
         return tfb.Invert(made) if inverse else made
 

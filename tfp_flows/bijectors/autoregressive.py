@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -124,15 +125,20 @@ class Autoregressive(Structure):
     def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         x, condition = self._with_equal_batch(x, condition)
 
+        # A dropout would have each round look for another fixed point.
+        net = functools.partial(self.conditioner, training=False)
+
         def next_round(y: tf.Tensor) -> Mapped:
-            return self._transform.forward(x, self._parameters_at(y, condition))
+            return self._transform.forward(x, self._parameters_at(y, condition, net))
 
         y, log_slope = iterated(next_round, x, self.conditioner.network_calls)
         return y, tf.reduce_sum(log_slope, axis=-1)
 
-    def _parameters_at(self, y: tf.Tensor, condition: Condition) -> tf.Tensor:
+    def _parameters_at(
+        self, y: tf.Tensor, condition: Condition, net: Callable | None = None
+    ) -> tf.Tensor:
         ndims = len(self.condition_shape or ())
-        parameters = call_layer(self.conditioner, y, 1, condition, ndims)
+        parameters = call_layer(net or self.conditioner, y, 1, condition, ndims)
         return self._per_value(parameters, y)
 
     def _with_equal_batch(self, x: tf.Tensor, condition: Condition) -> tuple:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tfp_flows.bijectors.watchers import watched
@@ -193,7 +192,7 @@ class FlowBijector(WeightedBijector):
 
 
 def call_layer(
-    layer: keras.Layer,
+    layer: Callable[..., tf.Tensor],
     inputs: tf.Tensor,
     event_ndims: int,
     condition: tf.Tensor | None = None,

@@ -139,18 +139,15 @@ class MLP(Conditioner):
 
     def _plain(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
         for layer in self._hidden:
-            h = self._dropped(self.activation(layer(h)), training)
+            h = dropped(self._drop, self.activation(layer(h)), training)
         return h
 
     def _residual(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
         h = self._hidden[0](h)
         for first, second in zip(self._hidden[1::2], self._hidden[2::2], strict=True):
-            inner = self._dropped(self.activation(first(self.activation(h))), training)
-            h = h + second(inner)
+            inner = self.activation(first(self.activation(h)))
+            h = h + second(dropped(self._drop, inner, training))
         return self.activation(h)
-
-    def _dropped(self, h: tf.Tensor, training: bool | None) -> tf.Tensor:
-        return h if self._drop is None else self._drop(h, training=training)
 
 
 def _checked_residual(residual: bool, hidden_units: Shape) -> bool:
@@ -168,6 +165,11 @@ def _widths(hidden_units: Shape, residual: bool) -> Shape:
 def dropout_layer(rate: float, dtype: DType, *shape: int | None) -> Any:
     """Returns a built layer, or None for no dropout: a layer keeps a seed state."""
     return built(keras.layers.Dropout(rate, dtype=dtype), *shape) if rate else None
+
+
+def dropped(layer: Any, h: tf.Tensor, training: bool | None) -> tf.Tensor:
+    """Returns what a layer of `dropout_layer` leaves of hidden values."""
+    return h if layer is None else layer(h, training=training)
 
 
 def _flat(x: tf.Tensor) -> tf.Tensor:
@@ -266,6 +268,7 @@ class MADE(Conditioner):
         passes: int | None = None,
         adjacency: ArrayLike | None = None,
         residual: bool = False,
+        dropout: float = 0.0,
         period: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -278,6 +281,8 @@ class MADE(Conditioner):
             passes: Number of groups of values, from 2 to `d`; None for `d`.
             adjacency: Matrix `[d, d]` of zeros and ones, 1 in row i and column j if
                 value i depends on value j; it takes the place of order and passes.
+            dropout: Share of hidden values dropped while training, in [0, 1); never
+                where values are found one after another.
             period: Period of inputs that are angles: see `MLP`.
         """
         super().__init__(**kwargs)
@@ -295,6 +300,7 @@ class MADE(Conditioner):
         self.order = order if isinstance(order, str) else tuple(map(int, order))
         self.seed = checked_integer("seed", seed, 0)
         self.residual = _checked_residual(residual, self.hidden_units)
+        self.dropout = checked_number("dropout", dropout, minimum=0.0, below=1.0)
         self.passes = None if passes is None else checked_integer("passes", passes, 2)
         self.period = checked_period(period)
         self.adjacency = None
@@ -346,6 +352,7 @@ class MADE(Conditioner):
         self._masked_layers.append(
             self._masked(before, last, kernel_initializer="zeros")
         )
+        self._drop = dropout_layer(self.dropout, self.dtype_policy, None)
         self._from_condition = None
         if condition_shape is not None:
             self._from_condition = self.dense(
@@ -389,7 +396,12 @@ class MADE(Conditioner):
         beyond = before.astype("float32") @ ~after.T
         return MaskedDense(beyond == 0, dtype=self.dtype_policy, **initializers)
 
-    def call(self, inputs: tf.Tensor, condition: tf.Tensor | None = None) -> tf.Tensor:
+    def call(
+        self,
+        inputs: tf.Tensor,
+        condition: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
         """Maps `[n, d]` to `[n, *output_shape]`."""
         h = self._masked_layers[0](on_circle(inputs, self.period))
         if condition is not None and self._from_condition is not None:
@@ -397,8 +409,9 @@ class MADE(Conditioner):
         f, (_, *middle, last) = self.activation, self._masked_layers
         if self.residual:
             for first, second in zip(middle[::2], middle[1::2], strict=True):
-                h = h + second(f(first(f(h))))
-        else:
-            for layer in middle:
-                h = layer(f(h))
-        return self.unflattened(last(f(h)))
+                h = h + second(dropped(self._drop, f(first(f(h))), training))
+            return self.unflattened(last(f(h)))
+        h = dropped(self._drop, f(h), training)
+        for layer in middle:
+            h = dropped(self._drop, f(layer(h)), training)
+        return self.unflattened(last(h))
