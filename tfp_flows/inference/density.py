@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.architectures.autoregressive import maf
 from tfp_flows.architectures.continuous import ffjord
 from tfp_flows.architectures.coupling import spline_flow
 from tfp_flows.bijectors.conditional import condition
@@ -36,6 +37,13 @@ _PENALTIES = np.logspace(-1.0, 5.0, 7)
 # are overfitted: their held-out log-density rises with a dropout, by 0.7 nats on slcp;
 # that of two values falls.
 _MANY_PAIRS, _MANY_VALUES, _DROPOUT = 30_000, 5, 0.1
+
+
+def autoregressive_splines(
+    event_shape: int | Sequence[int], **options: Any
+) -> tfd.Distribution:
+    """Builds `tfpf.maf` with splines."""
+    return maf(event_shape, transform="spline", **options)
 
 
 @dataclasses.dataclass
@@ -148,6 +156,7 @@ class ConditionalDensity:
         self,
         *,
         flow: Flow | None = None,
+        default: Flow = spline_flow,
         objective: str = "likelihood",
         summary: Summary | None = None,
         members: int = 1,
@@ -155,7 +164,8 @@ class ConditionalDensity:
     ) -> None:
         checked_choice("objective", objective, OBJECTIVES)
         self._matching = objective == "flow_matching"
-        self._make = flow or (ffjord if self._matching else spline_flow)
+        self._own = flow is None and not self._matching
+        self._make = flow or (ffjord if self._matching else default)
         self._summary, self._options = summary, dict(options or {})
         self._members = checked_integer("members", members)
         self.models: list[FlowModel] = []
@@ -224,7 +234,7 @@ class ConditionalDensity:
         many = pairs >= _MANY_PAIRS
         units = 128 if many else 64
         defaults: dict[str, Any] = {"steps": 5, "hidden_units": (units, units)}
-        if self._make is spline_flow and not many and size >= _MANY_VALUES:
+        if self._own and not many and size >= _MANY_VALUES:
             defaults["dropout"] = _DROPOUT
         if self._matching:
             defaults = {"hidden_units": (2 * units,) * 3, "activation": "silu"}

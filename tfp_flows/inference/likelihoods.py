@@ -9,7 +9,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.inference.density import ConditionalDensity, Flow, Scaling
+from tfp_flows.inference.density import (
+    ConditionalDensity,
+    Flow,
+    Scaling,
+    autoregressive_splines,
+)
 from tfp_flows.inference.estimators import Estimator
 from tfp_flows.internal.arguments import (
     Arrays,
@@ -62,11 +67,17 @@ class NeuralLikelihood(Estimator):
 
         Args:
             prior: Distribution of the parameters: of vectors, or a joint one.
-            flow: Architecture, see `NeuralPosterior`.
+            flow: Architecture, see `NeuralPosterior`; None for `tfpf.maf` with splines,
+                with a dropout of 0.1 from 5 values on and below 30,000 pairs.
             members: Number of flows, of which the likelihood is the mixture.
             **options: Further arguments of `flow`.
         """
-        density = ConditionalDensity(flow=flow, members=members, options=options)
+        density = ConditionalDensity(
+            flow=flow,
+            default=autoregressive_splines,
+            members=members,
+            options=options,
+        )
         super().__init__(prior, density)
         self._moving: tuple[list, Any] = ([], None)
 
