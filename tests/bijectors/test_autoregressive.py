@@ -185,3 +185,30 @@ def test_names_the_argument_that_is_wrong(arguments, error, name):
     arguments = {"d": 3, "conditioner": tfpf.nets.MADE((4,)), **arguments}
     with pytest.raises(error, match=f"`{name}`.*Received"):
         tfpf.MaskedAutoregressive(**arguments)
+
+
+def test_a_dropout_acts_on_densities_in_training_alone():
+    net = tfpf.nets.MADE((32,), dropout=0.5, dtype="float64")
+    b = tfpf.Autoregressive(net, tfpf.transforms.Affine(), (3,), dtype="float64")
+    for weight in b.trainable_variables:
+        weight.assign(tf.random.stateless_normal(weight.shape, [0, 1], dtype="float64"))
+    x = tf.random.stateless_normal([5, 3], [0, 2], dtype="float64")
+
+    @keras.saving.register_keras_serializable(package="test")
+    class Both(keras.layers.Layer):
+        def call(self, x, training=None):
+            return b.inverse(x), b.forward(tf.identity(x))
+
+    both = Both(dtype="float64")
+    inverse, forward = both(x, training=False)
+    np.testing.assert_allclose(b.inverse(tf.identity(x)), inverse)
+    dropped, found = both(x, training=True)
+    assert np.abs(dropped - inverse).max() > 1e-3
+    np.testing.assert_allclose(found, forward)
+    model = tfpf.FlowModel(tfpf.maf((3,), dropout=0.5, hidden_units=(8,)))
+    for weight in model.distribution.trainable_variables:
+        weight.assign(tf.random.stateless_normal(weight.shape, [0, 1]))
+    x = tf.cast(x, tf.float32)
+    still, *noisy = [model(x, training=how).numpy() for how in (False, True, True)]
+    np.testing.assert_array_equal(model(x), still)
+    assert np.abs(noisy[0] - still).max() > 1e-3 < np.abs(noisy[0] - noisy[1]).max()

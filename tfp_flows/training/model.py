@@ -657,6 +657,8 @@ class FlowModel(LikelihoodModel):
         given = (x,) if condition is None else (x, condition)
         log_prob = functools.partial(sampling.log_prob, self._distribution)
         log_prob = in_shards(log_prob, self._shards)
+        if training:  # what a flow knows of this batch had another dropout
+            given = tf.nest.map_structure(tf.identity, given)
         replicas = tf.distribute.has_strategy()
         if not training or tf.executing_eagerly() or replicas:
             return log_prob(*given)
