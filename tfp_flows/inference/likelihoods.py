@@ -46,7 +46,7 @@ class NeuralLikelihood(Estimator):
         >>> prior = tfd.Sample(tfd.Uniform(-1.0, 1.0), [2])
         >>> theta = prior.sample(200, seed=(0, 1))
         >>> x = theta + tfd.Normal(0.0, 0.1).sample([200, 2], seed=(0, 2))
-        >>> likelihood = tfpf.inference.NeuralLikelihood(prior, steps=1)
+        >>> likelihood = tfpf.inference.NeuralLikelihood(prior, steps=2)
         >>> _ = likelihood.fit(theta, x, epochs=2, verbose=0)
         >>> likelihood.sample([0.2, -0.3], 50).shape
         TensorShape([50, 2])
