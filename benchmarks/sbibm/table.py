@@ -26,9 +26,6 @@ def main():
         }
     report = json.loads(RESULTS.read_text())
     print_runs(report["runs"], published)
-    if report.get("without_dropout"):
-        print("\nWith a default that had no dropout yet:")
-        print_runs(report["without_dropout"], published)
 
 
 def print_runs(runs, published):

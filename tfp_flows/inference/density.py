@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from tfp_flows.internal.arguments import (
     checked_choice,
     checked_integer,
     checked_number,
+    checked_shape,
 )
 from tfp_flows.training.flow_matching import FlowMatchingModel
 from tfp_flows.training.model import FlowModel
@@ -39,10 +41,10 @@ _PENALTIES = np.logspace(-1.0, 5.0, 7)
 _MANY_PAIRS, _MANY_VALUES, _DROPOUT = 30_000, 5, 0.1
 
 
-def autoregressive_splines(
-    event_shape: int | Sequence[int], **options: Any
-) -> tfd.Distribution:
-    """Builds `tfpf.maf` with splines."""
+def splines(event_shape: int | Sequence[int], **options: Any) -> tfd.Distribution:
+    """Builds a flow of splines: in couplings for few values, else autoregressive."""
+    if math.prod(checked_shape("event_shape", event_shape)) < _MANY_VALUES:
+        return spline_flow(event_shape, **options)
     return maf(event_shape, transform="spline", **options)
 
 

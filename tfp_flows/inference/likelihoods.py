@@ -9,12 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.inference.density import (
-    ConditionalDensity,
-    Flow,
-    Scaling,
-    autoregressive_splines,
-)
+from tfp_flows.inference.density import ConditionalDensity, Flow, Scaling, splines
 from tfp_flows.inference.estimators import Estimator
 from tfp_flows.internal.arguments import (
     Arrays,
@@ -67,14 +62,15 @@ class NeuralLikelihood(Estimator):
 
         Args:
             prior: Distribution of the parameters: of vectors, or a joint one.
-            flow: Architecture, see `NeuralPosterior`; None for `tfpf.maf` with splines,
-                with a dropout of 0.1 from 5 values on and below 30,000 pairs.
+            flow: Architecture, see `NeuralPosterior`; None for `tfpf.spline_flow`, or
+                from 5 values on `tfpf.maf` with splines and, below 30,000 pairs, a
+                dropout of 0.1.
             members: Number of flows, of which the likelihood is the mixture.
             **options: Further arguments of `flow`.
         """
         density = ConditionalDensity(
             flow=flow,
-            default=autoregressive_splines,
+            default=splines,
             members=members,
             options=options,
         )
