@@ -52,6 +52,8 @@ def test_predict_of_few_rows_is_that_of_a_dataset(capsys):
         np.testing.assert_allclose(model.predict_on_batch(x), long, rtol=1e-5)
         np.testing.assert_allclose(model.log_prob(x), long, rtol=1e-5)
     assert model.predict(X, 8, 0, 2).shape == (16,)  # steps: Keras's own way
+    halves = model.predict(X[:64], batch_size=32, verbose=0)
+    np.testing.assert_allclose(model.predict(X[:64], verbose=0), halves, rtol=1e-5)
     watch = Watch()
     assert "━" not in capsys.readouterr().out
     model.predict(X, callbacks=[watch])

@@ -142,7 +142,10 @@ def few_batches(
         return None
     data = _tensors(arguments["x"], None, None, dtype)[:2]
     n = _rows(data)
-    size = n if whole else arguments.get("batch_size") or _BATCH_SIZE
+    size = arguments.get("batch_size") or _BATCH_SIZE
+    unseen = arguments.get("batch_size") is None and not arguments.get("callbacks")
+    if whole or (unseen and n <= 2 * _BATCH_SIZE):  # one call costs half of two
+        size = n
     if n > _FEW * size:
         return None
     x, condition = data
