@@ -17,7 +17,13 @@ from benchmarks.inference.problems import (
 )
 
 
-@pytest.mark.parametrize("make", PROBLEMS.values())
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(m, marks=pytest.mark.slow if n == "logistic_regression" else [])
+        for n, m in PROBLEMS.items()
+    ],
+)
 def test_densities_take_batches(make):
     problem = make()
     flat = tfpf.flat_target(problem.target)

@@ -197,7 +197,7 @@ def test_a_dropout_acts_on_densities_in_training_alone():
     @keras.saving.register_keras_serializable(package="test")
     class Both(keras.layers.Layer):
         def call(self, x, training=None):
-            return b.inverse(x), b.forward(tf.identity(x))
+            return b.inverse(tf.identity(x)), b.forward(tf.identity(x))
 
     both = Both(dtype="float64")
     inverse, forward = both(x, training=False)

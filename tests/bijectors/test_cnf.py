@@ -174,7 +174,7 @@ def trained(jit=False, **kwargs):
     ("solver", "jit"),
     [
         (tfpf.FixedStep("rk4", 4), True),
-        (tfpf.FixedStep("rk4", 4, "adjoint"), True),
+        pytest.param(tfpf.FixedStep("rk4", 4, "adjoint"), True, marks=pytest.mark.slow),
         pytest.param(
             tfpf.Adaptive(rtol=1e-3, atol=1e-3), False, marks=pytest.mark.slow
         ),
@@ -218,7 +218,11 @@ def test_saves_and_loads(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "solver", [tfpf.FixedStep("rk4", 4), tfpf.Adaptive(rtol=1e-4, atol=1e-4)]
+    "solver",
+    [
+        tfpf.FixedStep("rk4", 4),
+        pytest.param(tfpf.Adaptive(rtol=1e-4, atol=1e-4), marks=pytest.mark.slow),
+    ],
 )
 def test_exports_to_a_saved_model(tmp_path, solver):
     distribution = tfpf.ffjord((2,), hidden_units=(8,), solver=solver)

@@ -38,6 +38,7 @@ def test_density_of_latents_is_exact(build, images, kind):
     np.testing.assert_allclose(model.latent_log_prob(x), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_density_of_the_posterior_is_exact(images):
     flow = tfpf.maf(
         (4,), layers=2, hidden_units=(8,), inverse=True, condition_shape=[3]

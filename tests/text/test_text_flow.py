@@ -92,7 +92,7 @@ def test_chunks_change_no_figure(fresh, small_text):
 
 
 @pytest.mark.parametrize(
-    "step", ["mixture", pytest.param("spline", marks=pytest.mark.slow)]
+    "step", [pytest.param("mixture", marks=pytest.mark.slow), "spline"]
 )
 def test_files_are_bit_equal(step, fresh, small_text, tmp_path):
     _, train, test = small_text

@@ -96,7 +96,14 @@ def test_every_default_name_is_known():
     assert {"real_nvp", "glow", "maf"} <= names <= OWN_NAMES
 
 
-@pytest.mark.parametrize("name", ["Coroutine", "Named", "SequentialAutoBatched"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Coroutine",
+        "Named",
+        pytest.param("SequentialAutoBatched", marks=pytest.mark.slow),
+    ],
+)
 def test_a_pinned_joint_distribution_is_sampled_by_hmc(name):
     joint, named = JOINTS[name](), name == "Named"
     pins = ({}, {"y": X[0]}) if named else ((None, None, None, X[0]), {})

@@ -137,7 +137,7 @@ FLOWS = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.slow if n == "glow image" else [])
+        pytest.param(n, marks=pytest.mark.slow if n.endswith("image") else [])
         for n in FLOWS
     ],
 )

@@ -122,7 +122,12 @@ def with_batchnorm(*arguments, **options):
     return tfpf.real_nvp(*arguments, batchnorm=True, **options)
 
 
-OUTLIERS = [tfpf.nice, tfpf.maf, mixture_of_flows, with_batchnorm]
+OUTLIERS = [
+    tfpf.nice,
+    tfpf.maf,
+    pytest.param(mixture_of_flows, marks=pytest.mark.slow),
+    with_batchnorm,
+]
 
 
 @pytest.mark.parametrize("make", OUTLIERS)

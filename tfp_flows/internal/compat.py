@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
-from keras.src.backend.common import global_state
 from tensorflow.core.framework import node_def_pb2, tensor_pb2  # noqa: F401
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2  # noqa: F401
 from tensorflow.python import pywrap_tfe
@@ -89,13 +88,11 @@ def forget_samples(joint: tfp.distributions.JointDistribution) -> None:
     joint._single_sample_distributions = joint._no_dependency({})
 
 
-def _place() -> tuple[int, bool]:
-    """Returns the graph under construction, 0 if none, and whether Keras trains."""
-    call = global_state.get_global_attribute("current_call_ctx")
-    trains = call is not None and bool(call.get_value("training"))
+def _current_graph() -> int:
+    """Names the graph under construction; 0 stands for eager execution."""
     if tf.executing_eagerly():
-        return 0, trains
-    return id(tf.compat.v1.get_default_graph()), trains
+        return 0
+    return id(tf.compat.v1.get_default_graph())
 
 
 class FreshCache(cache_util.BijectorCache):
@@ -105,7 +102,6 @@ class FreshCache(cache_util.BijectorCache):
 
     * an entry belongs to the graph in which it was made, since TFP hands a tensor of
       a scratch graph, or an eager one of old weights, to the graph of a function;
-    * an entry made while training, with its dropout, holds for training alone;
     * an entry made eagerly holds for the weights that it was made with;
     * an output counts under a tape only if gradients reach what it was made of;
     * a log-det whose output was garbage-collected is forgotten with it.
@@ -116,7 +112,7 @@ class FreshCache(cache_util.BijectorCache):
     def _lookup(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input: tf.Tensor, forward_name: str, inverse_name: str, **kwargs: Any
     ) -> Any:
-        kwargs["_place"] = _place()
+        kwargs["_graph"] = _current_graph()
         edge = self._fresh_edge(input, forward_name, kwargs)
         missing = not edge.output_ref
         output = super()._lookup(input, forward_name, inverse_name, **kwargs)
@@ -130,7 +126,7 @@ class FreshCache(cache_util.BijectorCache):
     def _attributes(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input: tf.Tensor, fn_name: str, **kwargs: Any
     ) -> Any:
-        kwargs["_place"] = _place()
+        kwargs["_graph"] = _current_graph()
         return self._fresh_edge(input, fn_name, kwargs).attributes
 
     def _fresh_edge(self, input: tf.Tensor, fn_name: str, kwargs: Config) -> Any:
@@ -155,7 +151,7 @@ class FreshCache(cache_util.BijectorCache):
     def _invoke(
         self, input: tf.Tensor, fn_name: str, kwargs: Config, attributes: dict
     ) -> tf.Tensor:
-        kwargs = {k: v for k, v in kwargs.items() if k != "_place"}
+        kwargs = {k: v for k, v in kwargs.items() if k != "_graph"}
         return super()._invoke(input, fn_name, kwargs, attributes)
 
 
