@@ -24,14 +24,8 @@ def main():
             (row["task"], row["simulations"], row["algorithm"]): row["mean_c2st"]
             for row in csv.DictReader(file)
         }
-    report = json.loads(RESULTS.read_text())
-    print_runs(report["runs"], published)
-
-
-def print_runs(runs, published):
-    """Prints a table for each method."""
     by_method = defaultdict(list)
-    for key, run in runs.items():
+    for key, run in json.loads(RESULTS.read_text())["runs"].items():
         task, simulations, method, draws = key.split("/")
         beside = published[task, simulations, BESIDE[method]]
         values = list(run["c2st"].values())

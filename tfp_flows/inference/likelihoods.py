@@ -69,10 +69,7 @@ class NeuralLikelihood(Estimator):
             **options: Further arguments of `flow`.
         """
         density = ConditionalDensity(
-            flow=flow,
-            default=splines,
-            members=members,
-            options=options,
+            flow=flow, default=splines, members=members, options=options
         )
         super().__init__(prior, density)
         self._moving: tuple[list, Any] = ([], None)
