@@ -42,6 +42,9 @@ FLOWS = {
     "sylvester_flow": lambda shape, **k: tfpf.sylvester_flow(
         shape, steps=2, **SMALL, **k
     ),
+    "sylvester_flow for inference": lambda shape, **k: tfpf.sylvester_flow(
+        shape, steps=2, inverse=True, **SMALL, **k
+    ),
 }
 # Whose parameters of 0 differ, so that their components learn different things.
 NEAR = ("naf", "gaussianization_flow", "bnaf", "residual_flow")

@@ -143,19 +143,20 @@ def sylvester_flow(
     units: int | None = None,
     hidden_units: Sequence[int] = (128, 128),
     activation: Activation = "relu",
+    inverse: bool = False,
     steps: int = 8,
     dtype: DType = None,
     name: str = "sylvester_flow",
     **options: Any,
 ) -> tfd.TransformedDistribution:
-    """Builds a Sylvester flow, whose samples and their densities cost one pass.
-
-    It is meant for variational inference; densities of given data take root searches.
+    """Builds a Sylvester flow; densities cost one pass, samples root searches.
 
     Args:
         units: Units of each step, at most as many as values; None for as many, up to 8:
-            each is a root search of a density.
+            each is a root search of a sample.
         hidden_units: Widths of the networks from the condition to the weights.
+        inverse: Whether to build the paper's flow for variational inference, which
+            samples in one pass and takes root searches for a density.
 
     Reference: van den Berg, Hasenclever, Tomczak, Welling: Sylvester Normalizing Flows
     for Variational Inference, 2018, arXiv:1803.05649.
@@ -168,6 +169,7 @@ def sylvester_flow(
     def step(d: int, seen: Shape | None) -> list[tfb.Bijector]:
         net = MLP(hidden_units, activation, dtype=dtype) if seen else None
         given = {"condition_shape": seen, "conditioner": net, "dtype": dtype}
-        return [Sylvester(d, units=min(d, _UNITS) if units is None else units, **given)]
+        made = Sylvester(d, units=min(d, _UNITS) if units is None else units, **given)
+        return [made if inverse else tfb.Invert(made)]
 
     return stacked(event_shape, step, steps=steps, dtype=dtype, name=name, **options)
