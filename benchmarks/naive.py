@@ -3,11 +3,13 @@
     python -m benchmarks.naive                       # all of it, from where it stopped
     python -m benchmarks.naive --data digits --flows glow maf --seeds 0 1
     python -m benchmarks.naive --data digits --flows glow --rate 1.6e-2 --clip 1
+    python -m benchmarks.naive --data breast_cancer digits --preset paper
 
 No warm-up, no clipping, no decay. A row gives the loss of the first step, the largest
 of a step after the first ten, and the mean of the last ten, in nats for columns in
 their deviations, as of images in bits/dim: a run explodes where the second is more than
-twice the first. With `--clip` the optimizer clips the global norm of a step's gradient.
+twice the first. With `--clip` the optimizer clips the global norm of a step's gradient,
+with `--preset paper` architectures have the sizes of `tfp-flows train --preset paper`.
 Fashion-MNIST must be prepared for TFDS. Rows go into `benchmarks/results/naive.json`.
 """
 
@@ -26,10 +28,19 @@ from benchmarks.default_runs import machine
 from tfp_flows.cli import recipes
 
 RESULTS = Path(__file__).parent / "results" / "naive.json"
-IMAGES = ("digits", "fashion_mnist")
-SETS = ("checkerboard", "two_moons", "breast_cancer", *IMAGES)
+KINDS = {
+    "checkerboard": "toy",
+    "two_moons": "toy",
+    "breast_cancer": "table",
+    "digits": "tiny image",
+    "fashion_mnist": "image",
+}
+SETS, IMAGES = tuple(KINDS), ("digits", "fashion_mnist")
 FLOWS = (*recipes.FLOWS, "maf spline")
 STEPS = {"fashion_mnist": 80, "digits": 120}
+COSTLY = {("fashion_mnist", "ffjord"): 20, ("fashion_mnist", "bnaf"): 20}
+PAPER_STEPS = 60
+WAY = ("flow", "rate", "clip", "preset")
 BATCHES = {"fashion_mnist": 64, "digits": 64, "breast_cancer": 32}
 SMALL = {  # of images; all others get the defaults
     "glow": {"levels": 2, "hidden_channels": 64},
@@ -65,12 +76,16 @@ class StepLosses(keras.callbacks.Callback):
         self.losses.append(float(logs["loss"]))
 
 
-def learn(name: str, flow: str, seed: int, rate: float, clip: float | None) -> dict:
+def learn(
+    name: str, flow: str, seed: int, rate: float, clip: float | None, preset: str
+) -> dict:
     """Trains one flow for a hundred steps or so and returns its row."""
     keras.utils.set_random_seed(seed)
     x, preprocess = load(name)
     make, *spline = flow.split()
     options = SMALL.get(make, {}) if name in IMAGES else {}
+    if preset == "paper":
+        options = recipes.RECIPES[preset][KINDS[name]][make].architecture
     if spline:
         options = {**options, "transform": "spline"}
     if preprocess is not None:
@@ -79,8 +94,7 @@ def learn(name: str, flow: str, seed: int, rate: float, clip: float | None) -> d
     model = tfpf.FlowModel(getattr(tfpf, make)(shape, **options))
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=clip))
     size, steps = BATCHES.get(name, 128), STEPS.get(name, 200)
-    if (name, flow) == ("fashion_mnist", "ffjord"):  # forty networks a step
-        steps = 20
+    steps = COSTLY.get((name, flow), steps if preset == "defaults" else PAPER_STEPS)
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, len(x), size * steps)
     kept = StepLosses()
@@ -105,6 +119,7 @@ def learn(name: str, flow: str, seed: int, rate: float, clip: float | None) -> d
         "seed": seed,
         "rate": rate,
         "clip": clip,
+        "preset": preset,
         "weights": model.count_params(),
         "steps": len(losses),
         "first": first,
@@ -129,15 +144,14 @@ def table(rows: list[dict]) -> str:
     """
     sets = [name for name in SETS if any(r["data"] == name for r in rows)]
     lines = ["| flow | " + " | ".join(sets) + " |", "|---" * (len(sets) + 1) + "|"]
-    for flow, rate, clip in dict.fromkeys(
-        (r["flow"], r["rate"], r["clip"]) for r in rows
-    ):
-        how = f" (rate {rate:g}, clip {clip})" if (rate, clip) != (1e-3, None) else ""
+    for way in dict.fromkeys(tuple(r[n] for n in WAY) for r in rows):
+        flow, rate, clip, preset = way
+        how = "" if preset == "defaults" else f" ({preset})"
+        how += f" (rate {rate:g}, clip {clip})" if (rate, clip) != (1e-3, None) else ""
         cells = [flow + how]
         for name in sets:
-            key = (name, flow, rate, clip)
             own = [
-                r for r in rows if (r["data"], r["flow"], r["rate"], r["clip"]) == key
+                r for r in rows if r["data"] == name and tuple(r[n] for n in WAY) == way
             ]
             if not own:
                 cells.append("–")
@@ -162,22 +176,23 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--clip", type=float)
+    parser.add_argument("--preset", default="defaults", choices=["defaults", "paper"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
     known = json.loads(asked.out.read_text())["rows"] if asked.out.exists() else []
-    named = ("data", "flow", "seed", "rate", "clip")
+    named = ("data", "flow", "seed", "rate", "clip", "preset")
     ran = [tuple(row[n] for n in named) for row in known]
+    way = ([asked.rate], [asked.clip], [asked.preset])
     runs = [
-        (data, flow, seed)
-        for data, flow, seed in itertools.product(asked.data, asked.flows, asked.seeds)
-        if (data, flow, seed, asked.rate, asked.clip) not in ran
-        and (data in IMAGES or flow.split()[0] in recipes.RECIPES["small"]["table"])
+        run
+        for run in itertools.product(asked.data, asked.flows, asked.seeds, *way)
+        if run not in ran
+        and (run[0] in IMAGES or run[1].split()[0] in recipes.RECIPES["small"]["table"])
     ]
     # Graphs of old models would fill the memory of one process.
     spawn = multiprocessing.get_context("spawn")
     with spawn.Pool(1, maxtasksperchild=len(asked.seeds)) as workers:
-        arguments = [(*one, asked.rate, asked.clip) for one in runs]
-        for row in workers.imap(learn_one, arguments):
+        for row in workers.imap(learn_one, runs):
             print({k: v for k, v in row.items() if v is not None}, flush=True)
             known.append(row)
             text = json.dumps({"machine": machine(), "rows": known}, indent=1)

@@ -23,11 +23,11 @@ import numpy as np
 
 import tfp_flows as tfpf
 from benchmarks.default_runs import machine
-from benchmarks.naive import IMAGES, load
+from benchmarks.naive import IMAGES, KINDS, load
 from tfp_flows.cli import recipes
 
 RESULTS = Path(__file__).parent / "results" / "presets.json"
-KINDS = {"checkerboard": "toy", "digits": "tiny image", "breast_cancer": "table"}
+SETS = ("checkerboard", "digits", "breast_cancer")
 FLOWS = ("spline_flow", "real_nvp", "glow", "maf", "nice")
 RATES = (1e-3, 4e-3, 1.6e-2)
 NAMED = ("data", "flow", "rate", "clip", "seed", "steps")
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--data", nargs="+", default=SETS, choices=KINDS)
     parser.add_argument("--flows", nargs="+", default=FLOWS)
     parser.add_argument("--rates", nargs="+", type=float, default=RATES)
     parser.add_argument("--clips", nargs="+", default=["1"], help="norms, or none")
