@@ -103,11 +103,16 @@ def compiled(name, features):
 
     def score(rows):
         if judge is not model:
-            for theirs, trained in zip(judge.variables, model.variables, strict=True):
+            for theirs, trained in zip(learned(judge), learned(model), strict=True):
                 theirs.assign(trained)
         return log_prob(tf.constant(rows)).numpy()
 
     return model, optimizer, step, score
+
+
+def learned(model):
+    """All variables but the states of random numbers, which exact log-dets lack."""
+    return [v for v in model.variables if "seed_generator" not in v.path]
 
 
 def built(name, features):

@@ -132,6 +132,38 @@ def test_truncated_rounds_draw_where_the_posterior_has_mass():
     np.testing.assert_allclose(tf.math.reduce_std(draws, 0), 0.1, rtol=0.5)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dropout": 0.2, "steps": 1},
+        pytest.param({"members": 2, "steps": 1}, marks=pytest.mark.slow),
+        pytest.param({"objective": "flow_matching"}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_model_that_trains_again_is_like_a_new_one(options):
+    prior = tfd.Sample(tfd.Uniform(-1.0, 1.0), [2])
+    theta = prior.sample(300, seed=(0, 1))
+    x = theta + tfd.Normal(0.0, 0.3).sample(theta.shape, seed=(0, 2))
+    options["hidden_units"] = (16,)
+    new, same = (tfpf.inference.NeuralPosterior(prior, **options) for _ in range(2))
+    given = {"epochs": 2, "batch_size": 32, "verbose": 0}
+    same.fit(0.5 * theta[:200], 10.0 + 5.0 * x[:200], **given)
+    before = same.models[0]
+    same.fit(theta, x, again=True, **given)
+    assert same.models[0] is before
+    new.fit(theta, x, **given)
+    for a, b in zip(new.models, same.models, strict=True):
+        for one, other in zip(a.get_weights(), b.get_weights(), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    points = new([0.2, -0.3]).sample(50, seed=(0, 3))
+    np.testing.assert_allclose(
+        new([0.2, -0.3]).log_prob(points),
+        same([0.2, -0.3]).log_prob(points),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
 @pytest.mark.slow
 def test_a_summary_network_is_trained_along():
     prior = tfd.Sample(tfd.Normal(0.0, 1.0), [1])

@@ -182,7 +182,7 @@ _WIDE, _PAPER_FFJORD = {"hidden_units": (512, 512)}, {"hidden_units": (64, 64, 6
 _PAPER_VECTORS = _recipes(
     "standardize",
     nice=(_PAPER_NICE, 500, 200),
-    real_nvp=({"steps": 10, **_WIDE}, 200, 256),
+    real_nvp=({"steps": 10, "log_scale": "tanh", **_WIDE}, 200, 256),
     glow=({"steps": 10, **_WIDE}, 200, 256),
     spline_flow=({**_PAPER_SPLINES, "hidden_units": (256, 256)}, 200, 512, 5e-4),
     maf=({"steps": 10, **_WIDE}, 200, 100, 1e-4, 1e-6),

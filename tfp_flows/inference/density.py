@@ -172,6 +172,9 @@ class ConditionalDensity:
         self._members = checked_integer("members", members)
         self.models: list[FlowModel] = []
         self.regression = Regression(np.zeros(()), np.ones(()))
+        self._made: tuple = ()
+        self._compiled: tuple = (None, None)
+        self._starts: list[tuple[keras.Layer, list[np.ndarray]]] = []
 
     def fit(
         self,
@@ -184,11 +187,17 @@ class ConditionalDensity:
         patience: int = 20,
         rate: float = 2e-3,
         seed: int = 0,
+        again: bool = False,
         **kwargs: Any,
     ) -> list[keras.callbacks.History]:
         """Trains from the start until rows that are held out are not better explained.
 
-        For the arguments see `NeuralPosterior.fit`.
+        For the other arguments see `NeuralPosterior.fit`.
+
+        Args:
+            again: Whether the models of the call before start again, if new ones would
+                be like them: what was traced of them stays, what was made of them
+                changes.
         """
         checked_number("validation_split", validation_split, above=0.0, below=1.0)
         order = np.random.default_rng(seed).permutation(len(y))
@@ -197,12 +206,13 @@ class ConditionalDensity:
         batch_size = batch_size or int(np.clip(len(train) // 50, 32, 512))
         self.regression = Regression.of(y, c, train, test)
         rest = (y - self.regression(c).numpy()) / self.regression.scale
-        self.models, histories = [], []
-        given = kwargs.pop("callbacks", [])
+        made = (y.shape[-1], c.shape[1:], len(train) >= _MANY_PAIRS, rate, seed)
+        if not again or made != self._made:
+            self.models, self._starts, self._made = [], [], made
+        histories, given = [], kwargs.pop("callbacks", [])
         for member in range(self._members):
             keras.utils.set_random_seed(seed + member)
-            model = self._model(c[train], y.shape[-1], len(train))
-            model.compile(keras.optimizers.Adam(rate, clipnorm=5.0))
+            model = self._at_start(member, c[train], y.shape[-1], len(train), rate)
             monitor = "val_flow_matching" if self._matching else "val_loss"
             held_out = (rest[test], c[test])
             callbacks = [
@@ -225,14 +235,36 @@ class ConditionalDensity:
                     **kwargs,
                 )
             )
-            self.models.append(model)
         return histories
 
-    def _model(self, c: np.ndarray, size: int, pairs: int) -> FlowModel:
-        standardized = keras.layers.Normalization(axis=-1)
-        standardized.adapt(c)
+    def _at_start(
+        self, member: int, c: np.ndarray, size: int, pairs: int, rate: float
+    ) -> FlowModel:
+        """Returns a new model, compiled, or that of before as it was when new."""
+        if member == len(self.models):
+            # Weights, where a `Normalization` would be constants in what was traced.
+            layer = keras.layers.BatchNormalization(
+                center=False, scale=False, epsilon=0.0, trainable=False
+            )
+            model = self._model(layer, c.shape[1:], size, pairs)
+            model.compile(keras.optimizers.Adam(rate, clipnorm=5.0))
+            model.optimizer.build(model.trainable_variables)
+            self.models.append(model)
+            self._starts.append((layer, [v.numpy() for v in _variables(model)]))
+        model, (layer, start) = self.models[member], self._starts[member]
+        for variable, value in zip(_variables(model), start, strict=True):
+            variable.assign(value)
+        axes = tuple(range(c.ndim - 1))
+        variance = c.var(axis=axes)
+        layer.moving_mean.assign(c.mean(axis=axes))
+        layer.moving_variance.assign(np.where(variance > 0.0, variance, 1.0))
+        return model
+
+    def _model(
+        self, standardized: keras.Layer, shape: tuple[int, ...], size: int, pairs: int
+    ) -> FlowModel:
         summary = [] if self._summary is None else [self._summary()]
-        encoder = keras.Sequential([keras.Input(c.shape[1:]), standardized, *summary])
+        encoder = keras.Sequential([keras.Input(shape), standardized, *summary])
         many = pairs >= _MANY_PAIRS
         units = 128 if many else 64
         defaults: dict[str, Any] = {"steps": 5, "hidden_units": (units, units)}
@@ -242,11 +274,22 @@ class ConditionalDensity:
             defaults = {"hidden_units": (2 * units,) * 3, "activation": "silu"}
         flow = self._make(
             (size,),
-            condition_shape=c.shape[1:],
+            condition_shape=shape,
             encoder=encoder,
             **{**defaults, **self._options},
         )
         return FlowMatchingModel(flow, draws=4) if self._matching else FlowModel(flow)
+
+    def log_prob(self, y: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
+        """Returns `log q(y | c)`, compiled once for all that is trained again."""
+        if self._compiled[0] is not self.models:
+            compiled = tf.function(
+                lambda y, c, parts: self(c, Regression(**parts)).log_prob(y),
+                autograph=False,
+                reduce_retracing=True,
+            )
+            self._compiled = (self.models, compiled)
+        return self._compiled[1](y, c, vars(self.regression))
 
     def loaded(self, models: list[FlowModel], regression: Regression) -> None:
         """Takes flows and regression from a file."""
@@ -263,11 +306,18 @@ class ConditionalDensity:
             )
         return tuple(self.models[0].condition_shape or ())
 
-    def __call__(self, c: TensorLike) -> tfd.Distribution:
-        """Returns `q(. | c)`, of batch shape `c`'s."""
-        shape = self.condition_shape
+    def __call__(
+        self, c: TensorLike, regression: Regression | None = None
+    ) -> tfd.Distribution:
+        """Returns `q(. | c)`, of batch shape `c`'s.
+
+        Args:
+            regression: The fitted one, as arguments of what is traced; None for its
+                values now.
+        """
+        shape, regression = self.condition_shape, regression or self.regression
         c = tf.convert_to_tensor(c)
-        after = [tfb.Shift(self.regression(c)), tfb.Scale(self.regression.scale)]
+        after = [tfb.Shift(regression(c)), tfb.Scale(regression.scale)]
         members = []
         for model in self.models:
             flow = condition(model.distribution, c)
@@ -280,6 +330,10 @@ class ConditionalDensity:
         batch = tf.shape(c)[: c.shape.ndims - len(shape)]
         logits = tf.zeros(tf.concat([batch, [len(members)]], 0), c.dtype)
         return tfd.Mixture(tfd.Categorical(logits=logits), members)
+
+
+def _variables(model: FlowModel) -> list[keras.Variable]:
+    return [*model.variables, *model.optimizer.variables]
 
 
 class _MatchingLoss(keras.callbacks.Callback):

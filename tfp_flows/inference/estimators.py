@@ -79,8 +79,9 @@ class Estimator:
 
     def _pairs(self, theta: Arrays, x: TensorLike) -> tuple[np.ndarray, np.ndarray]:
         """Returns unconstrained parameters `[n, d]` and data, checked."""
-        u = _finite("theta", self._unpack.inverse(theta))
-        x = _finite("x", _data(x))
+        u = self._unpack.inverse(theta)
+        u = _finite("theta", u, "lie within the prior's support")
+        x = _finite("x", _data(x), "be finite")
         if len(u) != len(x):
             raise invalid("x", f"have {len(u)} rows, as `theta`", x)
         return u, x
@@ -130,7 +131,7 @@ class Estimator:
             data.append(_data(simulator(theta)))
             taken.append(drawn)
             together = tf.nest.map_structure(lambda *v: tf.concat(v, 0), *thetas)
-            self.fit(together, np.concatenate(data), **kwargs)
+            self.fit(together, np.concatenate(data), again=index > 0, **kwargs)
         return taken
 
     def fit(self, theta: Arrays, x: TensorLike, **kwargs: Any) -> Any:
@@ -233,10 +234,10 @@ def _data(x: TensorLike) -> np.ndarray:
     return x[:, np.newaxis] if x.ndim == 1 else x
 
 
-def _finite(name: str, values: TensorLike) -> np.ndarray:
+def _finite(name: str, values: TensorLike, must: str) -> np.ndarray:
     array = np.asarray(values)
     bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
     if bad.any():
         rows = f"{np.count_nonzero(bad)} of {len(bad)} rows are not"
-        raise ValueError(f"Argument `{name}` must be finite. Received: {rows}")
+        raise ValueError(f"Argument `{name}` must {must}. Received: {rows}")
     return array

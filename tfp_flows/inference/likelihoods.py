@@ -9,7 +9,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.inference.density import ConditionalDensity, Flow, Scaling, splines
+from tfp_flows.inference.density import (
+    ConditionalDensity,
+    Flow,
+    Regression,
+    Scaling,
+    splines,
+)
 from tfp_flows.inference.estimators import Estimator
 from tfp_flows.internal.arguments import (
     Arrays,
@@ -147,12 +153,15 @@ class NeuralLikelihood(Estimator):
             move = tf.function(self._move, autograph=False)
             self._moving = (self.models, move)
         y, volume = (tf.constant(v) for v in self._observed(x))
-        return self._unpack.forward(move(y, volume, seeds, particles, steps)[:n])
+        fitted = vars(self._density.regression)
+        u = move(y, volume, fitted, seeds, particles, steps)
+        return self._unpack.forward(u[:n])
 
     def _move(
         self,
         y: tf.Tensor,
         volume: tf.Tensor,
+        fitted: dict[str, tf.Tensor],
         seeds: tf.Tensor,
         particles: int,
         steps: int,
@@ -165,7 +174,7 @@ class NeuralLikelihood(Estimator):
             return density(theta) + self._unpack.forward_log_det_jacobian(u, 1)
 
         def likelihood(u: tf.Tensor) -> tf.Tensor:
-            return self._density(u).log_prob(y) + volume
+            return self._density(u, Regression(**fitted)).log_prob(y) + volume
 
         start = self._unpack.inverse(self.prior.sample(particles, seed=seeds[0]))
         _, u, _ = tfp.experimental.mcmc.sample_sequential_monte_carlo(

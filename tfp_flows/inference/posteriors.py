@@ -141,11 +141,14 @@ class NeuralPosterior(Estimator):
 
     def unconstrained(self, x: TensorLike) -> tfd.Distribution:
         """Returns the posterior of the unconstrained parameters, vectors `[d]`."""
+        return self._density(self._conditions(x))
+
+    def _conditions(self, x: TensorLike) -> tf.Tensor:
         shape = self._density.condition_shape
         x = np.asarray(x, self.models[0].distribution.dtype.as_numpy_dtype)
         if shape == (1,) and x.shape[-1:] != (1,):
             x = x[..., np.newaxis]
-        return self._density(self._scaled(x).astype(x.dtype))
+        return tf.constant(self._scaled(x).astype(x.dtype))
 
     def fit_rounds(
         self,
@@ -180,16 +183,15 @@ class NeuralPosterior(Estimator):
 
     def _proposed(self, x: TensorLike, n: int, seed: tf.Tensor) -> tuple[Arrays, int]:
         of_q, of_prior = tfp.random.split_seed(seed)
-        q = self.unconstrained(x)
-        density = tf.function(q.log_prob, autograph=False, reduce_retracing=True)
-        drawn = tf.stop_gradient(q.sample(10_000, seed=of_q))
-        least = np.quantile(density(drawn), self._outside)
+        c = self._conditions(x)
+        drawn = tf.stop_gradient(self._density(c).sample(10_000, seed=of_q))
+        least = np.quantile(self._density.log_prob(drawn, c), self._outside)
         kept: list[Arrays] = []
         count = total = 0
         while count < n:
             of_prior, now = tfp.random.split_seed(of_prior)
             theta = self.prior.sample(10_000, seed=now)
-            inside = density(self._unpack.inverse(theta)) >= least
+            inside = self._density.log_prob(self._unpack.inverse(theta), c) >= least
             total += 10_000
             kept.append(
                 tf.nest.map_structure(lambda v, m=inside: tf.boolean_mask(v, m), theta)
