@@ -40,6 +40,7 @@ FLOWS = (*recipes.FLOWS, "maf spline")
 STEPS = {"fashion_mnist": 80, "digits": 120}
 COSTLY = {("fashion_mnist", "ffjord"): 20, ("fashion_mnist", "bnaf"): 20}
 PAPER_STEPS = 60
+COSTLY_PAPERS = {"real_nvp": 25, "glow": 25, "tarflow": 25, "jet": 25}  # of images
 WAY = ("flow", "rate", "clip", "preset")
 BATCHES = {"fashion_mnist": 64, "digits": 64, "breast_cancer": 32}
 SMALL = {  # of images; all others get the defaults
@@ -94,7 +95,9 @@ def learn(
     model = tfpf.FlowModel(getattr(tfpf, make)(shape, **options))
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=clip))
     size, steps = BATCHES.get(name, 128), STEPS.get(name, 200)
-    steps = COSTLY.get((name, flow), steps if preset == "defaults" else PAPER_STEPS)
+    steps = COSTLY.get((name, flow), steps)
+    if preset == "paper":
+        steps = (name in IMAGES and COSTLY_PAPERS.get(flow)) or PAPER_STEPS
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, len(x), size * steps)
     kept = StepLosses()

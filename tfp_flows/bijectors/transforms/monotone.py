@@ -340,8 +340,9 @@ def _logistic_to_normal(logit: tf.Tensor) -> tf.Tensor:
     a = tf.stop_gradient(logit)
     size = tf.maximum(tf.abs(a), 1.0)
     far = tf.sqrt(2.0 * size)
-    near = -tf.math.ndtri(tf.sigmoid(-tf.minimum(tf.abs(a), 20.0)))
-    x = tf.sign(a) * tf.where(size > 20.0, far, near)
+    # In float32 XLA's `ndtri` is infinite of what is below 1.5e-8, the logit -18.
+    near = -tf.math.ndtri(tf.sigmoid(-tf.minimum(tf.abs(a), 16.0)))
+    x = tf.sign(a) * tf.where(size > 16.0, far, near)
     # Newton's steps in logits, in which tails are nearly parabolas.
     for _ in range(4):
         reached, log_slope = _normal_to_logistic(x)
