@@ -9,7 +9,6 @@ import argparse
 import json
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 import tfp_flows as tfpf
@@ -28,17 +27,15 @@ def rows_of(folder):
 
 
 def draw(rows):
-    """Returns the picture."""
-    figure, axes = plt.subplots(
-        len(rows), 1, figsize=(COLUMNS * 0.6, len(rows) * 0.85), layout="constrained"
-    )
-    for axis, (log, samples) in zip(np.atleast_1d(axes), rows, strict=True):
-        strip = np.concatenate(list(samples[..., 0]), axis=1)
-        axis.imshow(np.clip(strip, 0, 255), cmap="gray", vmin=0, vmax=255)
-        axis.set(xticks=[], yticks=[])
-        bits, weights = log["test_bits_per_dim"], log["weights"]
-        title = f"{log['name']}: {bits:.3f} bits/dim, {weights:,} weights"
-        axis.set_title(title, fontsize=8, loc="left")
+    """Returns the picture: rows of samples, named at their left."""
+    logs, samples = zip(*rows, strict=True)
+    figure = tfpf.plotting.image_grid(np.stack(samples))
+    (axes,) = figure.axes
+    low, high = sorted(axes.get_ylim())
+    for index, log in enumerate(logs):
+        middle = low + (index + 0.5) * (high - low) / len(logs)
+        text = f"{log['name']}\n{log['test_bits_per_dim']:.3f} bits/dim"
+        axes.text(-4, middle, text, ha="right", va="center", fontsize=6)
     return figure
 
 
@@ -47,7 +44,8 @@ def main():
     parser.add_argument("--out", type=Path, required=True, help="folder of the logs")
     parser.add_argument("--picture", type=Path, required=True)
     options = parser.parse_args()
-    draw(list(rows_of(options.out))).savefig(options.picture, dpi=110)
+    figure = draw(list(rows_of(options.out)))
+    figure.savefig(options.picture, dpi=150, bbox_inches="tight")
 
 
 if __name__ == "__main__":

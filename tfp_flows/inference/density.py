@@ -293,7 +293,7 @@ class ConditionalDensity:
 
     def loaded(self, models: list[FlowModel], regression: Regression) -> None:
         """Takes flows and regression from a file."""
-        self.models, self._members = models, len(models)
+        self.models, self._members, self._made = models, len(models), ()
         self.regression = regression
 
     @property
