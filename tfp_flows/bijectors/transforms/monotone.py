@@ -121,7 +121,7 @@ class SumOfSquares(Extended):
     The p_k are `polynomials` polynomials of the degree `degree` and `e` is 1e-3. The
     integral is exact: a Gauss-Legendre sum of `degree + 1` points. A value has
     `polynomials (degree + 1) + 1` parameters: of the polynomials, as changes `w / (1 +
-    |w| / 10)` from constants, and the shift. Zero gives the identity.
+    |w| / 3)` from constants, and the shift. Zero gives the identity.
 
     Reference: Jaini, Selby, Yu: Sum-of-Squares Polynomial Flow, 2019, arXiv:1905.02325.
     """
@@ -140,7 +140,7 @@ class SumOfSquares(Extended):
         k, n = self.polynomials, self.degree + 1
         raw = tf.reshape(raw, [*sizes_of(raw)[:-1], k, n])
         # Squares of what networks give for outliers would grow from step to step.
-        raw = raw / (1.0 + tf.abs(raw) / 10.0)
+        raw = raw / (1.0 + tf.abs(raw) / 3.0)
         # Equal ones would have equal gradients, and stay equal.
         constants = np.linspace(0.5, 1.5, k) if k > 1 else np.ones(1)
         constants = constants / np.sqrt(np.mean(constants**2))
