@@ -40,7 +40,7 @@ FLOWS = (*recipes.FLOWS, "maf spline")
 STEPS = {"fashion_mnist": 80, "digits": 120}
 COSTLY = {("fashion_mnist", "ffjord"): 20, ("fashion_mnist", "bnaf"): 20}
 PAPER_STEPS = 60
-COSTLY_PAPERS = {"real_nvp": 25, "glow": 25, "tarflow": 25, "jet": 25}  # of images
+COSTLY_PAPERS = {"real_nvp": 25, "glow": 25, "tarflow": 25, "jet": 15}  # of images
 WAY = ("flow", "rate", "clip", "preset")
 BATCHES = {"fashion_mnist": 64, "digits": 64, "breast_cancer": 32}
 SMALL = {  # of images; all others get the defaults
@@ -97,7 +97,8 @@ def learn(
     size, steps = BATCHES.get(name, 128), STEPS.get(name, 200)
     steps = COSTLY.get((name, flow), steps)
     if preset == "paper":
-        steps = (name in IMAGES and COSTLY_PAPERS.get(flow)) or PAPER_STEPS
+        costly = name in IMAGES and flow in COSTLY_PAPERS
+        size, steps = (16, COSTLY_PAPERS[flow]) if costly else (size, PAPER_STEPS)
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, len(x), size * steps)
     kept = StepLosses()
