@@ -158,21 +158,26 @@ _SMALL_TINY_IMAGES = _recipes(
     | {
         "coupling_flow": ({"hidden_units": (128, 128), "dropout": 0.2}, 30, 64),
         "gaussianization_flow": ({"hidden_units": (128, 128)}, 30, 64, 4e-3),
+        "sylvester_flow": ({"hidden_units": (128, 128)}, 30, 64, 4e-3),
     },
 )
 # Some twenty minutes for the 60,000 images of 28x28 pixels of Fashion-MNIST.
 _SMALL_IMAGES = _recipes(
     "logit",
     clip_norm=1.0,
-    nice=({"steps": 4, "hidden_units": (512, 512)}, 20, 128),
-    real_nvp=({"hidden_channels": 32}, 5, 64),
+    nice=({"steps": 4, "hidden_units": (512, 512)}, 20, 128, 4e-3),
+    real_nvp=({"hidden_channels": 32}, 5, 64, 4e-3),
     glow=({"levels": 2, "steps": 8, "hidden_channels": 64}, 12, 64, 1e-2),
     spline_flow=({"steps": 4, "hidden_units": (256,)}, 5, 128),
-    maf=({"steps": 4, "hidden_units": (512,)}, 5, 128),
+    maf=({"steps": 4, "hidden_units": (512,)}, 5, 128, 4e-3),
     ffjord=({}, 5, 128),
-    tarflow=({}, 12, 64),
-    jet=({}, 12, 64),
-    **_others((256,), 5, 128),
+    tarflow=({}, 12, 64, 4e-3),
+    jet=({}, 12, 64, 4e-3),
+    **_others((256,), 5, 128)
+    | {
+        "coupling_flow": ({"hidden_units": (256,)}, 5, 128, 4e-3),
+        "autoregressive_flow": ({"hidden_units": (256,)}, 5, 128, 4e-3),
+    },
 )
 
 # The sizes of the papers (for spline flows, MAF and FFJORD those of their tables).
