@@ -217,3 +217,36 @@ def test_config_round_trip():
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def moved_by_a_step(net, x):
+    """Returns how far one step of Adam at 1e-3 moves the outputs, which start at 0."""
+    optimizer = keras.optimizers.Adam(1e-3)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(net(x))
+    variables = net.trainable_variables
+    gradients = tape.gradient(loss, [v.value for v in variables])
+    optimizer.apply(gradients, variables)
+    return float(tf.reduce_max(abs(net(x))))
+
+
+NETWORKS = {
+    "plain": lambda w: tfpf.nets.ConvNet(w),
+    "dense": lambda w: tfpf.nets.DenseNet(w),
+    "gated": lambda w: tfpf.nets.GatedConvNet(w, blocks=1),
+    "transformer": lambda w: tfpf.nets.Transformer(w, layers=1),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_first_step_moves_wide_networks_no_further_than_narrow_ones(kind):
+    rng = np.random.default_rng(0)
+    images = kind != "transformer"
+    shape, outputs = ((4, 4, 3), (4, 4, 6)) if images else ((16, 3), (16, 6))
+    x = tf.constant(rng.normal(size=(8, *shape)), tf.float32)
+    moved = []
+    for width in (64, 512):
+        net = NETWORKS[kind](width)
+        net.connect(shape, outputs)
+        moved.append(moved_by_a_step(net, x))
+    assert moved[1] < 2.0 * moved[0]

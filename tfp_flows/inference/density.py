@@ -145,6 +145,20 @@ class Regression:
         return tf.linalg.matvec(self.slope, c, transpose_a=True) + self.offset
 
 
+@dataclasses.dataclass
+class _Member:
+    """A flow, what standardizes its conditions, and its variables when it was new."""
+
+    model: FlowModel
+    standardized: Any = None
+    start: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Variables of the model and of its optimizer."""
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+
 class ConditionalDensity:
     """The density `q(y | c)` of vectors: a regression, and a flow of what it leaves.
 
@@ -169,12 +183,19 @@ class ConditionalDensity:
         self._own = flow is None and not self._matching
         self._make = flow or (ffjord if self._matching else default)
         self._summary, self._options = summary, dict(options or {})
-        self._members = checked_integer("members", members)
-        self.models: list[FlowModel] = []
+        self._count = checked_integer("members", members)
         self.regression = Regression(np.zeros(()), np.ones(()))
-        self._made: tuple = ()
-        self._compiled: tuple = (None, None)
-        self._starts: list[tuple[keras.Layer, list[np.ndarray]]] = []
+        self._start([], ())
+
+    def _start(self, members: list[_Member], made: tuple) -> None:
+        """Takes other flows, made for `made`; nothing is traced of them yet."""
+        self._members, self._made = members, made
+        self._traced: dict[str, Any] = {}
+
+    @property
+    def models(self) -> list[FlowModel]:
+        """The trained flows."""
+        return [member.model for member in self._members]
 
     def fit(
         self,
@@ -208,9 +229,9 @@ class ConditionalDensity:
         rest = (y - self.regression(c).numpy()) / self.regression.scale
         made = (y.shape[-1], c.shape[1:], len(train) >= _MANY_PAIRS, rate, seed)
         if not again or made != self._made:
-            self.models, self._starts, self._made = [], [], made
+            self._start([], made)
         histories, given = [], kwargs.pop("callbacks", [])
-        for member in range(self._members):
+        for member in range(self._count):
             keras.utils.set_random_seed(seed + member)
             model = self._at_start(member, c[train], y.shape[-1], len(train), rate)
             monitor = "val_flow_matching" if self._matching else "val_loss"
@@ -241,7 +262,7 @@ class ConditionalDensity:
         self, member: int, c: np.ndarray, size: int, pairs: int, rate: float
     ) -> FlowModel:
         """Returns a new model, compiled, or that of before as it was when new."""
-        if member == len(self.models):
+        if member == len(self._members):
             # Weights, where a `Normalization` would be constants in what was traced.
             layer = keras.layers.BatchNormalization(
                 center=False, scale=False, epsilon=0.0, trainable=False
@@ -249,16 +270,18 @@ class ConditionalDensity:
             model = self._model(layer, c.shape[1:], size, pairs)
             model.compile(keras.optimizers.Adam(rate, clipnorm=5.0))
             model.optimizer.build(model.trainable_variables)
-            self.models.append(model)
-            self._starts.append((layer, [v.numpy() for v in _variables(model)]))
-        model, (layer, start) = self.models[member], self._starts[member]
-        for variable, value in zip(_variables(model), start, strict=True):
+            new = _Member(model, layer)
+            new.start = [v.numpy() for v in new.variables]
+            self._members.append(new)
+        known = self._members[member]
+        for variable, value in zip(known.variables, known.start, strict=True):
             variable.assign(value)
         axes = tuple(range(c.ndim - 1))
         variance = c.var(axis=axes)
-        layer.moving_mean.assign(c.mean(axis=axes))
-        layer.moving_variance.assign(np.where(variance > 0.0, variance, 1.0))
-        return model
+        known.standardized.moving_mean.assign(c.mean(axis=axes))
+        positive = np.where(variance > 0.0, variance, 1.0)
+        known.standardized.moving_variance.assign(positive)
+        return known.model
 
     def _model(
         self, standardized: keras.Layer, shape: tuple[int, ...], size: int, pairs: int
@@ -282,19 +305,28 @@ class ConditionalDensity:
 
     def log_prob(self, y: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
         """Returns `log q(y | c)`, compiled once for all that is trained again."""
-        if self._compiled[0] is not self.models:
-            compiled = tf.function(
-                lambda y, c, parts: self(c, Regression(**parts)).log_prob(y),
-                autograph=False,
-                reduce_retracing=True,
+        return self.traced(self._log_prob)(y, c, vars(self.regression))
+
+    def _log_prob(
+        self, y: tf.Tensor, c: tf.Tensor, fitted: dict[str, tf.Tensor]
+    ) -> tf.Tensor:
+        return self(c, Regression(**fitted)).log_prob(y)
+
+    def traced(self, function: Callable) -> Callable:
+        """Returns a function of these flows, compiled once for as long as they stay.
+
+        What changes without new flows, the regression, must be among its arguments.
+        """
+        if (name := function.__name__) not in self._traced:
+            self._traced[name] = tf.function(
+                function, autograph=False, reduce_retracing=True
             )
-            self._compiled = (self.models, compiled)
-        return self._compiled[1](y, c, vars(self.regression))
+        return self._traced[name]
 
     def loaded(self, models: list[FlowModel], regression: Regression) -> None:
         """Takes flows and regression from a file."""
-        self.models, self._members, self._made = models, len(models), ()
-        self.regression = regression
+        self._start([_Member(model) for model in models], ())
+        self._count, self.regression = len(models), regression
 
     @property
     def condition_shape(self) -> tuple[int, ...]:
@@ -330,10 +362,6 @@ class ConditionalDensity:
         batch = tf.shape(c)[: c.shape.ndims - len(shape)]
         logits = tf.zeros(tf.concat([batch, [len(members)]], 0), c.dtype)
         return tfd.Mixture(tfd.Categorical(logits=logits), members)
-
-
-def _variables(model: FlowModel) -> list[keras.Variable]:
-    return [*model.variables, *model.optimizer.variables]
 
 
 class _MatchingLoss(keras.callbacks.Callback):

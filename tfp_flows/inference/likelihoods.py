@@ -78,7 +78,6 @@ class NeuralLikelihood(Estimator):
             flow=flow, default=splines, members=members, options=options
         )
         super().__init__(prior, density)
-        self._moving: tuple[list, Any] = ([], None)
 
     def fit(
         self, theta: Arrays, x: TensorLike, *, seed: int = 0, **kwargs: Any
@@ -148,10 +147,7 @@ class NeuralLikelihood(Estimator):
         if particles < n:
             raise invalid("particles", f"be at least `n`, {n}", particles)
         seeds = tf.stack(tfp.random.split_seed(stateless_seed(seed), n=3))
-        models, move = self._moving
-        if models is not self.models:  # trained, or read from a file, since
-            move = tf.function(self._move, autograph=False)
-            self._moving = (self.models, move)
+        move = self._density.traced(self._move)
         y, volume = (tf.constant(v) for v in self._observed(x))
         fitted = vars(self._density.regression)
         u = move(y, volume, fitted, seeds, particles, steps)

@@ -16,12 +16,13 @@ from tfp_flows.internal.arguments import (
     checked_number,
     invalid,
 )
-from tfp_flows.nets.conditioner import Conditioner, Shape, ops
+from tfp_flows.nets.conditioner import Conditioner, Shape, ops, wide_gain
 from tfp_flows.nets.dense import built, cast, dropout_layer
 from tfp_flows.nets.sequence import CausalConditioner, States, at_each_step
 
 POSITIONS = ("learned", "rotary", "none")
 _BASE = 10_000.0  # of rotary frequencies, as published
+_WIDTH = 64
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -223,8 +224,9 @@ class _Tokens(Conditioner):
             )
             for _ in range(self.layers)
         ]
-        norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype=policy)
-        self._norm = built(norm, width)
+        gain = keras.initializers.Constant(wide_gain(width, _WIDTH))
+        options = {"gamma_initializer": gain, "epsilon": 1e-5, "dtype": policy}
+        self._norm = built(keras.layers.LayerNormalization(**options), width)
 
     def _placed(self, h: tf.Tensor, condition: tf.Tensor | None) -> tf.Tensor:
         """Adds positions and condition to the features of all tokens."""
@@ -253,7 +255,9 @@ class Transformer(_Tokens):
         output_t = D LN(h_t)
 
     with learned features `p_t` of positions, and a condition `c` of the event, or one
-    of each token. `D` starts at zero. Where more tokens come out than go in, zeros
+    of each token. `D` starts at zero, the gain of `LN` at `min(1, 64 / w)`: a step of
+    Adam moves each weight as far, so couplings of wide networks would jump in the first
+    steps. Where more tokens come out than go in, zeros
     stand for those that are missing; where fewer, the last are left out.
 
     Of n input and m output values a token it has `(n + 1) w + length w +
@@ -309,7 +313,7 @@ class CausalTransformer(_Tokens, CausalConditioner):
         h_1 = s + p_1 + C c,    h_t = E v_{t-1} + p_t + C c
         output_t = LN(causal AttentionBlocks(h)_t)
 
-    with a learned start `s`. `call` gives all positions at once; `step` one after the
+    with a learned start `s`; the gain of `LN` starts as in `Transformer`. `call` gives all positions at once; `step` one after the
     other, from the keys and values that it keeps: the same numbers for `length` times
     less work.
 

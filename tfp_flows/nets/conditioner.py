@@ -142,6 +142,16 @@ def connect(
         raise invalid("conditioner", must, got=got)
 
 
+def wide_gain(width: int, usual: int) -> float:
+    """Returns the gain that a zero-initialized head of so many inputs starts with.
+
+    A step of Adam moves each weight by its rate, so the output of a head moves by the
+    rate times its inputs: above the `usual` number of them `usual / width` keeps a
+    flow's first steps as small as a narrower one's.
+    """
+    return min(1.0, usual / width)
+
+
 def size(shape: Shape | None) -> int:
     """Returns the number of values in a shape; 0 for no shape."""
     return 0 if shape is None else math.prod(shape)

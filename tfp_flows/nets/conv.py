@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ from tfp_flows.internal.arguments import (
     checked_number,
     invalid,
 )
-from tfp_flows.nets.conditioner import Conditioner, Shape, ops
+from tfp_flows.nets.conditioner import Conditioner, Shape, ops, wide_gain
 from tfp_flows.nets.dense import built, cast, dropout_layer
 
 
@@ -64,6 +65,7 @@ class WeightNormConv2D(_Convolution):
 
 # The published code's factor: a log-gain learns 3 times as fast as a plain weight.
 _FACTOR = 3.0
+_FAN_IN = 9 * 64
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -74,6 +76,9 @@ class ZeroConv2D(_Convolution):
 
     It ends Glow's conditioners, so that couplings start near the identity, and on its
     own is Glow's prior of the channels that leave after a level, from those that stay.
+    The gain starts at `min(1, 576 / (k^2 n))`: a step of Adam moves each weight as far,
+    so the couplings of a wide network would jump in its first steps
+    (`python -m benchmarks.naive --preset paper --data digits --flows glow`).
 
     With kernel size k, n input and m output channels it has `k^2 n m + 2 m` weights.
 
@@ -86,7 +91,11 @@ class ZeroConv2D(_Convolution):
         """Makes kernel, bias and log-gain."""
         super().build(input_shape)
         self.bias = self.add_weight((self.filters,), "zeros", name="bias")
-        self.logs = self.add_weight((self.filters,), "zeros", name="logs")
+        fan_in = self.kernel_size**2 * input_shape[-1]
+        logs = keras.initializers.Constant(
+            math.log(wide_gain(fan_in, _FAN_IN)) / _FACTOR
+        )
+        self.logs = self.add_weight((self.filters,), logs, name="logs")
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[batch, h, w, n]` to `[batch, h, w, filters]`."""
