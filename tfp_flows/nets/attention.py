@@ -313,9 +313,9 @@ class CausalTransformer(_Tokens, CausalConditioner):
         h_1 = s + p_1 + C c,    h_t = E v_{t-1} + p_t + C c
         output_t = LN(causal AttentionBlocks(h)_t)
 
-    with a learned start `s`; the gain of `LN` starts as in `Transformer`. `call` gives all positions at once; `step` one after the
-    other, from the keys and values that it keeps: the same numbers for `length` times
-    less work.
+    with a learned start `s`; the gain of `LN` starts as in `Transformer`. `call` gives
+    all positions at once; `step` one after the other, from the keys and values that it
+    keeps: the same numbers for `length` times less work.
 
     Shapes: `[n, length, d]` to `[n, length, width]`; conditions `[n, c]`, or
     `[n, length, c]` for each position its own.
