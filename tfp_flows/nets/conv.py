@@ -65,7 +65,8 @@ class WeightNormConv2D(_Convolution):
 
 # The published code's factor: a log-gain learns 3 times as fast as a plain weight.
 _FACTOR = 3.0
-_FAN_IN = 9 * 64
+# Inputs of a head from which on a step of Adam at 1e-3 moves couplings too far.
+_FAN_IN = 144
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -76,7 +77,7 @@ class ZeroConv2D(_Convolution):
 
     It ends Glow's conditioners, so that couplings start near the identity, and on its
     own is Glow's prior of the channels that leave after a level, from those that stay.
-    The gain starts at `min(1, 576 / (k^2 n))`: a step of Adam moves each weight as far,
+    The gain starts at `min(1, 144 / (k^2 n))`: a step of Adam moves each weight as far,
     so the couplings of a wide network would jump in its first steps
     (`python -m benchmarks.naive --preset paper --data digits --flows glow`).
 
