@@ -33,7 +33,7 @@ from tfp_flows.architectures.coupling import (
 )
 from tfp_flows.architectures.domains import on, sphere_flow, torus_flow
 from tfp_flows.architectures.glow import dequantization_noise, glow
-from tfp_flows.architectures.images import center, logit
+from tfp_flows.architectures.images import center, logit, pixel_splines
 from tfp_flows.architectures.stacked import (
     bnaf,
     gaussianization_flow,

@@ -417,3 +417,40 @@ def test_levels_default_to_what_fits():
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+def black_images(n=512):
+    """Images of which all pixels are one of two levels, and uniform noise."""
+    rng = np.random.default_rng(0)
+    levels = np.where(rng.random((n, 1, 1, 1)) < 0.5, 0.0, 12.0)
+    return (levels + rng.random((n, 4, 4, 1))).astype("float32")
+
+
+def test_pixel_splines_keep_the_support_and_learn_what_affine_couplings_cannot():
+    keras.utils.set_random_seed(0)
+    found, x = {}, black_images()
+    for name, more in (("affine", []), ("splines", [tfpf.pixel_splines((4, 4, 1))])):
+        flow = tfpf.glow(
+            (4, 4, 1),
+            levels=1,
+            steps=2,
+            hidden_channels=16,
+            preprocess=tfp.bijectors.Chain([tfpf.logit(16), *more]),
+        )
+        model = tfpf.FlowModel(flow)
+        model.compile(tfpf.optimizer(1e-2, clip_norm=1.0))
+        model.fit(x, epochs=40, batch_size=64, verbose=0)
+        found[name] = float(-np.mean(flow.log_prob(x))) / 16
+    assert found["splines"] < found["affine"] - 0.1
+    beyond = x[:2].copy()
+    beyond[:, 0, 0, 0] = -1.0, 17.0
+    assert np.all(np.isneginf(flow.log_prob(beyond)))
+    samples = flow.sample(50, seed=0).numpy()
+    assert samples.min() >= 0.0
+    assert samples.max() <= 16.0
+
+
+@pytest.mark.parametrize("shape", [(8,), (7, 8, 1), (8, 7, 1)])
+def test_pixel_splines_want_even_images(shape):
+    with pytest.raises(ValueError, match="Argument `event_shape` must be that of im"):
+        tfpf.pixel_splines(shape)

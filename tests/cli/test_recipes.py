@@ -40,7 +40,7 @@ def choose(data, flow=None, preset="small", training=None, **architecture):
 def test_arguments_are_the_architecture_s(recipe):
     architecture = getattr(tfpf, recipe.flow)
     inspect.signature(architecture).bind((2,), preprocess=None, **recipe.architecture)
-    assert recipe.preprocess in ("logit", "center", "standardize")
+    assert recipe.preprocess in ("logit", "center", "splines", "standardize")
 
 
 @pytest.mark.parametrize("kind", SHAPES)

@@ -46,8 +46,9 @@ class Recipe:
 
     Attributes:
         architecture: Its arguments.
-        preprocess: The bijector between data and flow: `"logit"` or `"center"` for
-            pixels, `"standardize"` for everything else.
+        preprocess: The bijector between data and flow: `"logit"`, `"center"` or
+            `"splines"` (logit, then `tfpf.pixel_splines`) for pixels, `"standardize"`
+            for everything else.
         epochs: Epochs of training; a table of fewer than 20,000 rows takes more.
         learning_rate: Highest learning rate; it rises in the first steps and falls
             along half a cosine to zero.
@@ -179,6 +180,7 @@ _SMALL_IMAGES = _recipes(
         "autoregressive_flow": ({"hidden_units": (256,)}, 5, 128, 4e-3),
     },
 )
+_SMALL_IMAGES["glow"] = dataclasses.replace(_SMALL_IMAGES["glow"], preprocess="splines")
 
 # The sizes of the papers (for spline flows, MAF and FFJORD those of their tables).
 _PAPER_NICE = {"steps": 4, "hidden_units": (1000,) * 5}
@@ -370,7 +372,10 @@ def _preprocess(recipe: Recipe, data: Data) -> tfb.Bijector:
         return tfb.Chain([tfb.Shift(mean), tfb.Scale(deviation)], name="standardize")
     if recipe.preprocess == "center":
         return tfpf.center(data.pixel_levels)
-    return tfpf.logit(data.pixel_levels, LOGIT_ALPHA)
+    logit = tfpf.logit(data.pixel_levels, LOGIT_ALPHA)
+    if recipe.preprocess == "logit":
+        return logit
+    return tfb.Chain([logit, tfpf.pixel_splines(data.event_shape)], name="splines")
 
 
 def optimizer(recipe: Recipe, examples: int) -> keras.optimizers.Optimizer:

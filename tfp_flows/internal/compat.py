@@ -40,10 +40,13 @@ Invert = invert._Invert
 Blockwise = blockwise._Blockwise
 JointMap = joint_map._JointMap
 Composition = composition.Composition
+# TFP loads `tfp.distributions` when it is first asked: `vars` of it may be empty, `dir`
+# is not.
 _CONTAINERS = {
     name: cls.__mro__[1]
-    for name, cls in vars(tfp.distributions).items()
-    if isinstance(cls, type) and cls.__mro__[1].__name__ == f"_{name}"
+    for name in dir(tfp.distributions)
+    if isinstance(cls := getattr(tfp.distributions, name), type)
+    and cls.__mro__[1].__name__ == f"_{name}"
 }
 TransformedDistribution = _CONTAINERS["TransformedDistribution"]
 BlockwiseDistribution = _CONTAINERS["Blockwise"]

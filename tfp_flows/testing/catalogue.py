@@ -16,6 +16,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
+from tfp_flows.architectures.images import pixel_splines
 from tfp_flows.bijectors import masks, transforms
 from tfp_flows.bijectors.autoregressive import Autoregressive, MaskedAutoregressive
 from tfp_flows.bijectors.block import BlockAutoregressive
@@ -333,6 +334,10 @@ TABLE = {
     "conditional_affine": Row(prior, IMAGE, CONDITION),
     "conditioned": Row(conditioned),
     "multiscale": Row(two_levels, (32,)),
+    "pixel_splines": Row(
+        lambda: pixel_splines((2, 2, 2), bins=2, hidden_channels=2, activation="tanh"),
+        (2, 2, 2),
+    ),
     "repeat": Row(lambda: Repeat(pair(), 2, mode="unrolled")),
     "repeat_loop": Row(lambda: Repeat(glow_step(), 3, mode="loop")),
     "repeat_condition": Row(lambda: Repeat(pair(CONDITION), 1), condition=CONDITION),
