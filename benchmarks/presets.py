@@ -2,13 +2,16 @@
 
     python -m benchmarks.presets                          # resumes where it stopped
     python -m benchmarks.presets --data digits --flows glow --steps 2000
+    python -m benchmarks.presets --data fashion_mnist --flows glow jet --rates 4e-3 \
+        --steps 200 --preprocess plain splines
 
 Trains each of the command's flows on each set, at each rate and with each clipping of
 the gradient, from three seeds: its architecture, batches and schedule (a warm-up, half
 a cosine), for as many steps. Prints the mean of the figure on rows that are held out,
 and its standard error over the seeds: nats for columns in their deviations, bits/dim of
-images. A fifth is held out; of Fashion-MNIST the flows whose densities take longest see
-a thousand of these. Rows are kept in `benchmarks/results/presets.json`.
+images, which have `tfpf.logit` before the flow and, if asked, `tfpf.pixel_splines`. A
+fifth is held out; of Fashion-MNIST the flows whose densities take longest see a
+thousand of these. Rows are kept in `benchmarks/results/presets.json`.
 """
 
 import argparse
@@ -21,6 +24,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from tensorflow_probability import bijectors as tfb
 
 import tfp_flows as tfpf
 from benchmarks.default_runs import machine
@@ -33,7 +37,7 @@ FLOWS = ("spline_flow", "real_nvp", "glow", "maf", "nice")
 RATES = (1e-3, 4e-3, 1.6e-2)
 # One pass over all that is held out of Fashion-MNIST takes these longer than training.
 COSTLY = ("unaf", "bnaf", "ffjord", "residual_flow", "sos_flow", "bernstein_flow")
-NAMED = ("data", "flow", "rate", "clip", "seed", "steps")
+NAMED = ("data", "flow", "rate", "clip", "seed", "steps", "preprocess")
 
 
 def learn(asked: dict) -> dict:
@@ -48,6 +52,9 @@ def learn(asked: dict) -> dict:
         x = (x - x.mean(axis=0)) / x.std(axis=0)
     else:
         x = x + rng.random(x.shape)
+        if asked["preprocess"] == "splines":
+            splines = tfpf.pixel_splines(x.shape[1:])
+            preprocess = tfb.Chain([preprocess, splines])
         options["preprocess"] = preprocess
     x = rng.permutation(x.astype("float32"))
     train, held = np.split(x, [4 * len(x) // 5])
@@ -74,17 +81,20 @@ def table(rows: list[dict]) -> str:
     names = [f"{rate:g}, {clip}" for clip, rate in ways]
     lines = ["| data | flow | " + " | ".join(names) + " |", ""]
     lines[1] = "|---|---|" + "---:|" * len(ways)
-    for data, flow in dict.fromkeys((r["data"], r["flow"]) for r in rows):
+    kinds = ("data", "flow", "preprocess")
+    for kind in dict.fromkeys(tuple(r[n] for n in kinds) for r in rows):
+        data, flow, preprocess = kind
         cells = []
         for clip, rate in ways:
-            key = {"data": data, "flow": flow, "clip": clip, "rate": rate}
+            key = {**dict(zip(kinds, kind, strict=True)), "clip": clip, "rate": rate}
             own = [
                 r["held_out"] for r in rows if all(r[n] == v for n, v in key.items())
             ]
             own = [v for v in own if v is not None]
             error = statistics.stdev(own) / len(own) ** 0.5 if len(own) > 1 else 0.0
             cells.append(f"{statistics.mean(own):.3f} ± {error:.3f}" if own else "–")
-        lines.append(f"| {data} | {flow} | " + " | ".join(cells) + " |")
+        behind = " behind splines" if preprocess == "splines" else ""
+        lines.append(f"| {data} | {flow}{behind} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -99,10 +109,14 @@ def main() -> None:
     parser.add_argument("--clips", nargs="+", default=["1"], help="norms, or none")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument(
+        "--preprocess", nargs="+", default=["plain"], choices=["plain", "splines"]
+    )
     asked = parser.parse_args()
     rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
     runs = itertools.product(
-        asked.data, asked.flows, asked.rates, asked.clips, asked.seeds, [asked.steps]
+        *(asked.data, asked.flows, asked.rates, asked.clips, asked.seeds),
+        *([asked.steps], asked.preprocess),
     )
     wanted = [dict(zip(NAMED, run, strict=True)) for run in runs]
     known = [{n: row[n] for n in NAMED} for row in rows]

@@ -21,7 +21,7 @@ Arguments that the architectures share; each docstring lists only its own:
 | `condition_shape` | shape of one condition, for a conditional flow; `()` for labels, which need an `encoder` |
 | `encoder` | Keras layer that conditions go through first, such as `keras.layers.Embedding(10, 8)` for labels; see `EncodedCondition` |
 | `base` | distribution of flat latents; None for a standard normal. `MultiScale` documents the order of an image's latents |
-| `preprocess` | bijector on the data's side, such as `tfpf.logit(256)` |
+| `preprocess` | bijector on the data's side, such as `tfpf.logit(256)`; see `pixel_splines` for images with noise |
 | `mode` | how repeated layers run; `"reversible"` trains in memory that does not grow with their number. See `Repeat` |
 | `dtype` | float type of flow and networks; None for Keras's defaults |
 | `name` | name of the distribution |
