@@ -2,6 +2,7 @@
 
     python -m benchmarks.default_runs                 # digits and the five toy sets
     python -m benchmarks.default_runs digits rings
+    python -m benchmarks.default_runs fashion_mnist   # twenty minutes of two cores
 
 Runs the command once for each set, reads its `report.json`, and prints a Markdown
 table with machine and date. The rows are kept in `benchmarks/results/`.
