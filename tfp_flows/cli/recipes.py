@@ -180,7 +180,10 @@ _SMALL_IMAGES = _recipes(
         "autoregressive_flow": ({"hidden_units": (256,)}, 5, 128, 4e-3),
     },
 )
-_SMALL_IMAGES["glow"] = dataclasses.replace(_SMALL_IMAGES["glow"], preprocess="splines")
+_SMALL_IMAGES |= {
+    flow: dataclasses.replace(_SMALL_IMAGES[flow], preprocess="splines")
+    for flow in ("real_nvp", "glow", "tarflow", "jet")
+}
 
 # The sizes of the papers (for spline flows, MAF and FFJORD those of their tables).
 _PAPER_NICE = {"steps": 4, "hidden_units": (1000,) * 5}
