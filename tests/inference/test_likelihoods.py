@@ -48,7 +48,7 @@ def test_draws_are_those_of_the_posterior(trained):
     np.testing.assert_allclose(tf.math.reduce_std(draws, 0), precision**-0.5, rtol=0.15)
     np.testing.assert_array_equal(draws, trained.sample(x, 2000, seed=3))
     trained.sample(x + 0.5, 2000, seed=4)
-    _, move = trained._moving
+    move = trained._density.traced(trained._move)
     assert move.experimental_get_tracing_count() == 1
 
 

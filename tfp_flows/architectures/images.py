@@ -167,7 +167,6 @@ def pixel_splines(
     hidden_channels: int = 32,
     activation: Activation = "relu",
     dtype: DType = None,
-    name: str = "pixel_splines",
 ) -> tfb.Bijector:
     """Builds two couplings of splines for pixels with noise, behind `logit`.
 
@@ -207,4 +206,5 @@ def pixel_splines(
         for flip in (False, True)
     ]
     norm = ActNorm(patches[-1], dtype=dtype)
-    return tfb.Chain([squeeze, norm, *couplings, tfb.Invert(squeeze)], name=name)
+    parts = [squeeze, norm, *couplings, tfb.Invert(squeeze)]
+    return tfb.Chain(parts, name="pixel_splines")
