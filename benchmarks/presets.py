@@ -24,7 +24,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from tensorflow_probability import bijectors as tfb
 
 import tfp_flows as tfpf
 from benchmarks.default_runs import machine
@@ -53,8 +52,7 @@ def learn(asked: dict) -> dict:
     else:
         x = x + rng.random(x.shape)
         if asked["preprocess"] == "splines":
-            splines = tfpf.pixel_splines(x.shape[1:])
-            preprocess = tfb.Chain([preprocess, splines])
+            preprocess = recipes.behind_splines(preprocess, x.shape[1:])
         options["preprocess"] = preprocess
     x = rng.permutation(x.astype("float32"))
     train, held = np.split(x, [4 * len(x) // 5])

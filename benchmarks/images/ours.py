@@ -27,6 +27,8 @@ def build(options):
     shape, preprocess = (28, 28, 1), tfpf.logit(256, alpha=options.alpha)
     if options.preset:
         recipe = recipes.RECIPES[options.preset]["image"][options.flow]
+        if recipe.preprocess == "splines":
+            preprocess = recipes.behind_splines(preprocess, shape)
         options.learning_rate = recipe.learning_rate
         options.batch_size, options.clip = recipe.batch_size, recipe.clip_norm
         architecture = getattr(tfpf, recipe.flow)

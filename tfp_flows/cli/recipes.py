@@ -376,9 +376,18 @@ def _preprocess(recipe: Recipe, data: Data) -> tfb.Bijector:
     if recipe.preprocess == "center":
         return tfpf.center(data.pixel_levels)
     logit = tfpf.logit(data.pixel_levels, LOGIT_ALPHA)
-    if recipe.preprocess == "logit":
-        return logit
-    return tfb.Chain([logit, tfpf.pixel_splines(data.event_shape)], name="splines")
+    splines = recipe.preprocess == "splines"
+    return behind_splines(logit, data.event_shape) if splines else logit
+
+
+def behind_splines(logit: tfb.Bijector, event_shape: tuple[int, ...]) -> tfb.Bijector:
+    """Returns pixels' bijector followed by `tfpf.pixel_splines`."""
+    import tensorflow_probability as tfp
+
+    import tfp_flows as tfpf
+
+    parts = [logit, tfpf.pixel_splines(event_shape)]
+    return tfp.bijectors.Chain(parts, name="splines")
 
 
 def optimizer(recipe: Recipe, examples: int) -> keras.optimizers.Optimizer:
