@@ -232,3 +232,32 @@ def test_a_container_is_refused_in_one_sentence(name):
         call()
     assert str(caught.value).startswith("Argument `")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nice", "glow", "maf", "ffjord", "bnaf"])
+def test_a_flow_is_not_built_while_a_function_is_traced(name):
+    """Every trace would have weights of its own, which nothing trains."""
+
+    @tfd.JointDistributionCoroutineAutoBatched
+    def joint():
+        z = yield getattr(tfpf, name)((2,))
+        yield tfd.Normal(z[..., 0], 1.0)
+
+    with pytest.raises(RuntimeError, match="build the flow outside of `tf.function`"):
+        joint.sample(2)
+
+
+def test_a_layer_builds_its_flow():
+    """Keras builds layers outside of what it traces."""
+
+    class Score(keras.Layer):
+        def build(self, shape):
+            self.flow = tfpf.FlowModel(tfpf.glow(shape[1:], steps=1, hidden_units=(4,)))
+
+        def call(self, x):
+            return self.flow(x)
+
+    x = keras.Input((2,))
+    model = keras.Model(x, Score()(x))
+    assert model(X).shape == X.shape[:1]
+    assert len(model.trainable_weights) == len(model.layers[-1].flow.trainable_weights)

@@ -45,6 +45,17 @@ def labelled(**options):
     return model
 
 
+def after_others(arguments):
+    """Keras's function, traced for labels, forgets their rank when it sees others."""
+    model = labelled()
+    model.fit(X, LABELS, verbose=0)
+    model.fit(*arguments(), verbose=0)
+
+
+def one_hot_pairs():
+    yield X, np.eye(3)[LABELS]
+
+
 def unbatched():
     return tf.data.Dataset.from_tensor_slices(X)
 
@@ -100,6 +111,22 @@ REFUSED = {
     "one-hot labels": (
         lambda: labelled().predict((X, np.eye(3)[LABELS]), verbose=0),
         r"`condition` must have shape \[batch\]",
+    ),
+    "one-hot labels, after others": (
+        lambda: after_others(lambda: (X, np.eye(3)[LABELS])),
+        r"`condition` must have shape \[batch\]",
+    ),
+    "a generator of one-hot labels, after others": (
+        lambda: after_others(lambda: (one_hot_pairs(),)),
+        r"`condition` must have shape \[batch\]",
+    ),
+    "words": (
+        lambda: conditional().fit(X, C.astype("U"), verbose=0),
+        "`y` must be a dense array of numbers",
+    ),
+    "ragged rows": (
+        lambda: compiled().fit(tf.ragged.constant([[1.0], [1.0, 2.0]]), verbose=0),
+        "`x` must be a dense array of numbers",
     ),
     "labels out of range": (
         lambda: labelled().evaluate(X, LABELS + 1, verbose=0),

@@ -193,7 +193,8 @@ def test_solvers_end(method):
         log_prob = tf.function(flow.log_prob).get_concrete_function(
             tf.TensorSpec([None, 2], tf.float32)
         )
-        assert log_prob(y[:0]).shape == (0,)
+        assert log_prob(y[:0]).shape == flow.log_prob(y[:0]).shape == (0,)
+        assert flow.sample(0).shape == (0, 2)
         for variable in flow.trainable_variables:
             variable.assign(100.0 * tf.random.stateless_normal(variable.shape, [0, 1]))
         x = np.array([[0.0, 0.0], [1.0, 2.0], [1e6, 1e6]], "float32")
@@ -201,6 +202,17 @@ def test_solvers_end(method):
             tf.errors.InvalidArgumentError, match="row [0-2] of the batch"
         ):
             flow.log_prob(x)
+
+
+def test_flags_and_latents_outside_of_the_base_are_told():
+    flags = np.stack([np.arange(300.0) % 2, np.linspace(-1.0, 1.0, 300)], axis=1)
+    base = tfd.Independent(tfd.Uniform([-1.0, -1.0], [1.0, 1.0]), 1)
+    model = tfpf.FlowModel(tfpf.maf((2,), base=base, steps=2, hidden_units=(4,)))
+    with pytest.warns(UserWarning, match=r"Columns \[0\] .* 10 different values"):
+        model.adapt(flags)
+    model.compile("adam")
+    with pytest.raises(FloatingPointError, match="IndependentUniform.*actnorm=False"):
+        model.fit(3.0 * flags, verbose=0)
 
 
 def test_splines_of_sentinels():

@@ -262,7 +262,8 @@ class ContinuousFlow(FlowBijector):
         batch = tf.shape(z)[:ndims]
         flat = tf.reshape(z, [-1, *self._event_shape])
         n = tf.shape(flat)[0]
-        if isinstance(self._solver, Adaptive) and flat.shape[0] in (0, None):
+        padded = isinstance(self._solver, Adaptive) and flat.shape[0] in (0, None)
+        if padded:
             # Of no rows there is no error to choose a step by.
             none = tf.cast(tf.equal(n, 0), tf.int32)
             flat = tf.pad(flat, [[0, none]] + [[0, 0]] * len(self._event_shape))
@@ -271,7 +272,7 @@ class ContinuousFlow(FlowBijector):
                 condition = tf.pad(condition, [[0, none], *axes])
             flat.set_shape([None, *self._event_shape])
         z, log_det = self._solved(flat, condition, backwards)
-        if flat.shape[0] is None:
+        if padded:
             z, log_det = z[:n], log_det[:n]
         sizes = tf.concat([batch, self._event_shape], 0)
         return (reshaped(z, sizes, static), reshaped(log_det, batch, static[:ndims]))

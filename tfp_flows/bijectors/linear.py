@@ -17,6 +17,7 @@ from tfp_flows.internal.arguments import (
     DType,
     Mapped,
     check_last_axis,
+    check_no_trace,
     checked_choice,
     checked_integer,
 )
@@ -58,6 +59,7 @@ class InvertibleConv1x1(FlowBijector):
         self.channels = checked_integer("channels", channels)
         self._kind = checked_choice("kind", kind, KINDS)
         super().__init__(event_ndims=1, is_constant_jacobian=True, **kwargs)
+        check_no_trace(self)
         if kind == "permutation":
             order = np.argsort(keras.random.uniform((channels,)))
             self._order = self._fixed("order", order, "int32")

@@ -19,6 +19,7 @@ from tfp_flows.internal.arguments import (
     Initializer,
     Shape,
     bound_arguments,
+    check_no_trace,
     invalid,
 )
 
@@ -108,6 +109,7 @@ class WeightedBijector(tfb.Bijector):
 
         The initializer may be an array. TensorFlow takes the weight like a tensor.
         """
+        check_no_trace(self)
         if "_weights" not in self._layers:
             holder = self._WEIGHTS or f"{type(self).__name__}Weights"
             self._weights = type(holder, (Weights,), {})(dtype=self.dtype.name)

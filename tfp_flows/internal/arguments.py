@@ -207,6 +207,31 @@ def check_event(
         )
 
 
+def with_rank(x: tf.Tensor, event: Sequence[int], name: str) -> tf.Tensor:
+    """Returns a batch `[n, *event]` with the shape that a relaxed trace forgot."""
+    if tf.TensorShape(x.shape).rank is not None:
+        return x
+    sizes, ndims = tf.shape(x), len(event) + 1
+    good = tf.cond(
+        tf.equal(tf.size(sizes), ndims),
+        lambda: tf.reduce_all(tf.equal(sizes[1:], tf.constant(event, sizes.dtype))),
+        lambda: tf.constant(False),
+    )
+    must = f"Argument `{name}` must have shape [{words(('batch', *event))}]"
+    with tf.control_dependencies([tf.debugging.Assert(good, [must])]):
+        return tf.ensure_shape(x, (None, *event))
+
+
+def check_no_trace(owner: object) -> None:
+    """Refuses to make weights while a function is traced, which would be lost then."""
+    if tf.inside_function():
+        raise RuntimeError(
+            f"{type(owner).__name__} must be built before a function is traced, since "
+            "each trace would have weights of its own: build the flow outside of "
+            "`tf.function`, of a model's `call` and of a joint distribution's function."
+        )
+
+
 def check_last_axis(owner: object, x: tf.Tensor, channels: int) -> None:
     """Refuses an input of a bijector whose last axis has another size."""
     if not has_event(x, (channels,)):

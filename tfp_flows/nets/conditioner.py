@@ -9,7 +9,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import Config, Shape, checked_instance, invalid, words
+from tfp_flows.internal.arguments import (
+    Config,
+    Shape,
+    check_no_trace,
+    checked_instance,
+    invalid,
+    words,
+)
 from tfp_flows.internal.compat import constructor_arguments
 
 # Keras types a tensor as that of any of its backends.
@@ -70,6 +77,7 @@ class Conditioner(keras.Layer):
 
     def build(self, input_shape: Shape) -> None:
         """Builds the network once `connect` has said what it must produce."""
+        check_no_trace(self)
         self.build_network(**self._connected(input_shape))
 
     def _connected(self, input_shape: Shape) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -55,7 +56,8 @@ def _is_row(value: object) -> bool:
 
 def is_stream(x: object) -> bool:
     """Whether `x` brings batches of its own, as datasets and generators do."""
-    return not (hasattr(x, "__array__") or isinstance(x, list | tuple | dict))
+    array = hasattr(x, "__array__") or tf.is_tensor(x)
+    return not (array or isinstance(x, list | tuple | dict))
 
 
 def first_batch(x: Arrays, y: Arrays, takes_condition: bool) -> tuple[Arrays, Arrays]:
@@ -82,12 +84,32 @@ def first_batch(x: Arrays, y: Arrays, takes_condition: bool) -> tuple[Arrays, Ar
     x, condition = split_inputs(x)
     if condition is None and takes_condition:
         condition = y
-    return _spread(x), None if condition is None else _spread(condition)
+    known = None if condition is None else _spread(condition, "condition")
+    return _spread(x, "x"), known
 
 
-def _spread(array: Arrays) -> Arrays:
+def numbers(array: Arrays, name: str) -> TensorLike:
+    """Returns an array or a tensor of numbers; refuses words and ragged rows.
+
+    Pandas keeps numbers as objects where columns are of several types.
+    """
+    made = array
+    if not tf.is_tensor(array):
+        with contextlib.suppress(ValueError, TypeError):
+            made = np.asarray(array)
+            made = made.astype("float64") if made.dtype == object else made
+    dtype = getattr(made, "dtype", None)
+    known = dtype if isinstance(dtype, tf.DType) else getattr(dtype, "kind", "O")
+    ragged = isinstance(made, tf.RaggedTensor | tf.SparseTensor)
+    if ragged or known in (*"OSUMm", tf.string):
+        found = f"{type(array).__name__} of {getattr(dtype, 'name', 'objects')}"
+        raise invalid(name, "be a dense array of numbers", found)
+    return made
+
+
+def _spread(array: Arrays, name: str) -> Arrays:
     """Takes rows evenly over the whole array, which may be sorted by class."""
-    array = array if tf.is_tensor(array) else np.asarray(array)
+    array = numbers(array, name)
     if len(array) <= _ROWS:
         return array
     return tf.gather(array, np.linspace(0, len(array) - 1, _ROWS).astype(int))
@@ -162,6 +184,14 @@ def few_batches(
 _PACKED = ("x", "y", "sample_weight")
 
 
+def as_one_batch(arguments: Config, dtype: tf.DType) -> Config:
+    """Puts tensors in the place of the arrays of one batch."""
+    data = _tensors(*(arguments.get(name) for name in _PACKED), dtype)
+    x, condition, *others = data
+    x = x if condition is None else (x, condition)
+    return arguments | dict(zip(_PACKED, (x, *others), strict=True))
+
+
 def with_class_weight(arguments: Config, condition_shape: Shape | None) -> Config:
     """Turns weights of classes into weights of rows, whose labels are in the arguments.
 
@@ -191,15 +221,16 @@ def _tensors(
 ) -> list[tf.Tensor | None]:
     """Returns data, condition, target and weight as tensors in memory."""
 
-    def tensor(array: Arrays) -> tf.Tensor | None:
+    def tensor(array: Arrays, name: str) -> tf.Tensor | None:
         if array is None:
             return None
         # A list of Python's floats would lose half of their digits.
-        made = tf.convert_to_tensor(array if tf.is_tensor(array) else np.asarray(array))
+        made = tf.convert_to_tensor(numbers(array, name))
         return tf.cast(made, dtype) if made.dtype.is_floating else made
 
     with tf.device("CPU:0"):  # `tf.data` runs there, wherever the model does
-        return [tensor(array) for array in (*split_inputs(x), y, weight)]
+        arrays, names = (*split_inputs(x), y, weight), ("x", "condition", *_PACKED[1:])
+        return [tensor(*pair) for pair in zip(arrays, names, strict=True)]
 
 
 def _rows(data: list[tf.Tensor | None]) -> int:

@@ -175,6 +175,14 @@ class FlowMatchingModel(FlowModel):
         x, condition = first_batch(data, condition, takes_condition)
         super().adapt(x[:, 1] if self._are_pairs(x) else x, condition)
 
+    def check(self, batch: Arrays) -> None:
+        """Refuses data, pairs or conditions of another shape."""
+        inputs, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+        x, condition = split_inputs(inputs)
+        if self._are_pairs(x):
+            x = tf.TensorSpec((x.shape[0], *x.shape[2:]), x.dtype)
+        super().check(((x, condition), y, weight))
+
     def _are_pairs(self, x: Arrays) -> bool:
         shape = tf.TensorShape(getattr(x, "shape", None))
         return shape.rank == len(self.event_shape) + 2 and shape[1] == 2

@@ -7,6 +7,7 @@ import functools
 import math
 import os
 import re
+import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ from tfp_flows.internal.arguments import (
     checked_instance,
     checked_integer,
     invalid,
+    with_rank,
     words,
 )
 from tfp_flows.internal.compat import (
@@ -60,6 +62,7 @@ from tfp_flows.saving.files import (
 from tfp_flows.training import sampling
 from tfp_flows.training.callbacks import with_raw_weights
 from tfp_flows.training.data import (
+    as_one_batch,
     checked_batch_size,
     few_batches,
     first_batch,
@@ -264,12 +267,13 @@ class LikelihoodModel(keras.Model):
                 step and the first bijector whose output is not finite.
         """
         arguments = self._arguments("fit", x, y, *args, **kwargs)
-        arguments.setdefault("shuffle", not isinstance(x, tf.data.Dataset))
+        ordered = isinstance(x, tf.data.Dataset | types.GeneratorType)
+        arguments.setdefault("shuffle", not ordered)
         arguments = with_class_weight(arguments, self.condition_shape)
         if not self.is_adapted:
             self.adapt(arguments.get("x"), y)
         shuffle = bool(arguments["shuffle"])
-        arguments = with_batches(arguments, self._data_dtype, shuffle)
+        arguments = self._in_batches(arguments, shuffle)
         arguments["callbacks"] = self._callbacks(arguments.get("callbacks"))
         with self.guarded():
             return super().fit(**arguments)
@@ -280,7 +284,7 @@ class LikelihoodModel(keras.Model):
         """Returns the loss and the metrics; see `keras.Model.evaluate`."""
         arguments = self._arguments("evaluate", x, y, *args, **kwargs)
         with refusals():
-            return super().evaluate(**with_batches(arguments, self._data_dtype))
+            return super().evaluate(**self._in_batches(arguments))
 
     def predict(self, x: Arrays, *args: object, **kwargs: Any) -> Arrays:
         """Returns what `call` does for each example; see `keras.Model.predict`."""
@@ -292,7 +296,16 @@ class LikelihoodModel(keras.Model):
                 if few is not None:
                     self.check(few[0])
                     return self._predicted(few, arguments)
-            return super().predict(**with_batches(arguments, self._data_dtype))
+            return super().predict(**self._in_batches(arguments))
+
+    def _in_batches(self, arguments: Config, shuffle: bool = False) -> Config:
+        """Puts batches in the place of arrays, and checks their form."""
+        arguments = with_batches(arguments, self._data_dtype, shuffle)
+        for name in ("x", "validation_data"):
+            data = arguments.get(name)
+            if isinstance(data, tf.data.Dataset):
+                self.check(data.element_spec)
+        return arguments
 
     def _predicted(self, batches: Sequence[Arrays], arguments: Config) -> Arrays:
         """Does what Keras's `predict` does, which makes a dataset of every call."""
@@ -333,12 +346,20 @@ class LikelihoodModel(keras.Model):
         given = named_arguments(method, x, y, *args, **kwargs)
         with self._named_errors():
             given = with_class_weight(given, self.condition_shape)
-            return super().train_on_batch(**given)
+            return super().train_on_batch(**self._of_one_batch(given))
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Returns loss and metrics of a batch; see `keras.Model.test_on_batch`."""
+        given = named_arguments(keras.Model.test_on_batch, *args, **kwargs)
         with refusals():
-            return super().test_on_batch(*args, **kwargs)
+            return super().test_on_batch(**self._of_one_batch(given))
+
+    def _of_one_batch(self, given: Config) -> Config:
+        """Returns arguments with tensors of a form that is checked."""
+        given = given | {"x": self.encoded(given["x"])}
+        given = as_one_batch(given, self._data_dtype)
+        self.check((given["x"], given["y"], given["sample_weight"]))
+        return given
 
     def predict_on_batch(self, x: Arrays) -> Arrays:
         """Returns what `call` does of a batch; see `keras.Model.predict_on_batch`."""
@@ -681,7 +702,7 @@ class FlowModel(LikelihoodModel):
 
     def check(self, batch: Arrays) -> None:
         """Refuses data or conditions of another shape."""
-        self._checked(*split_inputs(keras.utils.unpack_x_y_sample_weight(batch)[0]))
+        self._check(*split_inputs(self._paired(batch)[0]))
 
     def _arguments(self, method: str, *args: object, **kwargs: object) -> Config:
         """Refuses wrong labels before XLA, which drops checks."""
@@ -711,6 +732,14 @@ class FlowModel(LikelihoodModel):
         self, x: Arrays, condition: TensorLike | None
     ) -> tuple[tf.Tensor, Any]:
         """Returns data in the distribution's dtype, and conditions, of right shape."""
+        x = with_rank(x, self.event_shape, "x")
+        if condition is not None and self.condition_shape is not None:
+            condition = with_rank(condition, self.condition_shape, "condition")
+        self._check(x, condition)
+        return tf.cast(x, self._distribution.dtype), condition
+
+    def _check(self, x: Arrays, condition: TensorLike | None) -> None:
+        """Refuses data or conditions of another shape."""
         owner, shape = f"'{self._distribution.name}'", self.condition_shape
         check_event(x, self.event_shape, owner)
         if (condition is None) != (shape is None):
@@ -732,7 +761,6 @@ class FlowModel(LikelihoodModel):
                 raise ValueError(
                     f"Argument `condition` must {must}. Received: {received}"
                 )
-        return tf.cast(x, self._distribution.dtype), condition
 
     def _rows_of(
         self, array: Arrays, event: Sequence[int], name: str
@@ -779,7 +807,7 @@ class FlowModel(LikelihoodModel):
                 f"Received: {non_finite_rows(x)}"
             )
         if not self.is_adapted:
-            _warn_of_constants(x)
+            _warn_of_columns(x)
         chain.adapt_distribution(self._distribution, x, condition)
         clear_caches(self._distribution)
 
@@ -893,8 +921,11 @@ class FlowModel(LikelihoodModel):
         return {**config, "distribution": distribution}
 
 
-def _warn_of_constants(x: tf.Tensor) -> None:
-    """Names the columns of vectors, or channels, that have one value in all rows."""
+_VALUES, _SEEN = 10, 200
+
+
+def _warn_of_columns(x: tf.Tensor) -> None:
+    """Names the columns of vectors, or channels, that have one value, or very few."""
     rows = tf.reshape(x, [-1, x.shape[-1] if len(x.shape) > 1 else 1]).numpy()
     constant = np.flatnonzero(np.all(rows == rows[0], axis=0))
     if len(rows) > 1 and len(constant):
@@ -902,6 +933,18 @@ def _warn_of_constants(x: tf.Tensor) -> None:
             f"Columns {constant.tolist()} of the data are constant, so their scales "
             "stay as they are; a flow of them has a spike for a density. Leave them "
             "out or add noise.",
+            stacklevel=3,
+        )
+    if len(rows) < _SEEN:
+        return
+    rows = np.sort(rows[:: len(rows) // _SEEN], axis=0)
+    values = 1 + np.count_nonzero(np.diff(rows, axis=0), axis=0)
+    few = np.setdiff1d(np.flatnonzero(values <= _VALUES), constant)
+    if len(few):
+        warnings.warn(
+            f"Columns {few.tolist()} of the data have {_VALUES} different values or "
+            "fewer: likelihoods of a density grow there without bound, whatever is "
+            "learned. Take `tfpf.tables`, or add uniform noise as wide as the steps.",
             stacklevel=3,
         )
 

@@ -175,10 +175,18 @@ def first_non_finite(
 
     clear_caches(distribution)
     with chain.watching(watch):
-        log_prob(distribution, x, condition)
+        result = log_prob(distribution, x, condition)
     clear_caches(distribution)
+    if found:
+        return found[0]
     base = getattr(distribution, "distribution", distribution)
-    return found[0] if found else f"the base distribution '{base.name}' gives it."
+    why = ""
+    if float(tf.reduce_min(result)) == -np.inf:
+        why = (
+            ": latents lie outside of its support. An actnorm puts them there (build "
+            "the flow with `actnorm=False`), or splines with another `bound`"
+        )
+    return f"the base distribution '{base.name}' gives it{why}."
 
 
 def non_finite_rows(x: tf.Tensor) -> str:
