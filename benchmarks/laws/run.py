@@ -40,7 +40,7 @@ ROWS = TABLE | {"continuous_rk4": CONTINUOUS}
 LOG_DETS = ("forward log-det", "inverse log-det")
 GRADIENTS = ("forward gradients", "inverse gradients")
 CALLS = ("forward network calls", "inverse network calls")
-MODES = ("graph", "XLA", "unknown batch size")
+MODES = ("graph", "XLA", "unknown batch size", "vectorized")
 FILES = ("save and load", "export and load")
 
 
@@ -112,7 +112,7 @@ def table(found):
         "log-dets",
         "weights reached",
         "calls of a network",
-        "graph, XLA",
+        "graph, XLA, vectorized",
         "`.keras`, SavedModel",
     )
     lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]

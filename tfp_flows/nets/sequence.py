@@ -224,11 +224,8 @@ class CausalLSTM(CausalConditioner):
         """Maps `[n, length, d]` to `[n, length, units[-1]]`."""
         late = ops.pad(inputs[:, :-1], [[0, 0], [1, 0], [0, 0]])
         # A vector of zeros could also be one that was seen: the mark tells them apart.
-        mark = ops.pad(
-            ops.zeros_like(inputs[:, 1:, :1]),
-            [[0, 0], [1, 0], [0, 0]],
-            constant_values=1,
-        )
+        first, later = inputs[:, :1, :1], inputs[:, 1:, :1]
+        mark = ops.concatenate([ops.ones_like(first), ops.zeros_like(later)], axis=1)
         h = self._dense(ops.concatenate([late, mark], axis=-1))
         for layer in self._recurrent:
             h = layer(h)

@@ -295,6 +295,11 @@ LAWS: dict[str, Law] = {
         lambda s: s.there_and_back(*_spread(s.inputs)),
         lambda s: _spread(s.expected),
     ),
+    "vectorized": _equality(
+        "`tf.vectorized_map`, as of auto-batched joint distributions, gives another "
+        "result.",
+        lambda s: tf.vectorized_map(lambda row: s.there_and_back(*row), s.inputs),
+    ),
     "unknown batch size": _equality(
         "A graph with an unknown batch size gives another result.",
         lambda s: s.open_graph(*s.inputs),

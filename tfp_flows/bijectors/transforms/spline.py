@@ -104,7 +104,8 @@ def picker(value: tf.Tensor, starts: tf.Tensor) -> Callable[[tf.Tensor], tf.Tens
     scatter.
     """
     reached = tf.cast(value[:, tf.newaxis] >= starts[:, 1:], value.dtype)
-    from_first = tf.pad(reached, [[0, 0], [1, 0]], constant_values=1.0)
+    # `tf.pad` by another number than 0 is wrong under `tf.vectorized_map`.
+    from_first = tf.concat([tf.ones_like(reached[:, :1]), reached], axis=-1)
     one_hot = from_first - tf.pad(reached, [[0, 0], [0, 1]])
     return lambda candidates: tf.reduce_sum(one_hot * candidates, axis=-1)
 

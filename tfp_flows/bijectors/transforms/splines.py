@@ -78,7 +78,8 @@ class QuadraticSpline(Spline):
             inner * (widths[:, :-1] + widths[:, 1:]), -1, keepdims=True
         )
         inner *= (2.0 * self.bound - outer) / area
-        knots = tf.pad(inner, [[0, 0], [1, 1]], constant_values=1.0)
+        ones = tf.ones_like(inner[:, :1])
+        knots = tf.concat([ones, inner, ones], axis=-1)
         heights = 0.5 * widths * (knots[:, :-1] + knots[:, 1:])
         bottoms = tf.cumsum(heights, axis=-1, exclusive=True) - self.bound
         picked = picker(value, bottoms if inverse else lefts)
