@@ -174,11 +174,7 @@ _SMALL_IMAGES = _recipes(
     ffjord=({}, 5, 128),
     tarflow=({}, 12, 64, 4e-3),
     jet=({}, 12, 64, 4e-3),
-    **_others((256,), 5, 128)
-    | {
-        "coupling_flow": ({"hidden_units": (256,)}, 5, 128, 4e-3),
-        "autoregressive_flow": ({"hidden_units": (256,)}, 5, 128, 4e-3),
-    },
+    **_others((256,), 5, 128, 4e-3) | {"bnaf": ({"hidden_units": (8, 8)}, 5, 128)},
 )
 _SMALL_IMAGES |= {
     flow: dataclasses.replace(_SMALL_IMAGES[flow], preprocess="splines")

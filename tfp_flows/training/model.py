@@ -807,7 +807,7 @@ class FlowModel(LikelihoodModel):
                 f"Received: {non_finite_rows(x)}"
             )
         if not self.is_adapted:
-            _warn_of_columns(x)
+            _warn_of_constants(x)
         chain.adapt_distribution(self._distribution, x, condition)
         clear_caches(self._distribution)
 
@@ -921,11 +921,8 @@ class FlowModel(LikelihoodModel):
         return {**config, "distribution": distribution}
 
 
-_VALUES, _SEEN = 10, 200
-
-
-def _warn_of_columns(x: tf.Tensor) -> None:
-    """Names the columns of vectors, or channels, that have one value, or very few."""
+def _warn_of_constants(x: tf.Tensor) -> None:
+    """Names the columns of vectors, or channels, that have one value in all rows."""
     rows = tf.reshape(x, [-1, x.shape[-1] if len(x.shape) > 1 else 1]).numpy()
     constant = np.flatnonzero(np.all(rows == rows[0], axis=0))
     if len(rows) > 1 and len(constant):
@@ -933,18 +930,6 @@ def _warn_of_columns(x: tf.Tensor) -> None:
             f"Columns {constant.tolist()} of the data are constant, so their scales "
             "stay as they are; a flow of them has a spike for a density. Leave them "
             "out or add noise.",
-            stacklevel=3,
-        )
-    if len(rows) < _SEEN:
-        return
-    rows = np.sort(rows[:: len(rows) // _SEEN], axis=0)
-    values = 1 + np.count_nonzero(np.diff(rows, axis=0), axis=0)
-    few = np.setdiff1d(np.flatnonzero(values <= _VALUES), constant)
-    if len(few):
-        warnings.warn(
-            f"Columns {few.tolist()} of the data have {_VALUES} different values or "
-            "fewer: likelihoods of a density grow there without bound, whatever is "
-            "learned. Take `tfpf.tables`, or add uniform noise as wide as the steps.",
             stacklevel=3,
         )
 
