@@ -274,3 +274,52 @@ def test_names_the_argument_that_is_wrong(argument, value, error):
 def test_solvers_name_the_argument_that_is_wrong(make, argument):
     with pytest.raises(ValueError, match=f"`{argument}`.*Received"):
         make()
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Normalized(tfpf.nets.Conditioner):
+    """A network with a normalization layer of Keras's, as image models have."""
+
+    def build_network(self, input_shape, output_shape, condition_shape):
+        (d,) = input_shape
+        self.layers = [
+            keras.layers.Dense(6, "tanh", dtype="float64"),
+            keras.layers.LayerNormalization(dtype="float64"),
+            keras.layers.Dense(d, dtype="float64"),
+        ]
+        for layer, width in zip(self.layers, (d + 1, 6, 6), strict=True):
+            layer.build((None, width))
+
+    def call(self, inputs, t):
+        times = tf.broadcast_to(tf.reshape(t, [-1, 1]), [tf.shape(inputs)[0], 1])
+        h = tf.concat([inputs, times], axis=1)
+        for layer in self.layers:
+            h = layer(h)
+        return h
+
+
+@pytest.mark.parametrize(
+    ("gradient", "steps"),
+    [("direct", 2), pytest.param("adjoint", 20, marks=pytest.mark.slow)],
+)
+def test_normalization_layers_leave_gradients_right(gradient, steps):
+    """The log-det's has second derivatives, which TensorFlow's moments lack."""
+    solver = tfpf.FixedStep("rk4", steps, gradient)
+    bijector = tfpf.ContinuousFlow(
+        Normalized(dtype="float64"), (3,), solver=solver, dtype="float64"
+    )
+    x = tf.random.stateless_normal([5, 3], [0, 1], dtype="float64")
+    kernel = bijector.trainable_variables[0]
+    way = tf.random.stateless_normal(kernel.shape, [2, 3], dtype="float64")
+
+    def log_det():
+        return tf.reduce_sum(bijector.inverse_log_det_jacobian(tf.identity(x), 1))
+
+    log_det = tf.function(log_det, autograph=False)
+    with tf.GradientTape() as tape:
+        value = log_det()
+    found = float(tf.reduce_sum(way * tape.gradient(value, kernel)))
+    kernel.assign_add(1e-5 * way)
+    above = float(log_det())
+    kernel.assign_sub(2e-5 * way)
+    assert found == pytest.approx((above - float(log_det())) / 2e-5, rel=1e-4)

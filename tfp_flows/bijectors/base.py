@@ -113,13 +113,17 @@ class FlowBijector(WeightedBijector):
         A bijector without condition passes over what is meant for others.
         """
         x = tf.convert_to_tensor(x, dtype_hint=self.dtype)
-        result = self._forward_and_log_det(x, **self._condition_kwargs(condition))
+        given = self._condition_kwargs(condition)
+        with compat.whole_moments():
+            result = self._forward_and_log_det(x, **given)
         return self._reported(*result)
 
     def inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         """Returns `x = f^-1(y)` and `log |det dx/dy|` over the event."""
         y = tf.convert_to_tensor(y, dtype_hint=self.dtype)
-        result = self._inverse_and_log_det(y, **self._condition_kwargs(condition))
+        given = self._condition_kwargs(condition)
+        with compat.whole_moments():
+            result = self._inverse_and_log_det(y, **given)
         return self._reported(*result)
 
     def _condition_kwargs(self, condition: Condition) -> dict:

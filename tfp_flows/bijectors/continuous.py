@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.base import FlowBijector, broadcast_batch, reshaped
 from tfp_flows.bijectors.ode import Adaptive, FixedStep, Solver, State, sum_event
+from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
     Condition,
     Config,
@@ -242,7 +243,8 @@ class ContinuousFlow(FlowBijector):
         Shapes: times `[n]` or a scalar, points and velocities `[n, *event]`.
         """
         keywords = {} if condition is None else {"condition": condition}
-        return tf.cast(self._velocity(z, t, **keywords), z.dtype)
+        with compat.whole_moments():  # TFP's adjoint solver calls it later, too
+            return tf.cast(self._velocity(z, t, **keywords), z.dtype)
 
     def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         return self._flow(x, condition, backwards=False)

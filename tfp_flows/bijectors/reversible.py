@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -101,9 +101,37 @@ def reversible(
             again, gradients = back(by_inverse)
             return tf.cond(_drifted(again, x), from_stored, lambda: gradients)
 
-        return (y, log_det), gradient
+        def with_derivatives(*upstream: tf.Tensor) -> list[tf.Tensor]:
+            @tf.custom_gradient
+            def first(*sources: tf.Tensor) -> tuple:
+                def second(*up: tf.Tensor) -> list[tf.Tensor]:
+                    with tf.GradientTape() as tape:
+                        tape.watch(sources)
+                        found = _pulled(ordinary, sources[2:], sources[:2])
+                    return tape.gradient(found, sources, up, _ZERO)
+
+                return tuple(gradient(*upstream)), second
+
+            return list(first(*upstream, x, *rest))
+
+        return (y, log_det), with_derivatives
 
     return run(x, *[stacks[i] for i in floats], *conditions)
+
+
+_ZERO = tf.UnconnectedGradients.ZERO
+
+
+def _pulled(
+    function: Callable, inputs: Sequence[tf.Tensor], upstream: Sequence[tf.Tensor]
+) -> list[tf.Tensor]:
+    """Returns the gradients of a function's results, stored as they usually are."""
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        value, log_det = function(*inputs)
+    return tape.gradient(
+        (value, log_det), inputs, [upstream[0], _shaped(upstream[1], log_det)], _ZERO
+    )
 
 
 def _backward(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -420,6 +421,44 @@ def part_names(joint: tfp.distributions.Distribution) -> tuple[str, ...]:
 def is_injective(part: object) -> bool:
     """Returns whether a bijector has one inverse, as distributions are said to have."""
     return getattr(part, "_is_injective", True)
+
+
+_tf_moments = tf.nn.moments
+_scopes = threading.local()
+
+
+@contextlib.contextmanager
+def whole_moments() -> Iterator[None]:
+    """Within it `tf.nn.moments`, of Keras's normalization layers, has all derivatives.
+
+    TensorFlow's takes the mean for a constant in the variance. That is right for first
+    derivatives and wrong for second ones: the log-det of a continuous flow has first
+    ones of its network, so its gradient has second ones.
+    """
+    outside = getattr(_scopes, "whole", False)
+    _scopes.whole = True
+    try:
+        yield
+    finally:
+        _scopes.whole = outside
+
+
+def _moments(
+    x: tf.Tensor,
+    axes: list[int],
+    shift: None = None,
+    keepdims: bool = False,
+    name: str | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    x = tf.convert_to_tensor(x)
+    if not getattr(_scopes, "whole", False) or x.dtype in (tf.float16, tf.bfloat16):
+        return _tf_moments(x, axes, shift, keepdims, name)
+    mean = tf.reduce_mean(x, axes, keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), axes, keepdims)
+    return (mean if keepdims else tf.reshape(mean, tf.shape(variance))), variance
+
+
+tf.nn.moments = _moments
 
 
 def open_scope() -> contextlib.AbstractContextManager:

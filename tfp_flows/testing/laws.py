@@ -25,6 +25,8 @@ from tfp_flows.testing.subject import Outputs, Subject
 # A Jacobian has size x size numbers for each input.
 _LARGEST_JACOBIAN = 256
 _JACOBIAN_ROWS = 4
+_CURVED_ROWS = 3
+_DIFFERENCES = 1e-4  # that far those of gradients are from derivatives
 # A network that is called this often in one direction belongs to a solver.
 _ITERATIVE = 4
 _AUTOREGRESSIVE = (Autoregressive, tfb.MaskedAutoregressiveFlow)
@@ -112,6 +114,41 @@ def _jacobian(subject: Subject, direction: str) -> tuple[np.ndarray, np.ndarray]
         diagonal = tf.reduce_sum(tf.linalg.diag_part(values))
     jacobian = tape.gradient(diagonal, repeated, unconnected_gradients="zero")
     return np.reshape(jacobian, [rows, outputs, -1]), claimed.numpy()
+
+
+def second_derivatives(
+    subject: Subject, tolerance: float | None = None, *, direction: str
+) -> CheckResult:
+    """Compares the gradient of a gradient with differences of the gradient.
+
+    A gradient written by hand may have a wrong one itself, or refuse to have any.
+    """
+    subject, note = subject.in_double
+    if note:
+        raise Skip(note)
+    subject = subject.first(_CURVED_ROWS)
+    x, step = subject.input_of(direction), 1e-5
+    way = np.random.default_rng(0).normal(size=x.shape).astype(x.dtype.as_numpy_dtype)
+
+    def slope(x: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value, log_det = subject.run(direction, x, subject.condition)
+            total = tf.reduce_sum(tf.sin(value)) + tf.reduce_sum(log_det)
+        return tape.gradient(total, x, unconnected_gradients="zero")
+
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        along = tf.reduce_sum(way * slope(x))
+    try:
+        found = tape.gradient(along, x, unconnected_gradients="zero")
+    except (NotImplementedError, LookupError) as error:
+        raise Skip(f"There is none: {message_of(error)}") from None
+    expected = (slope(x + step * way) - slope(x - step * way)) / (2.0 * step)
+    off = float(tf.reduce_max(tf.abs(found - expected)))
+    off /= 1.0 + float(tf.reduce_max(tf.abs(expected)))
+    wrong = f"The second derivative of `{direction}` is not that of the first."
+    return measured(off, max(_DIFFERENCES, tolerance or 0.0), wrong)
 
 
 # Weights and networks.
@@ -281,6 +318,8 @@ LAWS: dict[str, Law] = {
         lambda s: [s.expected[1]],
         lambda s: [-s.expected[3]],
     ),
+    "forward curvature": partial(second_derivatives, direction="forward"),
+    "inverse curvature": partial(second_derivatives, direction="inverse"),
     "forward gradients": partial(every_weight_gets_a_gradient, direction="forward"),
     "inverse gradients": partial(every_weight_gets_a_gradient, direction="inverse"),
     "forward network calls": partial(one_network_call, direction="forward"),
