@@ -204,6 +204,12 @@ class VariationalModel(FlowModel):
         rows = tf.zeros([batch_size or 32])
         return tf.data.Dataset.from_tensors({_DRAWS: rows}).repeat()
 
+    def check(self, batch: Arrays) -> None:
+        """Refuses data of another shape; those that ask for draws have any."""
+        inputs = keras.utils.unpack_x_y_sample_weight(batch)[0]
+        if not (isinstance(inputs, dict) and _DRAWS in inputs):
+            super().check(batch)
+
     def call(self, inputs: Arrays, training: bool | None = None) -> Arrays:
         """Returns `log_prob` of data; where draws are asked for, loss, elbo, draws."""
         if not (isinstance(inputs, dict) and _DRAWS in inputs):
