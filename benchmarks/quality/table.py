@@ -97,7 +97,7 @@ def differences(found):
             mark = "" if math.isnan(error) or mean <= error else " **worse**"
             cells.append(f"{mean:+.3f} ± {error:.3f}{mark}")
         lines.append(cells)
-    return table(["ours − zuko's", *names], lines)
+    return table(["ours − the peer's", *names], lines)
 
 
 def draw(found, path):

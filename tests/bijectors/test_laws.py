@@ -57,7 +57,7 @@ def test_round_trips_and_log_dets(name):
 
     conditions = row.subject(5).condition
 
-    @settings(max_examples=4)
+    @settings(max_examples=3)
     @given(arrays("float64", (5, *row.shape), elements=elements))
     def check(x):
         rows = assert_laws(Subject(subject.bijector, x, conditions), VALUES)

@@ -45,7 +45,14 @@ keras.models.load_model(sys.argv[1])
     assert json.loads(done.stdout) == ["tfp_flows"]
 
 
-@pytest.mark.parametrize("before", ["tensorflow_probability", "keras", "tensorflow"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        "tensorflow_probability",
+        pytest.param("keras", marks=pytest.mark.slow),
+        pytest.param("tensorflow", marks=pytest.mark.slow),
+    ],
+)
 def test_it_can_be_imported_after_what_has_not_been_used(before):
     done = python(f"import {before}; import tfp_flows; print(tfp_flows.glow.__name__)")
     assert done.stdout.split() == ["glow"]

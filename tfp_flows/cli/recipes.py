@@ -152,7 +152,7 @@ _SMALL_TINY_IMAGES = _recipes(
     glow=(_TINY_GLOW, 60, 64, 4e-3),
     spline_flow=({"steps": 4, "dropout": 0.2}, 30, 64),
     maf=({"steps": 4}, 30, 64),
-    ffjord=({}, 20, 64),
+    ffjord=({}, 20, 64, 4e-3),
     tarflow=({"patch": 2}, 30, 64),
     jet=({"patch": 2, "dropout": 0.1}, 30, 64, 4e-3),
     **_others((128, 128), 30, 64)
