@@ -210,6 +210,8 @@ def test_float64_is_kept_to_the_last_bit(source):
     logs = model.evaluate(data, verbose=0, return_dict=True)
     assert logs["loss"] == pytest.approx(-direct.mean(), abs=1e-12)
     assert logs["nll"] == pytest.approx(-direct.mean(), abs=1e-12)
+    assert model.metrics_names == ["loss", "nll", "bits_per_dim"]
+    assert model.evaluate(data, verbose=0) == [logs[n] for n in model.metrics_names]
 
 
 def test_tfp_s_lists_follow_trainable():

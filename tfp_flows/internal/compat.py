@@ -254,6 +254,7 @@ def exact_loss(model: keras.Model) -> None:
     """Makes a compiled model report its loss in float64."""
     with model.distribute_strategy.scope():
         model._loss_tracker = keras.metrics.Mean(name="loss", dtype="float64")
+    model._metrics.remove(model._loss_tracker)  # where it would be reported again
 
 
 def share_storage(weight: keras.Variable, variable: tf.Variable) -> None:
