@@ -39,6 +39,7 @@ CONTINUOUS = Row(
 ROWS = TABLE | {"continuous_rk4": CONTINUOUS}
 LOG_DETS = ("forward log-det", "inverse log-det")
 GRADIENTS = ("forward gradients", "inverse gradients")
+CURVATURES = ("forward curvature", "inverse curvature")
 CALLS = ("forward network calls", "inverse network calls")
 MODES = ("graph", "XLA", "unknown batch size", "vectorized")
 FILES = ("save and load", "export and load")
@@ -110,6 +111,7 @@ def table(found):
         "`forward(inverse(y))`",
         "the first in float32",
         "log-dets",
+        "second derivatives",
         "weights reached",
         "calls of a network",
         "graph, XLA, vectorized",
@@ -124,6 +126,7 @@ def table(found):
             worst(one, ["round trip of y"]),
             number(one["float32"]),
             worst(one, LOG_DETS),
+            curvatures(one),
             f"{one['weights'] - int(unreached)} of {one['weights']}",
             calls(one),
             verdict(one, MODES),
@@ -131,6 +134,14 @@ def table(found):
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def curvatures(found):
+    """Says in which directions there are second derivatives, if they are right."""
+    right = {name: found["checks"][name]["ok"] for name in CURVATURES}
+    if False in right.values():
+        return "**NO**"
+    return ", ".join(name.split()[0] for name, ok in right.items() if ok) or "–"
 
 
 def calls(found):

@@ -456,7 +456,7 @@ def _moments(
         return _tf_moments(x, axes, shift, keepdims, name)
     mean = tf.reduce_mean(x, axes, keepdims=True)
     variance = tf.reduce_mean(tf.math.squared_difference(x, mean), axes, keepdims)
-    return (mean if keepdims else tf.reshape(mean, tf.shape(variance))), variance
+    return (mean if keepdims else tf.squeeze(mean, axes)), variance
 
 
 tf.nn.moments = _moments

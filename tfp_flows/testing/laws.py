@@ -25,7 +25,7 @@ from tfp_flows.testing.subject import Outputs, Subject
 # A Jacobian has size x size numbers for each input.
 _LARGEST_JACOBIAN = 256
 _JACOBIAN_ROWS = 4
-_CURVED_ROWS = 3
+_CURVED_ROWS = 5
 _DIFFERENCES = 1e-4  # that far those of gradients are from derivatives
 # A network that is called this often in one direction belongs to a solver.
 _ITERATIVE = 4
@@ -128,13 +128,15 @@ def second_derivatives(
         raise Skip(note)
     subject = subject.first(_CURVED_ROWS)
     x, step = subject.input_of(direction), 1e-5
-    way = np.random.default_rng(0).normal(size=x.shape).astype(x.dtype.as_numpy_dtype)
+    # Columns may have any unit.
+    way = np.random.default_rng(0).normal(size=x.shape) * (1.0 + np.abs(x))
+    units = 1.0 + tf.abs(subject.run(direction, x, subject.condition)[0])
 
     def slope(x: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             tape.watch(x)
             value, log_det = subject.run(direction, x, subject.condition)
-            total = tf.reduce_sum(tf.sin(value)) + tf.reduce_sum(log_det)
+            total = tf.reduce_sum(tf.sin(value / units)) + tf.reduce_sum(log_det)
         return tape.gradient(total, x, unconnected_gradients="zero")
 
     with tf.GradientTape() as tape:
@@ -145,10 +147,12 @@ def second_derivatives(
     except (NotImplementedError, LookupError) as error:
         raise Skip(f"There is none: {message_of(error)}") from None
     expected = (slope(x + step * way) - slope(x - step * way)) / (2.0 * step)
-    off = float(tf.reduce_max(tf.abs(found - expected)))
-    off /= 1.0 + float(tf.reduce_max(tf.abs(expected)))
+    found, expected = (np.reshape(part, [len(x), -1]) for part in (found, expected))
+    off = np.abs(found - expected).max(1) / (1.0 + np.abs(expected).max(1))
     wrong = f"The second derivative of `{direction}` is not that of the first."
-    return measured(off, max(_DIFFERENCES, tolerance or 0.0), wrong)
+    # The median: differences across a kink, as of ReLU, say nothing.
+    limit = max(_DIFFERENCES, tolerance or 0.0)
+    return measured(float(np.median(off)), limit, wrong)
 
 
 # Weights and networks.
