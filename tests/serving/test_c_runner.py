@@ -43,7 +43,13 @@ def close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow if n == "real_nvp of images" else [])
+        for n in FLOWS
+    ],
+)
 def test_every_signature_equals_python(name, c_runner, draw, shaken, tmp_path):
     flow = shaken(FLOWS[name]())
     runner = c_runner(export_saved_model(tfpf.FlowModel(flow), tmp_path, warmup=False))

@@ -337,6 +337,7 @@ TABLE = {
     "pixel_splines": Row(
         lambda: pixel_splines((2, 2, 2), bins=2, hidden_channels=2, activation="tanh"),
         (2, 2, 2),
+        slow=True,
     ),
     "repeat": Row(lambda: Repeat(pair(), 2, mode="unrolled")),
     "repeat_loop": Row(lambda: Repeat(glow_step(), 3, mode="loop")),
