@@ -45,6 +45,10 @@ _ADAPTED = 1024  # draws from which weights that wait for data are initialized
 Target = tfd.Distribution | Callable[[tf.Tensor], tf.Tensor]
 
 
+def _asks_for_draws(inputs: Arrays) -> bool:
+    return isinstance(inputs, dict) and _DRAWS in inputs
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class VariationalModel(FlowModel):
     """A `FlowModel` that `fit` without data brings to an unnormalized density `p`.
@@ -206,13 +210,12 @@ class VariationalModel(FlowModel):
 
     def check(self, batch: Arrays) -> None:
         """Refuses data of another shape; those that ask for draws have any."""
-        inputs = keras.utils.unpack_x_y_sample_weight(batch)[0]
-        if not (isinstance(inputs, dict) and _DRAWS in inputs):
+        if not _asks_for_draws(keras.utils.unpack_x_y_sample_weight(batch)[0]):
             super().check(batch)
 
     def call(self, inputs: Arrays, training: bool | None = None) -> Arrays:
         """Returns `log_prob` of data; where draws are asked for, loss, elbo, draws."""
-        if not (isinstance(inputs, dict) and _DRAWS in inputs):
+        if not _asks_for_draws(inputs):
             return super().call(inputs, training)
         rows = inputs[_DRAWS]
         n = tf.shape(rows)[0] if rows.shape[0] is None else rows.shape[0]

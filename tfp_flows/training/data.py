@@ -12,7 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.internal.arguments import Arrays, Config, Shape, TensorLike, invalid
+from tfp_flows.internal.arguments import (
+    Arrays,
+    Condition,
+    Config,
+    Shape,
+    TensorLike,
+    invalid,
+)
 from tfp_flows.internal.batching import minibatches
 
 Size = TypeVar("Size")
@@ -101,6 +108,7 @@ def numbers(array: Arrays, name: str) -> TensorLike:
     dtype = getattr(made, "dtype", None)
     known = dtype if isinstance(dtype, tf.DType) else getattr(dtype, "kind", "O")
     ragged = isinstance(made, tf.RaggedTensor | tf.SparseTensor)
+    # NumPy's kinds of objects, words and times.
     if ragged or known in (*"OSUMm", tf.string):
         found = f"{type(array).__name__} of {getattr(dtype, 'name', 'objects')}"
         raise invalid(name, "be a dense array of numbers", found)
@@ -170,9 +178,7 @@ def few_batches(
         size = n
     if n > _FEW * size:
         return None
-    x, condition = data
-    parts = x if condition is None else (x, condition)
-    packed = keras.utils.pack_x_y_sample_weight(parts)
+    packed = keras.utils.pack_x_y_sample_weight(_joined(*data))
     if n <= size:
         return [packed]
     return [
@@ -187,9 +193,12 @@ _PACKED = ("x", "y", "sample_weight")
 def as_one_batch(arguments: Config, dtype: tf.DType) -> Config:
     """Puts tensors in the place of the arrays of one batch."""
     data = _tensors(*(arguments.get(name) for name in _PACKED), dtype)
-    x, condition, *others = data
-    x = x if condition is None else (x, condition)
-    return arguments | dict(zip(_PACKED, (x, *others), strict=True))
+    return arguments | dict(zip(_PACKED, (_joined(*data[:2]), *data[2:]), strict=True))
+
+
+def _joined(x: tf.Tensor, condition: Condition) -> Arrays:
+    """Undoes `split_inputs`."""
+    return x if condition is None else (x, condition)
 
 
 def with_class_weight(arguments: Config, condition_shape: Shape | None) -> Config:
@@ -250,11 +259,10 @@ def _batches(
 ) -> tf.data.Dataset:
     """Returns batches of what Keras packs `x`, `y` and `sample_weight` into."""
     n, (x, condition, y, weight) = _rows(data), data
-    x = x if condition is None else (x, condition)
     if weight is not None and y is None:
         # Keras forgets weights without a target, and strategies do not take None.
         y = tf.zeros([n, 0])
-    packed = keras.utils.pack_x_y_sample_weight(x, y, weight)
+    packed = keras.utils.pack_x_y_sample_weight(_joined(x, condition), y, weight)
     return minibatches(packed, size, shuffle=shuffle)
 
 
