@@ -25,7 +25,11 @@ from tfp_flows.internal.arguments import (
     checked_shape,
     invalid,
 )
-from tfp_flows.internal.compat import in_a_loop_with_variables, open_scope
+from tfp_flows.internal.compat import (
+    in_a_loop_with_variables,
+    in_vectorized_map,
+    open_scope,
+)
 from tfp_flows.nets.conditioner import connect
 from tfp_flows.nets.dense import MADE
 
@@ -166,7 +170,7 @@ def iterated(
     left to change. First derivatives only.
     """
     start = tf.zeros_like(x)
-    if in_a_loop_with_variables():
+    if in_a_loop_with_variables() or in_vectorized_map():
         most = {"maximum_iterations": rounds - 1, "parallel_iterations": 1}
         last = tf.while_loop(
             lambda y: True, lambda y: (function(y)[0],), (start,), **most
@@ -187,9 +191,10 @@ def iterated(
                 none = tf.UnconnectedGradients.ZERO
                 return to_value + tape.gradient(outputs, y, [w, to_slope], none)
 
-            with scope:
+            with scope():
                 found = _settled(pulled, to_value, rounds - 1)
-            return only_once(found, value), only_once(to_slope, log_slope)
+            given = value, log_slope, to_value, to_slope
+            return only_once(found, *given), only_once(to_slope, *given)
 
         return (tf.identity(value), tf.identity(log_slope)), gradient
 

@@ -26,6 +26,7 @@ from tfp_flows.internal.arguments import (
     invalid,
     words,
 )
+from tfp_flows.internal.compat import Chain, JointMap, tf_variable
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -172,6 +173,19 @@ class Conditioned(Wrapped):
         )
         return chain.over_positions(c, shape, self._extra_ndims)
 
+    @classmethod
+    def _parameter_properties(
+        cls, dtype: DType, num_classes: int | None = None
+    ) -> dict:
+        # TFP slices a batch by it.
+        def ndims(self: Conditioned, x_event_ndims: int) -> int:
+            return self._condition.shape.rank - self._batch_ndims(x_event_ndims)
+
+        properties = tfp.util.ParameterProperties(
+            event_ndims=ndims, event_ndims_tensor=ndims
+        )
+        return {"condition": properties}
+
     def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
         shape = tf.TensorShape(self._condition.shape)
         return shape[: self._batch_ndims(x_event_ndims)]
@@ -249,20 +263,43 @@ def condition(
         must = "be a conditional flow, built with `condition_shape=(...)`"
         raise invalid("flow", must, flow)
     shape, labels = condition_shape(bijector), label_count(bijector)
-    if labels is not None and not isinstance(c, _REFERENCES):
+    if labels is not None and not isinstance(c, (*_REFERENCES, keras.Variable)):
         c = checked_labels(tf.convert_to_tensor(c), labels)
     c = _tensor_or_reference(c, condition_dtype(bijector))
     check_event(c, shape, f"the condition of '{flow.name}'", "c")
     if bijector is not getattr(flow, "bijector", None):
         return flow.given(c)
-    # TFP lines up a bijector's batch with the last axes outside its own event.
-    extra = flow.event_shape.rank - bijector.inverse_min_event_ndims
-    bound = Conditioned(bijector, c, extra)
+    bound = _bound(bijector, c, flow.event_shape, flow.distribution.event_shape)
     return tfd.TransformedDistribution(flow.distribution, bound, name=name)
+
+
+def _bound(
+    bijector: tfb.Bijector, c: TensorLike, event: Any, latent: Any
+) -> tfb.Bijector:
+    """Returns a bijector with its condition filled in.
+
+    Around structures of tensors that is done part by part.
+    """
+    least = bijector.inverse_min_event_ndims
+    if not tf.nest.is_nested(least):
+        # TFP lines up a bijector's batch with the last axes outside its own event.
+        whole = event if isinstance(event, tf.TensorShape) else latent
+        return Conditioned(bijector, c, whole.rank - least)
+    if not isinstance(bijector, (Chain, JointMap)):
+        must = "take its condition in parts that have one tensor for an event"
+        raise invalid("flow", must, bijector)
+
+    def part(one: tfb.Bijector) -> tfb.Bijector:
+        return one if condition_shape(one) is None else _bound(one, c, None, latent)
+
+    parts = tf.nest.map_structure(part, bijector.bijectors)
+    kind = tfb.Chain if isinstance(bijector, Chain) else tfb.JointMap
+    return kind(parts, name=bijector.name)
 
 
 def _tensor_or_reference(c: TensorLike, dtype: tf.DType | None = None) -> TensorLike:
     """Returns a tensor of `dtype`, or the variable that `c` is."""
+    c = tf_variable(c) if isinstance(c, keras.Variable) else c
     if isinstance(c, _REFERENCES):
         return c
     c = tf.convert_to_tensor(c, dtype_hint=dtype)

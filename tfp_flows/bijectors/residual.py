@@ -32,7 +32,7 @@ from tfp_flows.internal.arguments import (
     checked_integer,
     checked_shape,
 )
-from tfp_flows.internal.compat import open_scope
+from tfp_flows.internal.compat import in_vectorized_map, open_scope
 from tfp_flows.nets import conditioner as conditioners
 from tfp_flows.nets.lipschitz import LipschitzMLP
 
@@ -78,6 +78,14 @@ def implicit(
     must be a contraction, or end after `most` steps. First derivatives only.
     """
     root, scope = tf.stop_gradient(root), open_scope()
+    if in_vectorized_map():
+        return tf.while_loop(
+            lambda y: True,
+            lambda y: (y + (target - function(y)) / slope,),
+            (root,),
+            maximum_iterations=most,
+            parallel_iterations=1,
+        )[0]
 
     @tf.custom_gradient
     def zero(miss: tf.Tensor) -> tuple:
@@ -86,8 +94,9 @@ def implicit(
                 pulled = pullback(lambda y, _: function(y), root, None, w)[1]
                 return w + (upstream - pulled) / slope
 
-            with scope:
-                return only_once(fixed_point(step, upstream / slope, most), miss)
+            with scope():
+                found = fixed_point(step, upstream / slope, most)
+            return only_once(found, miss, upstream)
 
         return tf.zeros_like(miss), gradient
 

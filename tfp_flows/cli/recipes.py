@@ -171,7 +171,7 @@ _SMALL_IMAGES = _recipes(
     glow=({"levels": 2, "steps": 8, "hidden_channels": 64}, 8, 64, 1e-2),
     spline_flow=({"steps": 4, "hidden_units": (256,)}, 5, 128),
     maf=({"steps": 4, "hidden_units": (512,)}, 5, 128, 4e-3),
-    ffjord=({}, 5, 128),
+    ffjord=({}, 5, 128, 4e-3),
     tarflow=({}, 12, 64, 4e-3),
     jet=({}, 12, 64, 4e-3),
     **_others((256,), 5, 128, 4e-3) | {"bnaf": ({"hidden_units": (8, 8)}, 5, 128)},

@@ -62,6 +62,13 @@ class LayeredDistribution(tfd.Distribution):
             **{cls.renamed.get(key, key): value for key, value in config.items()}
         )
 
+    def __getitem__(self, slices: Any) -> tfd.Distribution:
+        """Refuses: what TFP slices are parameters with batch axes."""
+        raise NotImplementedError(
+            f"A batch of {type(self).__name__} has no slices: slice the condition or "
+            "the parameters that it is made of"
+        )
+
     def _event_shape(self) -> tf.TensorShape:
         return self._shape
 

@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.internal.arguments import invalid
+from tfp_flows.bijectors.weights import OF_INPUT, WeightedBijector
+from tfp_flows.internal.arguments import flat_shapes, invalid
+from tfp_flows.internal.compat import drawn_parts
 
 
 class FlatTarget(NamedTuple):
@@ -70,8 +73,9 @@ def unpacking(target: tfd.Distribution) -> tuple[tfb.Bijector, int]:
             "as a mixture of normals, the `log_prob` is already that of a flat target"
         )
         raise invalid("target", must, target)
+    log_area = _log_area(target)
     shapes = constrain.inverse_event_shape(target.event_shape)
-    parts = [tuple(shape) for shape in _flat_shapes(shapes)]
+    parts = [tuple(shape) for shape in flat_shapes(shapes)]
     sizes = [math.prod(shape) for shape in parts]
     bijectors = [constrain]
     if tf.nest.is_nested(target.dtype):
@@ -87,7 +91,72 @@ def unpacking(target: tfd.Distribution) -> tuple[tfb.Bijector, int]:
         ]
     elif parts[0] != (sizes[0],):
         bijectors.append(tfb.Reshape(parts[0], event_shape_in=(sizes[0],)))
+    if log_area:
+        bijectors.append(Remeasured(-log_area))
     return tfb.Chain(bijectors, name="unpack"), sum(sizes)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Remeasured(WeightedBijector):
+    """Leaves vectors as they are; what densities are by changes, by a constant.
+
+    forward:  y = x
+    log-det:  the constant
+    """
+
+    def __init__(self, log_det: float, name: str | None = None) -> None:
+        super().__init__(dtype=OF_INPUT, forward_min_event_ndims=1, name=name)
+        self._log_det = log_det
+
+    def _forward(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.identity(x)
+
+    def _inverse(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.identity(y)
+
+    def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.fill(tf.shape(x)[:-1], tf.cast(self._log_det, x.dtype))
+
+    def _inverse_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
+        return -self._forward_log_det_jacobian(y)
+
+
+# By the first d - 1 values, where TFP's bijector for them, `SoftmaxCentered`, goes by
+# area, which is sqrt(d) times as large.
+_SHARES = (
+    tfd.Dirichlet,
+    tfd.RelaxedOneHotCategorical,
+    tfd.ExpRelaxedOneHotCategorical,
+)
+_WRONG = {
+    tfd.VonMisesFisher: "covers a part of the sphere only",
+    tfd.SphericalUniform: "covers a part of the sphere only",
+    tfd.PowerSpherical: "covers a part of the sphere only",
+    tfd.LKJ: "has a wrong log-det; `tfd.CholeskyLKJ` has a right one",
+}
+
+
+def _log_area(target: tfd.Distribution) -> float:
+    """Returns by how much the log-dets of a default bijector are too large."""
+    if (parts := drawn_parts(target)) is not None:
+        return sum(map(_log_area, parts))
+    for kind, why in _WRONG.items():
+        if isinstance(target, kind) and not getattr(target, "input_output_cholesky", 0):
+            must = f"have no `tfd.{kind.__name__}`, whose default bijector in TFP {why}"
+            raise invalid("target", must, target)
+    if isinstance(target, _SHARES):
+        return 0.5 * math.log(target.event_shape[-1])
+    inner = getattr(target, "distribution", None)
+    if not isinstance(inner, tfd.Distribution):
+        return 0.0
+    each = _log_area(inner)
+    if not each or isinstance(target, tfd.TransformedDistribution):
+        return each
+    whole, one = (
+        sum(shape.num_elements() for shape in flat_shapes(part.event_shape))
+        for part in (target, inner)
+    )
+    return each * whole / one
 
 
 def surrogate_posterior(
@@ -143,12 +212,3 @@ def surrogate_posterior(
     return tfd.TransformedDistribution(
         base, tfb.Chain(parts), name="surrogate_posterior"
     )
-
-
-def _flat_shapes(shapes: tf.TensorShape | dict | list | tuple) -> list[tf.TensorShape]:
-    """Lists the shapes in a structure; a shape is itself a sequence to `tf.nest`."""
-    if isinstance(shapes, tf.TensorShape):
-        return [shapes]
-    if isinstance(shapes, dict):
-        return [flat for key in sorted(shapes) for flat in _flat_shapes(shapes[key])]
-    return [flat for shape in shapes for flat in _flat_shapes(shape)]

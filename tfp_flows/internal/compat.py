@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+import operator
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow.core.framework import node_def_pb2, tensor_pb2  # noqa: F401
@@ -92,11 +95,19 @@ def forget_samples(joint: tfp.distributions.JointDistribution) -> None:
     joint._single_sample_distributions = joint._no_dependency({})
 
 
-def _current_graph() -> int:
-    """Names the graph under construction; 0 stands for eager execution."""
-    if tf.executing_eagerly():
-        return 0
-    return id(tf.compat.v1.get_default_graph())
+def _place() -> tuple[int, int, int]:
+    """Names the graph under construction, the thread and the `StatelessScope`.
+
+    0 stands for eager execution, and for no scope.
+    """
+    graph = 0 if tf.executing_eagerly() else id(tf.compat.v1.get_default_graph())
+    scope = _scope()
+    # The address of a scope that is gone may be that of the next one.
+    number = 0 if scope is None else vars(scope).setdefault("_number", next(_numbers))
+    return graph, threading.get_ident(), number
+
+
+_numbers = itertools.count(1)
 
 
 class FreshCache(cache_util.BijectorCache):
@@ -105,8 +116,10 @@ class FreshCache(cache_util.BijectorCache):
     TFP returns a held output of a held input whatever happened in between. Here
 
     * an entry belongs to the graph in which it was made, since TFP hands a tensor of
-      a scratch graph, or an eager one of old weights, to the graph of a function;
-    * an entry made eagerly holds for the weights that it was made with;
+      a scratch graph, or an eager one of old weights, to the graph of a function, and
+      to the thread and the `keras.StatelessScope`;
+    * an entry holds for the weights, and for the conditions, that it was made with: a
+      variable or an array that is written to is another one;
     * an output counts under a tape only if gradients reach what it was made of;
     * a log-det whose output was garbage-collected is forgotten with it.
 
@@ -116,12 +129,12 @@ class FreshCache(cache_util.BijectorCache):
     def _lookup(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input: tf.Tensor, forward_name: str, inverse_name: str, **kwargs: Any
     ) -> Any:
-        kwargs["_graph"] = _current_graph()
+        kwargs["_place"] = _place()
         edge = self._fresh_edge(input, forward_name, kwargs)
         missing = not edge.output_ref
         output = super()._lookup(input, forward_name, inverse_name, **kwargs)
         if missing:
-            weights = _weights_now(self.bijector)
+            weights = _states_now(self.bijector, kwargs)
             # Without a record now, a value depends on no weight; later, it is too old.
             known = _recorded(output, (input, kwargs), weights)
             edge.attributes[_MADE_BY] = forward_name, weights, known
@@ -130,7 +143,7 @@ class FreshCache(cache_util.BijectorCache):
     def _attributes(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input: tf.Tensor, fn_name: str, **kwargs: Any
     ) -> Any:
-        kwargs["_graph"] = _current_graph()
+        kwargs["_place"] = _place()
         return self._fresh_edge(input, fn_name, kwargs).attributes
 
     def _fresh_edge(self, input: tf.Tensor, fn_name: str, kwargs: Config) -> Any:
@@ -155,7 +168,7 @@ class FreshCache(cache_util.BijectorCache):
     def _invoke(
         self, input: tf.Tensor, fn_name: str, kwargs: Config, attributes: dict
     ) -> tf.Tensor:
-        kwargs = {k: v for k, v in kwargs.items() if k != "_graph"}
+        kwargs = {k: v for k, v in kwargs.items() if k != "_place"}
         return super()._invoke(input, fn_name, kwargs, attributes)
 
 
@@ -168,43 +181,80 @@ _MADE_BY = "_made_by"
 tfp.bijectors.Bijector._cache = FreshCache()
 
 
-def _weights_now(bijector: tfp.bijectors.Bijector) -> list[tuple[tf.Variable, Any]]:
-    """Returns the weights of a bijector with their values, None inside of a graph.
+def _states_now(bijector: tfp.bijectors.Bijector, kwargs: Config) -> list[tuple]:
+    """Returns all that can change under a value, each with the state that it has."""
+    given = [getattr(v, "_value", v) for v in tf.nest.flatten(kwargs)]
+    given = [v for v in given if isinstance(v, (tf.Variable, np.ndarray))]
+    scope = _scope()
+    parts = [*bijector.variables, *given, *([] if scope is None else [scope])]
+    return list(zip(parts, _states(parts), strict=True))
 
-    A value shares its memory with the variable, and outlives `assign`.
+
+def _states(parts: list[Any]) -> list[Any]:
+    """Returns the values of variables, arrays and scopes.
+
+    A value shares its memory with the variable, and outlives `assign`. In a graph it is
+    how often a variable may have been written to.
     """
+    eager = tf.executing_eagerly()
+    inside = {} if eager else dict(_captured_here())
+    found: list[Any] = []
     with record.stop_recording():
-        return [
-            (v, v.read_value() if tf.executing_eagerly() else None)
-            for v in bijector.variables
-        ]
+        for part in parts:
+            if isinstance(part, np.ndarray):
+                found.append(part.copy())
+            elif isinstance(part, keras.StatelessScope):
+                found.append(list(part.state_mapping.values()))
+            else:
+                found.append(part.read_value() if eager else _writes(part, inside))
+    return found
 
 
-def _unchanged(weights: list[tuple[tf.Variable, Any]]) -> bool:
-    """Returns whether all weights have the values that an entry was made with."""
-    with record.stop_recording():
-        return all(
-            value is None or _same_value(value, variable.read_value())
-            for variable, value in weights
-        )
+def _captured_here() -> Iterator[tuple[int, tf.Tensor]]:
+    for outside, inside in getattr(tf.compat.v1.get_default_graph(), "captures", ()):
+        yield id(outside), inside
 
 
-def _same_value(one: tf.Tensor, other: tf.Tensor) -> bool:
-    first, second = one.numpy(), other.numpy()
+def _writes(variable: tf.Variable, inside: dict[int, tf.Tensor]) -> int:
+    """Counts what may have written to a variable in the graph under construction."""
+    handle = variable.handle
+    handle = inside.get(id(handle), handle)
+    if isinstance(handle, tf.__internal__.EagerTensor):
+        return 0  # nothing in this graph knows of it
+    return sum(user.type not in _READERS for user in handle.consumers())
+
+
+_READERS = "ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"
+
+
+def _unchanged(states: list[tuple[Any, Any]]) -> bool:
+    """Returns whether all that can change is as it was when an entry was made."""
+    now = _states([part for part, _ in states])
+    return all(_same(then, it) for (_, then), it in zip(states, now, strict=True))
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(operator.is_, one, other))
+    if isinstance(one, int):
+        return one == other
+    first, second = np.asarray(one), np.asarray(other)
     places = [a.__array_interface__["data"] for a in (first, second)]
     return places[0] == places[1] or first.tobytes() == second.tobytes()
 
 
-def _recorded(output: Any, inputs: Any, weights: list[tuple[tf.Variable, Any]]) -> bool:
+def _recorded(output: Any, inputs: Any, states: list[tuple[Any, Any]]) -> bool:
     """Returns whether the active tapes know how an output was computed."""
     if not record.could_possibly_record():
         return True
     handles = []
-    for weight, _ in weights:
-        if weight.trainable and isinstance(weight, BaseResourceVariable):
-            tape.variable_accessed(weight)
-            handles.append(weight.handle)
-    sources = [x for x in tf.nest.flatten(inputs) if tf.is_tensor(x)] + handles
+    for part, _ in states:
+        if isinstance(part, BaseResourceVariable):
+            if part.trainable:
+                tape.variable_accessed(part)
+            handles.append(part.handle)
+    sources = [x for x in tf.nest.flatten(inputs) if isinstance(x, tf.Tensor)]
+    sources += handles
     return _orders(tf.nest.flatten(output)) >= _orders(sources)
 
 
@@ -246,6 +296,7 @@ def follow_trainable(variable: keras.Variable, *followers: keras.Variable) -> No
     """Makes TFP's lists, and other variables, follow a Keras variable's `trainable`."""
     if type(variable) is keras.Variable:
         variable.__class__ = _Following
+        variable.trainable = variable.trainable  # it may have been frozen before
     if followers and isinstance(variable, _Following):
         variable._followers = (*getattr(variable, "_followers", ()), *followers)
 
@@ -320,6 +371,13 @@ def sublayers(layer: keras.Layer) -> list[keras.Layer]:
 def forget_layer(owner: keras.Layer, layer: keras.Layer) -> None:
     """Makes Keras forget a layer whose attribute has been replaced."""
     owner._tracker.untrack(layer)
+
+
+def made_trainable(
+    layer: keras.Layer,
+) -> list[tuple[keras.Layer, list[keras.Variable]]]:
+    """Returns the layers in a layer, each with the weights that it made to train."""
+    return [(one, list(one._trainable_variables)) for one in layers_inside(layer)]
 
 
 def constructor_arguments(layer: keras.Layer) -> Config:
@@ -419,6 +477,21 @@ def part_names(joint: tfp.distributions.Distribution) -> tuple[str, ...]:
     return tuple(joint._flat_resolve_names())
 
 
+def drawn_parts(target: tfp.distributions.Distribution) -> list | None:
+    """Returns the distributions of a joint one, without those that are pinned.
+
+    They are those of some draw; None for any other distribution.
+    """
+    pinned = isinstance(target, tfp.experimental.distributions.JointDistributionPinned)
+    joint: Any = target.distribution if pinned else target
+    if not isinstance(joint, tfp.distributions.JointDistribution):
+        return None
+    parts = joint.sample_distributions(seed=(0, 0))[0]
+    parts = target._prune(parts, retain="unpinned") if pinned else parts
+    found = parts.values() if isinstance(parts, dict) else parts
+    return list(found)
+
+
 def is_injective(part: object) -> bool:
     """Returns whether a bijector has one inverse, as distributions are said to have."""
     return getattr(part, "_is_injective", True)
@@ -462,14 +535,34 @@ def _moments(
 tf.nn.moments = _moments
 
 
-def open_scope() -> contextlib.AbstractContextManager:
-    """Returns the `keras.StatelessScope` around the caller, to be entered again.
-
-    A gradient is computed after it has closed, when variables have other values.
-    """
+def _scope() -> keras.StatelessScope | None:
+    """Returns the `keras.StatelessScope` around the caller."""
     with keras.StatelessScope(initialize_variables=False) as inner:
         pass
-    return inner.original_scope or contextlib.nullcontext()
+    return inner.original_scope
+
+
+def open_scope() -> Callable[[], contextlib.AbstractContextManager]:
+    """Returns what opens the `keras.StatelessScope` around the caller again.
+
+    A gradient is computed after it has closed, when variables have other values, or
+    while it is still open, in forward mode.
+    """
+    scope = _scope()
+
+    @contextlib.contextmanager
+    def again() -> Iterator[None]:
+        if scope is None:
+            yield
+            return
+        outside = scope.original_scope
+        try:
+            with scope:
+                yield
+        finally:  # entering noted another one, or the scope itself
+            scope.original_scope = outside
+
+    return again
 
 
 def in_a_loop_with_variables() -> bool:
@@ -477,5 +570,18 @@ def in_a_loop_with_variables() -> bool:
 
     TensorFlow then has no gradient of a loop inside of a custom gradient.
     """
-    looped = control_flow_util_v2.in_while_loop_defun(tf.compat.v1.get_default_graph())
-    return looped and isinstance(open_scope(), contextlib.nullcontext)
+    graph = tf.compat.v1.get_default_graph()
+    return control_flow_util_v2.in_while_loop_defun(graph) and _scope() is None
+
+
+def in_vectorized_map() -> bool:
+    """Whether the caller is traced for `tf.vectorized_map`.
+
+    That drops custom gradients: what it makes of an operation has TensorFlow's own.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None:
+        if any(n.startswith("loop_body") for n in graph.get_name_scope().split("/")):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False

@@ -19,7 +19,13 @@ from tensorflow_probability import distributions as tfd
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors.tree import layers_in
 from tfp_flows.internal.arguments import Config, checked_instance, invalid
-from tfp_flows.internal.compat import Holder, share_storage, tf_variables
+from tfp_flows.internal.compat import (
+    Holder,
+    follow_trainable,
+    made_trainable,
+    share_storage,
+    tf_variables,
+)
 from tfp_flows.internal.files import atomic_write
 
 
@@ -71,7 +77,30 @@ class AdoptedVariables(keras.Layer):
                 name=f"variable_{index}",
             )
             share_storage(weight, variable)
+            follow_trainable(weight)
         self.built = True
+
+
+FROZEN = "frozen"
+
+
+def frozen(model: keras.Model) -> Config:
+    """Describes which weights do not train although their layers made them to."""
+    places = [
+        [i, j]
+        for i, (layer, weights) in enumerate(made_trainable(model))
+        for j, weight in enumerate(weights)
+        # LoRA freezes kernels itself, and files hold its sums with them.
+        if not weight.trainable and not getattr(layer, "lora_enabled", False)
+    ]
+    return {FROZEN: places} if places else {}
+
+
+def freeze(model: keras.Model, config: Config) -> None:
+    """Freezes the weights that `frozen` described."""
+    layers = made_trainable(model)
+    for i, j in config.get(FROZEN, ()):
+        layers[i][1][j].trainable = False
 
 
 WRITTEN_BY = "written_by"
@@ -154,17 +183,19 @@ class SavedObject(keras.Model):
     def get_config(self) -> Config:
         """Describes the content."""
         content = serialization.serialize(self.content)
-        return {"content": content, "name": self.name, **written_by()}
+        return {"content": content, "name": self.name, **frozen(self), **written_by()}
 
     @classmethod
     def from_config(
         cls, config: Config, custom_objects: Config | None = None
     ) -> SavedObject:
         """Builds the model that `get_config` described, with fresh weights."""
-        arguments = {k: v for k, v in config.items() if k != WRITTEN_BY}
+        arguments = {k: v for k, v in config.items() if k not in (WRITTEN_BY, FROZEN)}
         with reading(config), keras.saving.custom_object_scope(custom_objects or {}):
             content = serialization.deserialize(arguments.pop("content"))
-            return cls(content, **arguments)
+            model = cls(content, **arguments)
+        freeze(model, config)
+        return model
 
 
 def save_distribution(distribution: tfd.Distribution, path: str | os.PathLike) -> None:

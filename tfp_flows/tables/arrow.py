@@ -39,6 +39,11 @@ def as_table(table: TableLike) -> pa.Table:
             table = pa.table(dict(table))
         elif hasattr(table, "__arrow_c_stream__"):
             table = pa.table(table)
+            # Pandas hands the labels of its rows over as columns.
+            pandas = (table.schema.pandas_metadata or {}).get("index_columns", ())
+            table = table.drop_columns(
+                [name for name in pandas if name in table.column_names]
+            )
     except (pa.ArrowException, TypeError) as error:
         must = "have columns of one length and type each"
         raise invalid("table", must, got=str(error).splitlines()[0]) from error

@@ -63,8 +63,8 @@ def _is_row(value: object) -> bool:
 
 def is_stream(x: object) -> bool:
     """Whether `x` brings batches of its own, as datasets and generators do."""
-    array = hasattr(x, "__array__") or tf.is_tensor(x)
-    return not (array or isinstance(x, list | tuple | dict))
+    array = hasattr(x, "__array__") or hasattr(x, "toarray") or tf.is_tensor(x)
+    return not (array or isinstance(x, list | tuple | dict | keras.Variable))
 
 
 def first_batch(x: Arrays, y: Arrays, takes_condition: bool) -> tuple[Arrays, Arrays]:
@@ -100,7 +100,7 @@ def numbers(array: Arrays, name: str) -> TensorLike:
 
     Pandas keeps numbers as objects where columns are of several types.
     """
-    made = array
+    made = array = array.value if isinstance(array, keras.Variable) else array
     if not tf.is_tensor(array):
         with contextlib.suppress(ValueError, TypeError):
             made = np.asarray(array)
@@ -108,10 +108,10 @@ def numbers(array: Arrays, name: str) -> TensorLike:
     dtype = getattr(made, "dtype", None)
     known = dtype if isinstance(dtype, tf.DType) else getattr(dtype, "kind", "O")
     ragged = isinstance(made, tf.RaggedTensor | tf.SparseTensor)
-    # NumPy's kinds of objects, words and times.
-    if ragged or known in (*"OSUMm", tf.string):
+    # NumPy's kinds of objects, words, times and complex numbers.
+    if ragged or known in (*"OSUMmc", tf.string, tf.complex64, tf.complex128):
         found = f"{type(array).__name__} of {getattr(dtype, 'name', 'objects')}"
-        raise invalid(name, "be a dense array of numbers", found)
+        raise invalid(name, "be a dense array of real numbers", found)
     return made
 
 
@@ -145,7 +145,7 @@ def with_batches(arguments: Config, dtype: tf.DType, shuffle: bool = False) -> C
         arguments.pop("batch_size", None)
         share = arguments.pop("validation_split", 0.0)
         if share and held_out is None:
-            first = math.floor(_rows(data) * (1.0 - share))
+            first = _first(_rows(data), share)
             last = [None if a is None else a[first:] for a in data]
             data = [None if a is None else a[:first] for a in data]
             arguments["validation_data"] = _batches(last, size)
@@ -159,6 +159,11 @@ def with_batches(arguments: Config, dtype: tf.DType, shuffle: bool = False) -> C
             made = _batches(_tensors(x, y, weight, dtype), size)
             arguments["validation_data"] = made
     return arguments
+
+
+def _first(n: int, held_out: float | None) -> int:
+    """Returns how many of `n` rows are not held out."""
+    return math.floor(n * (1.0 - (held_out or 0.0)))
 
 
 def few_batches(
@@ -211,7 +216,9 @@ def with_class_weight(arguments: Config, condition_shape: Shape | None) -> Confi
         return arguments
     labels = arguments.get("y")
     if is_stream(x) and not condition_shape:
-        return arguments  # Keras takes the labels of each batch
+        # Keras takes the labels of each batch, if they are targets.
+        x = _with_targets(x) if isinstance(x, tf.data.Dataset) else x
+        return arguments | {"x": x}
     if labels is None and not is_stream(x):
         labels = split_inputs(x)[1]
     labels = np.asarray(labels)
@@ -222,7 +229,26 @@ def with_class_weight(arguments: Config, condition_shape: Shape | None) -> Confi
         must = "go with labels, a whole number for each row, as in `fit(x, labels, "
         raise invalid("class_weight", f"{must}class_weight=...)`", given)
     weights = np.asarray([given.get(int(label), 1.0) for label in labels])
+    if arguments.get("validation_data") is None:
+        # Rows that are held out count once, as everywhere in Keras.
+        weights[_first(len(labels), arguments.get("validation_split")) :] = 1.0
     return {**arguments, "class_weight": None, "sample_weight": weights}
+
+
+def _with_targets(x: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns batches whose conditions are targets as well, if they have no others."""
+
+    def paired(*batch: Arrays) -> Arrays:
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(_one(batch))
+        y = split_inputs(x)[1] if y is None else y
+        return keras.utils.pack_x_y_sample_weight(x, y, weight)
+
+    return x.map(paired)
+
+
+def _one(batch: tuple) -> Arrays:
+    """Undoes what `tf.data` does of tuples, which come as several arguments."""
+    return batch[0] if len(batch) == 1 else batch
 
 
 def _tensors(
@@ -239,7 +265,10 @@ def _tensors(
 
     with tf.device("CPU:0"):  # `tf.data` runs there, wherever the model does
         arrays, names = (*split_inputs(x), y, weight), ("x", "condition", *_PACKED[1:])
-        return [tensor(*pair) for pair in zip(arrays, names, strict=True)]
+        *data, weight = (tensor(*pair) for pair in zip(arrays, names, strict=True))
+        if weight is not None and weight.shape.rank == 2 and weight.shape[1] == 1:
+            weight = weight[:, 0]  # one form: Keras's step remembers the rank
+        return [*data, weight]
 
 
 def _rows(data: list[tf.Tensor | None]) -> int:

@@ -51,9 +51,12 @@ from tfp_flows.internal.compat import (
     tf_variables,
 )
 from tfp_flows.saving.files import (
+    FROZEN,
     WRITTEN_BY,
     AdoptedVariables,
     SavedObject,
+    freeze,
+    frozen,
     load_archive,
     name_package,
     reading,
@@ -361,6 +364,14 @@ class LikelihoodModel(keras.Model):
         self.check((given["x"], given["y"], given["sample_weight"]))
         return given
 
+    def stateless_call(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the model with other values; see `keras.Layer.stateless_call`."""
+        for layer in self.layers:
+            if isinstance(layer, AdoptedVariables) and layer.variables:
+                must = "have Keras's weights only, as `tf.Variable`s keep their values"
+                raise invalid("distribution", must, layer.variables[0])
+        return super().stateless_call(*args, **kwargs)
+
     def predict_on_batch(self, x: Arrays) -> Arrays:
         """Returns what `call` does of a batch; see `keras.Model.predict_on_batch`."""
         if self._replicas > 1:  # each would run on the whole batch
@@ -392,7 +403,8 @@ class LikelihoodModel(keras.Model):
         given["x"] = self.encoded(given.get("x"))
         if given.get("validation_data") is not None:
             held_out = given["validation_data"]
-            held_out = held_out if isinstance(held_out, tuple) else (held_out,)
+            pair = isinstance(held_out, list | tuple)
+            held_out = tuple(held_out) if pair else (held_out,)
             given["validation_data"] = (self.encoded(held_out[0]), *held_out[1:])
         return given
 
@@ -464,7 +476,8 @@ class LikelihoodModel(keras.Model):
     def _paired(self, data: Arrays) -> Arrays:
         """Gives a conditional flow its conditions where they came as targets."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        y = None if y is not None and 0 in y.shape[1:] else y  # see `with_batches`
+        given = tf.TensorShape(getattr(y, "shape", None))
+        y = None if 0 in (given[1:] if given.rank else ()) else y  # see `with_batches`
         shape = tf.TensorShape(getattr(weight, "shape", None))
         if shape.rank not in (None, 0) and shape[1:].num_elements() not in (None, 1):
             raise invalid("sample_weight", "have shape [batch]", shape)
@@ -535,7 +548,8 @@ class LikelihoodModel(keras.Model):
 
     def get_config(self) -> Config:
         """Returns name and state of the model, and the version that wrote them."""
-        return {"name": self.name, "trainable": self.trainable, **written_by()}
+        known = {"name": self.name, "trainable": self.trainable}
+        return {**known, **frozen(self), **written_by()}
 
     @classmethod
     def constructor_arguments(cls, config: Config) -> Config:
@@ -548,7 +562,8 @@ class LikelihoodModel(keras.Model):
     ) -> LikelihoodModel:
         """Builds the model that `get_config` described, with fresh weights."""
         # `lanes` stands in files from before `compile(shards=...)`.
-        given = {k: v for k, v in config.items() if k not in (WRITTEN_BY, "lanes")}
+        own = (WRITTEN_BY, FROZEN, "lanes")
+        given = {k: v for k, v in config.items() if k not in own}
         trainable = given.pop("trainable", True)
         scorer = given.pop("anomaly_scorer", None)
         with reading(config), keras.saving.custom_object_scope(custom_objects or {}):
@@ -556,6 +571,7 @@ class LikelihoodModel(keras.Model):
             if scorer is not None:
                 model.anomaly_scorer = keras.saving.deserialize_keras_object(scorer)
         model.trainable = trainable
+        freeze(model, config)
         return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from typing import Any
 
 import keras
@@ -58,9 +59,14 @@ class NonFiniteGuard:
     ) -> tf.Tensor:
         """Returns `loss`, whose gradient exists only if it is finite."""
         given = [x] if condition is None else [x, condition]
+        # TensorFlow keeps what it calls for as long as the process lives.
+        guard, weakly = weakref.ref(self), weakref.ref(model)
         step = tf.cast(tf.convert_to_tensor(model.optimizer.iterations), tf.int64)
 
         def diagnose(value: tf.Tensor, step: tf.Tensor, *batch: tf.Tensor) -> None:
+            model, self = weakly(), guard()
+            if model is None or self is None:
+                raise FloatingPointError(f"The loss is {float(value)}.")
             where = first_non_finite_weight(model)
             if where == _ALL_FINITE:
                 where = model.where_not_finite(*batch)

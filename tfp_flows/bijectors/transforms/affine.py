@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
@@ -166,13 +167,17 @@ class PeriodicShift(Transform):
 
 
 def wrapped(angle: tf.Tensor, bound: float) -> tf.Tensor:
-    """Returns angles of period `2 bound` in `[-bound, bound)`, those inside as is."""
+    """Returns angles of period `2 bound` in `[-bound, bound)`, those inside as is.
+
+    Infinity is no angle: it becomes NaN.
+    """
     turned = tf.math.floormod(angle + bound, 2.0 * bound) - bound
     turned = tf.where(
         turned < bound, turned, tf.fill(tf.shape(angle), tf.cast(-bound, angle.dtype))
     )
     inside = tf.logical_and(angle >= -bound, angle < bound)
-    return tf.where(tf.logical_or(inside, tf.math.is_nan(angle)), angle, turned)
+    turned = tf.where(tf.math.is_finite(angle), turned, tf.cast(np.nan, angle.dtype))
+    return tf.where(inside, angle, turned)
 
 
 def sizes_of(x: tf.Tensor) -> list[int | tf.Tensor]:

@@ -85,7 +85,8 @@ class NormalMixture(LogisticMixture):
                 normal.log_prob(a) - log_scale,
             )
         )
-        return log_f - log_rest, log_density - log_f - log_rest
+        x, log_slope = log_f - log_rest, log_density - log_f - log_rest
+        return x, tf.where(tf.math.is_inf(x), tf.zeros_like(x), log_slope)
 
 
 def mixture_to_noise(

@@ -329,10 +329,27 @@ class Gaussianization(LogisticMixture):
 
 
 def _normal_to_logistic(x: tf.Tensor) -> Mapped:
-    """Returns `logit Phi(x)` and the logarithm of its slope."""
+    """Returns `logit Phi(x)` and the logarithm of its slope.
+
+    Far out that is `a + 1/a - 2/a^3`, with `a = |x|`: the difference of logarithms
+    would be all rounding.
+    """
     normal = tfd.Normal(tf.zeros([], x.dtype), 1.0)
-    log_below, log_above = normal.log_cdf(x), normal.log_cdf(-x)
-    return log_below - log_above, normal.log_prob(x) - log_below - log_above
+    size = tf.abs(x)
+    near = size <= _FAR
+    inner = tf.where(near, x, tf.zeros_like(x))
+    log_below, log_above = normal.log_cdf(inner), normal.log_cdf(-inner)
+    log_slope = normal.log_prob(inner) - log_below - log_above
+    a = tf.where(near, tf.cast(_FAR, x.dtype), size)
+    far = tf.math.log(a + 1.0 / a - 2.0 / a**3)
+    logit = tf.sign(x) * (0.5 * a * a + 0.5 * math.log(2.0 * math.pi) + far)
+    return (
+        tf.where(near, log_below - log_above, logit),
+        tf.where(near, log_slope, far),
+    )
+
+
+_FAR = 30.0
 
 
 def _logistic_to_normal(logit: tf.Tensor) -> tf.Tensor:

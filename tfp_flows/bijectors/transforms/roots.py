@@ -61,8 +61,10 @@ def only_once(gradient: tf.Tensor, *sources: tf.Tensor) -> tf.Tensor:
     def value(gradient: tf.Tensor, *_: tf.Tensor) -> Any:
         def refuse(_: tf.Tensor) -> None:
             raise NotImplementedError(
-                "The solution of an equation has first derivatives only: no gradient "
-                "of a gradient goes through the direction that is solved for"
+                "The solution of an equation has first derivatives by "
+                "`tf.GradientTape` only: neither a gradient of a gradient nor "
+                "`tf.autodiff.ForwardAccumulator` goes through the direction that is "
+                "solved for"
             )
 
         return tf.identity(gradient), refuse

@@ -73,7 +73,7 @@ class CauchyCDF(Transform):
     """The distribution function of a Cauchy distribution, onto (0, 1).
 
         forward:  y = 1/2 + arctan(z) / pi,    z = (x - m) exp(-s)
-        inverse:  x = m + exp(s) tan(pi (y - 1/2)), NaN outside of (0, 1)
+        inverse:  x = m - exp(s) cot(pi y), NaN outside of (0, 1)
         log-derivative:  -log(pi (1 + z^2)) - s (forward), minus that
 
     The parameters are m and s. Unlike a sigmoid it leaves room at the ends for values
@@ -88,13 +88,15 @@ class CauchyCDF(Transform):
         """Evaluates the distribution function."""
         m, s = tf.unstack(parameters, axis=-1)
         z = (x - m) * tf.exp(-s)
-        return 0.5 + tf.atan(z) / math.pi, _log_density(z) - s
+        return tf.atan2(tf.ones_like(z), -z) / math.pi, _log_density(z) - s
 
     def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Evaluates the quantile."""
         m, s = tf.unstack(parameters, axis=-1)
         inside = tf.logical_and(y > 0.0, y < 1.0)
-        z = tf.tan(math.pi * (tf.where(inside, y, tf.cast(0.5, y.dtype)) - 0.5))
+        y = tf.where(inside, y, tf.cast(0.5, y.dtype))
+        # From the nearer end, where `y - 1/2` would lose digits.
+        z = tf.sign(y - 0.5) / tf.tan(math.pi * tf.minimum(y, 1.0 - y))
         x = m + tf.exp(s) * z
         nowhere = tf.cast(np.nan, y.dtype)
         return tf.where(inside, x, nowhere), s - _log_density(z)
