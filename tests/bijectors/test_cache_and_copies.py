@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -173,3 +174,85 @@ def test_flows_in_joint_distributions(kind):
 
 def parts_log_prob(z, x):
     return tfd.Independent(tfd.Normal(z, 1.0), 1).log_prob(x)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_graph_sees_what_it_has_assigned(name, jit):
+    """A value of before is that of other weights, in a loop and after one, too."""
+    flow = FLOWS[name]()
+    flow.bijector.inverse(X)
+
+    def moved(_, x):
+        before = flow.log_prob(x)
+        move(flow)
+        return tf.reduce_max(tf.abs(flow.log_prob(x) - before)), x
+
+    @tf.function(jit_compile=jit)
+    def run(x):
+        first = flow.log_prob(x)
+        move(flow)
+        after = flow.log_prob(x)
+        steps = tf.while_loop(lambda *_: True, moved, (0.0, x), maximum_iterations=1)
+        return first, after, steps[0], flow.log_prob(x)
+
+    first, after, change, last = run(tf.constant(X))
+    assert np.abs(first - after).max() > 1e-3
+    assert change > 1e-3
+    np.testing.assert_allclose(last, flow.log_prob(tf.identity(X)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "kind", [tf.Variable, keras.Variable, np.array], ids=["tf", "keras", "numpy"]
+)
+def test_conditions_that_change(kind):
+    net, half = tfpf.nets.MLP((4,)), tfpf.masks.half(2)
+    bijector = tfpf.AffineCoupling(half, net, condition_shape=(2,))
+    for variable in bijector.trainable_variables:
+        variable.assign_add(0.3 * tf.ones_like(variable))
+    x, given = tf.constant(X), kind(np.ones((8, 2), "float32"))
+    held = [bijector.inverse(x, condition=given)]
+    if kind is np.array:
+        given[:] = 2.0
+    else:
+        given.assign(2.0 * tf.ones([8, 2]))
+    held.append(bijector.inverse(x, condition=given))
+    expected = bijector.inverse(tf.identity(x), condition=2.0 * tf.ones([8, 2]))
+    np.testing.assert_array_equal(held[-1], expected)
+    assert np.abs(held[0] - held[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["chain", "repeat"])
+def test_values_of_a_scope_are_not_those_of_the_weights(name):
+    model = tfpf.FlowModel(FLOWS[name]())
+    x = tf.constant(X)
+    held = model.distribution.bijector.inverse(x)
+    values = [variable.value + 0.3 for variable in model.trainable_variables]
+    others = [variable.value for variable in model.non_trainable_variables]
+    found, _ = model.stateless_call(values, others, x)
+    for variable, value in zip(model.trainable_variables, values, strict=True):
+        variable.assign(value)
+    np.testing.assert_allclose(found, model.predict(X, verbose=0), atol=1e-5)
+    del held
+
+
+@pytest.mark.parametrize("make", [tfpf.maf, tfpf.residual_flow])
+def test_an_open_scope_is_left_again(make):
+    """By a gradient inside of it, and by a forward-mode derivative, which is none."""
+    flow, x = make((2,), hidden_units=(4,)), tf.constant(X)
+    with keras.StatelessScope(), tf.GradientTape() as tape:
+        tape.watch(x)
+        tape.gradient(flow.bijector.forward(x), x)
+    with (
+        pytest.raises(NotImplementedError, match="ForwardAccumulator"),
+        tf.autodiff.ForwardAccumulator(x, x),
+    ):
+        flow.bijector.forward(x)
+    assert tfpf.real_nvp((2,), hidden_units=(4,)).trainable_variables
+
+
+def test_threads_do_not_share_values():
+    flow, x = FLOWS["chain"](), tf.constant(X)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: flow.log_prob(x).numpy(), range(100)))
+    np.testing.assert_array_equal(np.stack(found), found[:1] * 100)

@@ -1,5 +1,6 @@
 """`tfpf.condition`: a conditional flow as a distribution among TFP's others."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -203,3 +204,46 @@ def test_parts_of_vectors_on_longer_events_get_the_condition_of_their_row(
 def _part(flip: bool = False) -> tfpf.AffineCoupling:
     mask, net = tfpf.masks.half(2, flip), tfpf.nets.MLP((8,))
     return tfpf.AffineCoupling(mask, net, condition_shape=(2,))
+
+
+@pytest.mark.parametrize("shape", [(2,), (4, 4, 1), (3, 2)])
+def test_a_slice_of_the_batch_is_that_of_the_conditions(shape):
+    options = {"steps": 2, "condition_shape": (3,)}
+    make = tfpf.glow if len(shape) == 3 else tfpf.maf
+    size = {"hidden_channels": 4, "levels": 1} if make is tfpf.glow else {}
+    many = tfpf.condition(perturb(make(shape, **size, **options), 0.3, seed=1), C)
+    x = RNG.normal(size=(5, *shape)).astype("float32")
+    expected = many.log_prob(x)
+    assert many[2].batch_shape == []
+    assert many[2].event_shape == shape
+    np.testing.assert_allclose(many[2].log_prob(x[2]), expected[2], atol=1e-4)
+    turned = many[::-1]
+    np.testing.assert_allclose(turned.log_prob(x), many.log_prob(x[::-1])[::-1], 1e-4)
+    assert len(turned.trainable_variables) == len(many.trainable_variables)
+    assert tfd.Sample(many, 2)[1:3].batch_shape == [2]
+
+
+def test_a_batch_of_surjections_has_no_slices():
+    flow = tfpf.real_nvp((2,), hidden_units=(4,), condition_shape=(3,))
+    with pytest.raises(NotImplementedError, match="slice the condition"):
+        tfpf.condition(tfpf.Folded(flow), C)[1]
+
+
+def test_structures_of_tensors(flow):
+    model = tfd.JointDistributionNamed(
+        {"a": tfd.Normal(0.0, 1.0), "b": lambda a: tfd.LogNormal(a, 1.0)}
+    )
+    spread = tfpf.condition(tfpf.surrogate_posterior(model, flow), C[0])
+    draw = spread.sample(4, seed=(0, 1))
+    other = tfpf.surrogate_posterior(model, tfpf.condition(flow, C[0]))
+    new = tf.nest.map_structure(tf.identity, draw)
+    np.testing.assert_allclose(spread.log_prob(draw), other.log_prob(new), rtol=1e-5)
+
+
+def test_a_keras_variable_is_a_weight_too(flow):
+    variable = keras.Variable(C[0])
+    bound = tfpf.condition(flow, variable)
+    variable.assign(C[1])
+    expected = tfpf.condition(flow, C[1]).log_prob([0.1, 0.2])
+    np.testing.assert_array_equal(bound.log_prob([0.1, 0.2]), expected)
+    assert len(bound.trainable_variables) == len(flow.trainable_variables) + 1

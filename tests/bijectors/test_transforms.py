@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
 import tfp_flows as tfpf
 from tfp_flows.bijectors.transforms.base import Transform
@@ -190,3 +191,29 @@ def test_works_in_every_structure(name):
         y = bijector.forward(0.3 * X, condition=c)
         x = bijector.inverse(tf.identity(y), condition=c)
         np.testing.assert_allclose(x, 0.3 * X, rtol=1e-8, atol=1e-8)
+
+
+def test_quantiles_keep_their_digits_at_both_ends():
+    bijector = tfpf.Elementwise(tfpf.transforms.CauchyCDF(), (1,))
+    small = np.array([[1e-9], [1e-7], [1e-3]], "float32")
+    exact = -1.0 / np.tan(np.pi * small.astype("float64"))
+    np.testing.assert_allclose(bijector.inverse(small), exact, rtol=1e-5)
+    np.testing.assert_allclose(bijector.forward(exact), small, rtol=1e-5)
+    np.testing.assert_allclose(bijector.inverse([[0.75]]), [[1.0]], rtol=1e-5)
+
+
+def test_infinity_is_no_angle():
+    far = [[np.inf, 0.0], [-np.inf, 0.0]]
+    flow = tfpf.torus_flow((2,), steps=2, hidden_units=(4,))
+    assert not np.any(np.isfinite(flow.log_prob(far)))
+    assert not np.any(np.isfinite(tfpf.Wrap().forward([np.inf, -np.inf])))
+
+
+@pytest.mark.parametrize("far", [1e3, 1e6, 1e10, 1e20, -1e20])
+@pytest.mark.parametrize("name", ["Gaussianization", "NormalMixture"])
+def test_outliers_have_log_densities(name, far):
+    transform = getattr(tfpf.transforms, name)()
+    elements = tfpf.Elementwise(transform, (1,))
+    base = tfd.Normal(0.0, 1.0) if name == "Gaussianization" else tfd.Logistic(0.0, 1.0)
+    flow = tfd.TransformedDistribution(tfd.Sample(base, 1), elements)
+    assert flow.log_prob([[far]]) < -100.0

@@ -227,3 +227,52 @@ def test_an_amortised_posterior():
 def test_wrong_arguments(target, size, error, message):
     with pytest.raises(error, match=message):
         tfpf.surrogate_posterior(target(), iaf(size))
+
+
+def shares(*concentration):
+    return tfd.Dirichlet(np.array(concentration))
+
+
+@tfd.JointDistributionCoroutineAutoBatched
+def counted():
+    p = yield tfd.Dirichlet(np.array([2.0, 3.0, 1.5]), name="p")
+    yield tfd.Multinomial(np.float64(10.0), probs=p, name="n")
+
+
+COUNTS = np.array([3.0, 5.0, 2.0])
+SIMPLEXES = {
+    "plain": lambda: shares(2.0, 3.0, 1.5),
+    "Sample": lambda: tfd.Sample(shares(2.0, 3.0), 2),
+    "Independent": lambda: tfd.Independent(shares([2.0, 3.0], [1.0, 2.0]), 1),
+    "transformed": lambda: tfd.TransformedDistribution(
+        shares(2.0, 3.0, 1.5), tfb.Identity()
+    ),
+    "relaxed": lambda: tfd.RelaxedOneHotCategorical(
+        np.float64(1.0), probs=np.array([0.2, 0.3, 0.5])
+    ),
+    "joint": lambda: tfd.JointDistributionSequential(
+        [shares(2.0, 3.0), lambda p: shares(1.0, 2.0)]
+    ),
+    "pinned": lambda: counted.experimental_pin(n=COUNTS),
+}
+
+
+@pytest.mark.parametrize("name", SIMPLEXES)
+def test_densities_on_simplexes_integrate_to_the_evidence(name):
+    """TFP's densities are by the first values of a simplex, its bijector by area."""
+    flat = tfpf.flat_target(SIMPLEXES[name]())
+    axis = np.linspace(-14.0, 14.0, 141)
+    u = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    evidence = np.exp(flat.log_prob(tf.constant(u))).sum() * (axis[1] - axis[0]) ** 2
+    exact = tfd.DirichletMultinomial(np.float64(10.0), np.array([2.0, 3.0, 1.5]))
+    expected = np.exp(exact.log_prob(COUNTS)) if name == "pinned" else 1.0
+    assert evidence == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "target", [tfd.VonMisesFisher([1.0, 0.0, 0.0], 2.0), tfd.LKJ(2, 1.5)]
+)
+def test_supports_that_tfp_s_bijectors_do_not_cover_are_refused(target):
+    for one in (target, tfd.JointDistributionSequential([target])):
+        with pytest.raises(ValueError, match="whose default bijector in TFP"):
+            tfpf.flat_target(one)

@@ -258,3 +258,15 @@ def test_bounds_of_an_integer_column_hold():
     assert sampled.max() == 5
     outside = model.log_prob({"n": [-1, 6]})
     assert np.all(np.isneginf(outside))
+
+
+def test_the_labels_of_a_frame_s_rows_are_no_column():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(numbers())
+    for shuffled in (frame.sample(frac=1.0, random_state=0), frame.set_index("b")):
+        columns = list(shuffled.columns)
+        assert Schema.infer(shuffled).names == columns
+    model = TableFlow(Schema.infer(frame))
+    some = frame[frame.a > 50.0]
+    expected = model.log_prob(some.reset_index(drop=True))
+    np.testing.assert_array_equal(model.log_prob(some), expected)

@@ -1,9 +1,12 @@
 """The rows of docs/keras.md: what Keras code does with a flow, right or refused."""
 
+import copy
+import gc
 import json
 import re
 import subprocess
 import sys
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from scipy import sparse
 
 import tfp_flows as tfpf
 
@@ -80,6 +84,12 @@ def lora_in_repeat():
     model.fit(X, verbose=0)
 
 
+def raw_and_stateless():
+    model = tfpf.FlowModel(tfpf.nice((2,), steps=2, hidden_units=(4,)))
+    values = [v.value for v in model.trainable_variables]
+    model.stateless_call(values, [], tf.constant(X))
+
+
 REFUSED = {
     "loss": (lambda: compiled().compile("adam", "mse"), "`loss` must be None"),
     "loss_weights": (
@@ -122,11 +132,11 @@ REFUSED = {
     ),
     "words": (
         lambda: conditional().fit(X, C.astype("U"), verbose=0),
-        "`y` must be a dense array of numbers",
+        "`y` must be a dense array of real numbers",
     ),
     "ragged rows": (
         lambda: compiled().fit(tf.ragged.constant([[1.0], [1.0, 2.0]]), verbose=0),
-        "`x` must be a dense array of numbers",
+        "`x` must be a dense array of real numbers",
     ),
     "labels out of range": (
         lambda: labelled().evaluate(X, LABELS + 1, verbose=0),
@@ -175,6 +185,18 @@ REFUSED = {
     "two columns of weights": (
         lambda: compiled().fit(X, sample_weight=np.ones((20, 2)), verbose=0),
         r"`sample_weight` must have shape \[batch\]",
+    ),
+    "complex numbers": (
+        lambda: compiled().fit(X + 1j, verbose=0),
+        "`x` must be a dense array of real numbers",
+    ),
+    "sparse matrices": (
+        lambda: compiled().predict(sparse.csr_matrix(X), verbose=0),
+        "`x` must be a dense array of real numbers",
+    ),
+    "stateless_call of raw variables": (
+        raw_and_stateless,
+        "`distribution` must have Keras's weights only",
     ),
     "HDF5": (lambda: compiled().save("flow.h5"), "must end in '.keras'"),
     "LoRA inside Repeat, later": (lora_in_repeat, "none made inside of `Repeat`"),
@@ -228,6 +250,40 @@ def test_tfp_s_lists_follow_trainable():
     assert len(model.trainable_variables) == len(flow.trainable_variables) == 0
     model.trainable = True
     assert len(model.trainable_variables) == len(flow.trainable_variables) == 6
+
+
+def test_what_was_frozen_stays_frozen(tmp_path):
+    """Before a flow was made of it, around raw variables, in files and copies."""
+    encoder = keras.layers.Dense(3)
+    encoder.build((None, 3))
+    encoder.trainable = False
+    model = compiled(condition_shape=(3,), encoder=encoder)
+    flow = model.distribution
+    assert len(model.trainable_variables) == len(flow.trainable_variables)
+    raw = tfpf.FlowModel(tfpf.nice((2,), steps=2, hidden_units=(4,)))
+    raw.trainable = False
+    assert not raw.distribution.trainable_variables
+    model.layers[-2].trainable = False
+    model.save(tmp_path / "model.keras")
+    tfpf.save_distribution(flow, tmp_path / "flow.keras")
+    loaded = [
+        keras.models.load_model(tmp_path / "model.keras"),
+        copy.deepcopy(model),
+        tfpf.load_distribution(tmp_path / "flow.keras"),
+    ]
+    for other in loaded:
+        assert len(other.trainable_variables) == len(model.trainable_variables)
+        assert len(other.variables) >= len(flow.variables)
+
+
+def test_models_that_were_trained_are_freed():
+    model = compiled()
+    model.fit(X, verbose=0)
+    held = weakref.ref(model)
+    del model
+    keras.backend.clear_session()
+    gc.collect()
+    assert held() is None
 
 
 @pytest.mark.parametrize("make", [compiled, conditional])
@@ -353,6 +409,43 @@ def test_class_weights_by_labels_that_came_with_the_data():
         losses.append(model.fit(*data, **options).history["loss"][0])
         expected = np.mean(np.array([1.0, 5.0, 1.0])[LABELS] * before)
         assert losses[-1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_class_weights_are_for_training_only():
+    model, weight = compiled(keras.optimizers.SGD(0.0)), {0: 1.0, 1: 5.0, 2: 9.0}
+    model.adapt(X)
+    given = {"class_weight": weight, "validation_split": 0.5, "verbose": 0}
+    logs = model.fit(X, LABELS, **given).history
+    expected = -model.predict(X, verbose=0)[10:].mean()
+    assert logs["val_loss"][0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", [dict, tuple])
+def test_class_weights_by_conditions_in_a_dataset(form):
+    weight, found = {0: 1.0, 1: 5.0, 2: 9.0}, []
+    pair = {"x": X, "condition": LABELS} if form is dict else ((X, LABELS),)
+    for data in [(X, LABELS), (tf.data.Dataset.from_tensor_slices(pair).batch(20),)]:
+        keras.utils.set_random_seed(0)
+        model = labelled()
+        size = {"batch_size": 20} if len(data) == 2 else {}
+        logs = model.fit(*data, class_weight=weight, verbose=0, **size).history
+        found.append(logs["loss"][0])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_weights_and_held_out_data_in_any_form():
+    """Keras's step remembers the rank of what it saw first."""
+    model, weights = compiled(), RNG.uniform(0.1, 2.0, 20)
+    model.adapt(X)
+    column = model.evaluate(X, sample_weight=weights[:, None], verbose=0)
+    assert model.evaluate(X, sample_weight=weights, verbose=0) == column
+    model.fit(X, np.zeros(20), sample_weight=weights, verbose=0)
+    model.fit(X, sample_weight=weights, verbose=0)
+    held = [[X, LABELS], (X, LABELS), [X, LABELS, weights]]
+    logs = [model.fit(X, LABELS, validation_data=h, verbose=0).history for h in held]
+    assert all("val_loss" in log for log in logs)
+    pairs = conditional().fit(X, C, validation_data=[X, C, weights], verbose=0)
+    assert "val_loss" in pairs.history
 
 
 def test_lora_trains_what_it_adds_and_tfp_sees_it():

@@ -262,6 +262,18 @@ def _compiled(subject: Subject) -> Outputs:
         raise Skip(f"XLA does not compile it ({message_of(error)})") from None
 
 
+def _with_gradient(
+    subject: Subject, run: Callable[[list[tf.Tensor]], Outputs]
+) -> list[tf.Tensor]:
+    """Returns outputs, and the gradient of a sum of bounded functions of them."""
+    inputs = [tf.identity(part) for part in subject.inputs]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs[0])
+        outputs = list(run(inputs))
+        total = tf.add_n([tf.reduce_sum(tf.tanh(part)) for part in outputs])
+    return [*outputs, tape.gradient(total, inputs[0], unconnected_gradients="zero")]
+
+
 def _spread(parts: Iterable[tf.Tensor]) -> list[tf.Tensor]:
     """Makes batches of shape `[2, n, 1]` of batches of shape `[n]`."""
     return [tf.stack([part, part])[:, :, tf.newaxis] for part in parts]
@@ -340,8 +352,11 @@ LAWS: dict[str, Law] = {
     ),
     "vectorized": _equality(
         "`tf.vectorized_map`, as of auto-batched joint distributions, gives another "
-        "result.",
-        lambda s: tf.vectorized_map(lambda row: s.there_and_back(*row), s.inputs),
+        "result or gradient.",
+        lambda s: _with_gradient(
+            s, lambda x: tf.vectorized_map(lambda row: s.there_and_back(*row), x)
+        ),
+        lambda s: _with_gradient(s, lambda x: s.there_and_back(*x)),
     ),
     "unknown batch size": _equality(
         "A graph with an unknown batch size gives another result.",

@@ -225,7 +225,8 @@ class SinhArcsinh(Transform):
 
     `c = 2 / sinh(arcsinh(2) tailweight)` keeps the point 2 in its place without
     skewness. A tail weight above 1 makes tails heavier. The parameters are the skewness
-    and the logarithm of the tail weight.
+    and the logarithm of the tail weight. Log-dets are written here: the gradient of
+    TFP's is NaN at some values under `tf.vectorized_map` (0.25).
 
     Reference: Jones, Pewsey: Sinh-arcsinh distributions, Biometrika, 2009.
     """
@@ -234,14 +235,32 @@ class SinhArcsinh(Transform):
 
     def forward(self, x: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Changes skewness and tails."""
-        bijector = self._bijector(parameters)
-        return bijector.forward(x), bijector.forward_log_det_jacobian(x, 0)
+        skewness, log_tailweight = tf.unstack(parameters, axis=-1)
+        bijector = tfb.SinhArcsinh(skewness, tf.exp(log_tailweight))
+        a = (tf.asinh(x) + skewness) * tf.exp(log_tailweight)
+        log_slope = _log_cosh(a) - _log_hypot(x) + log_tailweight
+        return bijector.forward(x), log_slope + self._log_factor(log_tailweight)
 
     def inverse(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
         """Changes them back."""
-        bijector = self._bijector(parameters)
-        return bijector.inverse(y), bijector.inverse_log_det_jacobian(y, 0)
-
-    def _bijector(self, parameters: tf.Tensor) -> tfb.Bijector:
         skewness, log_tailweight = tf.unstack(parameters, axis=-1)
-        return tfb.SinhArcsinh(skewness, tf.exp(log_tailweight))
+        bijector = tfb.SinhArcsinh(skewness, tf.exp(log_tailweight))
+        log_factor = self._log_factor(log_tailweight)
+        y_over_c = y * tf.exp(-log_factor)
+        a = tf.asinh(y_over_c) * tf.exp(-log_tailweight) - skewness
+        log_slope = _log_cosh(a) - _log_hypot(y_over_c) - log_tailweight
+        return bijector.inverse(y), log_slope - log_factor
+
+    def _log_factor(self, log_tailweight: tf.Tensor) -> tf.Tensor:
+        two = tf.cast(2.0, log_tailweight.dtype)
+        return tf.math.log(2.0 / tf.sinh(tf.asinh(two) * tf.exp(log_tailweight)))
+
+
+def _log_cosh(x: tf.Tensor) -> tf.Tensor:
+    return tf.abs(x) + tf.math.softplus(-2.0 * tf.abs(x)) - math.log(2.0)
+
+
+def _log_hypot(x: tf.Tensor) -> tf.Tensor:
+    """Returns `log sqrt(1 + x^2)`, also where the square would be infinite."""
+    size = tf.maximum(tf.abs(x), 1.0)
+    return tf.math.log(size) + 0.5 * tf.math.log(size**-2.0 + tf.square(x / size))
