@@ -129,9 +129,9 @@ def _pulled(
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         value, log_det = function(*inputs)
-    return tape.gradient(
-        (value, log_det), inputs, [upstream[0], _shaped(upstream[1], log_det)], _ZERO
-    )
+    both = [upstream[0], _shaped(upstream[1], log_det)]
+    gradients: Any = tape.gradient((value, log_det), inputs, both, _ZERO)
+    return gradients
 
 
 def _backward(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -138,6 +138,7 @@ _WRONG = {
 
 def _log_area(target: tfd.Distribution) -> float:
     """Returns by how much the log-dets of a default bijector are too large."""
+    inner: Any = getattr(target, "distribution", None)
     if (parts := drawn_parts(target)) is not None:
         return sum(map(_log_area, parts))
     for kind, why in _WRONG.items():
@@ -146,7 +147,6 @@ def _log_area(target: tfd.Distribution) -> float:
             raise invalid("target", must, target)
     if isinstance(target, _SHARES):
         return 0.5 * math.log(target.event_shape[-1])
-    inner = getattr(target, "distribution", None)
     if not isinstance(inner, tfd.Distribution):
         return 0.0
     each = _log_area(inner)

@@ -217,8 +217,7 @@ def _captured_here() -> Iterator[tuple[int, tf.Tensor]]:
 
 def _writes(variable: tf.Variable, inside: dict[int, tf.Tensor]) -> int:
     """Counts what may have written to a variable in the graph under construction."""
-    handle = variable.handle
-    handle = inside.get(id(handle), handle)
+    handle: Any = inside.get(id(variable.handle), variable.handle)
     if isinstance(handle, tf.__internal__.EagerTensor):
         return 0  # nothing in this graph knows of it
     return sum(user.type not in _READERS for user in handle.consumers())

@@ -76,6 +76,8 @@ class NormalMixture(LogisticMixture):
         """Evaluates the distribution function, in logits."""
         log_weights, location, log_scale = self._components(parameters)
         a = (y[..., tf.newaxis] - location) * tf.exp(-log_scale)
+        most = 0.1 * y.dtype.max**0.5  # the square of more would be infinite
+        a = tf.clip_by_value(a, -most, most)
         normal = tfd.Normal(tf.zeros([], y.dtype), 1.0)
         log_f, log_rest, log_density = (
             tf.reduce_logsumexp(log_weights + term, axis=-1)
@@ -85,8 +87,7 @@ class NormalMixture(LogisticMixture):
                 normal.log_prob(a) - log_scale,
             )
         )
-        x, log_slope = log_f - log_rest, log_density - log_f - log_rest
-        return x, tf.where(tf.math.is_inf(x), tf.zeros_like(x), log_slope)
+        return log_f - log_rest, log_density - log_f - log_rest
 
 
 def mixture_to_noise(
