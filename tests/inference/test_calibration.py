@@ -217,3 +217,30 @@ def test_a_function_from_data_to_a_joint_posterior():
     drawn = posterior_draws(posterior, x, draws=DRAWS, seed=1)
     assert drawn.shape == (DRAWS, 500, 2)
     np.testing.assert_allclose(drawn.mean(axis=0), calibration.means, atol=1e-5)
+
+
+def test_ties_are_broken_at_random():
+    rng = np.random.default_rng(0)
+    coins = rng.integers(0, 2, (1000, 1)), rng.integers(0, 2, (99, 1000, 1))
+    ones = np.ones((1000, 1)), np.ones((99, 1000, 1))
+    for truths, draws in (coins, ones):
+        found = ranks(draws, truths)
+        assert Calibration(found, 99, ("a",)).p_values() > 1e-3
+    points = np.zeros_like(coins[0])
+    assert tfpf.inference.tarp(coins[1], coins[0], points).p_values() > 1e-3
+
+
+def test_constants_and_single_values():
+    """Of Cholesky factors some entries are constant."""
+    data = np.random.default_rng(0).normal(size=(50, 1)).astype("float32")
+
+    def with_a_constant(x):
+        normal = tfd.MultivariateNormalDiag(tf.concat([x, x], -1), [1.0, 0.5])
+        return tfd.TransformedDistribution(normal, tfb.Scale([0.0, 1.0]))
+
+    truths = np.concatenate([0.0 * data, data], axis=-1)
+    found = calibrate(with_a_constant, truths, data)
+    assert np.all(found.contraction()[:, 0] == 0.0)
+    assert np.all(found.z_scores()[:, 0] == 0.0)
+    single = calibrate(lambda x: tfd.Normal(x[:, 0], 0.5), data[:, 0], data)
+    assert single.ranks.shape == (50, 1)

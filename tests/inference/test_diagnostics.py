@@ -239,3 +239,19 @@ def test_without_arviz_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "arviz", None)
     with pytest.raises(ImportError, match=r"pip install tfp-flows\[arviz\]"):
         to_arviz({"a": [1.0]})
+
+
+def test_weights_of_zero_stay_zero():
+    """Where less than a tail of draws lies within the support, too."""
+    log_weights = np.full(1000, -np.inf)
+    log_weights[:50] = 0.3 * np.random.default_rng(0).normal(size=50)
+    smoothed = psis(log_weights)
+    assert np.all(smoothed.log_weights[50:] == -np.inf)
+    assert smoothed.k_hat < 0.7
+
+
+def test_mmd_of_counts_most_of_which_are_equal():
+    rng = np.random.default_rng(0)
+    few, others = rng.poisson(0.15, (200, 1)), rng.poisson(0.15, (200, 1))
+    assert mmd(few, others).p_value > 0.01
+    assert mmd(few, rng.poisson(2.0, (200, 1))).p_value < 0.01

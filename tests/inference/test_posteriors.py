@@ -202,3 +202,92 @@ def test_a_summary_network_is_trained_along():
 def test_wrong_arguments_are_named(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_data_far_from_zero_keep_their_digits(whole):
+    """Seconds since 1970, say, of which float32 keeps minutes."""
+    rng = np.random.default_rng(0)
+    theta = rng.normal(size=(2000, 1)).astype("float32")
+    x = 1.7e9 + 20.0 * theta.astype("float64") + rng.normal(size=theta.shape)
+    x = np.round(x).astype("int64") if whole else x
+    posterior = tfpf.inference.NeuralPosterior(
+        tfd.Sample(tfd.Normal(0.0, 1.0), 1), hidden_units=(8,), steps=1
+    )
+    posterior.fit(theta, x, epochs=6, verbose=0)
+    seen = [posterior([x.dtype.type(1_700_000_000 + o)]) for o in (20, -20)]
+    means = [np.mean(q.sample(500, seed=(0, 1))) for q in seen]
+    np.testing.assert_allclose(means, [1.0, -1.0], atol=0.1)
+
+
+@pytest.mark.parametrize("objective", ["likelihood", "flow_matching"])
+def test_double_precision(objective, tmp_path):
+    prior = tfd.Sample(tfd.Normal(np.float64(0.0), 1.0), 2)
+    theta = prior.sample(100, seed=(0, 1))
+    options = {"objective": objective, "hidden_units": (4,)}
+    posterior = tfpf.inference.NeuralPosterior(prior, **options)
+    posterior.fit(theta, theta.numpy(), epochs=1, verbose=0)
+    q = posterior([0.0, 1.0])
+    assert q.sample(3).dtype == q.log_prob(theta[:2]).dtype == tf.float64
+    posterior.save(tmp_path / "posterior.keras")
+    again = tfpf.inference.NeuralPosterior(prior, **options)
+    again.load(tmp_path / "posterior.keras")
+    expected = q.log_prob(theta[:2])
+    np.testing.assert_allclose(again([0.0, 1.0]).log_prob(theta[:2]), expected)
+    joint = tfd.JointDistributionNamed(
+        {"t": prior, "y": lambda t: tfd.Independent(tfd.Normal(1e9 + t, 0.3), 1)}
+    )
+    made = tfpf.inference.AmortizedPosterior(joint, ["y"], **options)
+    assert len(np.unique(made.simulate(100)[1])) == 200
+
+
+def test_draws_that_were_rounded_to_an_edge_are_taken():
+    prior = tfd.Sample(tfd.Uniform(1000.0, 1001.0), [2])
+    theta = prior.sample(300, seed=(0, 1)).numpy()
+    theta[:2] = [[1000.0, 1000.5], [1000.5, 1001.0]]
+    estimator = tfpf.inference.NeuralPosterior(prior, hidden_units=(4,), steps=1)
+    estimator.fit(theta, theta, epochs=1, verbose=0)
+    assert np.all(np.isfinite(estimator(theta[0]).sample(3)))
+    theta[0] = 1002.0
+    with pytest.raises(ValueError, match="1 of 300 rows are not"):
+        estimator.fit(theta, theta, epochs=1, verbose=0)
+
+
+@pytest.fixture(scope="module")
+def of_pairs():
+    prior = tfd.Sample(tfd.Normal(0.0, 1.0), 2)
+    theta = prior.sample(100, seed=(0, 1))
+    made = tfpf.inference.NeuralPosterior(prior, hidden_units=(4,), steps=1)
+    made.fit(theta, theta.numpy(), epochs=1, verbose=0)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (0.5, r"`x` must have shape \[..., 2\]"),
+        ([[0.5], [0.3]], r"`x` must have shape \[..., 2\]"),
+        ([0.1, 0.2, 0.3], r"`x` must have shape \[..., 2\]"),
+        ([np.nan, 0.0], "`x` must be finite"),
+        ([0.0, -np.inf], "`x` must be finite"),
+    ],
+)
+def test_wrong_observations_are_named(of_pairs, x, message):
+    with pytest.raises(ValueError, match=message):
+        of_pairs(x)
+
+
+@pytest.mark.parametrize(
+    ("prior", "message"),
+    [
+        (lambda: tfd.Normal([0.0, 1.0], 1.0), "`prior` must have no batch shape"),
+        (lambda: tfd.Bernoulli(0.5), "must be continuous"),
+        (
+            lambda: tfd.JointDistributionSequential([tfd.Poisson(3.0)]),
+            "must have continuous parts",
+        ),
+    ],
+)
+def test_wrong_priors_are_named(prior, message):
+    with pytest.raises(ValueError, match=message):
+        tfpf.inference.NeuralPosterior(prior())

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import pytest
 import requests
+import tensorflow as tf
+import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
 from tfp_flows.serving import export_saved_model, read_metadata
@@ -124,3 +126,16 @@ def test_conditional_model_takes_the_condition(tmp_path, c_runner):
     answer = runner.run("anomaly_score", x=x, condition=c)["anomaly_score"]
     expected = tfpf.anomaly.anomaly_scores(model, x, condition=c)
     np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_thresholds_keep_their_digits(tmp_path):
+    """As a float32 it would flag another row than Python does."""
+    x = np.random.default_rng(1).normal(size=(500, 2))
+    normal = tfp.distributions.MultivariateNormalDiag(np.zeros(2), np.ones(2))
+    model = tfpf.FlowModel(normal)
+    scorer = tfpf.anomaly.NllScorer()
+    tfpf.anomaly.fit_scorer(model, scorer, x, false_alarm_rate=0.1)
+    version = export_saved_model(model, tmp_path / "normal", warmup=False)
+    served = tf.saved_model.load(str(version)).signatures["anomaly_score"]
+    found = served(x=tf.constant(x))["is_anomaly"]
+    np.testing.assert_array_equal(found, tfpf.anomaly.is_anomaly(model, x))

@@ -167,3 +167,9 @@ def test_wrong_arguments_are_named():
         ValueError, match="`flow` must be a distribution of vectors of 3"
     ):
         TableDistribution(normals([0.0, 0.0], 1.0), [ArgmaxDequantizer(3)])
+
+
+def test_bounds_keep_their_digits():
+    each = IntegerDequantizer(low=20250101.0, high=20261231.0, dtype="float64")
+    found = each.quantized(tf.constant([[3e7], [1.0]], tf.float64))
+    np.testing.assert_array_equal(found, [20261231.0, 20250101.0])

@@ -54,6 +54,14 @@ class WrongLogDet(Stretch):
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows_tests")
+class Outside(Stretch):
+    """Its log-det is computed where no tape sees it."""
+
+    def _forward_log_det_jacobian(self, x):
+        return tf.stop_gradient(super()._forward_log_det_jacobian(x))
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows_tests")
 class NoInverse(Stretch):
     def _inverse(self, y):
         return y * tf.exp(-1.1 * self.s)
@@ -177,6 +185,11 @@ def test_tfps_own_bijector_without_weights_passes():
             NoInverse,
             {"round trip of x", "round trip of y", "inverse log-det"},
             "one of the two is wrong",
+        ),
+        (
+            Outside,
+            {"forward gradients", "inverse gradients"},
+            "does not have the gradient of its values",
         ),
         (Unreached, {"forward gradients", "inverse gradients"}, "reaches: idle"),
         (Unregistered, {"save and load"}, "unregistered class 'Unregistered'"),

@@ -122,8 +122,8 @@ class Supported(Wrapped):
 
     def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
         y, fldj = super()._forward_and_log_det(x)
-        y = tf.where(y < self._low, tf.cast(self._low, y.dtype), y)
-        return tf.where(y > self._high, tf.cast(self._high, y.dtype), y), fldj
+        y = tf.where(y < self._low, tf.constant(self._low, y.dtype), y)
+        return tf.where(y > self._high, tf.constant(self._high, y.dtype), y), fldj
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
         beyond = tf.logical_or(y < self._low, y > self._high)

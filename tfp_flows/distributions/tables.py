@@ -84,9 +84,9 @@ class IntegerDequantizer(Dequantizer):
         """Rounds down."""
         x = tf.floor(v[..., 0])
         if self.low is not None:
-            x = tf.maximum(x, tf.cast(self.low, x.dtype))
+            x = tf.maximum(x, tf.constant(self.low, x.dtype))
         if self.high is not None:
-            x = tf.minimum(x, tf.cast(self.high, x.dtype))
+            x = tf.minimum(x, tf.constant(self.high, x.dtype))
         return x
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _POINTS = 1804  # what a seed is joined with for the points of `tarp`
+_TIES = 1805  # and for draws that equal the truth
 # A conditional flow, or a function from data to the posterior given them.
 Posterior = tfd.Distribution | Callable[..., tfd.Distribution]
 
@@ -144,7 +145,9 @@ class Calibration:
         Of an exact posterior their mean square is 1, whatever its shape.
         """
         truths, means, deviations = self._moments()
-        return (means - truths) / deviations
+        away = means - truths
+        spike = (deviations == 0.0) & (away == 0.0)  # a constant, and so it is drawn
+        return away / np.where(spike, 1.0, deviations)
 
     def contraction(self) -> np.ndarray:
         """Computes `1 - posterior variance / prior variance`, `[n, d]`.
@@ -156,7 +159,9 @@ class Calibration:
         in cognitive science, 2021, arXiv:1904.12765.
         """
         truths, _, deviations = self._moments()
-        return 1.0 - deviations**2 / truths.var(axis=0, ddof=1)
+        prior = truths.var(axis=0, ddof=1)
+        share = deviations**2 / np.where(prior > 0.0, prior, 1.0)
+        return np.where(prior > 0.0, 1.0 - share, 0.0)
 
     def _moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if self.truths is None or self.means is None or self.deviations is None:
@@ -191,8 +196,14 @@ def _least_tails(n: int, draws: int, trials: int = 1000) -> np.ndarray:
     return _least_tail(np.cumsum(counts, axis=1)[:, :-1], n, share)
 
 
-def ranks(samples: npt.ArrayLike, truths: npt.ArrayLike) -> np.ndarray:
-    """Counts posterior draws `[draws, n, d]` below the true values `[n, d]`."""
+def ranks(
+    samples: npt.ArrayLike, truths: npt.ArrayLike, *, seed: int = 0
+) -> np.ndarray:
+    """Counts posterior draws `[draws, n, d]` below the true values `[n, d]`.
+
+    Of those that are equal, as whole numbers can be, a random number counts, so that
+    ranks are uniform for them as well.
+    """
     samples, truths = np.asarray(samples), np.asarray(truths)
     if samples.ndim != 3 or samples.shape[1:] != truths.shape:
         must = "have shape [draws, n, d] for `truths` [n, d]"
@@ -204,7 +215,9 @@ def ranks(samples: npt.ArrayLike, truths: npt.ArrayLike) -> np.ndarray:
             f"{np.count_nonzero(~np.isfinite(samples))} draws and "
             f"{np.count_nonzero(~np.isfinite(truths))} truths that are not"
         )
-    return (samples < truths).sum(axis=0)
+    equal = (samples == truths).sum(axis=0)
+    rng = np.random.default_rng([seed, _TIES])
+    return (samples < truths).sum(axis=0) + rng.integers(0, equal + 1)
 
 
 def posterior_draws(
@@ -275,10 +288,8 @@ def calibrate(
         batch_size: Number of data sets whose draws are held in memory at once.
         seed: Integer from which the draws follow.
     """
-    nested = tf.nest.is_nested(parameters) and not isinstance(
-        posterior, tfd.Distribution
-    )
-    theta = _side_by_side(parameters, 1) if nested else np.asarray(parameters)
+    whole = isinstance(posterior, tfd.Distribution)
+    theta = np.asarray(parameters) if whole else _side_by_side(parameters, 1)
     data = np.asarray(data)
     if theta.ndim != 2 or len(theta) != len(data):
         must = "have shape [n, d], with `data` [n, ...]"
@@ -288,7 +299,7 @@ def calibrate(
 
     def ranked(rows: np.ndarray) -> tuple[np.ndarray, ...]:
         drawn = sampled(data[rows], seed, rows[0])
-        found = ranks(drawn, theta[rows])
+        found = ranks(drawn, theta[rows], seed=rows[0])
         wide = drawn.astype(np.float64)
         return found, wide.mean(axis=0), wide.std(axis=0, ddof=min(1, draws - 1))
 

@@ -227,7 +227,9 @@ class ConditionalDensity:
         batch_size = batch_size or int(np.clip(len(train) // 50, 32, 512))
         self.regression = Regression.of(y, c, train, test)
         rest = (y - self.regression(c).numpy()) / self.regression.scale
-        made = (y.shape[-1], c.shape[1:], len(train) >= _MANY_PAIRS, rate, seed)
+        self._dtype = y.dtype.name
+        many = len(train) >= _MANY_PAIRS
+        made = (y.shape[-1], self._dtype, c.shape[1:], many, rate, seed)
         if not again or made != self._made:
             self._start([], made)
         histories, given = [], kwargs.pop("callbacks", [])
@@ -265,7 +267,11 @@ class ConditionalDensity:
         if member == len(self._members):
             # Weights, where a `Normalization` would be constants in what was traced.
             layer = keras.layers.BatchNormalization(
-                center=False, scale=False, epsilon=0.0, trainable=False
+                center=False,
+                scale=False,
+                epsilon=0.0,
+                trainable=False,
+                dtype=self._dtype,
             )
             model = self._model(layer, c.shape[1:], size, pairs)
             model.compile(keras.optimizers.Adam(rate, clipnorm=5.0))
@@ -287,7 +293,8 @@ class ConditionalDensity:
         self, standardized: keras.Layer, shape: tuple[int, ...], size: int, pairs: int
     ) -> FlowModel:
         summary = [] if self._summary is None else [self._summary()]
-        encoder = keras.Sequential([keras.Input(shape), standardized, *summary])
+        given = keras.Input(shape, dtype=self._dtype)
+        encoder = keras.Sequential([given, standardized, *summary])
         many = pairs >= _MANY_PAIRS
         units = 128 if many else 64
         defaults: dict[str, Any] = {"steps": 5, "hidden_units": (units, units)}
@@ -295,6 +302,8 @@ class ConditionalDensity:
             defaults["dropout"] = _DROPOUT
         if self._matching:
             defaults = {"hidden_units": (2 * units,) * 3, "activation": "silu"}
+        if self._dtype != keras.config.floatx():
+            defaults["dtype"] = self._dtype
         flow = self._make(
             (size,),
             condition_shape=shape,

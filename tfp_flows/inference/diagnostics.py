@@ -185,8 +185,8 @@ def mmd(
         MMD^2 = mean k(x_i, x_j) + mean k(y_i, y_j) - 2 mean k(x_i, y_j),    i != j
 
     without bias, so it can be below 0; `k(a, b) = exp(-|a - b|^2 / (2 h^2))`, `h` the
-    median distance of all pairs. Columns are standardized by `draws`. The p-value is
-    that of permuted rows.
+    median distance of pairs that differ. Columns are standardized by `draws`. The
+    p-value is that of permuted rows.
 
     Against misspecified models: with `draws` the data (or a network's features of them)
     that the posterior was trained on and `others` the observations, a small p-value
@@ -215,7 +215,8 @@ def mmd(
     checked_integer("trials", trials)
     mean, scale = _scaling(x)
     distances = pdist((np.concatenate([x, y]) - mean) / scale)
-    width = np.median(distances)
+    apart = distances[distances > 0.0]  # most whole numbers may be equal
+    width = np.median(apart) if len(apart) else 0.0
     if not width > 0.0:
         raise invalid("draws", "differ from each other", got="equal rows")
     kernel = squareform(np.exp(-0.5 * (distances / width) ** 2))  # 0 on the diagonal

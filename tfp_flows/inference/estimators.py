@@ -36,6 +36,10 @@ class Estimator:
     """What `NeuralPosterior` and `NeuralLikelihood` share: a prior, a density, data."""
 
     def __init__(self, prior: tfd.Distribution, density: ConditionalDensity) -> None:
+        batch = prior.batch_shape
+        if isinstance(batch, tf.TensorShape) and batch.rank:
+            must = "have no batch shape, as `tfd.Independent` makes events of it"
+            raise invalid("prior", must, batch)
         self.prior = prior
         self._unpack, self._size = _whitening(prior)
         self._density = density
@@ -79,7 +83,8 @@ class Estimator:
 
     def _pairs(self, theta: Arrays, x: TensorLike) -> tuple[np.ndarray, np.ndarray]:
         """Returns unconstrained parameters `[n, d]` and data, checked."""
-        u = self._unpack.inverse(theta)
+        u = np.asarray(self._unpack.inverse(theta))
+        u = _from_edges(u, theta, self.prior)
         u = _finite("theta", u, "lie within the prior's support")
         x = _finite("x", _data(x), "be finite")
         if len(u) != len(x):
@@ -229,9 +234,26 @@ def _whitening(prior: tfd.Distribution) -> tuple[tfb.Bijector, int]:
 
 
 def _data(x: TensorLike) -> np.ndarray:
-    x = np.asarray(x)
-    x = x.astype(np.float32) if x.dtype.kind in "iub" else x
+    """Returns data `[n, ...]` in float64: they are rounded once they are scaled."""
+    x = np.asarray(x, np.float64)
     return x[:, np.newaxis] if x.ndim == 1 else x
+
+
+def _from_edges(u: np.ndarray, theta: Arrays, prior: tfd.Distribution) -> np.ndarray:
+    """Moves draws that were rounded to an edge of the support to the draws nearest it.
+
+    Their unconstrained values are infinite, and so are those of draws outside, unless
+    the prior's density is 0 there.
+    """
+    rows = np.isinf(u).any(axis=1) & ~np.isnan(u).any(axis=1)
+    if not rows.any():
+        return u
+    density = getattr(prior, "unnormalized_log_prob", None) or prior.log_prob
+    drawn = tf.nest.map_structure(lambda v: tf.boolean_mask(v, rows), theta)
+    rows[rows] = np.asarray(density(drawn)) > -np.inf
+    known = np.where(np.isfinite(u), u, 0.0)
+    at_edge = np.where(u > 0.0, known.max(axis=0), known.min(axis=0))
+    return np.where(rows[:, np.newaxis] & np.isinf(u), at_edge, u).astype(u.dtype)
 
 
 def _finite(name: str, values: TensorLike, must: str) -> np.ndarray:

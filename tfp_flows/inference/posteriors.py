@@ -145,10 +145,16 @@ class NeuralPosterior(Estimator):
 
     def _conditions(self, x: TensorLike) -> tf.Tensor:
         shape = self._density.condition_shape
-        x = np.asarray(x, self.models[0].distribution.dtype.as_numpy_dtype)
+        x = np.asarray(x, np.float64)
         if shape == (1,) and x.shape[-1:] != (1,):
             x = x[..., np.newaxis]
-        return tf.constant(self._scaled(x).astype(x.dtype))
+        ends = x.shape[max(x.ndim - len(shape), 0) :]
+        if not tf.TensorShape(shape).is_compatible_with(ends):
+            raise invalid("x", f"have shape [..., {', '.join(map(str, shape))}]", x)
+        if not np.isfinite(x).all():
+            raise invalid("x", "be finite", x)
+        dtype = self.models[0].distribution.dtype.as_numpy_dtype
+        return tf.constant(self._scaled(x).astype(dtype))
 
     def fit_rounds(
         self,
@@ -256,14 +262,14 @@ class AmortizedPosterior(NeuralPosterior):
             if len(self._observed) > 1:
                 size = sum(math.prod(shapes[name]) for name in self._observed)
                 if np.shape(observed)[-1:] == (size,):  # as `simulate` gave it
-                    return np.asarray(observed, np.float32)
+                    return np.asarray(observed, np.float64)
                 must = f"be a dictionary of {', '.join(self._observed)}"
                 raise invalid("observed", must, observed)
             observed = {self._observed[0]: observed}
         missing = [name for name in self._observed if name not in observed]
         if missing:
             raise invalid("observed", f"have {', '.join(missing)}", list(observed))
-        arrays = [np.asarray(observed[name], np.float32) for name in self._observed]
+        arrays = [np.asarray(observed[name], np.float64) for name in self._observed]
         if len(arrays) == 1 and len(shapes[self._observed[0]]):
             return arrays[0]
         flat = []

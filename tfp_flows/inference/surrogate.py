@@ -66,9 +66,13 @@ def unpacking(target: tfd.Distribution) -> tuple[tfb.Bijector, int]:
         must = "be a distribution, such as `model.experimental_pin(data)`"
         got = f"{target!r} of type {type(target).__name__}"
         raise invalid("target", must, got=got, kind=TypeError)
+    for part in drawn_parts(target) or ():
+        if part.experimental_default_event_space_bijector() is None:
+            must = "have continuous parts with a support of their own"
+            raise invalid("target", must, got=f"a part {part.name}: {part!r}")
     constrain = target.experimental_default_event_space_bijector()
     if constrain is None:  # TFP has none for mixtures
-        must = "have a default bijector onto its support; of vectors without one, such "
+        must = "be continuous, with a default bijector; of vectors without one, such "
         must += (
             "as a mixture of normals, the `log_prob` is already that of a flat target"
         )
@@ -115,7 +119,7 @@ class Remeasured(WeightedBijector):
         return tf.identity(y)
 
     def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.fill(tf.shape(x)[:-1], tf.cast(self._log_det, x.dtype))
+        return tf.fill(tf.shape(x)[:-1], tf.constant(self._log_det, x.dtype))
 
     def _inverse_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
         return -self._forward_log_det_jacobian(y)

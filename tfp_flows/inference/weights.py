@@ -110,12 +110,15 @@ def psis(log_weights: npt.ArrayLike) -> Smoothed:
         raise invalid("log_weights", "have at least 25 values", got=f"{n} values")
     lw = lw - lw.max()
     order = np.argsort(lw)
-    largest = order[-size:]
     start = np.exp(lw[order[-size - 1]])
+    # Weights of 0 are in no tail.
+    size = min(size, np.count_nonzero(np.isfinite(lw)))
+    largest = order[-size:]
     above = np.exp(lw[largest]) - start
     k_hat = -np.inf
     unit = above.mean()
-    if lw[order[-1]] - lw[order[-size - 1]] > _EQUAL:
+    least = largest[0] if start == 0.0 else order[-size - 1]
+    if lw[order[-1]] - lw[least] > _EQUAL:
         k, _, scale = stats.genpareto.fit(above / unit, floc=0.0)
         k_hat = float((size * k + 10 * 0.5) / (size + 10))
         levels = (np.arange(size) + 0.5) / size

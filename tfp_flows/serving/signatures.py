@@ -198,7 +198,7 @@ def _anomaly_score(
     def is_anomaly(scores: tf.Tensor) -> Outputs:
         if threshold is None:
             return {}
-        return {"is_anomaly": scores > tf.cast(threshold, scores.dtype)}
+        return {"is_anomaly": scores > tf.constant(threshold, scores.dtype)}
 
     # What has no density is as anomalous as can be.
     name, ceiling = "anomaly_score", -LOG_PROB_FLOOR

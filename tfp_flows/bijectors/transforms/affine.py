@@ -172,9 +172,8 @@ def wrapped(angle: tf.Tensor, bound: float) -> tf.Tensor:
     Infinity is no angle: it becomes NaN.
     """
     turned = tf.math.floormod(angle + bound, 2.0 * bound) - bound
-    turned = tf.where(
-        turned < bound, turned, tf.fill(tf.shape(angle), tf.cast(-bound, angle.dtype))
-    )
+    end = tf.fill(tf.shape(angle), tf.constant(-bound, angle.dtype))
+    turned = tf.where(turned < bound, turned, end)
     inside = tf.logical_and(angle >= -bound, angle < bound)
     turned = tf.where(tf.math.is_finite(angle), turned, tf.cast(np.nan, angle.dtype))
     return tf.where(inside, angle, turned)

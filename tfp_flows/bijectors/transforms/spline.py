@@ -78,7 +78,8 @@ class Spline(Transform):
         rounded = tf.clip_by_value(result, -self.bound, self.bound)
         result = result + tf.stop_gradient(rounded - result)
         within = tf.abs(value) <= self.bound
-        outside = tf.fill(tf.shape(log_slope), tf.cast(self._log_slope, value.dtype))
+        slope = tf.constant(self._log_slope, value.dtype)
+        outside = tf.fill(tf.shape(log_slope), slope)
         return tf.where(within, result, value), tf.where(within, log_slope, outside)
 
     _log_slope = 0.0  # outside

@@ -123,7 +123,7 @@ class CubicSpline(Spline):
 
     def _within(self, value: tf.Tensor, rows: tf.Tensor, inverse: bool) -> Mapped:
         if inverse:
-            ends = tf.fill(tf.shape(value), tf.cast(self.bound, value.dtype))
+            ends = tf.fill(tf.shape(value), tf.constant(self.bound, value.dtype))
             x, log_slope = solve(self._curve, value, rows, -ends, ends)
             return x, -log_slope
         return self._curve(value, rows)
