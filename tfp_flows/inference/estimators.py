@@ -245,7 +245,7 @@ def _from_edges(u: np.ndarray, theta: Arrays, prior: tfd.Distribution) -> np.nda
     Their unconstrained values are infinite, and so are those of draws outside, unless
     the prior's density is 0 there.
     """
-    rows = np.isinf(u).any(axis=1) & ~np.isnan(u).any(axis=1)
+    rows = np.asarray(np.isinf(u).any(axis=1) & ~np.isnan(u).any(axis=1))
     if not rows.any():
         return u
     density = getattr(prior, "unnormalized_log_prob", None) or prior.log_prob
