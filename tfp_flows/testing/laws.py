@@ -206,32 +206,34 @@ def _gradient_of_log_det(subject: Subject, direction: str) -> CheckResult:
     kinds = [getattr(part, "_log_det", "") for part in bijectors_in(subject.bijector)]
     if "estimate" in kinds:  # which has the gradient of the exact one
         return CheckResult(ok=True)
-    step, limit = (1e-2, 0.1) if note else (1e-5, _DIFFERENCES)
+    step, limit = (1e-2, 0.1) if note else (1e-7, _DIFFERENCES)
     subject = subject.first(_CURVED_ROWS)
-    x = subject.input_of(direction)
-    generator = np.random.default_rng(1)
-    ways = [generator.normal(size=w.shape) for w in weights]
+    x, generator = subject.input_of(direction), np.random.default_rng(1)
 
     def log_dets() -> tf.Tensor:
         return subject.run(direction, tf.identity(x), subject.condition)[1]
 
-    def moved(size: float) -> tf.Tensor:
-        for weight, way in zip(weights, ways, strict=True):
-            weight.assign_add(tf.cast(size * way, weight.dtype))
-        return log_dets()
-
     with tf.GradientTape() as tape:
-        found = tf.reduce_sum(log_dets())
-    gradients = tape.gradient(found, weights, unconnected_gradients="zero")
+        total = tf.reduce_sum(log_dets())
+    gradients = tape.gradient(total, weights, unconnected_gradients="zero")
     gradients = [tf.convert_to_tensor(gradient).numpy() for gradient in gradients]
-    along = sum(np.sum(g * way) for g, way in zip(gradients, ways, strict=True))
     before = [weight.numpy() for weight in weights]
-    difference = np.sum(moved(step) - moved(-2.0 * step)) / (2.0 * step)
+    off = []
+    for _ in range(3):
+        ways = [generator.normal(size=weight.shape) for weight in weights]
+        ends = []
+        for size in (step, -step):
+            for weight, value, way in zip(weights, before, ways, strict=True):
+                weight.assign(value + (size * way).astype(value.dtype))
+            ends.append(np.sum(log_dets(), dtype=np.float64))
+        along = sum(np.sum(g * way) for g, way in zip(gradients, ways, strict=True))
+        difference = (ends[0] - ends[1]) / (2.0 * step)
+        off.append(abs(along - difference) / (1.0 + abs(difference)))
     for weight, value in zip(weights, before, strict=True):
         weight.assign(value)
-    off = abs(along - difference) / (1.0 + abs(difference))
     wrong = f"The log-det of `{direction}` does not have the gradient of its values."
-    return measured(float(off), limit, wrong)
+    # The median: a difference across a kink, as of ReLU, says nothing.
+    return measured(float(np.median(off)), limit, wrong)
 
 
 def missed_weights(
@@ -312,7 +314,8 @@ def _with_gradient(
         tape.watch(inputs[0])
         outputs = list(run(inputs))
         total = tf.add_n([tf.reduce_sum(tf.tanh(part)) for part in outputs])
-    return [*outputs, tape.gradient(total, inputs[0], unconnected_gradients="zero")]
+    gradient = tape.gradient(total, inputs[0], unconnected_gradients="zero")
+    return [*outputs, tf.convert_to_tensor(gradient)]  # it may come as slices
 
 
 def _spread(parts: Iterable[tf.Tensor]) -> list[tf.Tensor]:
