@@ -14,7 +14,7 @@ from tfp_flows.bijectors.base import broadcast_batch, call_layer
 from tfp_flows.bijectors.coupling import Structure, checked_transform
 from tfp_flows.bijectors.transforms.affine import Affine, VolumePreserving
 from tfp_flows.bijectors.transforms.base import Transform
-from tfp_flows.bijectors.transforms.roots import only_once
+from tfp_flows.bijectors.transforms.roots import only_once, repeated
 from tfp_flows.bijectors.transforms.spline import RationalQuadraticSpline
 from tfp_flows.internal.arguments import (
     Condition,
@@ -171,11 +171,7 @@ def iterated(
     """
     start = tf.zeros_like(x)
     if in_a_loop_with_variables() or in_vectorized_map():
-        most = {"maximum_iterations": rounds - 1, "parallel_iterations": 1}
-        last = tf.while_loop(
-            lambda y: True, lambda y: (function(y)[0],), (start,), **most
-        )
-        return function(last[0])
+        return function(repeated(lambda y: function(y)[0], start, rounds - 1))
     y = tf.stop_gradient(_settled(lambda y: function(y)[0], start, rounds - 1))
     scope, result = open_scope(), function(y)
     if rounds == 1:

@@ -16,6 +16,7 @@ from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.conditional import Wrapped
 from tfp_flows.bijectors.transforms.affine import wrapped
+from tfp_flows.bijectors.weights import OF_INPUT, WeightedBijector
 from tfp_flows.internal.arguments import (
     Condition,
     Mapped,
@@ -114,6 +115,31 @@ class Onto(Wrapped):
         safe = tf.where(everywhere, inside, y)
         x, ildj = chain.inverse_and_log_det(self._bijector, safe, ndims)
         return x, tf.where(outside, tf.cast(-np.inf, y.dtype), ildj)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Remeasured(WeightedBijector):
+    """Leaves vectors as they are; what densities are by changes, by a constant.
+
+    forward:  y = x
+    log-det:  the constant
+    """
+
+    def __init__(self, log_det: float, name: str | None = None) -> None:
+        super().__init__(dtype=OF_INPUT, forward_min_event_ndims=1, name=name)
+        self._log_det = log_det
+
+    def _forward(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.identity(x)
+
+    def _inverse(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.identity(y)
+
+    def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.fill(tf.shape(x)[:-1], tf.constant(self._log_det, x.dtype))
+
+    def _inverse_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
+        return -self._forward_log_det_jacobian(y)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

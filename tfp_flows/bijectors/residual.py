@@ -23,7 +23,7 @@ from tfp_flows.bijectors.continuous import (
     sum_event,
     value_and_jacobian,
 )
-from tfp_flows.bijectors.transforms.roots import only_once
+from tfp_flows.bijectors.transforms.roots import only_once, repeated
 from tfp_flows.internal.arguments import (
     Condition,
     Mapped,
@@ -79,13 +79,7 @@ def implicit(
     """
     root, scope = tf.stop_gradient(root), open_scope()
     if in_vectorized_map():
-        return tf.while_loop(
-            lambda y: True,
-            lambda y: (y + (target - function(y)) / slope,),
-            (root,),
-            maximum_iterations=most,
-            parallel_iterations=1,
-        )[0]
+        return repeated(lambda y: y + (target - function(y)) / slope, root, most)
 
     @tf.custom_gradient
     def zero(miss: tf.Tensor) -> tuple:

@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import keras
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.bijectors.weights import OF_INPUT, WeightedBijector
-from tfp_flows.internal.arguments import flat_shapes, invalid
+from tfp_flows.bijectors.domains import Remeasured
+from tfp_flows.internal.arguments import invalid
 from tfp_flows.internal.compat import drawn_parts
 
 
@@ -79,7 +78,7 @@ def unpacking(target: tfd.Distribution) -> tuple[tfb.Bijector, int]:
         raise invalid("target", must, target)
     log_area = _log_area(target)
     shapes = constrain.inverse_event_shape(target.event_shape)
-    parts = [tuple(shape) for shape in flat_shapes(shapes)]
+    parts = [tuple(shape) for shape in _flat_shapes(shapes)]
     sizes = [math.prod(shape) for shape in parts]
     bijectors = [constrain]
     if tf.nest.is_nested(target.dtype):
@@ -98,31 +97,6 @@ def unpacking(target: tfd.Distribution) -> tuple[tfb.Bijector, int]:
     if log_area:
         bijectors.append(Remeasured(-log_area))
     return tfb.Chain(bijectors, name="unpack"), sum(sizes)
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class Remeasured(WeightedBijector):
-    """Leaves vectors as they are; what densities are by changes, by a constant.
-
-    forward:  y = x
-    log-det:  the constant
-    """
-
-    def __init__(self, log_det: float, name: str | None = None) -> None:
-        super().__init__(dtype=OF_INPUT, forward_min_event_ndims=1, name=name)
-        self._log_det = log_det
-
-    def _forward(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.identity(x)
-
-    def _inverse(self, y: tf.Tensor) -> tf.Tensor:
-        return tf.identity(y)
-
-    def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.fill(tf.shape(x)[:-1], tf.constant(self._log_det, x.dtype))
-
-    def _inverse_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
-        return -self._forward_log_det_jacobian(y)
 
 
 # By the first d - 1 values, where TFP's bijector for them, `SoftmaxCentered`, goes by
@@ -157,7 +131,7 @@ def _log_area(target: tfd.Distribution) -> float:
     if not each or isinstance(target, tfd.TransformedDistribution):
         return each
     whole, one = (
-        sum(shape.num_elements() for shape in flat_shapes(part.event_shape))
+        sum(shape.num_elements() for shape in _flat_shapes(part.event_shape))
         for part in (target, inner)
     )
     return each * whole / one
@@ -216,3 +190,12 @@ def surrogate_posterior(
     return tfd.TransformedDistribution(
         base, tfb.Chain(parts), name="surrogate_posterior"
     )
+
+
+def _flat_shapes(shapes: tf.TensorShape | dict | list | tuple) -> list[tf.TensorShape]:
+    """Lists the shapes in a structure; a shape is itself a sequence to `tf.nest`."""
+    if isinstance(shapes, tf.TensorShape):
+        return [shapes]
+    if isinstance(shapes, dict):
+        return [flat for key in sorted(shapes) for flat in _flat_shapes(shapes[key])]
+    return [flat for shape in shapes for flat in _flat_shapes(shape)]

@@ -300,12 +300,3 @@ def bound_arguments(cls: type, args: tuple, kwargs: Config) -> Config:
             others = arguments.pop(parameter.name)
             arguments |= {"dtype": None, "validate_args": False, "name": None, **others}
     return arguments
-
-
-def flat_shapes(shapes: tf.TensorShape | dict | list | tuple) -> list[tf.TensorShape]:
-    """Lists the shapes in a structure; a shape is itself a sequence to `tf.nest`."""
-    if isinstance(shapes, tf.TensorShape):
-        return [shapes]
-    if isinstance(shapes, dict):
-        return [flat for key in sorted(shapes) for flat in flat_shapes(shapes[key])]
-    return [flat for shape in shapes for flat in flat_shapes(shape)]

@@ -72,6 +72,19 @@ def only_once(gradient: tf.Tensor, *sources: tf.Tensor) -> tf.Tensor:
     return value(gradient, *sources)
 
 
+def repeated(
+    function: Callable[[tf.Tensor], tf.Tensor], start: tf.Tensor, times: int
+) -> tf.Tensor:
+    """Applies a function so many times, in a loop that gradients flow through."""
+    return tf.while_loop(
+        lambda y: True,
+        lambda y: (function(y),),
+        (start,),
+        maximum_iterations=times,
+        parallel_iterations=1,
+    )[0]
+
+
 @tf.custom_gradient
 def _once(change: tf.Tensor, *sources: tf.Tensor) -> tuple:
     def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
