@@ -175,6 +175,8 @@ def test_validate_args_refuses_non_finite_outputs():
     [
         (lambda: tfpf.ActNorm(0), "`channels`"),
         (lambda: tfpf.ActNorm(2, dtype="int32"), "`dtype`"),
+        (lambda: tfpf.ActNorm(2, dtype=tf.bfloat16), "`dtype`.*network_precision"),
+        (lambda: tfpf.real_nvp((2,), dtype="mixed_float16"), "`dtype`.*float64"),
         (lambda: tfpf.InvertibleConv1x1(2, kind="qr"), "`kind`"),
         (lambda: tfpf.AffineCoupling("half", tfpf.nets.MLP()), "`mask`"),
         (lambda: tfpf.AffineCoupling(tfpf.masks.half(2), "mlp"), "`conditioner`"),

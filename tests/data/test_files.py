@@ -72,6 +72,28 @@ def test_csv_of_whole_numbers_spaces_and_windows_line_ends(tmp_path):
     assert np.array_equal(data.x[:, 1], np.arange(12.0) ** 2)
 
 
+@pytest.mark.parametrize("sign", [".", ","])
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_csv_as_spreadsheets_write_it(tmp_path, mark, sign):
+    """Cells between semicolons or tabs, and commas as decimal signs."""
+    cells = [[f"{value:.3f}".replace(".", sign) for value in row] for row in TABLE]
+    lines = [mark.join(row) for row in cells]
+    bare = write_csv(tmp_path / "a.csv", lines)
+    named = write_csv(tmp_path / "b.csv", [mark.join(["u", '"v,w"', "z"]), *lines])
+    one = write_csv(tmp_path / "c.csv", lines[:1])
+    assert files.read_file(named).columns == ("u", "v,w", "z")
+    for path, rows in ((bare, TABLE), (named, TABLE), (one, TABLE[:1])):
+        x = files.read_file(path, for_training=False).x
+        shards = [shard.x for shard in files.read_shards(path)]
+        assert np.array_equal(x, rows.round(3))
+        assert np.array_equal(np.concatenate(shards), rows.round(3))
+
+
+def test_text_with_semicolons_stays_text(tmp_path):
+    path = write_csv(tmp_path / "a.csv", ["a,b", "1,x;y", "2,z"])
+    assert files.read_table(path).to_pydict() == {"a": [1, 2], "b": ["x;y", "z"]}
+
+
 def test_parquet(tmp_path):
     columns = {"a": TABLE[:, 0], "n": np.arange(12), "yes": np.arange(12) % 2 == 0}
     pa.parquet.write_table(pa.table(columns), tmp_path / "t.parquet")

@@ -198,6 +198,7 @@ REFUSED = {
         raw_and_stateless,
         "`distribution` must have Keras's weights only",
     ),
+    "quantize": (lambda: compiled().quantize("int8"), "`mode` must be left to"),
     "HDF5": (lambda: compiled().save("flow.h5"), "must end in '.keras'"),
     "LoRA inside Repeat, later": (lora_in_repeat, "none made inside of `Repeat`"),
     "a plateau against a schedule": (

@@ -28,7 +28,7 @@ def test_cosine_falls_to_zero_with_and_without_a_warm_up():
     np.testing.assert_allclose(rates(cosine, [0, 50, 100]), [0.1, 0.05, 0], atol=1e-7)
     warm = tfpf.optimizer(0.1, decay="cosine", steps=100, warmup_steps=20)
     np.testing.assert_allclose(
-        rates(warm, [0, 10, 20, 60, 100]), [0, 0.05, 0.1, 0.05, 0], atol=1e-7
+        rates(warm, [0, 10, 20, 60, 100]), [0.005, 0.0525, 0.1, 0.05, 0], atol=1e-7
     )
 
 

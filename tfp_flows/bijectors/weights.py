@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -63,11 +64,7 @@ class WeightedBijector(tfb.Bijector):
         The constructor's arguments are known; classes of before may still give theirs
         as `parameters=dict(locals())`, which go before.
         """
-        known = (
-            None if dtype == OF_INPUT else tf.as_dtype(dtype or keras.config.floatx())
-        )
-        if known is not None and not known.is_floating:
-            raise invalid("dtype", "be a floating point type", known.name)
+        known = None if dtype == OF_INPUT else _checked_dtype(dtype)
         own = self._arguments | {
             name: value
             for name, value in (parameters or {}).items()
@@ -215,6 +212,22 @@ class Weights(keras.Layer):
         self.missing = self.may_be_missing and not store.keys()
         if not self.missing:
             super().load_own_variables(store)
+
+
+def _checked_dtype(dtype: DType) -> tf.DType:
+    """Returns the float type asked for, Keras's default where it is None.
+
+    Log-densities in 16 bits would have two digits.
+    """
+    asked = keras.config.floatx() if dtype is None else dtype
+    with contextlib.suppress(TypeError):
+        if (known := tf.as_dtype(asked)) in (tf.float32, tf.float64):
+            return known
+    must = (
+        "be float32 or float64; for networks in 16 bits build the flow inside of "
+        "`with tfpf.network_precision('mixed_bfloat16')`"
+    )
+    raise invalid("dtype", must, got=str(getattr(asked, "name", asked)))
 
 
 def _snake_case(name: str) -> str:

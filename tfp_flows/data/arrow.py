@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +21,7 @@ def read(path: Path) -> pa.Table:
     with readable(path):
         if path.suffix.lower() == ".parquet":
             return pyarrow.parquet.read_table(path)
-        return pyarrow.csv.read_csv(path, read_options=_csv_options(path))
+        return pyarrow.csv.read_csv(path, **_csv_options(path))
 
 
 def write(table: pa.Table, path: Path) -> None:
@@ -41,16 +43,14 @@ def record_batches(
             yield from file.iter_batches(batch_size=rows)
         return
     options = _csv_options(path)
-    with pyarrow.csv.open_csv(path, read_options=options) as reader:
+    with pyarrow.csv.open_csv(path, **options) as reader:
         schema = reader.schema
     numbers(schema.empty_table(), path)
     # What looks whole in the first batch may have fractions in a later one.
-    convert = pyarrow.csv.ConvertOptions(
-        column_types={name: pa.float64() for name in schema.names}
-    )
-    with pyarrow.csv.open_csv(
-        path, read_options=options, convert_options=convert
-    ) as reader:
+    options["convert_options"].column_types = {
+        name: pa.float64() for name in schema.names
+    }
+    with pyarrow.csv.open_csv(path, **options) as reader:
         yield from reader
 
 
@@ -84,12 +84,30 @@ def numbers(
     return np.stack(columns, axis=1), tuple(table.schema.names)
 
 
-def _csv_options(path: Path) -> pyarrow.csv.ReadOptions:
-    """Takes the first line for data if it holds nothing but numbers."""
+def _csv_options(path: Path) -> dict[str, Any]:
+    """Tells the separator, the decimal sign and whether there is a line of names.
+
+    A semicolon or a tab separates cells if both of the first two lines have as many,
+    more than none; a number such as `1,5` there says that commas are decimal signs. A
+    first line of nothing but numbers is data.
+    """
     with path.open(encoding="utf-8", errors="replace") as file:
-        first = file.readline().strip().split(",")
-    names = any(not _is_number(cell.strip().strip('"')) for cell in first)
-    return pyarrow.csv.ReadOptions(autogenerate_column_names=not names)
+        lines = [file.readline().strip("\r\n\ufeff") for _ in range(2)]
+    bare = [re.sub('"[^"]*"', "", line) for line in lines if line]
+    counts = {mark: {line.count(mark) for line in bare} for mark in ";\t"}
+    found = (mark for mark, seen in counts.items() if len(seen) == 1 and 0 not in seen)
+    separator = next(found, ",")
+    rows = [[cell.strip(' "') for cell in line.split(separator)] for line in lines]
+    comma = separator != "," and any(
+        "," in cell and _is_number(cell.replace(",", ".")) for cell in sum(rows, [])
+    )
+    sign = "," if comma else "."
+    names = any(not _is_number(cell.replace(sign, ".")) for cell in rows[0])
+    return {
+        "read_options": pyarrow.csv.ReadOptions(autogenerate_column_names=not names),
+        "parse_options": pyarrow.csv.ParseOptions(delimiter=separator),
+        "convert_options": pyarrow.csv.ConvertOptions(decimal_point=sign),
+    }
 
 
 def _is_number(text: str) -> bool:

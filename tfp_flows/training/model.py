@@ -372,6 +372,11 @@ class LikelihoodModel(keras.Model):
                 raise invalid("distribution", must, layer.variables[0])
         return super().stateless_call(*args, **kwargs)
 
+    def quantize(self, mode: str, **kwargs: Any) -> None:
+        """Refuses: a file would not build the quantized layers again."""
+        must = "be left to `tfpf.export_saved_model(..., precision='int8')`"
+        raise invalid("mode", must, mode)
+
     def predict_on_batch(self, x: Arrays) -> Arrays:
         """Returns what `call` does of a batch; see `keras.Model.predict_on_batch`."""
         if self._replicas > 1:  # each would run on the whole batch

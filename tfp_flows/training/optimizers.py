@@ -136,7 +136,7 @@ def _schedule(
     if not warmup_steps:
         return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     return keras.optimizers.schedules.CosineDecay(
-        0.0,
+        learning_rate / warmup_steps,  # as `WarmUp`: the first step already moves
         max(1, steps - warmup_steps),
         warmup_target=learning_rate,
         warmup_steps=warmup_steps,
