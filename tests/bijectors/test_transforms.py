@@ -7,6 +7,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 import tfp_flows as tfpf
+from tfp_flows.bijectors.transforms import roots
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.testing.subject import perturb
 
@@ -217,3 +218,22 @@ def test_outliers_have_log_densities(name, far):
     base = tfd.Normal(0.0, 1.0) if name == "Gaussianization" else tfd.Logistic(0.0, 1.0)
     flow = tfd.TransformedDistribution(tfd.Sample(base, 1), elements)
     assert flow.log_prob([[far]]) < -100.0
+
+
+def test_rows_that_are_not_a_number_do_not_hold_the_search():
+    calls = []
+
+    def cubed(x, parameters):
+        calls.append(1)
+        return x**3 + x + parameters, tf.math.log(3.0 * x**2 + 1.0)
+
+    def roots_of(target):
+        calls.clear()
+        x, _ = roots.solve(cubed, tf.constant(target), tf.zeros(3))
+        return x.numpy(), len(calls)
+
+    clean, least = roots_of([2.0, 10.0, 30.0])
+    found, most = roots_of([2.0, np.nan, 30.0])
+    np.testing.assert_allclose(clean, [1.0, 2.0, 3.0], rtol=1e-6)
+    np.testing.assert_array_equal(found, [clean[0], np.nan, clean[2]])
+    assert most <= least

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.anomaly.rows import Rows, evaluate_rows
-from tfp_flows.anomaly.scorers import AnomalyScorer
+from tfp_flows.anomaly.scorers import SCORE_CEILING, AnomalyScorer
 from tfp_flows.internal.arguments import checked_number, invalid
 from tfp_flows.training.model import FlowModel
 
@@ -40,6 +40,10 @@ def fit_scorer(
     rows = held_out
     if not isinstance(rows, Rows):
         rows = evaluate_rows(flow, rows, condition=condition, batch_size=batch_size)
+    broken = ~np.isfinite(rows.x.reshape(len(rows), -1)).all(axis=1)
+    if broken.any():
+        got = f"{broken.sum()} of {len(rows)} rows with NaN or infinity, first row "
+        raise invalid("held_out", "be finite", got=got + str(broken.argmax()))
     scorer.adapt(rows)
     scores = scorer.scores(rows, batch_size)
     scorer.threshold = false_alarm_threshold(scores, false_alarm_rate)
@@ -72,6 +76,8 @@ def false_alarm_threshold(scores: npt.ArrayLike, rate: float) -> float:
     """
     rate = checked_number("rate", rate, above=0, below=1)
     scores = np.sort(np.asarray(scores, np.float64).ravel())
+    if np.isnan(scores).any():
+        raise invalid("scores", "hold no NaN", got=f"{np.isnan(scores).sum()} of them")
     # Without the last bits, in which 100 * 0.99 is above 99.
     rank = math.ceil((len(scores) + 1) * (1.0 - rate) - 1e-9)
     if rank > len(scores):
@@ -105,7 +111,10 @@ def is_anomaly(
     condition: npt.ArrayLike | None = None,
     batch_size: int = 256,
 ) -> np.ndarray:
-    """Decides which rows are anomalies, `[n]`, by the fitted threshold."""
+    """Decides which rows are anomalies, `[n]`, by the fitted threshold.
+
+    A row without a finite score is one, whatever the threshold.
+    """
     scorer = _scorer(flow, scorer)
     if scorer.threshold is None:
         must = "have a threshold: fit it with `tfpf.anomaly.fit_scorer`"
@@ -113,7 +122,7 @@ def is_anomaly(
     scores = anomaly_scores(
         flow, x, scorer=scorer, condition=condition, batch_size=batch_size
     )
-    return scores > scorer.threshold
+    return (scores > scorer.threshold) | (scores >= SCORE_CEILING)
 
 
 def _scorer(

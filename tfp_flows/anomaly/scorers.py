@@ -77,9 +77,10 @@ class AnomalyScorer(DescribedLayer):
         raise NotImplementedError(f"{type(self).__name__} must define `call`.")
 
     def scores(self, rows: Rows, batch_size: int = 256) -> np.ndarray:
-        """Scores `Rows`, `[n]`: `SCORE_CEILING` where a score is not finite."""
+        """Scores `Rows`, `[n]`: at most `SCORE_CEILING`, which not finite ones have."""
         scores = map_rows(self, rows.x, rows.log_prob, rows.latent, rows=batch_size)
-        return np.where(np.isfinite(scores), scores, scores.dtype.type(SCORE_CEILING))
+        ceiling = scores.dtype.type(SCORE_CEILING)
+        return np.where(np.isfinite(scores), np.minimum(scores, ceiling), ceiling)
 
     def get_config(self) -> Config:
         """Returns the constructor's arguments."""

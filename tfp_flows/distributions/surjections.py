@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -42,7 +43,8 @@ class Surjection(LayeredDistribution):
         log P(x) >= E[ log mean_k w_k ]
 
     `log_prob` returns an estimate of that lower bound in nats, with fresh draws in
-    each call. `P(x | v)` is 1 where `v` can be read as one `x` only.
+    each call, and `-inf` for an `x` that no `v` is read as. `P(x | v)` is 1 where `v`
+    can be read as one `x` only.
 
     Where `p` takes conditions, so does this: `tfpf.condition` binds them, `FlowModel`
     takes them beside the data.
@@ -76,6 +78,11 @@ class Surjection(LayeredDistribution):
         return self._inner
 
     @property
+    def scoring_samples(self) -> int:
+        """Number of draws for a score that has to be the same in every call."""
+        return self._samples
+
+    @property
     def children(self) -> tuple[tfd.Distribution, ...]:
         """The distributions that this one is made of, `p` first."""
         return (self.flow,)
@@ -95,17 +102,28 @@ class Surjection(LayeredDistribution):
         """Returns the `x` that `v` is read as: the most probable one."""
         raise NotImplementedError
 
+    def outside(self, x: tf.Tensor) -> tf.Tensor | None:
+        """Returns where no `v` is read as `x`, `[...]`; None where there always is."""
+        return None
+
     def log_weight(self, x: tf.Tensor, seed: Seed = None) -> tf.Tensor:
         """Returns one draw of `log w` in nats, `[...]`; without a seed a fresh one."""
-        seed = tfp.random.sanitize_seed(seed)
-        v, log_q = self.dequantize(tf.cast(x, self.dtype), seed)
-        return self.flow.log_prob(v) - log_q
+        seed, x = tfp.random.sanitize_seed(seed), tf.cast(x, self.dtype)
+        v, log_q = self.dequantize(x, seed)
+        log_weight, outside = self.flow.log_prob(v) - log_q, self.outside(x)
+        if outside is None:
+            return log_weight
+        return tf.where(outside, tf.constant(-math.inf, self.dtype), log_weight)
 
     def bound(
-        self, x: tf.Tensor, samples: int | tf.Tensor, seed: Seed = None
+        self, x: tf.Tensor, samples: int | tf.Tensor | None = None, seed: Seed = None
     ) -> tf.Tensor:
-        """Returns `log mean_k w_k` of so many draws in nats, `[...]`."""
+        """Returns `log mean_k w_k` of so many draws in nats, `[...]`.
+
+        Without a number of draws there are `scoring_samples`.
+        """
         x = tf.cast(x, self.dtype)
+        samples = self.scoring_samples if samples is None else samples
         several = tf.broadcast_to(x, tf.concat([[samples], tf.shape(x)], axis=0))
         known = tf.get_static_value(samples)
         several = tf.ensure_shape(several, [known, *x.shape])
@@ -132,6 +150,9 @@ class Dequantized(Surjection):
     """Whole values `x` in `0, ..., L - 1`, modelled by a flow of real values.
 
         v = x + u,    u ~ q(. | x) in [0, 1)^D,    x = floor(v)
+
+    The flow should have all of its mass in `[0, L)`, as behind `tfpf.logit(L)`: samples
+    from elsewhere are clipped, and what they take is missing from `log_prob`.
 
     `noise=None` is uniform dequantization, `q = 1`. Otherwise `q` is a conditional
     flow, such as `dequantization_noise(event_shape)`, that learns together with
@@ -206,9 +227,19 @@ class Dequantized(Surjection):
         """Rounds down, to a value that a pixel can take."""
         return tf.clip_by_value(tf.floor(v), 0.0, self.pixel_levels - 1.0)
 
+    def outside(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns where a value is no whole number from 0 to `pixel_levels - 1`."""
+        wrong = (x < 0.0) | (x >= float(self.pixel_levels)) | (x > tf.floor(x))
+        return tf.reduce_any(wrong, axis=list(range(-len(self.event_shape), 0)))
+
     def adapt(self, x: tf.Tensor, condition: Condition = None) -> None:
         """Initializes data-dependent weights of both flows from whole values `x`."""
         x = tf.cast(x, self.dtype)
+        if tf.executing_eagerly() and tf.reduce_any(self.outside(x)):
+            must = f"hold whole numbers from 0 to {self.pixel_levels - 1}, as "
+            must += f"`pixel_levels={self.pixel_levels}` says"
+            least, most = float(tf.reduce_min(x)), float(tf.reduce_max(x))
+            raise invalid("data", must, got=f"values from {least:g} to {most:g}")
         of_flow, of_noise = tfp.random.split_seed(tfp.random.sanitize_seed(None))
         chain.adapt_distribution(self.flow, dequantized(x, of_flow), condition)
         if self.noise is not None:  # noise of 0 would be minus infinity to a sigmoid
@@ -228,12 +259,19 @@ class Dequantized(Surjection):
                 "`tfpf.condition(distribution, c)`. Received: none"
             )
         c = tf.cast(tf.convert_to_tensor(c), x.dtype)
-        batch = tf.shape(c)[: c.shape.rank - len(self._own or ())]
-        ones = [1] * (len(self.event_shape) - 1)
-        c = tf.reshape(c, tf.concat([batch, ones, [self._values]], 0))
-        c = tf.broadcast_to(c, tf.concat([tf.shape(x)[:-1], [self._values]], 0))
-        c = tf.ensure_shape(c, [*x.shape[:-1], self._values])
-        return tf.concat([centred, c], axis=-1)
+        ndims, rank = len(self.event_shape), c.shape.rank - len(self._own or ())
+        ones = [1] * (ndims - 1)
+        c = tf.reshape(c, tf.concat([tf.shape(c)[:rank], ones, [self._values]], 0))
+        known = tf.broadcast_static_shape(x.shape[:-1], c.shape[:-1])
+        shape = tf.broadcast_dynamic_shape(tf.shape(x)[:-1], tf.shape(c)[:-1])
+        seen = [
+            tf.ensure_shape(
+                tf.broadcast_to(part, tf.concat([shape, tf.shape(part)[-1:]], 0)),
+                [*known, part.shape[-1]],
+            )
+            for part in (centred, c)
+        ]
+        return tf.concat(seen, axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

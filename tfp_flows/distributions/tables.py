@@ -46,6 +46,10 @@ class Dequantizer(DescribedLayer):
         """Returns the value `[...]` to which coordinates `[..., width]` belong."""
         raise NotImplementedError
 
+    def outside(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns which values no coordinates belong to, `[...]`."""
+        return tf.zeros(tf.shape(x), tf.bool)
+
 
 @keras.saving.register_keras_serializable(package="tfp_flows", name="RealLift")
 class RealDequantizer(Dequantizer):
@@ -88,6 +92,15 @@ class IntegerDequantizer(Dequantizer):
         if self.high is not None:
             x = tf.minimum(x, tf.constant(self.high, x.dtype))
         return x
+
+    def outside(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns which values are not whole or out of the bounds."""
+        wrong = x > tf.floor(x)
+        if self.low is not None:
+            wrong |= x < tf.constant(self.low, x.dtype)
+        if self.high is not None:
+            wrong |= x > tf.constant(self.high, x.dtype)
+        return wrong
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows", name="ArgmaxLift")
@@ -151,6 +164,10 @@ class ArgmaxDequantizer(Dequantizer):
         """Returns the place of the greatest coordinate."""
         return tf.cast(tf.argmax(v, axis=-1), v.dtype)
 
+    def outside(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns which values are no category."""
+        return (x < 0.0) | (x >= float(self.categories)) | (x > tf.floor(x))
+
 
 # Files know the weights of a layer by the name of its class.
 ArgmaxDequantizer.__name__ = "ArgmaxLift"
@@ -196,6 +213,18 @@ class TableDistribution(Surjection):
     def is_exact(self) -> bool:
         """Whether log-likelihoods are exact: all columns are real."""
         return all(each.is_exact for each in self.dequantizers)
+
+    @property
+    def scoring_samples(self) -> int:
+        """Number of draws for a score: one that is exact, or 32."""
+        return 1 if self.is_exact else 32
+
+    def outside(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns which rows hold a value that its column cannot have."""
+        columns = enumerate(self.dequantizers)
+        return tf.reduce_any(
+            tf.stack([each.outside(x[..., i]) for i, each in columns], -1), axis=-1
+        )
 
     def dequantize(self, x: tf.Tensor, seed: Seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws coordinates `[..., D]` of rows; returns them and `log q(v | x)`."""

@@ -122,7 +122,11 @@ def map_rows(
     None among the arrays is handed on. With a `seed` it gets one after the arrays, a
     pair of integers of its own for each block of rows.
     """
-    n = next(len(a) for a in arrays if a is not None)
+    lengths = [len(a) for a in arrays if a is not None]
+    n = lengths[0]
+    if set(lengths) != {n}:
+        found = " and ".join(map(str, lengths))
+        raise ValueError(f"Arrays must have equally many rows. Received: {found}")
     results = []
     for start in range(0, max(n, 1), rows):
         block = [None if a is None else a[start : start + rows] for a in arrays]

@@ -24,8 +24,8 @@ from tfp_flows.internal.arguments import (
 )
 from tfp_flows.internal.batching import minibatches
 from tfp_flows.internal.seeds import noise_like
-from tfp_flows.latent.model import LatentModel, check_rows, checked_prior
-from tfp_flows.training.data import named_arguments
+from tfp_flows.latent.model import LatentModel, checked_prior, checked_rows
+from tfp_flows.training.data import is_stream, named_arguments, split_inputs
 from tfp_flows.training.model import LikelihoodModel
 
 TRAININGS = ("joint", "two-stage")
@@ -99,7 +99,8 @@ class LatentFlow(LatentModel):
         # Without noise the density of the latents has no bound.
         checked_number("noise", noise, above=0.0)
         if flow is None:
-            flow = real_nvp((latent_dim,), couplings=4, hidden_units=(256, 256))
+            sizes = {"couplings": 4, "hidden_units": (256, 256)}
+            flow = real_nvp((latent_dim,), dtype="float32", **sizes)
         super().__init__(
             event_shape,
             latent_dim,
@@ -180,6 +181,15 @@ class LatentFlow(LatentModel):
             int(x.cardinality()) == tf.data.INFINITE_CARDINALITY
         ):
             raise invalid("x", "be a finite dataset for two-stage training", x)
+        for name in ("x", "validation_data"):
+            images = arguments.get(name)
+            if images is None:
+                continue
+            if not is_stream(images):
+                self.check(images if isinstance(images, tuple) else (images,))
+            elif not isinstance(images, tf.data.Dataset | keras.utils.PyDataset):
+                must = "not be a generator for two-stage training, which reads it twice"
+                raise invalid(name, must, images)
         return self._fit_in_two_stages(x, flow_epochs, arguments)
 
     def _fit_in_two_stages(
@@ -228,9 +238,14 @@ class LatentFlow(LatentModel):
 
     def _all(self, function: Callable[[tf.Tensor], tf.Tensor], x: Arrays) -> np.ndarray:
         """Returns a function of all images of an array or dataset."""
-        batches = x if isinstance(x, tf.data.Dataset) else [x]
+        batches = [x]
+        if is_stream(x):
+            whole = isinstance(x, tf.data.Dataset)
+            batches = x if whole else (x[i] for i in range(len(x)))
         images = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in batches)
-        return np.concatenate([self._mapped(function, some) for some in images])
+        return np.concatenate(
+            [self._mapped(function, split_inputs(some)[0]) for some in images]
+        )
 
     def _noisy(self, z: np.ndarray, rows: int, fresh: bool = True) -> tf.data.Dataset:
         """Frozen latents with noise; new noise and a new order in every epoch."""
@@ -268,8 +283,7 @@ class Reconstruction(LikelihoodModel):
 
     def call(self, inputs: Arrays, training: bool | None = None) -> tf.Tensor:
         """Returns `log p(x | d(z))` in nats, one value for each image."""
-        check_rows("x", inputs, self.event_shape)
-        x = tf.cast(inputs, tf.float32)
+        x = tf.cast(checked_rows("x", inputs, self.event_shape), tf.float32)
         z = tf.cast(self.encoder(x, training=training), tf.float32)
         z = self._noise(self.normalizer(z, training=training), training=training)
         return self.likelihood.log_prob(x, self.decoder(z, training=training))

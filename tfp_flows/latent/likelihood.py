@@ -45,7 +45,7 @@ class PixelLikelihood(keras.Layer):
         learned: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(autocast=False, dtype="float32", **kwargs)
         self.kind, self.learned = checked_choice("kind", kind, KINDS), learned
         self.pixel_levels = checked_number("pixel_levels", pixel_levels, above=0.0)
         self.scale = checked_number("scale", scale, above=0.0)
@@ -65,7 +65,9 @@ class PixelLikelihood(keras.Layer):
             # TFP rounds up; one to the left, the cell [v, v + 1) has the value v.
             cells = tfd.Logistic(center - 1.0, scale)
             pixels = tfd.QuantizedDistribution(cells, low=0, high=self.pixel_levels - 1)
-            log_prob = pixels.log_prob(tf.floor(x))
+            outside = (x < 0.0) | (x >= self.pixel_levels)
+            log_prob = pixels.log_prob(tf.where(outside, 0.0, tf.floor(x)))
+            log_prob = tf.where(outside, -math.inf, log_prob)
         return tf.reduce_sum(log_prob, axis=list(range(1, log_prob.shape.rank)))
 
     def picture(self, output: tf.Tensor) -> tf.Tensor:

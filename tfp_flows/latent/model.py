@@ -28,8 +28,9 @@ from tfp_flows.internal.arguments import (
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.latent.likelihood import PixelLikelihood
 from tfp_flows.nets.autoencoder import conv_decoder, conv_encoder
-from tfp_flows.training.data import first_batch
+from tfp_flows.training.data import first_batch, split_inputs
 from tfp_flows.training.model import FlowModel, LikelihoodModel
+from tfp_flows.training.nonfinite import is_finite, not_finite_data
 from tfp_flows.training.sampling import sample
 
 # Evaluation draws the same noise in each batch, so that it gives equal metrics twice.
@@ -119,7 +120,7 @@ class LatentModel(LikelihoodModel):
 
         It is a density of latents, not of images; for those see `elbo`.
         """
-        return self._mapped(lambda rows: self.prior.log_prob(self.latents(rows)), x)
+        return self._mapped(lambda rows: self._log_prior(self.latents(rows)), x)
 
     def sample(self, n: int, seed: Seed = None, temperature: float = 1.0) -> tf.Tensor:
         """Draws mean images `[n, *event_shape]`: prior, then decoder."""
@@ -127,7 +128,11 @@ class LatentModel(LikelihoodModel):
 
     def elbo(self, x: TensorLike, seed: Seed = 0) -> tf.Tensor:
         """Returns one draw of the bound on `log p(x)` of images, in nats, `[n]`."""
-        return self._mapped(lambda rows: self.terms(rows, seed)["elbo"], x)
+
+        def elbo(rows: tf.Tensor, seed: Seed) -> tf.Tensor:
+            return self.terms(rows, seed)["elbo"]
+
+        return _by_rows(elbo, "x", x, self.event_shape, seed)
 
     def terms(
         self, x: tf.Tensor, seed: Seed, training: bool | None = None
@@ -139,12 +144,15 @@ class LatentModel(LikelihoodModel):
         z, log_q = self.posterior(x, seed, training)
         output = self.decoder(z, training=training)
         log_likelihood = self.likelihood.log_prob(x, output)
-        log_prior = self.prior.log_prob(z)
+        log_prior = self._log_prior(z)
         return {
             "elbo": log_likelihood + log_prior - log_q,
             "reconstruction_nll": -log_likelihood,
             "latent_nll": -log_prior,
         }
+
+    def _log_prior(self, z: tf.Tensor) -> tf.Tensor:
+        return tf.cast(self.prior.log_prob(tf.cast(z, self.prior.dtype)), tf.float32)
 
     def _picture(self, z: tf.Tensor) -> tf.Tensor:
         return self.likelihood.picture(self.decoder(z, training=False))
@@ -160,9 +168,14 @@ class LatentModel(LikelihoodModel):
         self, inputs: Arrays, training: bool | None = None
     ) -> dict[str, tf.Tensor]:
         """Returns `terms` of a batch, with fresh noise in training only."""
-        check_rows("x", inputs, self.event_shape)
+        inputs = checked_rows("x", inputs, self.event_shape)
         seed = tf.cast(self._seeds.next(), tf.int32) if training else _EVALUATION_SEED
         return self.terms(tf.cast(inputs, tf.float32), seed, training)
+
+    def check(self, batch: Arrays) -> None:
+        """Refuses a batch of images of another shape."""
+        x = keras.utils.unpack_x_y_sample_weight(batch)[0]
+        checked_rows("x", split_inputs(x)[0], self.event_shape)
 
     def example_losses(self, y_pred: dict[str, tf.Tensor]) -> tf.Tensor:
         """Returns `-elbo`."""
@@ -171,6 +184,17 @@ class LatentModel(LikelihoodModel):
     def example_metrics(self, y_pred: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Returns `terms`."""
         return y_pred
+
+    def where_not_finite(self, *batch: tf.Tensor) -> str:
+        """Says which part of the loss of images is not finite."""
+        x = tf.cast(batch[0], tf.float32)
+        if not is_finite(x):
+            return not_finite_data(x)
+        terms = self.terms(x, _EVALUATION_SEED, training=True)
+        for name, part in (("latent_nll", "prior"), ("reconstruction_nll", "decoder")):
+            if not is_finite(terms[name]):
+                return f"`{name}`, of the {part}, is not finite."
+        return "the log-density of the encoder's draws is not finite."
 
     @property
     def distributions(self) -> list[tfd.Distribution]:
@@ -185,7 +209,7 @@ class LatentModel(LikelihoodModel):
     def adapt(self, data: Arrays, condition: None = None) -> None:
         """Initializes what waits for data in the prior, such as `ActNorm`."""
         images = tf.cast(first_batch(data, None, False)[0], tf.float32)
-        check_rows("x", images, self.event_shape)
+        checked_rows("x", images, self.event_shape)
         self.prior_model.adapt(self.posterior(images, _EVALUATION_SEED, True)[0])
 
     def summary(self, *args: object, **kwargs: Any) -> None:
@@ -232,7 +256,7 @@ def importance_weighted_bound(
     arXiv:1509.00519.
     """
     checked_integer("k", k)
-    check_rows("x", x, model.event_shape)
+    checked_rows("x", x, model.event_shape)
 
     @tf.function(autograph=False)
     def log_weights(images: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
@@ -248,22 +272,31 @@ def importance_weighted_bound(
 
 
 def _by_rows(
-    function: Callable[[tf.Tensor], tf.Tensor], name: str, x: TensorLike, event: tuple
+    function: Callable[..., tf.Tensor],
+    name: str,
+    x: TensorLike,
+    event: tuple,
+    seed: Seed = None,
 ) -> tf.Tensor:
     """Returns a function of rows `[n, *event]`, computed a few hundred at a time."""
-    check_rows(name, x, event)
+    x = checked_rows(name, x, event)
+
+    def computed(rows: TensorLike, *own: tf.Tensor) -> tf.Tensor:
+        return function(tf.cast(rows, tf.float32), *own)
+
     if not tf.executing_eagerly():
-        return function(tf.cast(x, tf.float32))
-    return tf.constant(
-        map_rows(lambda rows: function(tf.cast(rows, tf.float32)), x, rows=_ROWS)
-    )
+        return computed(x, *([] if seed is None else [seed]))
+    return tf.constant(map_rows(computed, x, rows=_ROWS, seed=seed))
 
 
-def check_rows(name: str, x: TensorLike, event: tuple[int, ...]) -> None:
-    """Refuses what does not have the shape `[n, *event]`."""
-    shape = tf.TensorShape(x.shape if tf.is_tensor(x) else np.shape(x))
+def checked_rows(name: str, x: TensorLike, event: tuple[int, ...]) -> TensorLike:
+    """Returns what has the shape `[n, *event]`, known in full, and refuses the rest."""
+    shape = tf.TensorShape(x.shape if hasattr(x, "shape") else np.shape(x))
     if not shape.is_compatible_with((None, *event)):
-        raise invalid(name, f"have shape [{words(('n', *event))}]", x)
+        must = f"have shape [{words(('n', *event))}]"
+        raise invalid(name, must, got=f"{name} of shape {shape}")
+    # Keras's step forgets shapes after a batch of another one.
+    return tf.ensure_shape(x, (None, *event)) if tf.is_tensor(x) else x
 
 
 def checked_prior(

@@ -71,7 +71,7 @@ class LatentVAE(LatentModel):
         posterior: tfd.Distribution | None = None,
         **kwargs: Any,
     ) -> None:
-        prior = standard_normal(latent_dim) if prior is None else prior
+        prior = standard_normal(latent_dim, "float32") if prior is None else prior
         features = 0 if posterior is None else _features(posterior, latent_dim)
         super().__init__(
             event_shape,
@@ -110,9 +110,11 @@ class LatentVAE(LatentModel):
     ) -> tuple[tf.Tensor, tf.Tensor | float]:
         if self.posterior_model is None:
             return u, 0.0
-        bijector = self.posterior_model.distribution.bijector
+        flow = self.posterior_model.distribution
+        u, features = tf.cast(u, flow.dtype), tf.cast(features, flow.dtype)
         condition = features if self._sizes[-1] else None
-        return chain.forward_and_log_det(bijector, u, 1, condition)
+        z, log_det = chain.forward_and_log_det(flow.bijector, u, 1, condition)
+        return tf.cast(z, tf.float32), tf.cast(log_det, tf.float32)
 
     @property
     def distributions(self) -> list[tfd.Distribution]:

@@ -194,7 +194,7 @@ def _of_distribution(distribution: tfd.Distribution) -> Servable:
     taking = taking_conditions(distribution)
 
     def inverse(x: tf.Tensor, condition: Condition = None) -> tuple:
-        return latents_and_log_prob(distribution, x, condition)
+        return latents_and_log_prob(distribution, x, condition, seed=0)
 
     def forward(latent: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         if bijector is None:

@@ -212,7 +212,7 @@ class FlowMatchingModel(FlowModel):
         if self._encoding is not None:
             condition = self._encoding.encode(condition)
         x = tf.cast(x, self._distribution.dtype)
-        x_1 = _through(self._data_side, x, len(self.event_shape), condition)
+        x_1, outside = _through(self._data_side, x, len(self.event_shape), condition)
         x_1, condition = self._repeated(x_1), self._repeated(condition)
         n = tf.shape(x_1)[0]
         seeds = tfp.random.split_seed(tf.cast(self._noise.next(), tf.int32), 3)
@@ -226,7 +226,9 @@ class FlowMatchingModel(FlowModel):
         x_t, velocity = self._on_path(t, x_0, x_1)
         error = self._flow.velocity_at(t, x_t, condition) - velocity
         square = tf.reduce_sum(tf.square(error), axis=list(range(1, error.shape.rank)))
-        return tf.reduce_mean(tf.reshape(square, [-1, self._draws]), axis=1)
+        loss = tf.reduce_mean(tf.reshape(square, [-1, self._draws]), axis=1)
+        # No path leads there: as infinite as minus the log-density.
+        return tf.where(outside, tf.constant(math.inf, loss.dtype), loss)
 
     def _on_path(
         self, t: tf.Tensor, x_0: tf.Tensor, x_1: tf.Tensor
@@ -377,8 +379,11 @@ def _through(
     x: tf.Tensor,
     event_ndims: int,
     condition: Condition,
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the flow's end of data, and which rows lie outside of the support."""
+    outside = tf.zeros(tf.shape(x)[:1], tf.bool)
     for part in parts:
-        x, _ = chain.inverse_and_log_det(part, x, event_ndims, condition)
+        x, log_det = chain.inverse_and_log_det(part, x, event_ndims, condition)
+        outside |= tf.equal(log_det, -math.inf)
         event_ndims = part.inverse_event_ndims(event_ndims)
-    return tf.stop_gradient(x)
+    return tf.stop_gradient(x), outside

@@ -14,6 +14,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.tree import clear_caches
+from tfp_flows.distributions.surjections import Surjection
 from tfp_flows.internal.arguments import Condition
 from tfp_flows.internal.compat import Holder
 from tfp_flows.training.sampling import log_prob
@@ -166,13 +167,14 @@ def first_non_finite(
     distribution: tfd.Distribution, x: tf.Tensor, condition: Condition = None
 ) -> str:
     """Says where a batch stops being finite on its way to the latents."""
-    if not _finite(x):
-        return f"the data itself is not finite ({non_finite_rows(x)})."
+    x = tf.cast(x, distribution.dtype)
+    if not is_finite(x):
+        return not_finite_data(x)
     found: list[str] = []
 
     def watch(part: tfb.Bijector, latent: tf.Tensor, log_det: tf.Tensor) -> None:
         for what, result in (("latent", latent), ("log-det", log_det)):
-            if not found and not _finite(result):
+            if not found and not is_finite(result):
                 layers = "".join(f" in layer {k}" for k in chain.layers()[::-1])
                 found.append(
                     f"the first output that is not finite is the {what} of "
@@ -186,6 +188,13 @@ def first_non_finite(
     if found:
         return found[0]
     base = getattr(distribution, "distribution", distribution)
+    outside = distribution.outside(x) if isinstance(base, Surjection) else None
+    if outside is not None and tf.reduce_any(outside):
+        rows = np.flatnonzero(outside)
+        return (
+            f"{len(rows)} of {len(x)} rows, first row {rows[0]}, hold values that "
+            f"'{base.name}' never gives."
+        )
     why = ""
     if float(tf.reduce_min(result)) == -np.inf:
         why = (
@@ -193,6 +202,11 @@ def first_non_finite(
             "the flow with `actnorm=False`), or splines with another `bound`"
         )
     return f"the base distribution '{base.name}' gives it{why}."
+
+
+def not_finite_data(x: tf.Tensor) -> str:
+    """Says which data are not finite."""
+    return f"the data itself is not finite ({non_finite_rows(x)})."
 
 
 def non_finite_rows(x: tf.Tensor) -> str:
@@ -209,5 +223,6 @@ def first_non_finite_weight(model: keras.Model) -> str:
     return _ALL_FINITE
 
 
-def _finite(x: tf.Tensor) -> bool:
+def is_finite(x: tf.Tensor) -> bool:
+    """Whether all values of an eager tensor are finite."""
     return bool(tf.reduce_all(tf.math.is_finite(x)))

@@ -32,7 +32,7 @@ def paired(
     where `k` makes the means of both terms equal, labels must be the same, and both
     ends are taken around their means, which changes no minimum. Above 1,000 rows, and
     by `"sinkhorn"` always, latents are drawn from the plan that minimizes the cost with
-    an entropy, `E_P[C] - 0.02 mean(C) H(P)`.
+    an entropy, `E_P[C] - 0.02 m H(P)`, with `m` the mean of `|x_1j - x_0i|^2`.
 
     References: Tong et al.: Improving and generalizing flow-based generative models
     with minibatch optimal transport, 2023, arXiv:2302.00482. Kerrigan, Migliorini,
@@ -41,28 +41,30 @@ def paired(
     """
     if kind == "independent":
         return x_0
-    cost = tf.stop_gradient(_cost(x_0, x_1, condition, weight))
+    distance = tf.stop_gradient(_squares(x_1, x_0))
+    cost = distance + tf.stop_gradient(_apart(distance, condition, weight))
+
+    def drawn() -> tf.Tensor:
+        return _drawn(cost, _SMOOTHING * tf.reduce_mean(distance), seed)
+
     if kind == "sinkhorn":
-        return tf.gather(x_0, _drawn(cost, seed))
+        return tf.gather(x_0, drawn())
     few = tf.shape(cost)[0] <= MOST_ASSIGNED
-    order = tf.cond(few, lambda: _assigned(cost), lambda: _drawn(cost, seed))
-    return tf.gather(x_0, order)
+    return tf.gather(x_0, tf.cond(few, lambda: _assigned(cost), drawn))
 
 
-def _cost(
-    x_0: tf.Tensor, x_1: tf.Tensor, condition: Condition, weight: float
-) -> tf.Tensor:
-    cost = _squares(x_1, x_0)
+def _apart(distance: tf.Tensor, condition: Condition, weight: float) -> tf.Tensor:
+    """Returns what different conditions add to the cost, `[n, n]`."""
     if condition is None:
-        return cost
+        return tf.zeros_like(distance)
+    mean = tf.reduce_mean(distance)
     c = tf.convert_to_tensor(condition)
     if c.dtype.is_floating:
-        apart = _squares(tf.cast(c, cost.dtype), tf.cast(c, cost.dtype))
-        scale = tf.math.divide_no_nan(tf.reduce_mean(cost), tf.reduce_mean(apart))
-        return cost + weight * scale * apart
+        apart = _squares(tf.cast(c, distance.dtype), tf.cast(c, distance.dtype))
+        return weight * tf.math.divide_no_nan(mean, tf.reduce_mean(apart)) * apart
     c = tf.reshape(c, [tf.shape(c)[0], -1])
     differ = tf.reduce_any(tf.not_equal(c[:, tf.newaxis], c[tf.newaxis]), axis=-1)
-    return cost + _NEVER * tf.reduce_mean(cost) * tf.cast(differ, cost.dtype)
+    return _NEVER * mean * tf.cast(differ, distance.dtype)
 
 
 def _squares(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
@@ -86,9 +88,11 @@ def _assigned(cost: tf.Tensor) -> tf.Tensor:
     return order
 
 
-def _drawn(cost: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def _drawn(cost: tf.Tensor, smoothing: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Draws for each row a column from the entropic plan, `[n]`."""
-    scaled = -cost / (_SMOOTHING * tf.reduce_mean(cost))
+    scaled = -tf.math.divide_no_nan(cost, smoothing)
+    # What is not finite shows in the loss, where it is named.
+    scaled = tf.where(tf.math.is_finite(scaled), scaled, tf.zeros_like(scaled))
     rows = tf.zeros_like(scaled[:, :1])
     columns = tf.zeros_like(scaled[:1])
 

@@ -8,6 +8,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import condition as conditioned
+from tfp_flows.distributions.surjections import Surjection
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import Seed, TensorLike, invalid
 from tfp_flows.internal.seeds import stateless_seed
@@ -28,11 +29,15 @@ def distribution_of(
 
 
 def latents_and_log_prob(
-    distribution: tfd.Distribution, x: tf.Tensor, condition: TensorLike | None = None
+    distribution: tfd.Distribution,
+    x: tf.Tensor,
+    condition: TensorLike | None = None,
+    seed: Seed = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `(latent, log_prob)` of data `[*batch, *event]`, with one inverse.
 
-    Without a bijector `x` is its own latent. Outside of the support, where the
+    Without a bijector `x` is its own latent. What `Surjection` draws follows from the
+    seed; without one it is fresh. Outside of the support, where the
     log-density is `-inf`, there is none: it is NaN. A conditional flow takes conditions
     `[*batch, *condition_shape]`.
     """
@@ -41,6 +46,8 @@ def latents_and_log_prob(
         distribution = conditioned(distribution, condition)
     # TFP's transformed distributions have no common public base class.
     if not hasattr(distribution, "bijector"):
+        if seed is not None and isinstance(distribution, Surjection):
+            return x, distribution.bound(x, seed=stateless_seed(seed))
         return x, _without(outside, distribution, distribution.log_prob(x))
     # First the latents: the log-density then finds them in TFP's cache.
     latent = distribution.bijector.inverse(x)

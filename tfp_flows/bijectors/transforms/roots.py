@@ -35,19 +35,22 @@ def solve(
 
     if low is None or high is None:
         low, high = _bracket(miss, sought)
+    low, high = tf.stop_gradient(low), tf.stop_gradient(high)
+    below, above = miss(low), miss(high)
+    # No step finds a root there; NaN would hold the others' search to the last step.
+    lost = tf.math.is_nan(below + above)
     limits = np.finfo(target.dtype.as_numpy_dtype)
     found = tfp.math.find_root_chandrupatla(
-        miss,
-        tf.stop_gradient(low),
-        tf.stop_gradient(high),
+        lambda x: tf.where(lost, tf.zeros_like(x), miss(x)),
+        low,
+        high,
         position_tolerance=limits.eps * tf.maximum(tf.abs(low), tf.abs(high)),
         max_iterations=_MOST_STEPS,
     )
     root = tf.stop_gradient(found.estimated_root)
     value, log_slope = function(root, parameters)
-    rising = miss(tf.stop_gradient(high)) >= miss(tf.stop_gradient(low))
     size = tf.maximum(tf.stop_gradient(tf.exp(log_slope)), limits.tiny)
-    slope = tf.where(rising, size, -size)
+    slope = tf.where(above >= below, size, -size)
     # Adds nothing to the root but its gradient.
     change = (target - sought) - (value - tf.stop_gradient(value))
     root = root + _once(change / slope, target, parameters)
