@@ -82,6 +82,37 @@ def parameters_of(transform):
     return tf.constant(np.random.default_rng(0).normal(size=shape))
 
 
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_second_derivatives_are_those_of_the_first(name, direction):
+    """Along a line; a solved direction has none and says so."""
+    transform = TRANSFORMS[name]
+    parameters, x = parameters_of(transform), tf.constant(0.3 * X)
+    if direction == "inverse":
+        x = transform.forward(x, parameters)[0]
+    units = 1.0 + tf.abs(getattr(transform, direction)(x, parameters)[0])
+
+    def slope(t):
+        with tf.GradientTape() as tape:
+            tape.watch(t)
+            value, log_slope = getattr(transform, direction)(t + x, parameters)
+            total = tf.reduce_sum(tf.sin(value / units) + log_slope)
+        return tape.gradient(total, t)
+
+    t, step = tf.constant(1e-4, tf.float64), 1e-5
+    try:
+        with tf.GradientTape() as tape:
+            tape.watch(t)
+            first = slope(t)
+        second = tape.gradient(first, t)
+    except NotImplementedError as error:
+        if "first derivatives" in str(error):
+            return
+        raise
+    expected = (slope(t + step) - slope(t - step)) / (2.0 * step)
+    np.testing.assert_allclose(second, expected, rtol=2e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "jit", [pytest.param(False, marks=pytest.mark.slow), True], ids=["graph", "xla"]
 )

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
@@ -40,6 +39,7 @@ from tfp_flows.internal.arguments import (
     checked_choice,
     checked_integer,
     checked_shape,
+    float_dtype,
     renamed,
 )
 from tfp_flows.nets.dense import MADE, MLP
@@ -296,7 +296,7 @@ def causal_flow(
     """
     checked_integer("length", length)
     checked_choice("step", step, ("mixture", "spline"))
-    dtype = tf.as_dtype(dtype or keras.config.floatx()).name
+    dtype = float_dtype(dtype).name
     net = CausalLSTM(units, features=features, dtype=dtype)
     options = {"condition_shape": (net.units[-1],), "dtype": dtype}
     if step == "mixture":

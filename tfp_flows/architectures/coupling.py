@@ -41,6 +41,7 @@ from tfp_flows.internal.arguments import (
     Shape,
     case_of,
     checked_integer,
+    float_dtype,
     renamed,
 )
 from tfp_flows.nets.conv import ConvNet
@@ -99,7 +100,7 @@ def nice(
     bijectors = [Repeat(tfb.Chain(pair), steps // 2, mode=mode)]
     if steps % 2:
         bijectors.append(coupling(range(0, d, 2)))
-    zeros = tf.zeros([d], dtype or keras.config.floatx())
+    zeros = tf.zeros([d], float_dtype(dtype))
     bijectors.append(tfb.Scale(log_scale=tf.Variable(zeros, name="log_scale")))
     if actnorm:
         bijectors.insert(0, ActNorm(d, dtype=dtype))

@@ -24,6 +24,7 @@ from tfp_flows.internal.arguments import (
     DType,
     checked_integer,
     checked_shape,
+    float_dtype,
     invalid,
 )
 from tfp_flows.nets.dense import MADE, MLP
@@ -167,7 +168,7 @@ def sphere_flow(
         return Coupling(mask, net, transform, condition_shape=seen, dtype=dtype)
 
     layers = [layer(step) for step in range(checked_integer("steps", steps, 2))]
-    kind = tf.as_dtype(dtype or keras.config.floatx())
+    kind = float_dtype(dtype)
     low, high = (tf.constant([s * math.pi, s], kind) for s in (-1.0, 1.0))
     flow = assemble(
         (2,),

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
@@ -27,6 +26,7 @@ from tfp_flows.internal.arguments import (
     checked_integer,
     checked_number,
     checked_shape,
+    float_dtype,
     invalid,
     renamed,
 )
@@ -141,7 +141,7 @@ def logit(
     4.1.
     """
     alpha = checked_number("alpha", alpha, above=0.0, below=1.0)
-    dtype = tf.as_dtype(dtype or keras.config.floatx())
+    dtype = float_dtype(dtype)
     scale = tf.constant(pixel_levels / (1.0 - alpha), dtype)
     shift = tf.constant(-0.5 * alpha, dtype)
     parts = tfb.Chain([tfb.Scale(scale), tfb.Shift(shift), tfb.Sigmoid()], name="logit")
@@ -154,7 +154,7 @@ def center(pixel_levels: float, dtype: DType = None) -> tfb.Bijector:
 
     inverse (data to latent):  x = y / L - 1/2
     """
-    dtype = tf.as_dtype(dtype or keras.config.floatx())
+    dtype = float_dtype(dtype)
     scale, shift = tf.constant(pixel_levels, dtype), tf.constant(0.5, dtype)
     return tfb.Chain([tfb.Scale(scale), tfb.Shift(shift)], name="center")
 

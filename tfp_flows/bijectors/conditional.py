@@ -23,10 +23,11 @@ from tfp_flows.internal.arguments import (
     check_event,
     checked_instance,
     checked_integer,
+    float_dtype,
     invalid,
     words,
 )
-from tfp_flows.internal.compat import Chain, JointMap, tf_variable
+from tfp_flows.internal.compat import Chain, JointMap, first_layers, tf_variable
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -231,7 +232,7 @@ def taking_conditions(distribution: object) -> tfb.Bijector | None:
 def condition_dtype(bijector: tfb.Bijector) -> tf.DType:
     """Returns the dtype of conditions: the flow's, unless they are labels."""
     dtype = getattr(conditional_part(bijector), "condition_dtype", None)
-    return tf.as_dtype(dtype or known_dtype(bijector) or keras.config.floatx())
+    return float_dtype(dtype or known_dtype(bijector))
 
 
 def label_count(bijector: tfb.Bijector) -> int | None:
@@ -358,9 +359,7 @@ class EncodedCondition(Wrapped):
     @property
     def condition_dtype(self) -> tf.DType:
         """What the encoder takes: integers for an embedding, else floats."""
-        return tf.as_dtype(
-            _input_dtype(self._encoder) or self.dtype or keras.config.floatx()
-        )
+        return float_dtype(_input_dtype(self._encoder) or self.dtype)
 
     @property
     def labels(self) -> int | None:
@@ -374,7 +373,7 @@ class EncodedCondition(Wrapped):
     def encode(self, condition: Condition) -> tf.Tensor:
         """Returns what the bijector inside sees of conditions `[..., *shape]`."""
         condition = tf.convert_to_tensor(condition)
-        if self.labels is not None:
+        if self.condition_dtype.is_integer:
             condition = checked_labels(condition, self.labels)
         given = tf.cast(condition, self.condition_dtype)
         ndims = len(self.condition_shape)
@@ -383,19 +382,23 @@ class EncodedCondition(Wrapped):
             return encoded
         # XLA drops what `checked_labels` asserts, and takes the nearest label.
         good = (condition >= 0) & (condition < self.labels)
+        good = tf.reduce_all(good, axis=list(range(-ndims, 0)))
         while good.shape.rank < encoded.shape.rank:
             good = good[..., tf.newaxis]
         return tf.where(good, encoded, tf.cast(np.nan, encoded.dtype))
 
 
-def checked_labels(condition: tf.Tensor, labels: int) -> tf.Tensor:
-    """Returns labels as integers; refuses fractions and what is out of range."""
+def checked_labels(condition: tf.Tensor, labels: int | None) -> tf.Tensor:
+    """Returns labels as integers; refuses fractions and what is out of range.
+
+    Without a number of labels any whole numbers will do.
+    """
     found = tf.cast(condition, tf.int32)
-    good = (
-        (found >= 0) & (found < labels) & (tf.cast(found, condition.dtype) == condition)
-    )
-    last = labels - 1
-    must = f"Argument `condition` must hold labels, whole numbers from 0 to {last}"
+    good = tf.cast(found, condition.dtype) == condition
+    must = "Argument `condition` must hold labels, whole numbers"
+    if labels is not None:
+        good &= (found >= 0) & (found < labels)
+        must += f" from 0 to {labels - 1}"
     if tf.executing_eagerly():
         if not bool(tf.reduce_all(good)):
             wrong = condition.numpy()[~good.numpy()].flat[0]
@@ -443,9 +446,11 @@ def _input_dtype(encoder: keras.Layer) -> str | None:
 def _first_embedding(encoder: keras.Layer) -> keras.layers.Embedding | None:
     if isinstance(encoder, keras.layers.Embedding):
         return encoder
-    if isinstance(encoder, keras.Sequential) and encoder.layers:
-        return _first_embedding(encoder.layers[0])
-    return None
+    if isinstance(encoder, keras.Sequential):
+        first = encoder.layers[:1]
+    else:
+        first = first_layers(encoder)
+    return next(filter(None, map(_first_embedding, first)), None)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

@@ -129,7 +129,8 @@ class Adaptive(Solver):
     state, so the step suits its most demanding row. XLA cannot compile the
     gradient: train without `jit_compile`.
 
-    Rows that are not finite are not solved: theirs is NaN. After `max_steps` steps, or
+    Rows that are not finite, or whose conditions are not, are not solved: theirs is
+    NaN. After `max_steps` steps, or
     where the derivative stops being finite, `tf.errors.InvalidArgumentError`, or in
     `fit` `FloatingPointError`, names the row that moves fastest.
     """
@@ -165,15 +166,19 @@ class Adaptive(Solver):
             if bdf
             else compat.LimitedDormandPrince(self._stuck, **limits)
         )
-        rows = tf.math.is_finite(tf.add_n([sum_event(part) for part in state]))
+        zero = tf.zeros([], dtype)
+        # Conditions that are not finite show in the first derivative.
+        start = (*state, *derivative(zero, state, constants))
+        rows = tf.math.is_finite(tf.add_n([sum_event(part) for part in start]))
         state = tuple(_where(rows, part, 0.0) for part in state)
 
         def ode_fn(s: tf.Tensor, y: State, **constants: tf.Tensor) -> State:
-            return derivative(s, y, [constants[k] for k in sorted(constants)])
+            slopes = derivative(s, y, [constants[k] for k in sorted(constants)])
+            return tuple(_where(rows, slope, 0.0) for slope in slopes)
 
         results = solver.solve(
             ode_fn,
-            initial_time=tf.zeros([], dtype),
+            initial_time=zero,
             initial_state=state,
             solution_times=tf.ones([1], dtype),
             constants={f"c{i:05d}": c for i, c in enumerate(constants)},

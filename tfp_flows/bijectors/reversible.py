@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import Condition, Mapped
 
 # A layer maps (value, its slices of the stacks, condition) to (value, log-det).
@@ -112,7 +113,10 @@ def reversible(
 
                 return tuple(gradient(*upstream)), second
 
-            return list(first(*upstream, x, *rest))
+            sources = (*upstream, x, *rest)
+            if compat.in_forward_mode(sources):  # which follows every operation
+                return _pulled(ordinary, sources[2:], upstream)
+            return list(first(*sources))
 
         return (y, log_det), with_derivatives
 

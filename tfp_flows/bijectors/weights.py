@@ -21,6 +21,7 @@ from tfp_flows.internal.arguments import (
     Shape,
     bound_arguments,
     check_no_trace,
+    float_dtype,
     invalid,
 )
 
@@ -219,7 +220,7 @@ def _checked_dtype(dtype: DType) -> tf.DType:
 
     Log-densities in 16 bits would have two digits.
     """
-    asked = keras.config.floatx() if dtype is None else dtype
+    asked = float_dtype() if dtype is None else dtype
     with contextlib.suppress(TypeError):
         if (known := tf.as_dtype(asked)) in (tf.float32, tf.float64):
             return known

@@ -26,6 +26,7 @@ from tfp_flows.internal.arguments import (
     TensorLike,
     checked_integer,
     checked_number,
+    float_dtype,
     invalid,
 )
 from tfp_flows.nets.dense import MLP
@@ -251,4 +252,4 @@ def _filled(start: TensorLike, shape: list[int], dtype: DType) -> tf.Tensor:
 
 
 def _name(dtype: DType) -> str:
-    return tf.as_dtype(dtype or keras.config.floatx()).name
+    return float_dtype(dtype).name

@@ -29,6 +29,7 @@ from tfp_flows.internal.arguments import (
     TensorLike,
     checked_integer,
     checked_number,
+    float_dtype,
     invalid,
 )
 from tfp_flows.internal.seeds import dequantized
@@ -570,7 +571,7 @@ def character_embeddings(
         >>> tfpf.condition(embeddings, [0, 1, 2]).sample().shape
         TensorShape([3, 5])
     """
-    dtype = tf.as_dtype(dtype or keras.config.floatx())
+    dtype = float_dtype(dtype)
     table = code_table(categories, d, scale, dtype.name)
     affine = ConditionalAffine(
         (d,),

@@ -13,7 +13,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_flows.internal.arguments import Seed, check_event, checked_integer, invalid
 from tfp_flows.internal.seeds import stateless_seed
 from tfp_flows.training.model import FlowModel
-from tfp_flows.training.sampling import distribution_of
+from tfp_flows.training.sampling import distribution_of, tempered
 
 Flow: TypeAlias = "FlowModel | tfd.Distribution"
 Images: TypeAlias = "npt.ArrayLike | tf.Tensor"
@@ -57,10 +57,8 @@ def temperature_series(
         must = "hold at least one number, none negative"
         raise invalid("temperatures", must, temperatures)
     base = flow_of(flow).distribution
-    z = base.sample(n, seed=stateless_seed(seed))[:, None]
-    factors = tf.constant(temperatures, z.dtype)[:, None]
-    mean = base.mean()
-    return decode(flow, mean + factors * (z - mean))
+    z = base.sample(n, seed=stateless_seed(seed))
+    return _series(flow, [tempered(base, z, float(t)) for t in temperatures])
 
 
 def interpolate(
@@ -74,16 +72,30 @@ def interpolate(
     middle, where no image has its latent, and looks washed out.
     """
     checked_integer("steps", steps, minimum=2)
-    a, b = encode(flow, start)[:, None], encode(flow, end)[:, None]
-    t = tf.linspace(tf.zeros([], a.dtype), tf.ones([], a.dtype), steps)[:, None]
-    return decode(flow, _arc(a, b, t) if spherical else (1.0 - t) * a + t * b)
+    a, b = encode(flow, start), encode(flow, end)
+    path = _arc if spherical else _line
+    return _series(flow, [path(a, b, t) for t in np.linspace(0.0, 1.0, steps)])
 
 
-def _arc(a: tf.Tensor, b: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
+def _series(flow: Flow, latents: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Decodes latents `[n, *latent]` of several steps, `[n, steps, h, w, c]`."""
+    # One by one: a bound condition belongs to an image, whatever the step.
+    return tf.stack([decode(flow, z) for z in latents], axis=1)
+
+
+def _line(a: tf.Tensor, b: tf.Tensor, t: float) -> tf.Tensor:
+    return (1.0 - t) * a + t * b
+
+
+def _arc(a: tf.Tensor, b: tf.Tensor, t: float) -> tf.Tensor:
     """Moves from `a` to `b` along a circle, with lengths in between."""
-    length_a = tf.norm(a, axis=-1, keepdims=True)
-    length_b = tf.norm(b, axis=-1, keepdims=True)
-    cosine = tf.reduce_sum(a * b, axis=-1, keepdims=True) / (length_a * length_b)
+    axes = list(range(1, a.shape.rank))
+
+    def inner(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(a * b, axis=axes, keepdims=True)
+
+    length_a, length_b = (tf.sqrt(inner(z, z)) for z in (a, b))
+    cosine = inner(a, b) / (length_a * length_b)
     # Nearly equal or opposite latents leave the arc undefined: take the line.
     angle = tf.acos(tf.clip_by_value(cosine, -1.0, 1.0))
     straight = tf.sin(angle) < 1e-4
@@ -91,13 +103,13 @@ def _arc(a: tf.Tensor, b: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
     along_a = tf.sin((1.0 - t) * safe) / tf.sin(safe) / length_a
     along_b = tf.sin(t * safe) / tf.sin(safe) / length_b
     arc = (along_a * a + along_b * b) * ((1.0 - t) * length_a + t * length_b)
-    return tf.where(straight, (1.0 - t) * a + t * b, arc)
+    return tf.where(straight, _line(a, b, t), arc)
 
 
 def attribute_vector(
     flow: Flow, images: Images, has_attribute: npt.ArrayLike
 ) -> tf.Tensor:
-    """Returns the direction `[d]` among the latents in which an attribute grows.
+    """Returns the direction, one latent, among the latents in which an attribute grows.
 
     It is the mean latent of the images that have the attribute minus the mean latent of
     those that have not (Kingma, Dhariwal: Glow, 2018, section 5). `has_attribute` are
@@ -121,6 +133,6 @@ def add_attribute(
     strengths: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 1.0),
 ) -> tf.Tensor:
     """Moves images along an attribute vector: `[n, strengths, h, w, c]`."""
-    latents = encode(flow, images)[:, None]
-    factors = tf.constant(strengths, latents.dtype)[:, None]
-    return decode(flow, latents + factors * tf.cast(vector, latents.dtype))
+    latents = encode(flow, images)
+    vector = tf.cast(vector, latents.dtype)
+    return _series(flow, [latents + strength * vector for strength in strengths])

@@ -43,13 +43,14 @@ def inpaint(flow: Flow, images: Images, known: Images, **options: Any) -> tf.Ten
 
 
 def super_resolve(
-    flow: Flow, small: Images, *, sigma: float = 4.0, **options: Any
+    flow: Flow, small: Images, *, sigma: float | None = None, **options: Any
 ) -> tf.Tensor:
     """Enlarges images to the size that the flow knows.
 
     Args:
         small: Images `[n, h / k, w / k, c]`, whose pixels are means over blocks.
-        sigma: Standard deviation of the small pixels, in pixel values.
+        sigma: Standard deviation of the small pixels, in pixel values; None for 1/64
+            of their range.
         **options: `method`, `steps` and `seed` of `restore`.
 
     Returns:
@@ -63,6 +64,7 @@ def super_resolve(
         must = f"hold images smaller by a whole factor than {tuple(flow.event_shape)}"
         raise invalid("small", must, got=f"small of shape {small.shape}")
     rough = tf.repeat(tf.repeat(small, factor, axis=1), factor, axis=2)
+    sigma = _share_of_range(small, 1.0 / 64.0) if sigma is None else sigma
 
     def measure(x: tf.Tensor) -> tf.Tensor:
         return tf.nn.avg_pool2d(x, factor, factor, "VALID")
@@ -78,7 +80,7 @@ def restore(
     *,
     method: str = "langevin",
     steps: int = 300,
-    sigma: float = 8.0,
+    sigma: float | None = None,
     seed: Seed = 0,
 ) -> tf.Tensor:
     """Finds images of a known measurement, under the flow's exact density.
@@ -89,10 +91,12 @@ def restore(
         method: `"optimize"` climbs `log p(z | y)` by Adam, to a likely image;
             `"langevin"` draws a random one by the Metropolis-adjusted Langevin
             algorithm, from a random start.
-        sigma: Standard deviation of the measurement's noise.
+        sigma: Standard deviation of the measurement's noise; None for 1/32 of its
+            range, 8 of 256 levels.
     """
     checked_choice("method", method, METHODS)
     checked_integer("steps", steps)
+    sigma = _share_of_range(measured, 1.0 / 32.0) if sigma is None else sigma
     checked_number("sigma", sigma, above=0)
     flow = flow_of(flow)
 
@@ -115,11 +119,16 @@ def restore(
     )
 
     def nearby(z: tf.Tensor) -> tf.Tensor:
-        away = tf.reduce_sum(tf.square(z - start), axis=-1) / 2.0
+        away = tf.reduce_sum(tf.square(z - start), list(range(1, z.shape.rank))) / 2.0
         return log_likelihood(z, measured + noise) - away
 
     z = _climb(nearby, start, steps)
     return decode(flow, _langevin(log_posterior, z, steps, of_steps))
+
+
+def _share_of_range(values: tf.Tensor, share: float) -> float:
+    extent = float(tf.reduce_max(values) - tf.reduce_min(values))
+    return share * (extent or float(tf.reduce_max(tf.abs(values))) or 1.0)
 
 
 def _climb(log_posterior: Callable, z: tf.Tensor, steps: int) -> tf.Tensor:
@@ -150,7 +159,9 @@ def _langevin(
     kernel = tfp.mcmc.SimpleStepSizeAdaptation(
         tfp.mcmc.HamiltonianMonteCarlo(
             log_posterior,
-            step_size=tf.fill([len(z), 1], tf.constant(0.02, z.dtype)),
+            step_size=tf.fill(
+                [len(z), *[1] * (z.shape.rank - 1)], tf.constant(0.02, z.dtype)
+            ),
             num_leapfrog_steps=1,
         ),
         num_adaptation_steps=max(1, int(0.8 * steps)),

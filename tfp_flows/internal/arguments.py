@@ -72,6 +72,14 @@ class DescribedLayer(keras.Layer):
         return {**super().get_config(), **self._own_config()}
 
 
+def float_dtype(dtype: DType = None) -> tf.DType:
+    """Returns a dtype, and for None Keras's default: its policy's if that is wider."""
+    if dtype is not None:
+        return tf.as_dtype(dtype)
+    wide = keras.config.dtype_policy().variable_dtype == "float64"
+    return tf.float64 if wide else tf.as_dtype(keras.config.floatx())
+
+
 def invalid(
     name: str,
     must: str,

@@ -10,7 +10,7 @@ import functools
 import itertools
 import operator
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import keras
@@ -20,7 +20,7 @@ import tensorflow_probability as tfp
 from tensorflow.core.framework import node_def_pb2, tensor_pb2  # noqa: F401
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2  # noqa: F401
 from tensorflow.python import pywrap_tfe
-from tensorflow.python.eager import record, tape
+from tensorflow.python.eager import forwardprop_util, record, tape
 from tensorflow.python.ops import control_flow_util_v2
 from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from tensorflow_probability.python.bijectors import (
@@ -571,6 +571,24 @@ def in_a_loop_with_variables() -> bool:
     """
     graph = tf.compat.v1.get_default_graph()
     return control_flow_util_v2.in_while_loop_defun(graph) and _scope() is None
+
+
+def first_layers(model: keras.Layer) -> list[keras.Layer]:
+    """Returns the layers that the only input of a functional model goes to."""
+    inputs = getattr(model, "inputs", None) or ()
+    if len(inputs) != 1:
+        return []
+    return [
+        layer
+        for layer in getattr(model, "layers", ())
+        for node in layer._inbound_nodes
+        if any(tensor is inputs[0] for tensor in node.input_tensors)
+    ]
+
+
+def in_forward_mode(tensors: Sequence[tf.Tensor]) -> bool:
+    """Whether a `tf.autodiff.ForwardAccumulator` follows one of eager tensors."""
+    return bool(forwardprop_util.pack_tangents(tensors).tangents)
 
 
 def in_vectorized_map() -> bool:

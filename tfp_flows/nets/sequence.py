@@ -17,6 +17,7 @@ from tfp_flows.internal.arguments import (
     checked_integer,
     checked_number,
     checked_widths,
+    float_dtype,
     invalid,
 )
 from tfp_flows.nets.conditioner import Conditioner, Shape, ops
@@ -279,7 +280,7 @@ class BinaryCodes(keras.initializers.Initializer):
         digits = (np.arange(rows)[:, np.newaxis] >> np.arange(width // 2)) & 1
         scales = np.full(digits.shape, math.log(self.scale))
         table = np.concatenate([2.0 * digits - 1.0, scales], axis=1)
-        return ops.convert_to_tensor(table, dtype=dtype or keras.config.floatx())
+        return ops.convert_to_tensor(table, dtype=float_dtype(dtype))
 
     def get_config(self) -> Config:
         """Returns the constructor's arguments."""

@@ -21,7 +21,12 @@ from tfp_flows.bijectors.conditional import (
     taking_conditions,
 )
 from tfp_flows.internal.arguments import Shape, invalid
-from tfp_flows.training.sampling import distribution_of, latents_and_log_prob, sample
+from tfp_flows.training.sampling import (
+    distribution_of,
+    latents_and_log_prob,
+    mean_of,
+    sample,
+)
 
 Model = keras.Model | tfd.Distribution
 Condition = tf.Tensor | None
@@ -203,6 +208,9 @@ def _of_distribution(distribution: tfd.Distribution) -> Servable:
         return chain.forward_and_log_det(bijector, latent, ndims, condition)[0]
 
     base = distribution if bijector is None else distribution.distribution
+    if not isinstance(base.event_shape, tf.TensorShape):
+        must = "have latents that are one tensor, not those of a joint distribution"
+        raise invalid("model_or_distribution", must, distribution)
     return Servable(
         distribution=distribution,
         base=base,
@@ -215,7 +223,7 @@ def _of_distribution(distribution: tfd.Distribution) -> Servable:
         labels=None if taking is None else label_count(taking),
         # A pixel v of a flow of real values stands for the cell [v, v + 1).
         pixel_offset=0.0 if hasattr(distribution, "dequantize") else 0.5,
-        has_temperature=_has_mean(base),
+        has_temperature=mean_of(base) is not None,
     )
 
 
@@ -237,7 +245,7 @@ def _of_latent_model(model: _LatentModel) -> Servable:
         inverse_function=inverse,
         forward_function=model.decode,
         elbo_function=elbo,
-        has_temperature=_has_mean(getattr(prior, "distribution", prior)),
+        has_temperature=mean_of(getattr(prior, "distribution", prior)) is not None,
     )
 
 
@@ -251,11 +259,3 @@ def _check_servable(distribution: tfd.Distribution) -> None:
     if distribution.batch_shape.rank != 0:
         must = "be a single distribution, such as a `tfd.Independent` of a batch"
         raise invalid(name, must, distribution)
-
-
-def _has_mean(distribution: tfd.Distribution) -> bool:
-    try:
-        distribution.mean()
-    except (NotImplementedError, ValueError):
-        return False
-    return True

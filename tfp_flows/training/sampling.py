@@ -10,7 +10,7 @@ from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import condition as conditioned
 from tfp_flows.distributions.surjections import Surjection
 from tfp_flows.internal import compat
-from tfp_flows.internal.arguments import Seed, TensorLike, invalid
+from tfp_flows.internal.arguments import Arrays, Seed, TensorLike, invalid
 from tfp_flows.internal.seeds import stateless_seed
 
 
@@ -115,7 +115,7 @@ def sample(
     it runs through the bijector. A temperature below 1 gives samples that are more
     likely and less varied (Glow, section 5). Equal seeds give equal samples; an integer
     `s` stands for the pair `[0, s]`. Conditions have the shape `[*batch, *condition]`.
-    Without a mean of the base distribution the temperature must be 1.
+    Without a finite mean of the base distribution the temperature must be 1.
     """
     if isinstance(n, int) and n < 0:
         raise invalid("n", "not be negative", n)
@@ -124,24 +124,37 @@ def sample(
     if condition is not None:
         distribution = conditioned(distribution, condition)
     bijector = getattr(distribution, "bijector", None)
-    if bijector is None:
-        return _tempered(distribution, n, seed, temperature)
-    z = _tempered(compat.broadcast_base(distribution), n, seed, temperature)
-    return bijector.forward(z)
-
-
-def _tempered(
-    base: tfd.Distribution,
-    n: int | tf.Tensor,
-    seed: Seed,
-    temperature: float | tf.Tensor,
-) -> tf.Tensor:
+    base = distribution if bijector is None else compat.broadcast_base(distribution)
     z = base.sample(n, seed=stateless_seed(seed))
+    z = tempered(base, z, temperature)
+    return z if bijector is None else bijector.forward(z)
+
+
+def tempered(
+    base: tfd.Distribution, z: Arrays, temperature: float | tf.Tensor
+) -> Arrays:
+    """Returns draws of a base distribution pulled towards its mean."""
+    if isinstance(temperature, int | float) and temperature == 1:
+        return z
+    mean = mean_of(base)
+    if mean is None:
+        must = f"be 1, since the base distribution '{base.name}' has no finite mean"
+        raise invalid("temperature", must, temperature)
+
+    def pulled(mean: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+        t = tf.cast(temperature, z.dtype)
+        # At 1 what was drawn, to the bit, as far from the mean as it may be.
+        return tf.where(tf.equal(t, 1.0), z, mean + t * (z - mean))
+
+    return tf.nest.map_structure(pulled, mean, z)
+
+
+def mean_of(base: tfd.Distribution) -> Arrays | None:
+    """Returns the mean of a base distribution, None where it has no finite one."""
     try:
         mean = base.mean()
     except (NotImplementedError, ValueError):  # of a joint distribution's functions
-        if isinstance(temperature, int | float) and temperature == 1:
-            return z
-        must = f"be 1, since the base distribution '{base.name}' has no mean"
-        raise invalid("temperature", must, temperature) from None
-    return mean + tf.cast(temperature, z.dtype) * (z - mean)
+        return None
+    parts = tf.nest.flatten(mean)
+    known = [value for value in map(tf.get_static_value, parts) if value is not None]
+    return mean if all(np.isfinite(value).all() for value in known) else None

@@ -353,7 +353,7 @@ _FAR = 30.0
 
 
 def _logistic_to_normal(logit: tf.Tensor) -> tf.Tensor:
-    """Returns the `x` with `logit Phi(x) = logit`, with its gradient."""
+    """Returns the `x` with `logit Phi(x) = logit`, with three derivatives."""
     a = tf.stop_gradient(logit)
     size = tf.maximum(tf.abs(a), 1.0)
     far = tf.sqrt(2.0 * size)
@@ -365,4 +365,8 @@ def _logistic_to_normal(logit: tf.Tensor) -> tf.Tensor:
         reached, log_slope = _normal_to_logistic(x)
         x += (a - reached) * tf.exp(-log_slope)
     x = tf.stop_gradient(x)
-    return x + (logit - a) * tf.exp(-_normal_to_logistic(x)[1])
+    # Each of Newton's steps from the root doubles how many derivatives are right.
+    for _ in range(2):
+        reached, log_slope = _normal_to_logistic(x)
+        x += (logit - reached) * tf.exp(-log_slope)
+    return x
