@@ -130,6 +130,10 @@ def detection_report(
             raise invalid("anomalies", must, got=f"{sorted(scores)} for {kind!r}")
         for scorer in normal:
             values = [np.asarray(s[scorer], np.float64) for s in (normal, scores)]
+            for name, found in zip(("normal", "anomalies"), values, strict=True):
+                if not np.isfinite(found).all():
+                    got = f"{np.sum(~np.isfinite(found))} scores that are not"
+                    raise invalid(name, "hold finite scores", got=got)
             measure = _Bootstrap(*values, confidence, resamples, seed)
             auroc = measure(roc_auc_score)
             aupr = measure(average_precision_score)

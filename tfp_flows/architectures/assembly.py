@@ -26,6 +26,7 @@ from tfp_flows.internal.arguments import (
     checked_choice,
     checked_integer,
     checked_shape,
+    float_dtype,
     invalid,
 )
 
@@ -58,6 +59,8 @@ def assemble(
         parts.insert(0, tfb.Reshape(event_shape, event_shape_in=(size,)))
     if base is None:
         base = standard_normal(size, dtype)
+    elif base.dtype != float_dtype(dtype):
+        raise invalid("base", f"have the flow's dtype {float_dtype(dtype).name}", base)
     elif not base.event_shape.is_compatible_with((size,)):
         must = f"be a distribution of vectors of {size} values"
         raise invalid("base", must, got=f"event shape {base.event_shape}")
@@ -73,9 +76,14 @@ def assemble(
             EncodedCondition(tfb.Chain(parts), encoder, condition_shape=condition_shape)
         ]
     if preprocess is not None:
-        bends = elementwise(preprocess) and not preprocess.is_constant_jacobian
-        parts.insert(0, Supported(preprocess, dtype=dtype) if bends else preprocess)
+        parts.insert(0, within_support(preprocess, dtype))
     return tfd.TransformedDistribution(base, tfb.Chain(parts), name=name)
+
+
+def within_support(bijector: tfb.Bijector, dtype: DType) -> tfb.Bijector:
+    """Gives a bijector of single values the log-det `-inf` outside of its range."""
+    bends = elementwise(bijector) and not bijector.is_constant_jacobian
+    return Supported(bijector, dtype=dtype) if bends else bijector
 
 
 def checked_event(event_shape: int | Sequence[int]) -> Shape:

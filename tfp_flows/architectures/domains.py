@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.architectures.assembly import assemble, seen_condition
+from tfp_flows.architectures.assembly import assemble, seen_condition, within_support
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.autoregressive import Autoregressive
 from tfp_flows.bijectors.coupling import Coupling
@@ -38,7 +38,7 @@ def on(
     """Puts a flow onto a support: data are `f(v)`, for `v` drawn from the flow.
 
     Conditions of the flow are conditions of the result. Log-densities of values outside
-    of a named support are `-inf`.
+    of a support, named or a range of single values, are `-inf`.
 
     Args:
         support: `"positive"`, `"unit_interval"`, `"ordered"` or `"simplex"`, of which
@@ -57,6 +57,8 @@ def on(
         support = Onto(support, dtype=flow.dtype)
     elif not isinstance(support, tfb.Bijector):
         raise invalid("support", "be a name or a bijector", support, TypeError)
+    else:
+        support = within_support(support, flow.dtype)
     if (support.inverse_min_event_ndims or 0) > flow.event_shape.rank:
         raise invalid("flow", "be a flow of vectors for this support", flow)
     name = name or flow.name

@@ -12,6 +12,7 @@ from tfp_flows.bijectors.weights import WeightedBijector
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
     Condition,
+    Config,
     DType,
     Mapped,
     Shape,
@@ -115,7 +116,8 @@ class FlowBijector(WeightedBijector):
         x = tf.convert_to_tensor(x, dtype_hint=self.dtype)
         given = self._condition_kwargs(condition)
         with compat.whole_moments():
-            result = self._forward_and_log_det(x, **given)
+            ndims = self.forward_min_event_ndims
+            result = _mapped(self._forward_and_log_det, x, given, ndims)
         return self._reported(*result)
 
     def inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
@@ -123,7 +125,8 @@ class FlowBijector(WeightedBijector):
         y = tf.convert_to_tensor(y, dtype_hint=self.dtype)
         given = self._condition_kwargs(condition)
         with compat.whole_moments():
-            result = self._inverse_and_log_det(y, **given)
+            ndims = self.inverse_min_event_ndims
+            result = _mapped(self._inverse_and_log_det, y, given, ndims)
         return self._reported(*result)
 
     def _condition_kwargs(self, condition: Condition) -> dict:
@@ -193,6 +196,20 @@ class FlowBijector(WeightedBijector):
         ildj = self._cache.inverse_attributes(y, **kwargs)["ildj"]
         del x
         return ildj
+
+
+def _mapped(function: Callable, x: tf.Tensor, given: Config, ndims: int) -> Mapped:
+    """Applies one direction; to no rows as to one, which is dropped.
+
+    TensorFlow's convolutions have a wrong shape there, its loops none.
+    """
+    if 0 not in x.shape or not tf.executing_eagerly():
+        return function(x, **given)
+    parts = map(tf.convert_to_tensor, (x, *given.values()))
+    one, *own = (tf.zeros([n or 1 for n in part.shape], part.dtype) for part in parts)
+    value, log_det = function(one, **dict(zip(given, own, strict=True)))
+    rows = tuple(slice(0, n) for n in x.shape[: x.shape.rank - ndims])
+    return value[rows], log_det[rows] if log_det.shape.rank else log_det
 
 
 def call_layer(

@@ -531,6 +531,11 @@ class CategoricalFlow(Surjection):
         """The flow of sequences and the embeddings."""
         return self.flow, self.embeddings
 
+    def outside(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns where a value is no category."""
+        wrong = (x < 0.0) | (x >= float(self.categories)) | (x > tf.floor(x))
+        return tf.reduce_any(wrong, axis=-1)
+
     def log_odds(self, v: tf.Tensor) -> tf.Tensor:
         """Returns `log q(v_t | c)`, logits of `P(x_t | v_t)`: `[..., length, K]`."""
         every = condition(self.embeddings, tf.range(self.categories))

@@ -123,6 +123,12 @@ def map_rows(
     pair of integers of its own for each block of rows.
     """
     lengths = [len(a) for a in arrays if a is not None]
+    none = not any(lengths)
+    if none:  # a function of one row tells the shapes
+        arrays = [
+            a if a is None else np.zeros((1, *np.shape(a)[1:]), np.asarray(a).dtype)
+            for a in arrays
+        ]
     n = lengths[0]
     if set(lengths) != {n}:
         found = " and ".join(map(str, lengths))
@@ -132,10 +138,11 @@ def map_rows(
         block = [None if a is None else a[start : start + rows] for a in arrays]
         own = [] if seed is None else [folded(stateless_seed(seed), start)]
         results.append(function(*block, *own))
-    return tf.nest.map_structure(
+    found = tf.nest.map_structure(
         lambda *blocks: np.concatenate([np.asarray(b) for b in blocks], axis=0),
         *results,
     )
+    return tf.nest.map_structure(lambda a: a[:0], found) if none else found
 
 
 def map_batches(function: Callable, rows: int = 2048) -> Callable[..., tf.Tensor]:

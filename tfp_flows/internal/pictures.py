@@ -25,7 +25,8 @@ def picture_grid(
         images: Pixel values `[n, h, w, c]` in `[0, pixel_levels)`, or `[rows, columns,
             h, w, c]`, with 1 or 3 channels; values outside are clipped, and whatever
             is not a number turns black.
-        pixel_levels: How many values a pixel can take, such as 256.
+        pixel_levels: How many values a pixel can take, such as 256; 1 for values that
+            fill [0, 1].
         columns: Images in a row; None for the rows that `images` has, or else for
             a grid about as wide as high.
 
@@ -44,9 +45,10 @@ def picture_grid(
     rows = math.ceil(n / in_a_row)
     shape = (rows * (height + margin) - margin, in_a_row * (width + margin) - margin)
     picture = np.full((*shape, channels), 255, np.uint8)
-    # A value v of a dequantized image stands for the whole pixel floor(v).
-    whole = np.clip(np.floor(np.nan_to_num(images)), 0, pixel_levels - 1)
-    whole = np.rint(whole * (255 / (pixel_levels - 1))).astype(np.uint8)
+    whole, most = np.nan_to_num(images), pixel_levels
+    if pixel_levels > 1:  # a value v of a dequantized image stands for floor(v)
+        whole, most = np.floor(whole), pixel_levels - 1
+    whole = np.rint(np.clip(whole, 0, most) * (255 / most)).astype(np.uint8)
     for index, image in enumerate(whole):
         top = index // in_a_row * (height + margin)
         left = index % in_a_row * (width + margin)

@@ -9,11 +9,22 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.internal.arguments import Arrays, DescribedLayer, Seed, is_integer
+from tfp_flows.internal.arguments import (
+    Arrays,
+    DescribedLayer,
+    Seed,
+    invalid,
+    is_integer,
+)
 
 
 def stateless_seed(seed: Seed) -> tf.Tensor:
-    """Returns a seed of two integers; None draws one."""
+    """Returns a seed of two integers; None draws one, as Keras's generators do."""
+    if isinstance(seed, keras.random.SeedGenerator):
+        return tf.cast(seed.next(), tf.int32)
+    if isinstance(seed, str | float):
+        must = "be an integer, a pair of integers, a `SeedGenerator` of Keras's or None"
+        raise invalid("seed", must, seed)
     if is_integer(seed):
         return tf.stack([0, tf.cast(seed, tf.int32)])
     return tfp.random.sanitize_seed(seed)

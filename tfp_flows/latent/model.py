@@ -26,6 +26,7 @@ from tfp_flows.internal.arguments import (
     words,
 )
 from tfp_flows.internal.batching import map_rows
+from tfp_flows.internal.seeds import stateless_seed
 from tfp_flows.latent.likelihood import PixelLikelihood
 from tfp_flows.nets.autoencoder import conv_decoder, conv_encoder
 from tfp_flows.training.data import first_batch, split_inputs
@@ -127,12 +128,19 @@ class LatentModel(LikelihoodModel):
         return self.decode(sample(self.prior, n, seed, temperature))
 
     def elbo(self, x: TensorLike, seed: Seed = 0) -> tf.Tensor:
-        """Returns one draw of the bound on `log p(x)` of images, in nats, `[n]`."""
+        """Returns one draw of the bound on `log p(x)` of images, in nats, `[n]`.
 
-        def elbo(rows: tf.Tensor, seed: Seed) -> tf.Tensor:
-            return self.terms(rows, seed)["elbo"]
+        The seed is one for all images, or `[n, 2]`.
+        """
 
-        return _by_rows(elbo, "x", x, self.event_shape, seed)
+        def elbo(rows: tf.Tensor, own: Seed = seed) -> tf.Tensor:
+            return self.terms(rows, own)["elbo"]
+
+        if tf.executing_eagerly() and np.ndim(seed) < 2 and len(x) > _ROWS:
+            # Or each block of images would have the noise of the first.
+            seed = tf.random.experimental.stateless_split(stateless_seed(seed), len(x))
+        seeds = [seed] if np.ndim(seed) == 2 else []
+        return _by_rows(elbo, "x", x, self.event_shape, *seeds)
 
     def terms(
         self, x: tf.Tensor, seed: Seed, training: bool | None = None
@@ -276,7 +284,7 @@ def _by_rows(
     name: str,
     x: TensorLike,
     event: tuple,
-    seed: Seed = None,
+    *others: tf.Tensor,
 ) -> tf.Tensor:
     """Returns a function of rows `[n, *event]`, computed a few hundred at a time."""
     x = checked_rows(name, x, event)
@@ -285,8 +293,8 @@ def _by_rows(
         return function(tf.cast(rows, tf.float32), *own)
 
     if not tf.executing_eagerly():
-        return computed(x, *([] if seed is None else [seed]))
-    return tf.constant(map_rows(computed, x, rows=_ROWS, seed=seed))
+        return computed(x, *others)
+    return tf.constant(map_rows(computed, x, *others, rows=_ROWS))
 
 
 def checked_rows(name: str, x: TensorLike, event: tuple[int, ...]) -> TensorLike:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfp_flows.internal.arguments import checked_integer, invalid
 from tfp_flows.internal.pictures import BLUE
+from tfp_flows.speech.wav import check_amplitudes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,6 +59,7 @@ def mel_spectrogram(
     frame_length = 4 * hop if frame_length is None else frame_length
     checked_integer("frame_length", frame_length, minimum=hop)
     checked_integer("mels", mels)
+    check_amplitudes("audio", audio)
     audio = tf.convert_to_tensor(audio, dtype_hint=keras.config.floatx())
     if (audio.shape[-1] or 0) % hop:
         raise invalid("audio", f"have a multiple of hop={hop} samples", audio)
@@ -104,6 +106,7 @@ def windows(
             raise invalid(name, f"be a multiple of hop={hop}", value)
     audio, frames = [], []
     for utterance in utterances:
+        check_amplitudes("utterances", utterance)
         utterance = np.asarray(utterance, np.float32)
         utterance = utterance[: len(utterance) // hop * hop]
         if len(utterance) < length:

@@ -15,6 +15,7 @@ from tfp_flows.bijectors.tree import bijectors_in
 from tfp_flows.distributions.bases import standard_normal
 from tfp_flows.internal.arguments import Seed, checked_integer, invalid
 from tfp_flows.speech.spectrogram import mel_spectrogram
+from tfp_flows.speech.wav import check_amplitudes
 from tfp_flows.training.model import FlowModel
 from tfp_flows.training.sampling import distribution_of, sample
 
@@ -34,6 +35,7 @@ def nats_per_sample(
     `[n, frames, mels]`. Densities are of amplitudes in [-1, 1): `15 - nats / log 2` is
     bits for a sample of 16 bits; see `tfpf.speech.dequantized`.
     """
+    check_amplitudes("windows", windows)
     inputs = {"x": np.asarray(windows, np.float32)}
     if mels is not None:
         inputs["condition"] = np.asarray(mels, np.float32)
@@ -101,6 +103,7 @@ def copy_synthesis(
     What a spectrogram does not tell, above all phases, the flow makes up. The length is
     any, the rate that of training; see `synthesize_mel` for the other arguments.
     """
+    check_amplitudes("audio", audio)
     audio = np.asarray(audio, np.float32)
     if audio.ndim != 1 or not len(audio):
         raise invalid("audio", "be one row of samples [t]", audio)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from tfp_flows.internal.arguments import invalid
 from tfp_flows.internal.files import atomic_write
@@ -41,8 +42,12 @@ def write_wav(path: str | os.PathLike, audio: npt.ArrayLike, rate: int) -> None:
     Audio is integers of 16 bits, or amplitudes `[t]`, clipped to [-1, 1).
     """
     samples = np.asarray(audio)
-    if samples.dtype != np.int16:
+    if not np.issubdtype(samples.dtype, np.integer):
         samples = quantized(samples)
+    elif samples.size and not -STEPS <= samples.min() <= samples.max() < STEPS:
+        must = "be integers of 16 bits, or amplitudes"
+        got = f"integers from {samples.min()} to {samples.max()}"
+        raise invalid("audio", must, got=got)
     if samples.ndim != 1:
         must = "be one row of samples [t]"
         raise invalid("audio", must, got=f"audio of shape {samples.shape}")
@@ -53,8 +58,19 @@ def write_wav(path: str | os.PathLike, audio: npt.ArrayLike, rate: int) -> None:
         file.writeframes(samples.astype("<i2").tobytes())
 
 
+def check_amplitudes(name: str, audio: npt.ArrayLike | tf.Tensor) -> None:
+    """Refuses the integers of a WAV file where amplitudes are meant."""
+    dtype = tf.as_dtype(
+        audio.dtype if hasattr(audio, "dtype") else np.asarray(audio).dtype
+    )
+    if dtype.is_integer:
+        must = "hold amplitudes in [-1, 1): `tfpf.speech.dequantized` makes them"
+        raise invalid(name, must, got=f"integers, {dtype.name}")
+
+
 def quantized(audio: npt.ArrayLike) -> np.ndarray:
     """Returns amplitudes as integers of 16 bits: `floor(2^15 x)`, clipped."""
+    check_amplitudes("audio", audio)
     audio = np.asarray(audio, np.float64)
     if broken := np.sum(~np.isfinite(audio)):
         raise invalid("audio", "be finite", got=f"{broken} samples that are not")

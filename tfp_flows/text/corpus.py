@@ -12,7 +12,6 @@ import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,9 @@ import numpy.typing as npt
 from tfp_flows.internal.arguments import checked_integer, checked_number, invalid
 
 Windows = Sequence[str] | npt.ArrayLike
+
+# What Unicode does not take apart.
+_LETTERS = {"\u00e6": "ae", "\u0153": "oe", "\u00df": "ss", "\u00f8": "o"}
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 """The 27 characters of `text8`: a space and the lower-case letters."""
@@ -68,8 +70,8 @@ def _replacement(character: str, alphabet: str) -> str:
     """Returns what stands for a character in a cleaned text."""
     if character in alphabet:
         return character
-    plain = unicodedata.normalize("NFKD", character)[0]
-    if plain in alphabet:
+    plain = _LETTERS.get(character) or unicodedata.normalize("NFKD", character)
+    if plain := "".join(c for c in plain if c in alphabet):
         return plain
     return " " if " " in alphabet else ""
 
@@ -138,13 +140,13 @@ def checked_windows(
     if isinstance(windows, str):
         must = "be a list of strings; `tfpf.text.windows` cuts a text into windows"
         raise invalid("windows", must, got=f"a string of {len(windows)} characters")
-    if _are_strings(windows):
-        expected = len(windows[0]) if length is None else length
-        for window in windows:
-            if len(window) != expected:
+    if (texts := _texts(windows)) is not None:
+        expected = len(texts[0]) if length is None else length
+        for text in texts:
+            if len(text) != expected:
                 must = f"hold strings of {expected} characters"
-                raise invalid("windows", must, window)
-        windows = [numbers(text, alphabet) for text in windows]
+                raise invalid("windows", must, text)
+        windows = [numbers(text, alphabet) for text in texts]
     rows = np.asarray(windows)
     if rows.ndim != 2 or 0 in rows.shape or length not in (None, rows.shape[1]):
         size = "length" if length is None else length
@@ -157,9 +159,13 @@ def checked_windows(
     return whole
 
 
-def _are_strings(windows: object) -> TypeGuard[Sequence[str]]:
-    return (
-        isinstance(windows, Sequence)
-        and len(windows) > 0
-        and all(isinstance(window, str) for window in windows)
-    )
+def _texts(windows: Windows) -> list[str] | None:
+    """Returns strings, bytes or lists of characters as strings, None of numbers."""
+    found = np.asarray(windows)
+    if found.dtype.kind not in "SUO" or not found.size:
+        return None
+    rows = [np.atleast_1d(row).tolist() for row in found]
+    rows = [[c.decode() if isinstance(c, bytes) else c for c in row] for row in rows]
+    if not all(isinstance(c, str) for row in rows for c in row):
+        return None
+    return ["".join(row) for row in rows]

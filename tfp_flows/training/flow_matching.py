@@ -39,6 +39,7 @@ from tfp_flows.training.data import (
     split_inputs,
 )
 from tfp_flows.training.model import FlowModel
+from tfp_flows.training.nonfinite import is_finite, not_finite_data
 from tfp_flows.training.pairing import PAIRINGS, paired
 
 _NAME = "flow_matching"
@@ -189,12 +190,12 @@ class FlowMatchingModel(FlowModel):
 
     def call(self, inputs: Arrays, training: bool | None = None) -> Arrays:
         """Returns `log_prob`; in training, a dictionary with each example's loss."""
-        if not training:
-            return super().call(inputs)
         x, condition = split_inputs(inputs)
         latents = None
         if self._are_pairs(x):
             latents, x = tf.unstack(x, axis=1)
+        if not training:
+            return super().call(x if condition is None else (x, condition))
         x, condition = self._checked(x, condition)
         loss = in_shards(self.matching_loss, self._shards)
         return {_NAME: loss(x, condition, latents)}
@@ -306,6 +307,24 @@ class FlowMatchingModel(FlowModel):
     def _base(self) -> tfd.Distribution:
         return self._distribution.distribution
 
+    def where_not_finite(self, *batch: tf.Tensor) -> str:
+        """Says whether data, the way to the flow, or velocities are not finite."""
+        x = tf.unstack(batch[0], axis=1)[1] if self._are_pairs(batch[0]) else batch[0]
+        x = tf.cast(x, self._distribution.dtype)
+        if not is_finite(x):
+            return not_finite_data(x)
+        condition = batch[1] if len(batch) > 1 else None
+        if condition is not None and self._encoding is not None:
+            condition = self._encoding.encode(condition)
+        _, outside = _through(self._data_side, x, len(self.event_shape), condition)
+        if tf.reduce_any(outside):
+            rows = np.flatnonzero(outside)
+            return (
+                f"{len(rows)} of {len(x)} rows, first row {rows[0]}, lie outside of "
+                "the support of the flow."
+            )
+        return "the flow's velocities are too far from those of the paths."
+
     def example_losses(self, y_pred: Arrays) -> tf.Tensor:
         """Returns the matching losses in training, else minus the likelihoods."""
         return y_pred[_NAME] if isinstance(y_pred, dict) else -y_pred
@@ -319,7 +338,8 @@ class FlowMatchingModel(FlowModel):
     ) -> dict[str, tf.Tensor]:
         """Returns `loss` and `flow_matching` in training, else the likelihood's."""
         if isinstance(y_pred, dict):
-            self._matching.update_state(y_pred[_NAME], sample_weight=sample_weight)
+            values, weight = self._that_count(y_pred[_NAME], y_pred, sample_weight)
+            self._matching.update_state(values, sample_weight=weight)
             results = self.get_metrics_result()
             return {name: results[name] for name in ("loss", _NAME)}
         results = super().compute_metrics(x, y, y_pred, sample_weight)

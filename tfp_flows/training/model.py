@@ -525,17 +525,25 @@ class LikelihoodModel(keras.Model):
         sample_weight: TensorLike | None = None,
     ) -> dict[str, tf.Tensor]:
         """Updates and returns the metrics."""
-        weight, far = sample_weight, None
-        if self._learns:
-            far = far_rows(self.example_losses(y_pred))
-            self._guard.count(far)
-            weight = 1.0 if weight is None else tf.reshape(weight, tf.shape(far))
-            weight = tf.where(far, 0.0, tf.cast(weight, tf.float32))
-        for name, values in self.example_metrics(y_pred).items():
-            if far is not None:
-                values = tf.where(far, tf.zeros_like(values), values)
+        metrics = self.example_metrics(y_pred)
+        metrics, weight = self._that_count(metrics, y_pred, sample_weight)
+        for name, values in metrics.items():
             self._means[name].update_state(values, sample_weight=weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def _that_count(
+        self, values: Arrays, y_pred: Arrays, weight: TensorLike | None
+    ) -> tuple[Arrays, TensorLike | None]:
+        """Returns values of examples, and weights, without rows that are left out."""
+        if not self._learns:
+            return values, weight
+        far = far_rows(self.example_losses(y_pred))
+        self._guard.count(far)
+        weight = 1.0 if weight is None else tf.reshape(weight, tf.shape(far))
+        values = tf.nest.map_structure(
+            lambda v: tf.where(far, tf.zeros_like(v), v), values
+        )
+        return values, tf.where(far, 0.0, tf.cast(weight, tf.float32))
 
     def where_not_finite(self, *batch: tf.Tensor) -> str:
         """Says where data and conditions of a batch stop being finite."""
