@@ -229,3 +229,22 @@ def test_wrong_conditions_are_refused(options, message):
 def test_an_encoder_needs_a_condition():
     with pytest.raises(ValueError, match="`condition_shape` must be given"):
         tfpf.nice((2,), encoder=keras.layers.Embedding(3, 4))
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_labels_of_a_functional_encoder_are_checked(shape):
+    c = keras.Input(shape, dtype="int32")
+    output = keras.layers.Embedding(3, 2)(c)
+    encoder = keras.Model(c, keras.layers.Flatten()(output) if shape else output)
+    flow = tfpf.real_nvp(
+        (2,), steps=2, hidden_units=(4,), condition_shape=shape, encoder=encoder
+    )
+    x = np.zeros((1, 2), "float32")
+    for label in (1.9, -1, 3):
+        with pytest.raises(ValueError, match="whole numbers from 0 to 2"):
+            tfpf.condition(flow, np.full((1, *shape), label)).log_prob(x)
+    density = tf.function(
+        lambda c: tfpf.condition(flow, c).log_prob(x), jit_compile=True
+    )
+    assert np.isfinite(density(tf.fill((1, *shape), 2)))
+    assert np.isnan(density(tf.fill((1, *shape), 3)))

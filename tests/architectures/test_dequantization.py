@@ -149,3 +149,33 @@ def test_noise_stays_below_the_next_value():
 def test_wrong_arguments_are_named(act, message):
     with pytest.raises(ValueError, match=message):
         act(logistic_flow())
+
+
+def test_values_that_cannot_occur_have_no_density():
+    bound = Dequantized(logistic_flow(), pixel_levels=LEVELS)
+    good = np.full(SHAPE, 3.0)
+    wrong = np.stack([good] * 5)
+    wrong[:4, 0, 0, 0] = -1.0, LEVELS, 3.5, np.nan
+    found = bound.log_prob(wrong).numpy()
+    np.testing.assert_array_equal(found[:3], -np.inf)
+    assert np.isnan(found[3])
+    assert np.isfinite(found[4])
+
+
+def test_other_levels_are_refused_before_training():
+    flow = tfpf.glow(SHAPE, levels=1, steps=1, hidden_channels=4)
+    model = tfpf.FlowModel(Dequantized(flow, pixel_levels=LEVELS))
+    model.compile("sgd")
+    for x in (X / LEVELS, X + LEVELS):
+        with pytest.raises(ValueError, match=r"`data` must hold whole numbers from 0"):
+            model.fit(x, verbose=0)
+
+
+def test_one_image_under_all_conditions():
+    """Noise that depends on the label, as a Bayes classifier asks for it."""
+    sizes = {"steps": 1, "hidden_channels": 4, "condition_shape": (3,)}
+    flow = tfpf.glow(SHAPE, levels=1, preprocess=tfpf.logit(LEVELS), **sizes)
+    bound = Dequantized(flow, dequantization_noise(SHAPE, **sizes), pixel_levels=LEVELS)
+    every = tfpf.condition(bound, np.eye(3, dtype="float32"))
+    assert every.log_prob(X[:5, None].astype("float32")).shape == (5, 3)
+    assert every.log_prob(X[0].astype("float32")).shape == (3,)

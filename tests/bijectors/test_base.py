@@ -233,3 +233,34 @@ def test_paired_walk_equals_tfp_on_nested_containers():
     y_again, fldj = chain.forward_and_log_det(bijector, x, 1)
     np.testing.assert_allclose(y_again, y, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(fldj, -expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **kwargs: tfpf.glow((4, 4, 2), levels=1, steps=1, **kwargs),
+        lambda **kwargs: tfpf.real_nvp((4, 4, 1), **kwargs),
+        lambda **kwargs: tfpf.tarflow((4, 4, 1), patch=2, **kwargs),
+        lambda **kwargs: tfpf.maf((3,), **kwargs),
+    ],
+    ids=["glow", "real_nvp", "tarflow", "maf"],
+)
+def test_no_rows_have_the_shapes_of_some(make):
+    flow = make(condition_shape=(2,))
+    shape = tuple(flow.event_shape)
+    bound = tfpf.condition(flow, np.zeros((0, 2), "float32"))
+    assert bound.log_prob(np.zeros((0, *shape), "float32")).shape == (0,)
+    assert bound.sample().shape == (0, *shape)
+    one = tfpf.condition(flow, np.zeros(2, "float32"))
+    assert one.log_prob(np.zeros((3, 0, *shape), "float32")).shape == (3, 0)
+    assert one.sample(0).shape == (0, *shape)
+
+
+def test_the_default_dtype_is_that_of_kerass_policy():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    try:
+        flow = tfpf.real_nvp((2,), steps=2, hidden_units=(4,))
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert {flow.dtype, *(w.dtype for w in flow.trainable_variables)} == {tf.float64}

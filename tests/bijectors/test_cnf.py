@@ -323,3 +323,13 @@ def test_normalization_layers_leave_gradients_right(gradient, steps):
     above = float(log_det())
     kernel.assign_sub(2e-5 * way)
     assert found == pytest.approx((above - float(log_det())) / 2e-5, rel=1e-4)
+
+
+def test_a_condition_that_is_not_a_number_holds_no_other_row():
+    flow = tfpf.ffjord(
+        (2,), hidden_units=(4,), condition_shape=(1,), solver=tfpf.Adaptive()
+    )
+    x = np.ones((2, 2), "float32")
+    found = tfpf.condition(flow, [[0.0], [np.nan]]).log_prob(x)
+    one = tfpf.condition(flow, [[0.0]]).log_prob(x[:1])
+    np.testing.assert_allclose(found, [float(one[0]), np.nan], rtol=1e-5)

@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 import tfp_flows as tfpf
 from tfp_flows import images
 from tfp_flows.images import latents, restoration
+from tfp_flows.testing.subject import perturb
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -206,3 +207,38 @@ def test_series_show_what_was_given_what_was_found_and_the_truth():
 def test_wrong_arguments_are_named(act, message):
     with pytest.raises((TypeError, ValueError), match=message):
         act(gaussian_flow())
+
+
+def test_a_condition_belongs_to_an_image_at_every_step():
+    flow = tfpf.glow(SHAPE, levels=1, steps=1, hidden_channels=4, condition_shape=(3,))
+    bound = tfpf.condition(perturb(flow), np.eye(3, dtype="float32"))
+    start, end = PIXELS / 100.0, PIXELS[::-1] / 100.0
+    found = images.interpolate(bound, start, end, 4)
+    assert found.shape == (3, 4, *SHAPE)
+    np.testing.assert_allclose(found[:, 0], start, atol=1e-4)
+    np.testing.assert_allclose(found[:, -1], end, atol=1e-4)
+    drawn = images.temperature_series(bound, 3, (0.5, 1.0))
+    assert drawn.shape == (3, 2, *SHAPE)
+    moved = images.add_attribute(bound, start, tf.zeros([16]), (0.0, 1.0))
+    np.testing.assert_allclose(moved[:, 1], start, atol=1e-4)
+
+
+def test_latents_may_have_the_shape_of_images():
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), SHAPE)
+    flow = tfd.TransformedDistribution(base, tfb.Scale(2.0))
+    assert images.temperature_series(flow, 3).shape == (3, 4, *SHAPE)
+    found = images.interpolate(flow, PIXELS, PIXELS[::-1], 5)
+    np.testing.assert_allclose(found[:, -1], PIXELS[::-1], rtol=1e-4)
+    filled = images.inpaint(flow, PIXELS / 100.0, KNOWN, steps=20)
+    np.testing.assert_array_equal(filled.numpy()[:, KNOWN], (PIXELS / 100.0)[:, KNOWN])
+
+
+def test_the_noise_of_a_measurement_follows_its_range():
+    """Standardized images as those of 256 levels."""
+    scale = tfb.Scale(tf.constant(0.01, tf.float64))
+    small = tfd.TransformedDistribution(gaussian_flow(), scale)
+    given = gaussian_flow().sample(1, seed=1)
+    known = np.arange(16).reshape(SHAPE) < 8
+    filled = images.inpaint(small, 0.01 * given, known, method="optimize", steps=400)
+    expected = given.numpy()[:, known].mean()
+    np.testing.assert_allclose(filled.numpy()[:, ~known] / 0.01, expected, atol=12.0)

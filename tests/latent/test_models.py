@@ -301,3 +301,57 @@ def test_wrong_calls_are_named(build, images):
         joint.fit(images, flow_epochs=2)
     with pytest.raises(ValueError, match=r"`x` must have shape \[n, 8, 8, 1\]"):
         joint.fit(images[:, :4], verbose=0)
+
+
+@pytest.mark.parametrize("name", ["joint", "vae"])
+def test_images_of_another_shape_are_refused_in_every_call(build, name):
+    """Also when Keras has seen others, and has forgotten the shape that it traced."""
+    made = build(name)
+    made.compile("sgd")
+    x = np.full((4, 8, 8, 1), 8.0, "float32")
+    made.evaluate(x, verbose=0)
+    for call in (made.evaluate, made.predict, made.fit):
+        for wrong in (x[:, :, :1], x.reshape(4, 64)):
+            with pytest.raises(ValueError, match=r"`x` must have shape \[n, 8, 8, 1\]"):
+                call(wrong, verbose=0)
+
+
+@pytest.mark.parametrize("name", ["joint", "vae"])
+def test_a_diverged_loss_names_its_part(build, name):
+    made = build(name)
+    made.compile(keras.optimizers.SGD(1e30))
+    with pytest.raises(FloatingPointError, match=r"`latent_nll`|`reconstruction_nll`"):
+        made.fit(np.full((8, 8, 8, 1), 8.0), epochs=4, batch_size=4, verbose=0)
+
+
+def test_every_block_of_images_has_noise_of_its_own(build):
+    made = build("vae")
+    x = np.full((600, 8, 8, 1), 8.0, "float32")
+    assert len(np.unique(made.elbo(x))) > 590
+
+
+def test_two_stages_take_what_one_takes(build):
+    made = build("two-stage")
+    made.compile("sgd")
+    x = np.full((4, 8, 8, 1), 8.0, "float32")
+    history = made.fit({"x": x}, validation_data=({"x": x},), verbose=0).history
+    assert "val_latent_nll" in history
+    for name, given in (("x", x[:, :4]), ("validation_data", (x[:, :4],))):
+        arguments = {"x": x, name: given}
+        with pytest.raises(ValueError, match=r"`x` must have shape"):
+            made.fit(**arguments, verbose=0)
+    with pytest.raises(ValueError, match=r"`x` must not be a generator"):
+        made.fit((x for _ in range(2)), verbose=0)
+
+
+@pytest.mark.parametrize("kind", [latent.LatentFlow, latent.LatentVAE])
+def test_works_where_keras_computes_in_double_precision(kind):
+    keras.config.set_floatx("float64")
+    try:
+        made = kind((8, 8, 1), latent_dim=4, pixel_levels=17, channels=(4, 4))
+        made.compile("sgd")
+        x = np.full((4, 8, 8, 1), 8.0)
+        assert np.isfinite(made.fit(x, verbose=0).history["loss"][0])
+        assert made.sample(2).shape == (2, 8, 8, 1)
+    finally:
+        keras.config.set_floatx("float32")

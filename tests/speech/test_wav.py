@@ -81,3 +81,21 @@ def test_other_audio_is_refused(tmp_path, audio, words):
 def test_only_integers_are_dequantized():
     with pytest.raises(ValueError, match="integers of 16 bits"):
         tfpf.speech.dequantized(np.zeros(3))
+
+
+def test_integers_are_not_taken_for_amplitudes(tmp_path):
+    pcm = tfpf.speech.quantized(0.5 * np.sin(np.arange(1024)))
+    tfpf.speech.write_wav(tmp_path / "a.wav", pcm.astype(np.int64), 8000)
+    np.testing.assert_array_equal(tfpf.speech.read_wav(tmp_path / "a.wav")[0], pcm)
+    with pytest.raises(ValueError, match="`audio` must be integers of 16 bits"):
+        tfpf.speech.write_wav(tmp_path / "b.wav", np.array([40000]), 8000)
+    calls = (
+        lambda: tfpf.speech.windows([pcm], 512),
+        lambda: tfpf.speech.mel_spectrogram(pcm),
+        lambda: tfpf.speech.quantized(pcm),
+        lambda: tfpf.speech.nats_per_sample(None, pcm[None]),
+        lambda: tfpf.speech.copy_synthesis(None, pcm),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="must hold amplitudes in"):
+            call()

@@ -270,3 +270,19 @@ def test_the_labels_of_a_frame_s_rows_are_no_column():
     some = frame[frame.a > 50.0]
     expected = model.log_prob(some.reset_index(drop=True))
     np.testing.assert_array_equal(model.log_prob(some), expected)
+
+
+def test_impossible_rows_have_no_density_anywhere(tmp_path):
+    """In Python, as rows of numbers, in Keras and served; served twice the same."""
+    rng = np.random.default_rng(0)
+    table = {"c": rng.choice(["u", "v"], 99), "i": rng.poisson(3, 99)}
+    model = TableFlow(Schema.infer(table))
+    wrong = [[0.0, -1.0], [0.0, 1.5], [2.0, 1.0], [0.5, 1.0]]
+    rows = tf.constant([*wrong, [0.0, 2.0]], tf.float64)
+    for found in (model.distribution.log_prob(rows), model.predict(rows, verbose=0)):
+        np.testing.assert_array_equal(np.isinf(found), [True] * 4 + [False])
+    path = tfpf.export_saved_model(model, tmp_path, warmup=False)
+    served = tf.saved_model.load(path).signatures["log_prob"]
+    first, second = (served(x=rows) for _ in range(2))
+    assert first["is_finite"].numpy().tolist() == [False] * 4 + [True]
+    np.testing.assert_array_equal(first["log_prob"], second["log_prob"])

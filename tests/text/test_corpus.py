@@ -3,7 +3,9 @@
 import gzip
 
 import numpy as np
+import pandas as pd
 import pytest
+import tensorflow as tf
 
 import tfp_flows as tfpf
 from tfp_flows.text.corpus import checked_windows, numbers, strings
@@ -94,3 +96,23 @@ def test_parts_and_windows_lose_and_share_nothing():
 def test_wrong_arguments_are_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_letters_that_stand_for_two_keep_both():
+    assert tfpf.text.clean("\u0153uvre \ufb01re Stra\u00dfe") == "oeuvre fire strasse"
+
+
+@pytest.mark.parametrize(
+    "windows",
+    [
+        np.array(["abab", "cccc"]),
+        [b"abab", b"cccc"],
+        tf.constant(["abab", "cccc"]),
+        [list("abab"), list("cccc")],
+        pd.Series(["abab", "cccc"], index=[7, 9]),
+    ],
+    ids=["array", "bytes", "tensor", "characters", "series"],
+)
+def test_strings_come_in_any_container(windows):
+    expected = checked_windows(["abab", "cccc"], 4)
+    np.testing.assert_array_equal(checked_windows(windows, 4), expected)

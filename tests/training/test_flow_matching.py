@@ -302,3 +302,50 @@ def test_pairs_have_their_conditions():
         made.pairs(64, condition=c[:5])
     with pytest.raises(ValueError, match="`condition` must be None"):
         model().pairs(64, condition=c)
+
+
+@pytest.mark.parametrize("kind", ["optimal_transport", "sinkhorn"])
+@pytest.mark.parametrize("given", ["nothing", "labels", "vectors"])
+def test_pairs_are_near_whatever_the_conditions(kind, given):
+    """Half as far as independent ones, and among rows of one label."""
+    rng = np.random.default_rng(0)
+    x_0, x_1 = (tf.constant(rng.normal(size=(128, 2))) for _ in range(2))
+    c = {"nothing": None, "labels": rng.integers(0, 2, 128)}.get(given, 0.1 * x_1)
+    found = pairing.paired(kind, x_0, x_1, c, 1.0, tf.constant([0, 1])).numpy()
+    assert np.square(found - x_1).mean() < 0.5 * np.square(x_0 - x_1).mean()
+    if given == "labels":
+        place = [np.flatnonzero((x_0.numpy() == row).all(1))[0] for row in found]
+        np.testing.assert_array_equal(c[place], c)
+
+
+def test_a_batch_of_one_row_is_paired():
+    made = tfpf.FlowMatchingModel(
+        tfpf.ffjord((2,), hidden_units=(4,)), pairing="sinkhorn"
+    )
+    made.compile("sgd")
+    history = made.fit(data(33), batch_size=32, verbose=0).history
+    assert np.isfinite(history["loss"][0])
+
+
+def test_data_outside_of_the_support_are_not_learnt():
+    flow = tfpf.ffjord((2,), hidden_units=(4,), preprocess=tfpf.logit(1.0))
+    made = tfpf.FlowMatchingModel(flow)
+    made.compile("sgd")
+    with pytest.raises((FloatingPointError, ValueError), match=r"latent|support"):
+        made.fit(5.0 + np.abs(data(32)), verbose=0)
+
+
+def test_a_diverged_loss_is_told_from_data():
+    made = tfpf.FlowMatchingModel(tfpf.ffjord((2,), hidden_units=(4,)))
+    made.compile(keras.optimizers.SGD(1e30))
+    with pytest.raises(FloatingPointError, match="velocities"):
+        made.fit(data(64), epochs=5, verbose=0)
+
+
+def test_pairs_that_are_held_out_are_judged_by_their_data():
+    made = tfpf.FlowMatchingModel(tfpf.ffjord((2,), hidden_units=(4,)))
+    made.compile("sgd")
+    pairs = np.stack([data(40), data(40) + 1.0], axis=1)
+    history = made.fit(pairs, validation_split=0.5, batch_size=20, verbose=0).history
+    expected = -made.predict(pairs[20:, 1], verbose=0).mean()
+    np.testing.assert_allclose(history["val_nll"], expected, rtol=1e-5)

@@ -117,7 +117,7 @@ class FlowBijector(WeightedBijector):
         given = self._condition_kwargs(condition)
         with compat.whole_moments():
             ndims = self.forward_min_event_ndims
-            result = _mapped(self._forward_and_log_det, x, given, ndims)
+            result = self._mapped(self._forward_and_log_det, x, ndims, given)
         return self._reported(*result)
 
     def inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
@@ -126,8 +126,27 @@ class FlowBijector(WeightedBijector):
         given = self._condition_kwargs(condition)
         with compat.whole_moments():
             ndims = self.inverse_min_event_ndims
-            result = _mapped(self._inverse_and_log_det, y, given, ndims)
+            result = self._mapped(self._inverse_and_log_det, y, ndims, given)
         return self._reported(*result)
+
+    def _mapped(
+        self, function: Callable, x: tf.Tensor, ndims: int, given: Config
+    ) -> Mapped:
+        """Applies one direction; to no rows as to one, which is dropped.
+
+        TensorFlow's convolutions have a wrong shape there, its loops none.
+        """
+        parts = [x, *map(tf.convert_to_tensor, given.values())]
+        if not tf.executing_eagerly() or all(0 not in part.shape for part in parts):
+            return function(x, **given)
+        one, *own = (tf.zeros([n or 1 for n in p.shape], p.dtype) for p in parts)
+        value, log_det = function(one, **dict(zip(given, own, strict=True)))
+        batch = x.shape[: x.shape.rank - ndims]
+        for c in parts[1:]:
+            rank = c.shape.rank - len(self.condition_shape or ())
+            batch = tf.broadcast_static_shape(batch, c.shape[:rank])
+        rows = tuple(slice(0, n) for n in batch)
+        return value[rows], log_det[rows] if log_det.shape.rank else log_det
 
     def _condition_kwargs(self, condition: Condition) -> dict:
         if self.condition_shape is None:
@@ -196,20 +215,6 @@ class FlowBijector(WeightedBijector):
         ildj = self._cache.inverse_attributes(y, **kwargs)["ildj"]
         del x
         return ildj
-
-
-def _mapped(function: Callable, x: tf.Tensor, given: Config, ndims: int) -> Mapped:
-    """Applies one direction; to no rows as to one, which is dropped.
-
-    TensorFlow's convolutions have a wrong shape there, its loops none.
-    """
-    if 0 not in x.shape or not tf.executing_eagerly():
-        return function(x, **given)
-    parts = map(tf.convert_to_tensor, (x, *given.values()))
-    one, *own = (tf.zeros([n or 1 for n in part.shape], part.dtype) for part in parts)
-    value, log_det = function(one, **dict(zip(given, own, strict=True)))
-    rows = tuple(slice(0, n) for n in x.shape[: x.shape.rank - ndims])
-    return value[rows], log_det[rows] if log_det.shape.rank else log_det
 
 
 def call_layer(
