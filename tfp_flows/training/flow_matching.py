@@ -39,7 +39,7 @@ from tfp_flows.training.data import (
     split_inputs,
 )
 from tfp_flows.training.model import FlowModel
-from tfp_flows.training.nonfinite import is_finite, not_finite_data
+from tfp_flows.training.nonfinite import is_finite, not_finite_data, which_rows
 from tfp_flows.training.pairing import PAIRINGS, paired
 
 _NAME = "flow_matching"
@@ -318,11 +318,7 @@ class FlowMatchingModel(FlowModel):
             condition = self._encoding.encode(condition)
         _, outside = _through(self._data_side, x, len(self.event_shape), condition)
         if tf.reduce_any(outside):
-            rows = np.flatnonzero(outside)
-            return (
-                f"{len(rows)} of {len(x)} rows, first row {rows[0]}, lie outside of "
-                "the support of the flow."
-            )
+            return f"{which_rows(outside)}, lie outside of the support of the flow."
         return "the flow's velocities are too far from those of the paths."
 
     def example_losses(self, y_pred: Arrays) -> tf.Tensor:

@@ -190,11 +190,7 @@ def first_non_finite(
     base = getattr(distribution, "distribution", distribution)
     outside = distribution.outside(x) if isinstance(base, Surjection) else None
     if outside is not None and tf.reduce_any(outside):
-        rows = np.flatnonzero(outside)
-        return (
-            f"{len(rows)} of {len(x)} rows, first row {rows[0]}, hold values that "
-            f"'{base.name}' never gives."
-        )
+        return f"{which_rows(outside)}, hold values that '{base.name}' never gives."
     why = ""
     if float(tf.reduce_min(result)) == -np.inf:
         why = (
@@ -202,6 +198,12 @@ def first_non_finite(
             "the flow with `actnorm=False`), or splines with another `bound`"
         )
     return f"the base distribution '{base.name}' gives it{why}."
+
+
+def which_rows(marked: tf.Tensor) -> str:
+    """Says how many rows are marked and which is the first."""
+    rows = np.flatnonzero(marked)
+    return f"{len(rows)} of {len(marked)} rows, first row {rows[0]}"
 
 
 def not_finite_data(x: tf.Tensor) -> str:
