@@ -143,6 +143,91 @@ def test_what_cannot_be_saved_is_named(part, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def wave(x):
+    return tf.sin(x)
+
+
+def relu(x):
+    return tf.sin(x)
+
+
+def network(layer):
+    return keras.Sequential([keras.Input((2,)), layer])
+
+
+class Own(keras.layers.Dense):
+    pass
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class HoldsCode(tfpf.nets.MLP):
+    """Has code in it that Keras does not write."""
+
+    def build_network(self, *shapes, **kwargs):
+        super().build_network(*shapes, **kwargs)
+        self.inner = keras.layers.Dense(4, activation=wave)
+        self.inner.build((None, 4))
+
+
+CODE = {
+    "lambda": lambda: tfpf.real_nvp((4,), hidden_units=(4,), activation=lambda v: v),
+    "maf": lambda: tfpf.maf((4,), hidden_units=(4,), activation=wave),
+    "ffjord": lambda: tfpf.ffjord((4,), hidden_units=(4,), activation=wave),
+    "glow": lambda: tfpf.glow(
+        (4, 4, 1), levels=1, steps=1, hidden_channels=4, activation=wave
+    ),
+    "a name of Keras's": lambda: tfpf.nice((4,), hidden_units=(4,), activation=relu),
+    "encoder": lambda: encoded(keras.layers.Dense(2, activation=wave)),
+    "inside": lambda: encoded(network(keras.layers.Dense(2, activation=wave))),
+    "Lambda": lambda: encoded(network(keras.layers.Lambda(wave))),
+    "initializer": lambda: encoded(
+        keras.layers.Dense(2, kernel_initializer=lambda shape, dtype: tf.ones(shape))
+    ),
+    "class": lambda: encoded(network(Own(2))),
+}
+
+
+def encoded(encoder):
+    return tfpf.nice((4,), hidden_units=(4,), condition_shape=(2,), encoder=encoder)
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_code_in_a_network_is_refused_before_anything_is_written(name, tmp_path):
+    model = tfpf.FlowModel(CODE[name]())
+    with pytest.raises(TypeError, match=r"is a lambda|'wave'|'relu'|'Own'"):
+        model.save(tmp_path / "flow.keras")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_code_in_other_networks_of_a_model_is_refused(tmp_path):
+    scored = tfpf.FlowModel(tfpf.nice((2,), hidden_units=(4,)))
+    scored.anomaly_scorer = network(keras.layers.Dense(2, activation=lambda v: v))
+    with pytest.raises(TypeError, match=r"anomaly_scorer\.activation is a lambda"):
+        scored.save(tmp_path / "flow.keras")
+    layers = [keras.layers.Flatten(), keras.layers.Dense(4, activation=lambda v: v)]
+    encoder = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+    with pytest.raises(TypeError, match=r"encoder\.activation is a lambda"):
+        tfpf.latent.LatentVAE((8, 8, 1), latent_dim=2, encoder=encoder).save(
+            tmp_path / "vae.keras"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("activation", [tf.nn.relu, tf.tanh, keras.ops.relu, "gelu"])
+def test_functions_that_keras_knows_by_name_are_saved(activation, tmp_path):
+    net = HoldsCode((4,), activation=activation)
+    flow = flow_with(net)
+    tfpf.save_distribution(flow, tmp_path / "flow.keras")
+    loaded = tfpf.load_distribution(tmp_path / "flow.keras")
+    np.testing.assert_array_equal(flow.log_prob(X), loaded.log_prob(X))
+
+
+def flow_with(net):
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), 4)
+    coupling = tfpf.AdditiveCoupling(tfpf.masks.half(4), net)
+    return tfd.TransformedDistribution(base, coupling)
+
+
 def test_a_class_that_is_not_registered_here_is_named():
     description = serialize(tfpf.ActNorm(2))
     description["class"] = "elsewhere>Missing"

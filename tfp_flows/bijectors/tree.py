@@ -7,6 +7,7 @@ lies inside a part is found here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -16,6 +17,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.weights import OF_INPUT
 from tfp_flows.internal import compat
+from tfp_flows.internal.arguments import Config
 
 Part = tfb.Bijector | tfd.Distribution
 
@@ -102,11 +104,24 @@ def rebuilt(part: tfb.Bijector, memo: dict[int, object] | None = None) -> tfb.Bi
     return fresh(part)
 
 
+def live_config(layer: keras.Layer) -> Config:
+    """Returns a layer's configuration with its functions, which need no name then."""
+
+    def live(written: Any, held: Any) -> Any:
+        if not callable(held) or isinstance(held, keras.Layer):
+            return written
+        # An initializer that is called again draws the same.
+        again = hasattr(held, "get_config")
+        return type(held).from_config(held.get_config()) if again else held
+
+    return {key: live(*pair) for key, pair in compat.described(layer).items()}
+
+
 def _fresh_part(
     value: tfb.Bijector | keras.Layer, fresh: Callable
 ) -> tfb.Bijector | keras.Layer:
     if isinstance(value, keras.Layer):
-        layer = type(value).from_config(value.get_config())
+        layer = type(value).from_config(live_config(value))
         build_config = value.get_build_config()
         if build_config is not None:
             layer.build_from_config(build_config)

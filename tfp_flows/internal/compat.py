@@ -10,6 +10,7 @@ import functools
 import itertools
 import operator
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -377,6 +378,22 @@ def made_trainable(
 ) -> list[tuple[keras.Layer, list[keras.Variable]]]:
     """Returns the layers in a layer, each with the weights that it made to train."""
     return [(one, list(one._trainable_variables)) for one in layers_inside(layer)]
+
+
+@contextlib.contextmanager
+def lambdas_allowed() -> Iterator[None]:
+    """Silences Keras where a configuration with a lambda in it is not written."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*includes a `lambda`", UserWarning)
+        yield
+
+
+def described(layer: keras.Layer) -> dict[str, tuple[Any, Any]]:
+    """Returns what a layer's configuration says, and what the layer holds itself."""
+    with lambdas_allowed():
+        config = layer.get_config()
+    held = (getattr(layer, key, getattr(layer, f"_{key}", None)) for key in config)
+    return dict(zip(config, zip(config.values(), held, strict=True), strict=True))
 
 
 def constructor_arguments(layer: keras.Layer) -> Config:

@@ -36,6 +36,7 @@ from tfp_flows.training.sampling import sample
 
 # Evaluation draws the same noise in each batch, so that it gives equal metrics twice.
 _EVALUATION_SEED = 0
+_NETWORKS = "encoder", "decoder", "likelihood"
 _ROWS = 500  # that go through the networks at once
 
 
@@ -232,9 +233,7 @@ class LatentModel(LikelihoodModel):
         return {
             "event_shape": list(self.event_shape),
             "latent_dim": self.latent_dim,
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "decoder": keras.saving.serialize_keras_object(self.decoder),
-            "likelihood": keras.saving.serialize_keras_object(self.likelihood),
+            **{n: serialization.layer_config(getattr(self, n), n) for n in _NETWORKS},
             **super().get_config(),
         }
 
@@ -242,7 +241,7 @@ class LatentModel(LikelihoodModel):
     def constructor_arguments(cls, config: Config) -> Config:
         """Builds the networks and distributions that `get_config` described."""
         readers = dict.fromkeys(
-            ("encoder", "decoder", "likelihood"), keras.saving.deserialize_keras_object
+            _NETWORKS, keras.saving.deserialize_keras_object
         ) | dict.fromkeys(("flow", "prior", "posterior"), serialization.deserialize)
         return {k: readers[k](v) if k in readers else v for k, v in config.items()}
 

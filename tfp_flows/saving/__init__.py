@@ -5,4 +5,4 @@ is learned also stands in the weights that Keras saves; a Keras layer is describ
 by its configuration alone. Parts that are shared stay shared.
 """
 
-from tfp_flows.saving.description import deserialize, serialize
+from tfp_flows.saving.description import deserialize, layer_config, serialize

@@ -8,7 +8,7 @@ import functools
 import inspect
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -186,24 +186,54 @@ def _array(value: object, where: str) -> Config:
 
 
 def _layer(value: keras.Layer, where: str) -> Config:
+    return {KIND: "layer", "config": layer_config(value, where)}
+
+
+def layer_config(value: keras.Layer, where: str) -> Config:
+    """Returns Keras's description of a layer that needs no code to be built again."""
     try:
-        config = keras.saving.serialize_keras_object(value)
+        with compat.lambdas_allowed():
+            config = keras.saving.serialize_keras_object(value)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise _not_covered(value, where, f"cannot be saved ({error})") from error
-    if _is_lambda_config(config):
-        raise _not_covered(value, where, "holds a lambda")
-    of_keras = type(value).__module__.partition(".")[0] == "keras"
-    if not of_keras and not _is_registered(type(value)):
-        raise _not_registered(value, where)
-    return {KIND: "layer", "config": config}
+    # A layer that another one makes for itself is not in the file.
+    names = set(_named(config))
+    for layer in compat.layers_inside(value):
+        if layer is not value and layer.name not in names:
+            continue
+        if not _is_known(type(layer)):
+            raise _not_registered(layer, where)
+        for key, (_, held) in compat.described(layer).items():
+            for one in keras.tree.flatten(held):
+                routine = inspect.isroutine(one)
+                if not callable(one) or _is_known(one if routine else type(one)):
+                    continue
+                if not routine:
+                    raise _not_registered(one, f"{where}.{key}")
+                _function(one, f"{where}.{key}")
+    return config
 
 
-def _is_lambda_config(config: object) -> bool:
+def _named(config: Any) -> Iterator[str]:
+    """Yields the names of all layers that a configuration describes."""
     if isinstance(config, dict):
-        if config.get("class_name") == "__lambda__":
-            return True
-        return any(_is_lambda_config(value) for value in config.values())
-    return isinstance(config, list) and any(map(_is_lambda_config, config))
+        if isinstance(config.get("name"), str):
+            yield config["name"]
+        config = list(config.values())
+    if isinstance(config, list | tuple):
+        for part in config:
+            yield from _named(part)
+
+
+def _is_known(value: Any) -> bool:
+    """Whether Keras finds a class or function by its name, without importing it."""
+    ours, _, _ = str(value.__module__).partition(".")
+    if inspect.isclass(value):
+        return ours == "keras" or _is_registered(value)
+    # `tf.nn.relu` goes by the name of Keras's own.
+    of_keras = ours in ("keras", "tensorflow")
+    named = of_keras and hasattr(keras.activations, value.__name__)
+    return named or _is_registered(value)
 
 
 def _function(value: object, where: str) -> Config:

@@ -556,6 +556,7 @@ class LikelihoodModel(keras.Model):
         if str(filepath).endswith((".h5", ".hdf5")):
             must = "end in '.keras': Keras cannot read a distribution from HDF5"
             raise invalid("filepath", must, str(filepath))
+        self.get_config()  # what is refused is so before Keras opens the file
         super().save(filepath, *args, **kwargs)
         name_package(filepath)
 
@@ -939,7 +940,7 @@ class FlowModel(LikelihoodModel):
         """Describes the model, without weights; a subclass extends `described`."""
         config = {**self.described(), **super().get_config()}
         if self._anomaly_scorer is not None:
-            scorer = keras.saving.serialize_keras_object(self._anomaly_scorer)
+            scorer = serialization.layer_config(self._anomaly_scorer, "anomaly_scorer")
             config["anomaly_scorer"] = scorer
         return config
 
