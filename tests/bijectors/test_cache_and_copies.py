@@ -138,6 +138,122 @@ def test_a_copy_of_a_frozen_part_is_frozen():
     assert flags == [layer.trainable for layer in layers_in(flow)]
 
 
+COPIES = {n: WAYS[n] for n in ("deepcopy", "pickle")}
+SHARED = {
+    "parts": lambda: (FLOWS["repeat"](), tfb.Invert(step())),
+    "around": lambda: (
+        f := FLOWS["repeat"](),
+        tfd.TransformedDistribution(f, tfb.Exp()),
+    ),
+    "inside": lambda: (f := FLOWS["scaled"](), f.bijector),
+    "conditions": lambda: [
+        tfpf.condition(f, c)
+        for f in [tfpf.nice((2,), hidden_units=(4,), condition_shape=(1,))]
+        for c in ([1.0], [2.0])
+    ],
+    "variables": lambda: (f := FLOWS["repeat"](), f.trainable_variables),
+    "variables before": lambda: ((f := FLOWS["repeat"]()).trainable_variables, f),
+    "network": lambda: [
+        tfpf.AdditiveCoupling(tfpf.masks.half(2, flip=flip), net)
+        for net in [tfpf.nets.MLP((4,))]
+        for flip in (False, True)
+    ],
+    "renamed": lambda: (b := tfpf.ActNorm(2), b.copy(name="other")),
+    "base": lambda: (b := tfpf.bases.resampled(2, hidden_units=(4,)), trained(b)),
+    "normal": lambda: (b := tfd.MultivariateNormalDiag(tf.Variable(X[0])), trained(b)),
+}
+
+
+def positive(flow):
+    return tfd.TransformedDistribution(flow, tfb.Exp())
+
+
+def trained(base):
+    return tfd.TransformedDistribution(base, step())
+
+
+def places(*parts):
+    """Returns for each weight of the parts where it was first."""
+    found = [v for part in parts for v in getattr(part, "variables", part)]
+    return [next(i for i, v in enumerate(found) if v is one) for one in found]
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("name", SHARED)
+def test_what_parts_share_their_copies_share(name, way):
+    parts = SHARED[name]()
+    twins = COPIES[way](parts)
+    assert places(*twins) == places(*parts)
+    apart = len(set(places(*parts)))
+    assert len(set(places(*parts, *twins))) == 2 * apart
+    if name == "inside":
+        assert twins[0].bijector is twins[1]
+
+
+class Own(tfpf.FlowBijector):
+    """Is not registered with Keras."""
+
+    def __init__(self, fold, **kwargs):
+        super().__init__(event_ndims=1, **kwargs)
+        self.fold, self.s = fold, self.add_weight((2,), name="s")
+
+    def _forward_and_log_det(self, x):
+        return x + self.fold(self.s), tf.zeros([])
+
+    def _inverse_and_log_det(self, y):
+        return y - self.fold(self.s), tf.zeros([])
+
+
+def inline():
+    return tfb.Inline(
+        forward_fn=lambda x: x,
+        inverse_fn=lambda y: y,
+        inverse_log_det_jacobian_fn=lambda y: tf.zeros([]),
+        forward_min_event_ndims=1,
+    )
+
+
+def encoded_by(activation):
+    layers = [keras.Input((1,)), keras.layers.Dense(2, activation=activation)]
+    options = {"condition_shape": (1,), "encoder": keras.Sequential(layers)}
+    flow = tfpf.nice((2,), hidden_units=(4,), **options)
+    return tfpf.condition(flow, [1.0])
+
+
+FUNCTIONS = {
+    "inline": lambda: tfd.TransformedDistribution(FLOWS["repeat"](), inline()),
+    "activation": lambda: tfpf.maf((2,), hidden_units=(4,), activation=lambda v: v**2),
+    "encoder": lambda: encoded_by(lambda v: v**2),
+    "own": lambda: flow_of(Own(lambda s: 2.0 * s)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_deepcopy_keeps_functions_and_needs_no_registry(name):
+    flow = FUNCTIONS[name]()
+    move(flow)
+    twin = copy.deepcopy(flow)
+    before = flow.log_prob(X).numpy()
+    np.testing.assert_array_equal(twin.log_prob(X), before)
+    move(twin)
+    np.testing.assert_array_equal(flow.log_prob(X), before)
+    assert np.abs(twin.log_prob(X) - before).max() > 1e-3
+    with pytest.raises((pickle.PicklingError, AttributeError), match="Can't pickle"):
+        pickle.dumps(flow)
+
+
+def test_a_joint_distribution_of_functions_is_copied():
+    flow = FLOWS["repeat"]()
+    joint = tfd.JointDistributionSequential(
+        [flow, lambda z: tfd.Normal(z[..., 0], 1.0)]
+    )
+    twin = copy.deepcopy(joint)
+    move(twin)
+    assert len(twin.trainable_variables) == len(flow.trainable_variables)
+    draws = [one.sample(3, seed=(0, 1)) for one in (joint, twin)]
+    assert np.abs(draws[0][0] - draws[1][0]).max() > 1e-3
+
+
 def test_a_clone_is_fresh_in_its_base_too():
     base = tfd.MultivariateNormalDiag(tf.Variable([0.0, 0.0]), tf.Variable([1.0, 1.0]))
     model = tfpf.FlowModel(tfd.TransformedDistribution(base, step()))

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.internal.arguments import bound_arguments
-from tfp_flows.internal.compat import tf_variables
+from tfp_flows.internal.compat import nested, tf_variables
 
 
 class LayeredDistribution(tfd.Distribution):
@@ -50,6 +50,10 @@ class LayeredDistribution(tfd.Distribution):
         self._inner = inner
         self._weights = tf_variables(layers)
         self._shape = inner.event_shape if event_shape is None else event_shape
+
+    def list_variables(self) -> None:
+        """Makes TensorFlow see the weights that the layers have now."""
+        self._weights = tf_variables(nested(self, keras.Layer, recursive=False))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

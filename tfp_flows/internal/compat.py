@@ -58,8 +58,6 @@ BlockwiseDistribution = _CONTAINERS["Blockwise"]
 QuantizedDistribution = _CONTAINERS["QuantizedDistribution"]
 Mixture, MixtureSameFamily = _CONTAINERS["Mixture"], _CONTAINERS["MixtureSameFamily"]
 IndependentCopies = _CONTAINERS["Sample"], _CONTAINERS["Independent"]
-# The containers whose copies Python would make without weights, or not at all.
-COPIED = Chain, Invert, Blockwise, JointMap, *_CONTAINERS.values()
 Object = TypeVar("Object")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import copyreg
 import functools
 import inspect
@@ -15,10 +16,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.base import FlowBijector
-from tfp_flows.bijectors.tree import layers_in, walk
+from tfp_flows.bijectors.tree import live_config
 from tfp_flows.distributions.base import LayeredDistribution
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import Config
@@ -54,26 +56,113 @@ def deserialize(description: Any) -> Any:
         ) from error
 
 
-def _reduce(part: FlowBijector | tfd.Distribution) -> Any:
-    """Makes `copy.deepcopy` and `pickle` copy a part as a file would, with weights."""
-    if not any(isinstance(one, FlowBijector) for one in walk(part)):
-        return object.__reduce_ex__(part, 4)
-    trainable = [layer.trainable for layer in layers_in(part)]
-    return _copied, (serialize(part), [v.numpy() for v in part.variables], trainable)
+def _reduce(part: Any) -> Any:
+    """Makes `copy.deepcopy` and `pickle` build a part again, from copies of its parts.
+
+    What several parts share, parts, layers and variables, is one object to Python, and
+    so it is in the copies.
+    """
+    cls, ours = type(part), isinstance(part, _OURS)
+    if not ours and (classes.public_name(part) is None or classes.obstacle(part)):
+        return copyreg.__newobj__, (cls,), vars(part)
+    defaults = classes.defaults(cls)
+    given = part.get_config() if ours else classes.arguments(part)
+    given = {
+        key: _copied_whole(value)
+        for key, value in given.items()
+        if not (key in defaults and value is defaults[key]) and key != "parameters"
+    }
+    return _built, (cls, given, *_state(_own_layers(part)))
 
 
-def _copied(description: Any, values: list[np.ndarray], trainable: list[bool]) -> Any:
-    part = deserialize(description)
-    for variable, value in zip(part.variables, values, strict=True):
-        variable.assign(value)
-    for layer, flag in zip(layers_in(part), trainable, strict=True):
-        layer.trainable = flag
+def _built(cls: type, given: Config, *state: Any) -> Any:
+    part = getattr(cls, "from_config", lambda config: cls(**config))(given)
+    if isinstance(part, _OURS):
+        _take(_own_layers(part), *state)
+        part.list_variables()
     return part
 
 
-FlowBijector.__reduce__ = LayeredDistribution.__reduce__ = _reduce
-for _container in compat.COPIED:
-    copyreg.pickle(_container, _reduce)
+class _CopiedLayer:
+    """Stands for a layer, which Keras copies by a file, without what it shares."""
+
+    def __init__(self, layer: keras.Layer) -> None:
+        self._layer = layer
+
+    def __reduce__(self) -> Any:
+        layer = self._layer
+        config = live_config(layer)
+        if type(layer) is keras.Sequential:
+            config = {"layers": layer.layers, "name": layer.name}
+        described = _copied_whole((config, layer.get_build_config()))
+        return _built_layer, (type(layer), *described, *_state([layer]))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> keras.Layer:
+        function, arguments = self.__reduce__()
+        made = function(*copy.deepcopy(arguments, memo))
+        memo[id(self._layer)] = made
+        return made
+
+
+def _copied_whole(value: Any) -> Any:
+    """Puts what Python can copy in the place of layers."""
+    if isinstance(value, keras.Layer):
+        # One for each layer, so that Python knows it again.
+        return vars(value).setdefault("_copied_layer", _CopiedLayer(value))
+    # What Keras and TensorFlow make of lists and dictionaries refers to their owner.
+    if isinstance(value, dict):
+        ordered = isinstance(value, collections.OrderedDict)
+        pairs = [(key, _copied_whole(item)) for key, item in value.items()]
+        return collections.OrderedDict(pairs) if ordered else dict(pairs)
+    if isinstance(value, list | tuple):
+        items = map(_copied_whole, value)
+        if isinstance(value, list):
+            return list(items)
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
+
+
+def _built_layer(cls: type, config: Config, built: Any, *state: Any) -> keras.Layer:
+    sequential = cls is keras.Sequential
+    layer = cls(**config) if sequential else cls.from_config(config)
+    if built is not None:
+        layer.build_from_config(built)
+    _take([layer], *state)
+    return layer
+
+
+def _own_layers(part: Any) -> list[keras.Layer]:
+    return compat.nested(part, keras.Layer, recursive=False)
+
+
+def _variables(layers: list[keras.Layer]) -> list[keras.Variable]:
+    return list({id(v): v for layer in layers for v in layer.variables}.values())
+
+
+def _state(layers: list[keras.Layer]) -> tuple[list[bool], list, list[bool]]:
+    """Returns the variables of layers, and which layers and variables train."""
+    inside = [one for layer in layers for one in compat.layers_inside(layer)]
+    trained = [v.trainable for v in _variables(layers)]
+    return [one.trainable for one in inside], compat.tf_variables(layers), trained
+
+
+def _take(
+    layers: list[keras.Layer], train: list[bool], variables: list, trained: list[bool]
+) -> None:
+    """Gives layers variables, in the place of those that they have made."""
+    inside = [one for layer in layers for one in compat.layers_inside(layer)]
+    for layer, flag in zip(inside, train, strict=True):
+        layer.trainable = flag
+    own = _variables(layers)
+    for weight, variable, flag in zip(own, variables, trained, strict=True):
+        compat.share_storage(weight, variable)
+        weight.trainable = flag
+
+
+_OURS = FlowBijector, LayeredDistribution
+# Python would make copies of TFP's containers without weights, or not at all.
+for _base in (tfb.Bijector, tfd.Distribution):
+    _base.__reduce__ = _reduce
 
 
 class _Writer:
