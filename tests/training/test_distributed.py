@@ -130,6 +130,69 @@ def test_wrong_arguments_are_named():
     model.compile(optimizer="adam")
     with pytest.raises(ValueError, match="`data` must be a `tf.data.Dataset`"):
         tfpf.fit_distributed(model, X)
+    batches = tf.data.Dataset.from_tensors(X)
+    with pytest.raises(ValueError, match="`validation_data` must be arrays or a"):
+        tfpf.fit_distributed(model, batches, validation_data=iter(batches))
+    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1.0, 2)))
+    plateau = keras.callbacks.ReduceLROnPlateau("val_nll")
+    with pytest.raises(ValueError, match="must set no learning rate"):
+        tfpf.fit_distributed(model, batches, callbacks=[plateau])
+
+
+def small_model(**options):
+    keras.utils.set_random_seed(0)
+    model = tfpf.FlowModel(tfpf.nice((2,), couplings=2, hidden_units=(4,)))
+    model.compile(optimizer=tfpf.optimizer(0.01, **options))
+    return model
+
+
+BATCHES = tf.data.Dataset.from_tensor_slices(X).batch(32)
+
+
+def test_callbacks_know_the_metrics_and_arrays_are_held_out():
+    model = small_model()
+    stop = keras.callbacks.EarlyStopping("val_nll", patience=0, min_delta=100.0)
+    plateau = keras.callbacks.ReduceLROnPlateau("nll")
+    history = tfpf.fit_distributed(
+        model, BATCHES, epochs=4, validation_data=X, callbacks=[stop, plateau]
+    ).history
+    assert len(history["val_nll"]) == 2
+    expected = model.evaluate(X, verbose=0, return_dict=True)["nll"]
+    np.testing.assert_allclose(history["val_nll"][-1], expected, rtol=1e-5)
+
+
+class Stop(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+def test_keras_backups_go_on_from_the_weights_not_their_averages(tmp_path):
+    def run(*more):
+        averages = tfpf.AveragedWeights()
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        model = small_model(ema=0.9)
+        arguments = {"epochs": 2, "validation_data": BATCHES}
+        arguments["callbacks"] = [averages, *((backup, *more) if more else ())]
+        history = tfpf.fit_distributed(model, BATCHES, **arguments)
+        return model, history.epoch
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Stop())
+    resumed, epochs = run(keras.callbacks.Callback())
+    assert epochs == [1]
+    for a, b in zip(resumed.get_weights(), run()[0].get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(2, 2), (3, 1)])
+def test_data_that_end_stop_training(steps, epochs):
+    with pytest.warns(UserWarning, match="The data ended before"):
+        history = tfpf.fit_distributed(
+            small_model(), BATCHES, epochs=4, steps_per_epoch=steps
+        ).history
+    assert len(history["nll"]) == epochs
+    assert np.isfinite(history["nll"]).all()
 
 
 def free_ports(n):

@@ -306,6 +306,11 @@ def exact_loss(model: keras.Model) -> None:
     model._metrics.remove(model._loss_tracker)  # where it would be reported again
 
 
+def finished_epochs(model: keras.Model) -> int:
+    """Returns how many epochs a callback such as `BackupAndRestore` has restored."""
+    return model._initial_epoch or 0
+
+
 def share_storage(weight: keras.Variable, variable: tf.Variable) -> None:
     """Makes a Keras weight read and write a variable made elsewhere."""
     weight._value = variable

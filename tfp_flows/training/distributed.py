@@ -7,14 +7,17 @@ line works, so the loop is written out here as TensorFlow documents it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import tensorflow as tf
 
 from tfp_flows.internal.arguments import Arrays, invalid
+from tfp_flows.internal.compat import finished_epochs
 from tfp_flows.training.callbacks import is_chief
-from tfp_flows.training.model import FlowModel
+from tfp_flows.training.model import Callbacks, FlowModel
 
 __all__ = ["adapt_once", "fit_distributed", "is_chief", "send_weights"]
 
@@ -26,8 +29,8 @@ def fit_distributed(
     epochs: int = 1,
     initial_epoch: int = 0,
     steps_per_epoch: int | None = None,
-    validation_data: tf.data.Dataset | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    validation_data: Arrays | None = None,
+    callbacks: Callbacks = (),
     verbose: int = 0,
 ) -> keras.callbacks.History:
     """Trains a `FlowModel` under any `tf.distribute` strategy, several workers too.
@@ -45,11 +48,13 @@ def fit_distributed(
         epochs: Number of the last epoch.
         initial_epoch: Number of epochs that are finished already.
         steps_per_epoch: Batches an epoch, for endless data; the data then goes on
-            from one epoch to the next. None for all of the data.
-        validation_data: Batches to evaluate after each epoch, or None.
-        callbacks: Keras callbacks, called on every worker. `tfpf.Backup` writes on
-            the chief alone; others that write should be given to the chief alone
-            (`is_chief(strategy)`).
+            from one epoch to the next, and training stops where it ends. None for all
+            of the data.
+        validation_data: What to evaluate after each epoch, a dataset of batches or
+            arrays, or None.
+        callbacks: Keras callbacks, called on every worker as `fit` calls them.
+            `tfpf.Backup` writes on the chief alone; others that write should be given
+            to the chief alone (`is_chief(strategy)`).
     """
     if not isinstance(model, FlowModel) or not model.compiled:
         raise invalid("model", "be a compiled `tfpf.FlowModel`", model)
@@ -57,41 +62,61 @@ def fit_distributed(
         must = "be a `tf.data.Dataset` of batches, to be shared out among workers"
         raise invalid("data", must, data)
     strategy = model.distribute_strategy
+    test = _validation(model, validation_data)
+    callbacks = model._callbacks(callbacks)
     adapt_once(model, data)
     with strategy.scope():
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
     train = _Epochs(model, model.train_step, data, steps_per_epoch)
-    test = None
-    if validation_data is not None:
-        test = _Epochs(model, model.test_step, validation_data, None)
-    listed = keras.callbacks.CallbackList(
-        list(callbacks),
-        add_history=True,
-        add_progbar=bool(verbose),
-        verbose=verbose,
-        epochs=epochs,
-        steps=steps_per_epoch,
-        model=model,
-    )
+    if not isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = keras.callbacks.CallbackList(
+            callbacks,
+            add_history=True,
+            add_progbar=bool(verbose),
+            verbose=verbose,
+            epochs=epochs,
+            steps=steps_per_epoch,
+            model=model,
+        )
     model.stop_training = False
-    listed.on_train_begin()
+    callbacks.on_train_begin()
     logs: dict[str, float] = {}
     with model.guarded():
-        for epoch in range(initial_epoch, epochs):
-            listed.on_epoch_begin(epoch)
-            logs = train.run(listed.on_train_batch_begin, listed.on_train_batch_end)
+        for epoch in range(max(initial_epoch, finished_epochs(model)), epochs):
+            callbacks.on_epoch_begin(epoch)
+            found = train.run(
+                callbacks.on_train_batch_begin, callbacks.on_train_batch_end
+            )
+            if not found:
+                break
+            logs = found
             if test is not None:
-                listed.on_test_begin()
-                values = test.run(listed.on_test_batch_begin, listed.on_test_batch_end)
-                listed.on_test_end(values)
+                callbacks.on_test_begin()
+                values = test.run(
+                    callbacks.on_test_batch_begin, callbacks.on_test_batch_end
+                )
+                callbacks.on_test_end(values)
                 logs |= {f"val_{name}": value for name, value in values.items()}
-            listed.on_epoch_end(epoch, logs)
+            callbacks.on_epoch_end(epoch, logs)
             if model.stop_training:
                 break
         model.optimizer.finalize_variable_values(model.trainable_weights)
-    listed.on_train_end(logs)
+    callbacks.on_train_end(logs)
     return model.history
+
+
+def _validation(model: FlowModel, data: Arrays | None) -> _Epochs | None:
+    if data is None:
+        return None
+    # Arrays become batches, as for `fit`.
+    given = model._arguments("fit", None, validation_data=data)
+    found = model._in_batches(given)["validation_data"]
+    found = keras.utils.unpack_x_y_sample_weight(found)[0]
+    if not isinstance(found, tf.data.Dataset):
+        must = "be arrays or a `tf.data.Dataset` of batches"
+        raise invalid("validation_data", must, data)
+    return _Epochs(model, model.test_step, found, None)
 
 
 def adapt_once(model: FlowModel, data: tf.data.Dataset) -> None:
@@ -161,18 +186,30 @@ class _Epochs:
         self._on_all = tf.function(on_all, reduce_retracing=True, autograph=False)
 
     def run(self, begin: Callable, end: Callable) -> dict[str, float]:
-        """Runs one epoch and returns the metrics of all workers."""
-        model = self._model
+        """Runs one epoch and returns the metrics of all workers, or nothing.
+
+        Without a batch there are no metrics.
+        """
+        model, done = self._model, 0
         model.reset_metrics()
-        for step, batch in enumerate(self._batches()):
-            begin(step)
+        for batch in self._batches():
+            begin(done)
             self._on_all(batch)
-            end(step, {})
-        return {name: float(v) for name, v in model.get_metrics_result().items()}
+            end(done, {})
+            done += 1
+        if self._steps is not None and done < self._steps:
+            warnings.warn(
+                "The data ended before `steps_per_epoch * epochs` batches, and so does "
+                "training. Repeat the dataset, or give `steps_per_epoch=None`.",
+                stacklevel=3,
+            )
+            model.stop_training = True
+        metrics = model.get_metrics_result() if done else {}
+        return {name: float(value) for name, value in metrics.items()}
 
     def _batches(self) -> Iterable:
         if self._steps is None:
             return self._data
         if self._endless is None:
             self._endless = iter(self._data)
-        return (next(self._endless) for _ in range(self._steps))
+        return itertools.islice(self._endless, self._steps)
