@@ -87,6 +87,41 @@ def test_a_flow_alone_is_restored(name, tmp_path):
     np.testing.assert_array_equal(fresh.log_prob(X), stored.log_prob(X))
 
 
+def small():
+    return tfpf.nice((2,), hidden_units=(4,))
+
+
+def joint_of_functions():
+    root = tfd.JointDistributionCoroutine.Root(small())
+    return tfd.JointDistributionCoroutine(lambda: (yield root))
+
+
+JOINTS = {
+    "blockwise": lambda: tfd.Blockwise([small(), small()]),
+    "model": lambda: tfpf.FlowModel(JOINTS["blockwise"]()),
+    "sequential": lambda: tfd.JointDistributionSequential(
+        [small(), lambda z: tfd.Normal(z[..., 0], 1.0)]
+    ),
+    "coroutine": joint_of_functions,
+}
+
+
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize("name", JOINTS)
+def test_joint_distributions_are_restored(name, used, tmp_path):
+    stored, fresh = JOINTS[name](), JOINTS[name]()
+    for variable in stored.trainable_variables:
+        variable.assign(variable + 1.0)
+    if used:
+        for one in (stored, fresh):
+            one.sample(2, seed=(0, 1))
+    path = tf.train.Checkpoint(flow=stored).write(str(tmp_path / "ckpt"))
+    tf.train.Checkpoint(flow=fresh).read(path).assert_consumed()
+    assert fresh.variables
+    for a, b in zip(fresh.variables, stored.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_manager_keeps_the_newest(tmp_path):
     model = compiled("plain")
     step = tf.Variable(0)

@@ -85,13 +85,25 @@ def in_blocks(distribution: Any, x: tf.Tensor) -> tuple[Any, Any]:
     return distribution._distribution, distribution._split_and_reshape_event(x)
 
 
-def forget_samples(joint: tfp.distributions.JointDistribution) -> None:
-    """Makes a joint distribution savable by TensorFlow again.
+_children = joint_distribution.JointDistribution._trackable_children
 
-    TFP notes its parts in a dictionary with numbers for keys, which cannot be.
+
+def _parts_as_children(
+    joint: Any, save_type: str = "checkpoint", **kwargs: Any
+) -> dict[str, Any]:
+    """Shows TensorFlow a joint distribution's parts, those of functions among them.
+
+    TFP notes them in a dictionary with numbers for keys, which cannot be saved.
     """
-    del joint._single_sample_distributions  # and what TensorFlow noted of it
-    joint._single_sample_distributions = joint._no_dependency({})
+    found = dict(_children(joint, save_type, **kwargs))
+    found.pop("_single_sample_distributions", None)
+    if save_type == "checkpoint":
+        parts = joint._get_single_sample_distributions()
+        found |= {f"part_{i}": part for i, part in enumerate(parts)}
+    return found
+
+
+joint_distribution.JointDistribution._trackable_children = _parts_as_children
 
 
 def _place() -> tuple[int, int, int]:

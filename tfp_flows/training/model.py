@@ -46,7 +46,6 @@ from tfp_flows.internal.compat import (
     QuantizedDistribution,
     exact_loss,
     forget_layer,
-    forget_samples,
     is_injective,
     tf_variables,
 )
@@ -851,9 +850,6 @@ class FlowModel(LikelihoodModel):
                 dtype = condition_dtype(taking_conditions(self._distribution))
                 x = (x, tf.TensorSpec((None, *shape), dtype))
             given["input_signature"] = [x]
-        for part in walk(self._distribution):
-            if isinstance(part, tfd.JointDistribution):
-                forget_samples(part)
         super().export(**given)
 
     def log_prob(self, x: Arrays, condition: TensorLike | None = None) -> tf.Tensor:
