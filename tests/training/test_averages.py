@@ -57,7 +57,8 @@ def test_validation_and_the_end_of_fit_use_the_averages():
     assert history["val_nll"][-1] == pytest.approx(nll(model), rel=1e-6)
 
 
-def test_what_is_kept_is_what_was_reported(tmp_path):
+@pytest.mark.parametrize("make", [tfpf.AveragedWeights, keras.callbacks.SwapEMAWeights])
+def test_what_is_kept_is_what_was_reported(make, tmp_path):
     """Best weights, files and backups, whatever the order of the callbacks."""
     model = model_with(tfpf.optimizer(0.05, ema=0.9))
     path = tmp_path / "best.keras"
@@ -69,7 +70,7 @@ def test_what_is_kept_is_what_was_reported(tmp_path):
                 "val_nll", patience=2, restore_best_weights=True
             ),
             tfpf.Backup(tmp_path / "backup"),
-            tfpf.AveragedWeights(),
+            make(),
             raw,
             keras.callbacks.ModelCheckpoint(path, "val_nll", save_best_only=True),
         ],

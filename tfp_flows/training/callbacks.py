@@ -75,7 +75,8 @@ class AveragedWeights(keras.callbacks.Callback):
     The averages stand in the model from the validation of an epoch until the next one
     begins, for `EarlyStopping` and `ModelCheckpoint` to keep what they saw the metrics
     of. Training, and what `tfpf.Backup` writes, go on from the weights, bit for bit
-    (Keras's own `SwapEMAWeights` swaps by additions that round).
+    (Keras's own `SwapEMAWeights` swaps by additions that round, and takes the averages
+    out before others keep them, so `fit` with held-out data takes it for this one).
 
     Example:
         >>> import numpy as np, tfp_flows as tfpf

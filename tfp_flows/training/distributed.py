@@ -63,7 +63,7 @@ def fit_distributed(
         raise invalid("data", must, data)
     strategy = model.distribute_strategy
     test = _validation(model, validation_data)
-    callbacks = model._callbacks(callbacks)
+    callbacks = model._callbacks(callbacks, test is not None)
     adapt_once(model, data)
     with strategy.scope():
         if not model.optimizer.built:

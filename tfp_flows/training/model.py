@@ -62,7 +62,7 @@ from tfp_flows.saving.files import (
     written_by,
 )
 from tfp_flows.training import sampling
-from tfp_flows.training.callbacks import with_raw_weights
+from tfp_flows.training.callbacks import AveragedWeights, with_raw_weights
 from tfp_flows.training.data import (
     as_one_batch,
     checked_batch_size,
@@ -276,7 +276,9 @@ class LikelihoodModel(keras.Model):
             self.adapt(arguments.get("x"), y)
         shuffle = bool(arguments["shuffle"])
         arguments = self._in_batches(arguments, shuffle)
-        arguments["callbacks"] = self._callbacks(arguments.get("callbacks"))
+        validated = arguments.get("validation_data") is not None
+        callbacks = self._callbacks(arguments.get("callbacks"), validated)
+        arguments["callbacks"] = callbacks
         with self.guarded():
             return super().fit(**arguments)
 
@@ -412,15 +414,19 @@ class LikelihoodModel(keras.Model):
             given["validation_data"] = (self.encoded(held_out[0]), *held_out[1:])
         return given
 
-    def _callbacks(self, callbacks: Callbacks) -> Callbacks:
+    def _callbacks(self, callbacks: Callbacks, validated: bool) -> Callbacks:
         """Lists callbacks, told whether the metrics that they watch should fall.
 
-        Keras works this out only for metrics that were given to `compile`.
+        Keras works this out only for metrics that were given to `compile`. Its
+        `SwapEMAWeights` takes averages out again before others keep what was validated.
         """
         made = isinstance(callbacks, keras.callbacks.CallbackList)
         listed = callbacks.callbacks if made else callbacks
         listed = listed if isinstance(listed, list | tuple) else [listed]
         listed = [callback for callback in listed if callback is not None]
+        if validated and not made:
+            swap = keras.callbacks.SwapEMAWeights
+            listed = [AveragedWeights() if isinstance(c, swap) else c for c in listed]
         with_raw_weights(listed)
         for callback in listed:
             if isinstance(callback, _SETS_RATE) and has_schedule(self.optimizer):
