@@ -140,7 +140,6 @@ def test_a_copy_of_a_frozen_part_is_frozen():
 
 COPIES = {n: WAYS[n] for n in ("deepcopy", "pickle")}
 SHARED = {
-    "parts": lambda: (FLOWS["repeat"](), tfb.Invert(step())),
     "around": lambda: (
         f := FLOWS["repeat"](),
         tfd.TransformedDistribution(f, tfb.Exp()),
