@@ -112,6 +112,14 @@ def test_density_map():
     assert np.unravel_index(p.argmax(), p.shape) == pytest.approx((25, 25), abs=4)
 
 
+def test_density_map_keeps_places_apart_that_float32_would_not():
+    asked = []
+    data = 1.7e9 + RNG.normal(size=[50, 2])
+    log_prob = lambda x: asked.append(x) or np.zeros(len(x))  # noqa: E731
+    plotting.density_map(log_prob, data, grid_points=10)
+    assert len(np.unique(asked[0][:, 0])) == 10
+
+
 def test_density_map_refuses_other_than_points():
     points = np.zeros([5, 2])
     with pytest.raises(ValueError, match="`data` must have the shape"):

@@ -14,10 +14,11 @@ from tfp_flows.data import files as data_files
 
 @pytest.mark.parametrize("name", ["x.npy", "x.csv", "x.parquet"])
 @pytest.mark.parametrize("n", [None, 7])
-def test_written_rows_are_read_back(name, n, tmp_path):
-    x = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_written_rows_are_read_back(name, n, dtype, tmp_path):
+    x = (1e7 + np.random.default_rng(0).normal(size=(7, 3))).astype(dtype)
     names = ("a", "b", "c")
-    with files.rows(tmp_path / name, n, (3,), names) as append:
+    with files.rows(tmp_path / name, n, (3,), names, dtype) as append:
         for part in (x[:1], x[1:4], x[4:]):
             append(part)
     found = flow_data.read_file(tmp_path / name, for_training=False)
@@ -98,6 +99,24 @@ def test_what_is_wrong_in_a_later_shard_is_said_with_its_row(tmp_path, small_sha
     (tmp_path / "empty.csv").write_text("a,b\n")
     with pytest.raises(ValueError, match="at least 1 rows"):
         list(flow_data.read_shards(tmp_path / "empty.csv"))
+
+
+def test_a_flow_in_float64_scores_and_samples_in_it(invoke, tmp_path):
+    x = 1.7e9 + np.random.default_rng(0).normal(size=(300, 2))
+    np.save(tmp_path / "x.npy", x)
+    flow = tfpf.real_nvp((2,), couplings=2, hidden_units=(4,), dtype="float64")
+    model = tfpf.FlowModel(flow)
+    model.adapt(x)
+    path = tmp_path / "flow.keras"
+    model.save(path)
+    scores = tmp_path / "scores.npy"
+    score = ("evaluate", path, "--data", tmp_path / "x.npy", "--out", scores)
+    assert invoke(*score).exit_code == 0
+    np.testing.assert_allclose(np.load(scores), flow.log_prob(x), rtol=1e-9)
+    for name in ("s.npy", "s.parquet"):
+        assert invoke("sample", path, "--out", tmp_path / name).exit_code == 0
+        drawn = data_files.read_file(tmp_path / name).x
+        np.testing.assert_allclose(drawn.std(axis=0), 1.0, atol=0.3)
 
 
 def test_a_file_in_shards_scores_as_in_one(run, invoke, tmp_path, monkeypatch):

@@ -68,7 +68,9 @@ def evaluate(
     with contextlib.ExitStack() as stack:
         append = None
         if out is not None:
-            append = stack.enter_context(files.rows(out, None, (), ["log_prob"]))
+            dtype = trained.distribution.dtype.as_numpy_dtype
+            written = files.rows(out, None, (), ["log_prob"], dtype)
+            append = stack.enter_context(written)
         for shard in options.shown(itertools.chain([first], shards), "scoring"):
             _check_fits(shard, trained.event_shape, known.get("columns"))
             nll = total.add(trained, shard)

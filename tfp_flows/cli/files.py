@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tfp_flows.internal.files import atomic_write
 from tfp_flows.training.model import FlowModel, load_model
@@ -61,32 +62,39 @@ def _write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def rows(
-    path: Path, n: int | None, row_shape: Sequence[int], names: Sequence[str]
+    path: Path,
+    n: int | None,
+    row_shape: Sequence[int],
+    names: Sequence[str],
+    dtype: DTypeLike = np.float32,
 ) -> Iterator[Append]:
     """Yields what takes the next rows `[k, *row_shape]` of a file, written atomically.
 
-    Values are float32. Memory does not grow with the number of rows, which is `n`, or
-    not known yet. Tables get rows flattened, under the `names` of their columns.
+    Memory does not grow with the number of rows, which is `n`, or not known yet.
+    Tables get rows flattened, under the `names` of their columns. Text keeps all digits
+    of values, whatever the `dtype`.
     """
     with atomic_write(path) as written:
         if path.suffix.lower() == ".npy":
-            opened = _npy(written, n, tuple(row_shape))
+            opened = _npy(written, n, tuple(row_shape), np.dtype(dtype))
         elif path.suffix.lower() == ".csv":
             opened = _csv(written, list(names))
         else:
-            opened = _parquet(written, list(names))
+            opened = _parquet(written, list(names), np.dtype(dtype))
         with opened as append:
             yield append
 
 
 @contextlib.contextmanager
-def _npy(path: Path, n: int | None, row_shape: tuple[int, ...]) -> Iterator[Append]:
+def _npy(
+    path: Path, n: int | None, row_shape: tuple[int, ...], dtype: np.dtype
+) -> Iterator[Append]:
     """Writes the values behind a header, which is written anew with their count."""
-    count = 0
+    count, dtype = 0, dtype.newbyteorder("<")
 
     def header(count: int) -> dict:
         shape = (count, *row_shape)
-        return {"descr": "<f4", "fortran_order": False, "shape": shape}
+        return {"descr": dtype.str, "fortran_order": False, "shape": shape}
 
     with path.open("w+b") as file:
         # The format leaves room in a header for a larger count.
@@ -96,7 +104,7 @@ def _npy(path: Path, n: int | None, row_shape: tuple[int, ...]) -> Iterator[Appe
         def append(x: np.ndarray) -> None:
             nonlocal count
             count += len(x)
-            np.ascontiguousarray(x, "<f4").tofile(file)
+            np.ascontiguousarray(x, dtype).tofile(file)
 
         yield append
         file.flush()
@@ -116,15 +124,15 @@ def _csv(path: Path, names: list[str]) -> Iterator[Append]:
 
 
 @contextlib.contextmanager
-def _parquet(path: Path, names: list[str]) -> Iterator[Append]:
+def _parquet(path: Path, names: list[str], dtype: np.dtype) -> Iterator[Append]:
     import pyarrow as pa
     import pyarrow.parquet
 
-    schema = pa.schema([(name, pa.float32()) for name in names])
+    schema = pa.schema([(name, pa.from_numpy_dtype(dtype)) for name in names])
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
 
         def append(x: np.ndarray) -> None:
-            columns = x.reshape(len(x), -1).astype(np.float32).T
+            columns = x.reshape(len(x), -1).astype(dtype).T
             arrays = [pa.array(np.ascontiguousarray(column)) for column in columns]
             writer.write_table(pa.table(arrays, schema=schema))
 

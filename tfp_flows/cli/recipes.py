@@ -288,6 +288,12 @@ def choose(
         training["clip_norm"] = _clip_norm(training["clip_norm"])
     for name, value in training.items():
         _check_training(name, value)
+    precision = training.get("precision", "float32")
+    if precision != "float32" and _dtype(data):
+        raise ValueError(
+            f"Option `--precision` must be float32 for {data.name}, whose digits take "
+            f"a flow in float64. Received: {precision}"
+        )
     if kind == "table":
         recipe = _for_length(recipe, len(data.x_train))
     return dataclasses.replace(recipe, architecture=arguments | changes, **training)
@@ -355,20 +361,30 @@ def build(recipe: Recipe, data: Data) -> tfd.TransformedDistribution:
             data.event_shape,
             preprocess=_preprocess(recipe, data),
             base=base,
+            dtype=_dtype(data),
             **recipe.architecture,
         )
 
 
+def _dtype(data: Data) -> str | None:
+    """The flow's dtype: float64 for data that come so, else that of Keras."""
+    return "float64" if data.x_train.dtype == "float64" else None
+
+
 def _preprocess(recipe: Recipe, data: Data) -> tfb.Bijector:
     """The bijector between the data and the values that the flow works on."""
+    import numpy as np
     import tensorflow_probability as tfp
 
     import tfp_flows as tfpf
 
     tfb = tfp.bijectors
     if data.pixel_levels is None:
-        mean, deviation = data.x_train.mean(axis=0), data.x_train.std(axis=0)
-        return tfb.Chain([tfb.Shift(mean), tfb.Scale(deviation)], name="standardize")
+        x = data.x_train
+        # Sums of many values in float32 lose the mean of large ones.
+        mean, deviation = (f(axis=0, dtype=np.float64) for f in (x.mean, x.std))
+        parts = [tfb.Shift(mean.astype(x.dtype)), tfb.Scale(deviation.astype(x.dtype))]
+        return tfb.Chain(parts, name="standardize")
     if recipe.preprocess == "center":
         return tfpf.center(data.pixel_levels)
     logit = tfpf.logit(data.pixel_levels, LOGIT_ALPHA)

@@ -80,7 +80,8 @@ def sample(
     else:
         columns = range(math.prod(trained.event_shape))
         names = known.get("columns") or [f"x{i}" for i in columns]
-        with files.rows(out, n, trained.event_shape, names) as append:
+        dtype = trained.distribution.dtype.as_numpy_dtype
+        with files.rows(out, n, trained.event_shape, names, dtype) as append:
             for block in blocks:
                 append(block)
     typer.echo(f"{n:,} samples are in {out}")

@@ -34,8 +34,9 @@ class Data:
     `train, test = data` gives the two `tf.data.Dataset`s of batches.
 
     Attributes:
-        x_train: The training examples, `[n, *event_shape]`: float32, or uint8 for
-            images, which are whole pixel values without noise.
+        x_train: The training examples, `[n, *event_shape]`: float32, float64 for tables
+            that float32 would round too much, or uint8 for images, which are whole
+            pixel values without noise.
         labels_train: Class numbers `[n]`, or None.
         labels_test: Class numbers of the held-out examples, or None.
         pixel_levels: How many values a pixel can take; None for anything but images.

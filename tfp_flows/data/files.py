@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 MIN_ROWS = 10
 TABLE_SUFFIXES = (".csv", ".parquet")
 SUFFIXES = (".npy", ".npz", *TABLE_SUFFIXES)
-# So many values of a shard are in memory at once: 16 MB of them in float32.
+# So many values of a shard are in memory at once: 32 MB of them in float64.
 SHARD_VALUES = 2**22
 # Shards are whole multiples of what dequantization noise is drawn for at once.
 NOISE_ROWS = 256
+# So much of a column's standard deviation may be lost to rounding.
+LARGEST_ROUNDING = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +33,9 @@ class FileData:
     """What a file holds.
 
     Attributes:
-        x: A table `[n, columns]` in float32, or images `[n, height, width, channels]`
-            in uint8 (whole pixel values) or float32 (anything else).
+        x: A table `[n, columns]` in float32, or float64 where float32 would round away
+            how rows differ; or images `[n, height, width, channels]` in uint8 (whole
+            pixel values) or float32 (anything else).
         columns: The names of a table's columns, None for images.
     """
 
@@ -68,7 +71,7 @@ def read_file(
         raise ValueError(f"{path} must have at least {rows} rows. Received: {len(x)}")
     if x.ndim == 2:
         columns = columns or tuple(f"x{i}" for i in range(x.shape[1]))
-        x = _checked_table(x, columns, path)
+        x = narrowed(_checked_table(x, columns, path))
     else:
         x = _checked_images(x, path)
     if for_training and x.dtype != np.uint8:
@@ -80,8 +83,8 @@ def read_shards(path: str | Path, key: str | None = None) -> Iterator[FileData]:
     """Reads a table or images in shards, and checks every value as it comes.
 
     Memory does not grow with the file, but for an `.npz` file, which is unpacked whole.
-    Nothing is checked that a single row cannot show, such as constant columns. See
-    `read_file`, whose rows are those of all shards together.
+    Nothing is checked that a single row cannot show, such as constant columns, and
+    tables keep float64. See `read_file`, whose rows are those of all shards together.
     """
     path = _existing(path)
     shards = iter(())
@@ -210,20 +213,32 @@ def _table_shards(path: Path) -> Iterator[FileData]:
 def _checked_table(
     x: np.ndarray, columns: tuple[str, ...], path: Path, start: int = 0
 ) -> np.ndarray:
-    """Checks rows of a table, of which `start` came before, and makes them float32."""
+    """Checks rows of a table, of which `start` came before, and makes them floats."""
     if x.shape[1] == 0:
         raise ValueError(f"{path} must have at least one column. Received: none")
-    with np.errstate(over="ignore"):  # what overflows float32 is reported as infinite
-        x = np.ascontiguousarray(x, np.float32)
-    bad = np.argwhere(~np.isfinite(x))
+    exact = np.can_cast(x.dtype, np.float32)
+    x = np.ascontiguousarray(x, np.float32 if exact else np.float64)
+    bad = np.argwhere(~(np.abs(x) <= np.finfo(np.float32).max))
     if bad.size:
         row, column = bad[0]
         raise ValueError(
-            f"{path} must hold finite float32 numbers only. Received: "
+            f"{path} must hold finite numbers in float32's range only. Received: "
             f"{x[row, column]} in row {start + row + 1}, column {columns[column]!r} "
             f"({len(bad)} such value(s) in all)"
         )
     return x
+
+
+def narrowed(x: np.ndarray) -> np.ndarray:
+    """Returns `[n, columns]` in float32, or as they are if that would lose too much.
+
+    A column loses too much if it is rounded, and by more than a share of its deviation.
+    """
+    small = x.astype(np.float32)
+    spacing = np.spacing(np.abs(small).max(axis=0))
+    spacing = np.maximum(spacing, np.finfo(np.float32).tiny)  # less may become 0
+    coarse = spacing > LARGEST_ROUNDING * x.std(axis=0, dtype=np.float64)
+    return x if np.any(coarse & np.any(small != x, axis=0)) else small
 
 
 def _checked_images(x: np.ndarray, path: Path, start: int = 0) -> np.ndarray:

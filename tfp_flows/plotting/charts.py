@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tfp_flows.data.files import narrowed
 from tfp_flows.internal.arguments import checked_choice, invalid
 from tfp_flows.internal.files import atomic_write
 from tfp_flows.internal.pictures import REAL, SAMPLED
@@ -34,7 +35,8 @@ def density_map(
     """Draws 2-D data, samples of a flow if given, and the flow's density.
 
     Args:
-        log_prob: Log-density in nats of points `[n, 2]` in float32, `[n]`.
+        log_prob: Log-density in nats of points `[n, 2]`, `[n]`; they are in float32, or
+            in float64 where float32 would not tell them apart.
         data: Points `[n, 2]`; a few thousand of them are shown, and they set the
             frame of all panels.
         sampled: Samples `[n, 2]` of the flow.
@@ -71,7 +73,7 @@ def _draw_density(
     edges = [np.linspace(*limits, grid_points + 1) for limits in frame]
     middles = [0.5 * (edge[1:] + edge[:-1]) for edge in edges]
     grid = np.stack(np.meshgrid(*middles), axis=-1).reshape(-1, 2)
-    p = np.exp(np.asarray(log_prob(grid.astype(np.float32)), np.float64))
+    p = np.exp(np.asarray(log_prob(narrowed(grid)), np.float64))
     p = p.reshape(grid_points, grid_points)
     mesh = axes.pcolormesh(*edges, p, cmap=DENSITY_MAP, rasterized=True)
     bar = axes.inset_axes((1.03, 0.0, 0.04, 1.0))
