@@ -1,11 +1,13 @@
 """Reading files: what is right comes back whole, what is wrong is named."""
 
+import contextlib
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from tfp_flows.data import files
+from tfp_flows.data import arrow, files
 
 TABLE = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
 IMAGES = np.random.default_rng(1).integers(0, 256, (12, 4, 4, 3), np.uint8)
@@ -109,6 +111,40 @@ def test_csv_as_spreadsheets_write_it(tmp_path, mark, sign):
             assert np.array_equal(found.astype(np.float32), rows.round(3))
 
 
+@pytest.mark.parametrize(
+    ("text", "names", "first"),
+    [
+        ("NA,2.5\n1,2\n", ("x0", "x1"), [np.nan, 2.5]),
+        (",2.5\n1,2\n", ("x0", "x1"), [np.nan, 2.5]),
+        ("True,2.5\nFalse,2\n", ("x0", "x1"), [1.0, 2.5]),
+        ("1,0\n2,5\n", ("x0", "x1"), [1.0, 0.0]),
+        ("0\n2\n", ("x0",), [0.0]),
+        ("\n\na,b\n\n1,2\n", ("a", "b"), [1.0, 2.0]),
+        ("\r\n\r\n1,2\r\n3,4\r\n", ("x0", "x1"), [1.0, 2.0]),
+        ("0,1\n5,6\n", ("0", "1"), [5.0, 6.0]),
+        (",0,1\n0,5,6\n", ("", "0", "1"), [0.0, 5.0, 6.0]),
+        ("# a,b\n1,2\n", ("a", "b"), [1.0, 2.0]),
+        ('a, b ," c"\n1,2,3\n', ("a", "b", "c"), [1.0, 2.0, 3.0]),
+        ("\ufeffa;b\n1;2\n1,5;2\n", ("a", "b"), [1.0, 2.0]),
+        ("a\tb\n1,200\t1\n2,000\t0,5\n", ("a", "b"), [1.2, 1.0]),
+        ("a\tb\n-0,200\t1\n", ("a", "b"), [-0.2, 1.0]),
+    ],
+)
+def test_first_lines_and_commas_mean_what_they_look_like(tmp_path, text, names, first):
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode())
+    with contextlib.ExitStack() as stack:
+        if np.isnan(first).any():
+            match = "nan in row 1, column 'x0'"
+            stack.enter_context(pytest.raises(ValueError, match=match))
+        data = files.read_file(path, for_training=False)
+        shards = list(files.read_shards(path))
+        assert data.columns == shards[0].columns == names
+        assert np.allclose(data.x[0], first)
+        assert np.allclose(shards[0].x[0], first)
+    assert files.read_table(path).column_names == list(names)
+
+
 def test_text_with_semicolons_stays_text(tmp_path):
     path = write_csv(tmp_path / "a.csv", ["a,b", "1,x;y", "2,z"])
     assert files.read_table(path).to_pydict() == {"a": [1, 2], "b": ["x;y", "z"]}
@@ -169,6 +205,9 @@ BROKEN_CSV = {
     "empty column": (["a,b", *[f"{i}," for i in range(12)]], "row 1, column 'b'"),
     "constant": (["a,b", *[f"{i},7" for i in range(12)]], "every row of 'b'"),
     "names only": (["a,b"], "must have at least 10 rows. Received: 0"),
+    "thousands": (["a\tb", *["1,200\t0", "2,200\t1"] * 6], "whether commas are"),
+    "more thousands": (["a;b", *["1,200,000;1"] * 12], "Column 'a' .* must hold num"),
+    "points and thousands": (["a;b", *["0.5;1,200"] * 12], "Column 'b' .* must hold"),
     "nothing": ([], "cannot be read as a table"),
 }
 
@@ -179,6 +218,19 @@ def test_broken_csv_is_named(tmp_path, case):
     with pytest.raises(ValueError, match=message) as caught:
         files.read_file(write_csv(tmp_path / "a.csv", lines))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["größe,b\n1,2\n", "a,b\n1,é\n"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("seen", [3, arrow.SEEN])
+def test_text_must_be_utf8(tmp_path, monkeypatch, text, encoding, seen):
+    monkeypatch.setattr(arrow, "SEEN", seen)
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode(encoding))
+    shards = lambda path: list(files.read_shards(path))  # noqa: E731
+    for read in (files.read_file, files.read_table, shards):
+        with pytest.raises(ValueError, match=r"a.csv must be text in UTF-8"):
+            read(path)
 
 
 @pytest.mark.parametrize("suffix", files.SUFFIXES)

@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +15,19 @@ import pyarrow.parquet
 
 from tfp_flows.internal.files import atomic_write
 
+T = TypeVar("T", pa.Table, pa.RecordBatch)
+
+# So many characters of a CSV file show its form; pyarrow looks at as many for types.
+SEEN = 2**20
+
 
 def read(path: Path) -> pa.Table:
     """Reads a CSV or Parquet file with the types of its columns."""
     with readable(path):
         if path.suffix.lower() == ".parquet":
             return pyarrow.parquet.read_table(path)
-        return pyarrow.csv.read_csv(path, **_csv_options(path))
+        options = _csv_options(path)
+        return _with_names(pyarrow.csv.read_csv(path, **options), path, options)
 
 
 def write(table: pa.Table, path: Path) -> None:
@@ -45,13 +51,16 @@ def record_batches(
     options = _csv_options(path)
     with pyarrow.csv.open_csv(path, **options) as reader:
         schema = reader.schema
-    numbers(schema.empty_table(), path)
+    numbers(_with_names(schema.empty_table(), path, options), path)
     # What looks whole in the first batch may have fractions in a later one.
     options["convert_options"].column_types = {
-        name: pa.float64() for name in schema.names
+        field.name: pa.float64()
+        for field in schema
+        if not pa.types.is_boolean(field.type)
     }
     with pyarrow.csv.open_csv(path, **options) as reader:
-        yield from reader
+        for batch in reader:
+            yield _with_names(batch, path, options)
 
 
 @contextlib.contextmanager
@@ -59,6 +68,8 @@ def readable(path: Path) -> Iterator[None]:
     """Turns what pyarrow says of a damaged file into one message."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise _no_utf8(path) from error
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(f"{path} cannot be read as a table: {reason}") from error
@@ -88,26 +99,74 @@ def _csv_options(path: Path) -> dict[str, Any]:
     """Tells the separator, the decimal sign and whether there is a line of names.
 
     A semicolon or a tab separates cells if both of the first two lines have as many,
-    more than none; a number such as `1,5` there says that commas are decimal signs. A
-    first line of nothing but numbers is data.
+    more than none. A first line of numbers, truth values and missing ones is data, but
+    for 0, 1, 2, ..., by which pandas names columns. Empty lines count for nothing.
     """
-    with path.open(encoding="utf-8", errors="replace") as file:
-        lines = [file.readline().strip("\r\n\ufeff") for _ in range(2)]
-    bare = [re.sub('"[^"]*"', "", line) for line in lines if line]
+    with path.open(encoding="utf-8-sig") as file:
+        lines = [line for line in file.read(SEEN).split("\n") if line]
+    bare = [re.sub('"[^"]*"', "", line) for line in lines[:2]]
     counts = {mark: {line.count(mark) for line in bare} for mark in ";\t"}
     found = (mark for mark, seen in counts.items() if len(seen) == 1 and 0 not in seen)
     separator = next(found, ",")
-    rows = [[cell.strip(' "') for cell in line.split(separator)] for line in lines]
-    comma = separator != "," and any(
-        "," in cell and _is_number(cell.replace(",", ".")) for cell in sum(rows, [])
+    sign = "." if separator == "," else _decimal_sign(lines, separator, path)
+    convert = pyarrow.csv.ConvertOptions(decimal_point=sign)
+    first = _cells(lines[0], separator) if lines else []
+    numbered = [cell for i, cell in enumerate(first) if cell or i]  # the index has none
+    names = len(first) > 1 and numbered == [str(i) for i in range(len(numbered))]
+    words = {*convert.null_values, *convert.true_values, *convert.false_values}
+    names |= any(
+        cell not in words and not _is_number(cell.replace(sign, ".")) for cell in first
     )
-    sign = "," if comma else "."
-    names = any(not _is_number(cell.replace(sign, ".")) for cell in rows[0])
     return {
         "read_options": pyarrow.csv.ReadOptions(autogenerate_column_names=not names),
         "parse_options": pyarrow.csv.ParseOptions(delimiter=separator),
-        "convert_options": pyarrow.csv.ConvertOptions(decimal_point=sign),
+        "convert_options": convert,
     }
+
+
+def _decimal_sign(lines: list[str], separator: str, path: Path) -> str:
+    """Tells the decimal sign by the first number that shows it; a point if none does.
+
+    Three digits behind a comma, as in `1,200`, may be thousands: they show nothing.
+    """
+    doubtful = None
+    for line in lines:
+        if "," not in line and "." not in line:
+            continue
+        for cell in _cells(line, separator):
+            if "." in cell and _is_number(cell):
+                return "."
+            if "," in cell and _is_number(cell.replace(",", ".")):
+                if not re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", cell):
+                    return ","
+                doubtful = doubtful or cell
+    if doubtful:
+        raise ValueError(
+            f"{path} must have a number that shows whether commas are decimal signs, "
+            f"such as 0,5; if they part thousands, leave them out. Received: {doubtful}"
+        )
+    return "."
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return [cell.strip(' "') for cell in line.split(separator)]
+
+
+def _with_names(table: T, path: Path, options: dict[str, Any]) -> T:
+    """Names a CSV file's columns x0, x1, ..., or by its first line without spaces."""
+    if any(map(pa.types.is_binary, table.schema.types)):  # text in no known encoding
+        raise _no_utf8(path)
+    if options["read_options"].autogenerate_column_names:
+        return table.rename_columns([f"x{i}" for i in range(table.num_columns)])
+    # NumPy puts a mark of a comment before the first name.
+    first, *others = table.schema.names
+    return table.rename_columns(
+        [name.strip() for name in (first.removeprefix("# "), *others)]
+    )
+
+
+def _no_utf8(path: Path) -> ValueError:
+    return ValueError(f"{path} must be text in UTF-8. Received: another encoding")
 
 
 def _is_number(text: str) -> bool:
