@@ -9,6 +9,7 @@ import pytest
 import tfp_flows as tfpf
 from tfp_flows import data as flow_data
 from tfp_flows.cli import files
+from tfp_flows.cli.evaluate import _as_trained
 from tfp_flows.data import files as data_files
 
 
@@ -117,6 +118,28 @@ def test_a_flow_in_float64_scores_and_samples_in_it(invoke, tmp_path):
         assert invoke("sample", path, "--out", tmp_path / name).exit_code == 0
         drawn = data_files.read_file(tmp_path / name).x
         np.testing.assert_allclose(drawn.std(axis=0), 1.0, atol=0.3)
+
+
+@pytest.mark.parametrize("levels", [None, 32, 256, 17])
+def test_pixels_are_taken_as_in_the_training(levels, invoke, tmp_path):
+    """Without a word about bits: as fractions, or with the levels of the run."""
+    known = {"levels": levels}
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 2, 2, 1))
+    np.save(tmp_path / "x.npy", pixels.astype(np.float32))
+    data = flow_data.load(tmp_path / "x.npy", to_score=True)
+    taken = _as_trained(data, known)
+    assert taken.pixel_levels == levels
+    assert taken.x_test.dtype == (np.float32 if levels is None else np.uint8)
+    assert np.array_equal(taken.x_test, pixels >> (3 if levels == 32 else 0))
+    assert _as_trained(data, {}).pixel_levels == 256
+
+    flow = tfpf.nice((2, 2, 1), steps=2, hidden_units=(4,))
+    tfpf.FlowModel(flow).save(tmp_path / "flow.keras")
+    (tmp_path / "report.json").write_text(json.dumps({"data": known}))
+    refused = invoke("evaluate", tmp_path, "--data", tmp_path / "x.npy", "--n-bits", 4)
+    assert refused.exit_code == 2
+    wanted = f"{levels} levels" if levels else "fractions"
+    assert f"`--data` must hold pixels of {wanted}, as" in refused.stderr
 
 
 def test_a_file_in_shards_scores_as_in_one(run, invoke, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 from collections.abc import Mapping
@@ -73,7 +74,7 @@ def evaluate(
             append = stack.enter_context(written)
         for shard in options.shown(itertools.chain([first], shards), "scoring"):
             _check_fits(shard, trained.event_shape, known.get("columns"))
-            nll = total.add(trained, shard)
+            nll = total.add(trained, _as_trained(shard, known))
             if append is not None:
                 append(-nll)
     result = {"data": first.name, **total.score()}
@@ -139,6 +140,28 @@ def _check_fits(
             f"Option `--data` must have the columns that the flow was trained on, "
             f"{', '.join(columns)}. Received: {', '.join(data.columns)}"
         )
+
+
+def _as_trained(data: Data, known: Mapping[str, Any]) -> Data:
+    """Takes 8-bit images as the flow's training took its own, and refuses others.
+
+    Whole values may be fractions that only look like pixels, or of fewer levels.
+    """
+    from tfp_flows.data import reduce_bits
+
+    found, levels = data.pixel_levels, known.get("levels", data.pixel_levels)
+    if found not in (levels, 256):
+        wanted, got = (f"{n} levels" if n else "fractions" for n in (levels, found))
+        raise ValueError(
+            f"Option `--data` must hold pixels of {wanted}, as the flow was trained "
+            f"on (see `--n-bits`). Received: {data.name} with {got}"
+        )
+    x = data.x_test
+    if found == 256 and levels is None:
+        x = x.astype("float32")
+    elif found == 256 and levels.bit_count() == 1:
+        x = reduce_bits(x, levels.bit_length() - 1)
+    return dataclasses.replace(data, x_test=x, pixel_levels=levels)
 
 
 def _print_table(result: Mapping[str, object]) -> None:
