@@ -16,6 +16,12 @@ tfb = tfp.bijectors
 N = 20
 NUMBERS = np.linspace(0.1, 9.9, N)
 WHOLE = np.arange(N) % 7
+# What polars hands over of its `Categorical` and `Enum`.
+VIEWS = pa.DictionaryArray.from_arrays(
+    pa.array([2, 0] * 10, pa.uint8()),
+    pa.array(["low", "middle", "high"], pa.string_view()),
+    ordered=True,
+)
 
 
 def one(values, **columns):
@@ -31,11 +37,14 @@ def one(values, **columns):
         (WHOLE.astype("uint8"), Integer),
         (WHOLE.astype("float64"), Integer),
         (pa.array(WHOLE.astype("int32")).cast(pa.date32()), Integer),
+        (1e19 * np.exp(0.1 * NUMBERS), Continuous),
         (WHOLE % 2, Categorical),
         (WHOLE % 2 == 0, Categorical),
         (["x", "y"] * 10, Categorical),
         (pa.array(["x", "y"] * 10).dictionary_encode(), Categorical),
         (pa.array(["x", "y"] * 10, pa.large_string()), Categorical),
+        (pa.array(["x", "y"] * 10, pa.string_view()), Categorical),
+        (VIEWS, Categorical),
     ],
 )
 def test_kinds_are_inferred(values, kind):
@@ -76,6 +85,28 @@ def test_types_of_every_width_come_back():
     again = Schema.infer(table).decode(Schema.infer(table).encode(table))
     assert again.schema.equals(table.schema)
     assert again.to_pydict() == table.to_pydict()
+
+
+def test_views_of_text_come_back_as_text():
+    values = pa.chunked_array([["x", None, "y"], ["y", "x", "y"]] * 4, pa.string_view())
+    table = pa.table({"a": values, "b": pa.concat_arrays([VIEWS, VIEWS[:4]])})
+    schema = Schema.infer(table, {"a": Categorical(missing=True)})
+    assert schema.columns["b"].categories == ("low", "high")
+    assert schema.arrow.field("b").type.ordered
+    again = schema.decode(schema.encode(table))
+    assert again["a"].type == pa.large_string()
+    assert again.to_pydict() == table.to_pydict()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int64", "float64"])
+def test_truth_values_may_come_as_0_and_1_and_as_no_other_number(dtype):
+    schema = Schema.infer({"a": WHOLE % 2 == 0, "b": NUMBERS})
+    numbers = {"a": (WHOLE % 2 == 0).astype(dtype), "b": NUMBERS}
+    places = schema.encode(numbers)[:, 0]
+    assert np.array_equal(places, WHOLE % 2 == 0)
+    numbers["a"] = numbers["a"] * 2
+    with pytest.raises(ValueError, match="'a' must hold its categories.* 2(.0)? in ro"):
+        schema.encode(numbers)
 
 
 def test_decoded_integers_keep_to_the_range_of_their_type():
@@ -172,6 +203,8 @@ def test_what_cannot_be_modelled_is_named(values, message):
     [
         (NUMBERS, "integer", "'a' must hold whole numbers.* 0.1 in row 1"),
         (["x", "y"] * 10, "continuous", "'a' must hold numbers. Received: .* string"),
+        (2.0**52 + WHOLE, "integer", r"'a' must hold whole numbers below 2\*\*52"),
+        (2**52 + WHOLE, "integer", r"'a' must hold whole numbers below 2\*\*52"),
         (NUMBERS, "real", "`columns` must give column 'a' one of .*'real'"),
         (-NUMBERS, Continuous("log"), "'a' must lie above `low`.*low=0"),
         (WHOLE, Integer(high=3), "'a' must lie within its bounds"),

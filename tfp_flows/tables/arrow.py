@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Whole numbers beyond this have no float64 of their own.
 EXACT = 2**53
+# From here on float64 has nothing between two whole numbers.
+FINE = 2**52
 
 
 class _ArrowStream(Protocol):
@@ -53,10 +55,25 @@ def as_table(table: TableLike) -> pa.Table:
             "`tfpf.data.read_table(path)` reads one from a file. "
             f"Received: {type(table).__name__}"
         )
+    table = _without_views(table)
     names = table.column_names
     if twice := sorted({name for name in names if names.count(name) > 1}):
         must = "have columns of different names"
         raise invalid("table", must, got=f"{twice[0]!r} more than once")
+    return table
+
+
+def _without_views(table: pa.Table) -> pa.Table:
+    """Returns the same text, also in dictionaries, in types that all functions take."""
+    import pyarrow as pa
+
+    for i, field in enumerate(table.schema):
+        if not pa.types.is_string_view(inner_type(field.type)):
+            continue
+        kind = pa.large_string()
+        if pa.types.is_dictionary(field.type):
+            kind = pa.dictionary(field.type.index_type, kind, field.type.ordered)
+        table = table.set_column(i, field.with_type(kind), table[i].cast(kind))
     return table
 
 

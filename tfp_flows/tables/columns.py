@@ -19,6 +19,7 @@ from tfp_flows.distributions.tables import (
 )
 from tfp_flows.internal.arguments import Described, checked_integer, invalid
 from tfp_flows.tables.arrow import (
+    FINE,
     from_numbers,
     inner_type,
     is_numeric,
@@ -197,6 +198,13 @@ class Integer(_Number):
     def encode(self, name: str, column: pa.ChunkedArray) -> np.ndarray:
         """Returns the values, which must be whole."""
         values = to_numbers(name, column)
+        if np.any(np.abs(values) >= FINE):
+            raise ValueError(
+                f"Column {name!r} must hold whole numbers below 2**52, between which "
+                f"float64 has room for noise; make it `Continuous`, or drop it if it "
+                f"holds identifiers. Received: values from {values.min():g} to "
+                f"{values.max():g}"
+            )
         broken = np.flatnonzero(values != np.floor(values))
         if len(broken):
             raise ValueError(
@@ -316,6 +324,8 @@ class Categorical(Column):
         import pyarrow as pa
 
         values = [*(self.categories or ()), *([None] if self.missing else [])]
+        if is_numeric(kind):  # of which Arrow makes no truth values
+            values = [int(v) if isinstance(v, bool) else v for v in values]
         try:
             return pa.array(values, kind)
         except (pa.ArrowException, OverflowError) as error:

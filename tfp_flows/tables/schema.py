@@ -14,6 +14,7 @@ from tensorflow_probability import bijectors as tfb
 from tfp_flows.distributions.tables import Dequantizer
 from tfp_flows.internal.arguments import Config, invalid
 from tfp_flows.tables.arrow import (
+    FINE,
     TableLike,
     as_table,
     inner_type,
@@ -71,7 +72,7 @@ class Schema:
         | values | kind |
         |---|---|
         | text, truth values, Arrow dictionaries | `Categorical`, up to 50 categories |
-        | integers, or floats that are all whole, with 2 different values | the same |
+        | integers, or whole floats below 2**52, with 2 different values | the same |
         | others of those, and dates | `Integer` |
         | all other floats | `Continuous` |
 
@@ -184,6 +185,8 @@ class Schema:
         import pyarrow as pa
 
         kind = inner_type(self.arrow.field(name).type)
+        if pa.types.is_boolean(kind) and is_numeric(column.type):
+            return column  # Arrow takes any number for True, the categories 0 and 1
         try:
             return column.cast(kind)
         except pa.ArrowException as error:
@@ -214,9 +217,10 @@ def _inferred(name: str, column: pa.ChunkedArray) -> Column:
     kind = column.type
     if is_numeric(kind):
         column = column.drop_null()
-        values = column.to_numpy()
-        if not is_whole(kind) and np.any(values != np.floor(values)):
-            return Continuous()
+        if not is_whole(kind):
+            values = column.to_numpy().astype(np.float64)
+            if np.any((values != np.floor(values)) | (np.abs(values) >= FINE)):
+                return Continuous()
         few = len(column.unique()) == 2 and not pa.types.is_date32(kind)
         return Categorical() if few else Integer()
     dictionary = kind != inner_type(kind)
