@@ -33,6 +33,14 @@ def test_learning_curve_shows_both_curves_and_lines():
         plotting.learning_curve(history, metric="accuracy")
 
 
+@pytest.mark.parametrize(("n", "every"), [(4, 2), (5, 2), (7, 3), (3, 1)])
+def test_held_out_values_of_every_few_epochs_stand_at_those(n, every):
+    history = {"nll": np.arange(n), "val_nll": np.arange(n // every)}
+    training, held_out = plotting.learning_curve(history).axes[0].lines
+    assert list(training.get_xdata()) == list(range(1, n + 1))
+    assert list(held_out.get_xdata()) == list(range(every, n + 1, every))
+
+
 def test_learning_curve_does_not_let_the_first_epoch_flatten_the_rest():
     values = [1e6, *np.linspace(3.0, 2.0, 50), np.nan]
     axes = plotting.learning_curve({"nll": values}).axes[0]
@@ -120,12 +128,22 @@ def test_density_map_keeps_places_apart_that_float32_would_not():
     assert len(np.unique(asked[0][:, 0])) == 10
 
 
+def test_density_map_leaves_out_rows_that_are_not_finite():
+    data = RNG.normal(size=[50, 2])
+    data[0, 1], data[1, 0] = np.nan, np.inf
+    figure = plotting.density_map(lambda x: np.zeros(len(x)), data, data, 10)
+    for axes in figure.axes[:2]:
+        assert np.array_equal(axes.collections[0].get_offsets(), data[2:])
+
+
 def test_density_map_refuses_other_than_points():
     points = np.zeros([5, 2])
     with pytest.raises(ValueError, match="`data` must have the shape"):
         plotting.density_map(lambda x: x[:, 0], np.zeros([5, 3]))
     with pytest.raises(ValueError, match="`sampled` must have the shape"):
         plotting.density_map(lambda x: x[:, 0], points, np.zeros([0, 2]))
+    with pytest.raises(ValueError, match="and finite rows"):
+        plotting.density_map(lambda x: x[:, 0], np.nan * points)
 
 
 def test_pair_plot_puts_real_below_and_sampled_above_the_diagonal():

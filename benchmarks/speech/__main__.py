@@ -68,7 +68,7 @@ def train_flow(train, test, steps, options, given):
     model.compile(
         optimizer=tfpf.optimizer(
             options.rate,
-            warmup_steps=max(1, steps // 20),
+            warmup_steps=steps // 20,
             decay="cosine",
             steps=steps,
             clip_norm=float(options.length),

@@ -40,7 +40,7 @@ def optimizer(steps, largest_gradient):
     """Adam, with a rate that rises for a while and then falls to nothing."""
     return tfpf.optimizer(
         4e-3,
-        warmup_steps=max(1, steps // 20),
+        warmup_steps=steps // 20,
         decay="cosine",
         steps=steps,
         clip_norm=largest_gradient,

@@ -54,6 +54,13 @@ def test_default_recipe_makes_a_flow_on_data_of_its_kind(kind):
     assert np.all(np.isfinite(flow.log_prob(x)))
 
 
+def test_one_column_has_a_flow_of_its_own():
+    x = made_up("table", 50).x_train[:, :1]
+    data = dataclasses.replace(made_up("table"), x_train=x, x_test=x)
+    flow = recipes.build(choose(data), data)
+    assert np.all(np.isfinite(flow.log_prob(x)))
+
+
 def test_flow_and_options_change_the_recipe():
     data = made_up("toy")
     changes = {"epochs": 3, "learning_rate": 0.5, "batch_size": None}

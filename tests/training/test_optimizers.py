@@ -60,6 +60,10 @@ def test_clipping_bounds_a_step():
         ({"warmup_steps": -1}, "`warmup_steps` must be an integer of at least 0"),
         ({"warmup_steps": 1.5}, "`warmup_steps` must be an integer"),
         ({"decay": "linear"}, "`decay` must be one of 'constant', 'cosine'"),
+        (
+            {"decay": "cosine", "steps": 10, "warmup_steps": 10},
+            "`warmup_steps` must be below `steps`. .*warmup_steps=10 with steps=10",
+        ),
         ({"decay": "cosine"}, "`steps` must be an integer of at least 1"),
         ({"weight_decay": -0.1}, "`weight_decay` must be a finite number at least 0"),
         ({"clip_norm": "strict"}, "`clip_norm` must be a positive number or one of"),

@@ -262,7 +262,9 @@ def choose(
     if flow is not None and flow not in known_flows:
         must = f"be one of {', '.join(known_flows)} for a {kind}"
         raise ValueError(f"Option `--flow` must {must}. Received: {flow}")
-    recipe = known_flows[flow or DEFAULT_FLOW[kind]]
+    # Of a single column there is nothing to couple.
+    default = DEFAULT_FLOW[kind] if math.prod(data.event_shape) > 1 else "spline_flow"
+    recipe = known_flows[flow or default]
     make = getattr(tfpf, recipe.flow)
     once = getattr(make, "renamed", {})
     once = {**once, **_ARGUMENTS}

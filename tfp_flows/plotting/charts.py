@@ -38,7 +38,7 @@ def density_map(
         log_prob: Log-density in nats of points `[n, 2]`, `[n]`; they are in float32, or
             in float64 where float32 would not tell them apart.
         data: Points `[n, 2]`; a few thousand of them are shown, and they set the
-            frame of all panels.
+            frame of all panels. Those that are not finite are left out.
         sampled: Samples `[n, 2]` of the flow.
     """
     from matplotlib.figure import Figure
@@ -83,9 +83,11 @@ def _draw_density(
 
 def _points(name: str, x: ArrayLike) -> np.ndarray:
     x = np.asarray(x, np.float64)
-    if x.ndim != 2 or x.shape[1] != 2 or len(x) == 0:
-        raise invalid(name, "have the shape [n, 2] with n > 0", x.shape)
-    return x
+    finite = np.isfinite(x).all(axis=-1)
+    if x.ndim != 2 or x.shape[1] != 2 or not finite.any():
+        must = "have the shape [n, 2] with n > 0, and finite rows"
+        raise invalid(name, must, x.shape)
+    return x[finite]
 
 
 def pair_plot(
@@ -118,8 +120,9 @@ def learning_curve(
     """Draws a metric over the epochs, for training and, if there, held-out data.
 
     Values come by name, as in Keras's `History.history`: `metric` and, if there was
-    validation, `"val_" + metric`. `lines` are horizontal ones by name, such as
-    baselines or the true entropy; `unit` is for the axis label.
+    validation, `"val_" + metric`, spaced out if only every few epochs had one. `lines`
+    are horizontal ones by name, such as baselines or the true entropy; `unit` is for
+    the axis label.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -129,10 +132,12 @@ def learning_curve(
     axes = figure.add_subplot()
     curves = {"training": (metric, REAL), "held out": (f"val_{metric}", SAMPLED)}
     shown: list[float] = []
+    last = max(len(history.get(name, ())) for name, _ in curves.values())
     for label, (name, colour) in curves.items():
         if name in history:
             values = np.asarray(history[name], float)
-            epochs = np.arange(1, len(values) + 1)
+            every = last // max(1, len(values))  # Keras's `validation_freq`
+            epochs = every * np.arange(1, len(values) + 1)
             marker = "o" if len(values) < 30 else None
             axes.plot(epochs, values, color=colour, marker=marker, ms=4, label=label)
             shown.extend(values[np.isfinite(values)])

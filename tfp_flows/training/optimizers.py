@@ -94,7 +94,9 @@ def optimizer(
     checked_number("learning_rate", learning_rate, above=0.0)
     checked_integer("warmup_steps", warmup_steps, minimum=0)
     if checked_choice("decay", decay, DECAYS) == "cosine":
-        checked_integer("steps", steps)
+        if warmup_steps >= checked_integer("steps", steps):
+            got = f"warmup_steps={warmup_steps} with steps={steps}"
+            raise invalid("warmup_steps", "be below `steps`", got=got)
     checked_number("weight_decay", weight_decay, minimum=0.0)
     if ema is not None:
         checked_number("ema", ema, above=0.0, below=1.0)
@@ -137,7 +139,7 @@ def _schedule(
         return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     return keras.optimizers.schedules.CosineDecay(
         learning_rate / warmup_steps,  # as `WarmUp`: the first step already moves
-        max(1, steps - warmup_steps),
+        steps - warmup_steps,
         warmup_target=learning_rate,
         warmup_steps=warmup_steps,
     )
