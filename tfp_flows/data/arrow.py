@@ -103,7 +103,8 @@ def _csv_options(path: Path) -> dict[str, Any]:
     for 0, 1, 2, ..., by which pandas names columns. Empty lines count for nothing.
     """
     with path.open(encoding="utf-8-sig") as file:
-        lines = [line for line in file.read(SEEN).split("\n") if line]
+        lines = [line.strip("\n") for line in file.readlines(SEEN)]
+    lines = [line for line in lines if line]
     bare = [re.sub('"[^"]*"', "", line) for line in lines[:2]]
     counts = {mark: {line.count(mark) for line in bare} for mark in ";\t"}
     found = (mark for mark, seen in counts.items() if len(seen) == 1 and 0 not in seen)
@@ -156,13 +157,11 @@ def _with_names(table: T, path: Path, options: dict[str, Any]) -> T:
     """Names a CSV file's columns x0, x1, ..., or by its first line without spaces."""
     if any(map(pa.types.is_binary, table.schema.types)):  # text in no known encoding
         raise _no_utf8(path)
+    names = [name.strip() for name in table.schema.names]
     if options["read_options"].autogenerate_column_names:
-        return table.rename_columns([f"x{i}" for i in range(table.num_columns)])
-    # NumPy puts a mark of a comment before the first name.
-    first, *others = table.schema.names
-    return table.rename_columns(
-        [name.strip() for name in (first.removeprefix("# "), *others)]
-    )
+        names = [f"x{i}" for i in range(len(names))]
+    names[0] = names[0].removeprefix("# ")  # NumPy's mark of a comment
+    return table.from_arrays(table.columns, names=names)
 
 
 def _no_utf8(path: Path) -> ValueError:

@@ -102,7 +102,8 @@ def read_table(path: str | Path) -> pa.Table:
     """Reads a table whose columns keep their types.
 
     Those of a CSV file are read off its text; its first line names the columns, unless
-    it holds nothing but numbers. Empty text there is no missing value.
+    it holds nothing but numbers, truth values and missing values. Empty text in a
+    column of text is no missing value.
     """
     from tfp_flows.data import arrow
 
