@@ -92,7 +92,7 @@ class _CopiedLayer:
     def __reduce__(self) -> Any:
         layer = self._layer
         config = live_config(layer)
-        if type(layer) is keras.Sequential:
+        if type(layer) is keras.Sequential:  # which describes its layers by names
             config = {"layers": layer.layers, "name": layer.name}
         described = _copied_whole((config, layer.get_build_config()))
         return _built_layer, (type(layer), *described, *_state([layer]))
