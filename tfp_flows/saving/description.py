@@ -282,7 +282,7 @@ def layer_config(value: keras.Layer, where: str) -> Config:
     """Returns Keras's description of a layer that needs no code to be built again."""
     try:
         with compat.lambdas_allowed():
-            config = keras.saving.serialize_keras_object(value)
+            config: Any = keras.saving.serialize_keras_object(value)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise _not_covered(value, where, f"cannot be saved ({error})") from error
     # A layer that another one makes for itself is not in the file.
