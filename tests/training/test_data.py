@@ -187,3 +187,50 @@ def test_weights_go_to_replicas_without_a_target():
         history = made.fit(X, sample_weight=WEIGHT, batch_size=10, verbose=0).history
         losses.append(history["loss"][0])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+NOT_DENSE = {
+    "complex": lambda: tf.constant(X + 5j * X),
+    "ragged": lambda: tf.ragged.constant([[1.0, 2.0], [3.0]]),
+    "sparse": lambda: tf.sparse.from_dense(X),
+    "words": lambda: tf.constant([["a", "b"]]),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_DENSE)
+def test_what_is_no_dense_array_of_numbers_is_refused_wherever_it_comes(kind):
+    """In datasets and calls as in arrays, as data and as conditions."""
+    value, plain = NOT_DENSE[kind](), model()
+    plain.adapt(X)
+    data = tf.data.Dataset.from_tensors(value)
+    must = "`x` must be a dense array of real numbers"
+    for call in (plain.fit, plain.evaluate, plain.predict):
+        with pytest.raises(ValueError, match=must):
+            call(data, verbose=0)
+    if kind != "sparse":  # Keras itself calls no model on these
+        with pytest.raises(ValueError, match=must):
+            plain(value)
+    given = model((1,))
+    given.adapt(X, C)
+    pairs = tf.data.Dataset.from_tensors((X, value))
+    with pytest.raises(ValueError, match="`condition` must be a dense array of real"):
+        given.predict(pairs, verbose=0)
+
+
+def test_complex_conditions_are_not_cut():
+    given = model((1,))
+    for call in (
+        lambda c: tfpf.condition(given.distribution, c),
+        lambda c: given.sample(2, condition=c),
+    ):
+        with pytest.raises(ValueError, match="`condition` must be a dense array"):
+            call(C + 2j * C)
+
+
+def test_masks_are_not_passed_over():
+    plain = model()
+    plain.adapt(X)
+    with pytest.raises(ValueError, match=r"`x` must have no masked.*3 masked values"):
+        plain.predict(np.ma.masked_greater(X, 16.5), verbose=0)
+    found = plain.predict(np.ma.masked_greater(X, 99.0), verbose=0)
+    np.testing.assert_array_equal(found, plain.predict(X, verbose=0))

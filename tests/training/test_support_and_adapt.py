@@ -279,3 +279,33 @@ def test_a_step_by_hand_says_where_it_stops():
     model.compile("sgd")
     with pytest.raises(FloatingPointError, match="loss of training step 1 is nan"):
         model.train_on_batch(X)
+
+
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        lambda: [tfb.Permute([1, 0])],
+        lambda: [tfb.Scale(2.0), tfb.Reshape([2], [1, 2]), tfb.Transpose([1, 0])],
+    ],
+    ids=["permute", "reshape"],
+)
+def test_a_range_behind_other_orders_of_the_values(ahead):
+    parts = ahead()
+    shape = [2, 1] if len(parts) > 1 else [2]
+    flow = tfpf.real_nvp((2,), steps=2, hidden_units=(4,)).bijector
+    bijector = tfb.Chain([*parts, tfb.Exp(), tfb.Reshape(shape, [2]), flow])
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), 2)
+    model = tfpf.FlowModel(tfd.TransformedDistribution(base, bijector))
+    found = model.predict(np.array([[0.5, 0.5], [-0.5, 0.5]], "float32"), verbose=0)
+    assert np.isfinite(found[0])
+    assert found[1] == -np.inf
+
+
+def test_the_guard_names_a_part_of_tfps():
+    parts = [tfpf.ActNorm(2), tfb.Softplus()]
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), 2)
+    model = tfpf.FlowModel(tfd.TransformedDistribution(base, tfb.Chain(parts)))
+    model.compile("sgd")
+    x = np.random.default_rng(0).normal(size=(32, 2))
+    with pytest.raises(FloatingPointError, match="latent of Softplus 'softplus'"):
+        model.fit(x, verbose=0)

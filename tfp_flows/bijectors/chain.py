@@ -234,9 +234,24 @@ def _within(
     listed: list[tfb.Bijector], y: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor | None]:
     ahead = list(itertools.takewhile(elementwise, listed))
-    if all(part.is_constant_jacobian for part in ahead):
+    if not all(part.is_constant_jacobian for part in ahead):
+        return within_range(tfb.Chain(ahead), y)
+    rest = listed[len(ahead) :]
+    if not rest or not _rearranges(rest[0]):
         return y, None
-    return within_range(tfb.Chain(ahead), y)
+    # What is behind affine maps and other orders of the values.
+    seen = tfb.Chain([*ahead, rest[0]])
+    x, outside = _within(rest[1:], seen.inverse(y))
+    if outside is None:
+        return y, None
+    outside = rest[0].forward(outside)
+    return tf.where(outside, tf.stop_gradient(seen.forward(x)), y), outside
+
+
+def _rearranges(bijector: tfb.Bijector) -> bool:
+    while isinstance(bijector, compat.Invert):
+        bijector = bijector.bijector
+    return isinstance(bijector, tfb.Permute | tfb.Reshape | tfb.Transpose)
 
 
 def condition_kwargs(bijector: tfb.Bijector, condition: Condition) -> Config:

@@ -20,6 +20,7 @@ from tfp_flows.internal.arguments import (
     DType,
     Shape,
     TensorLike,
+    check_dense,
     check_event,
     checked_instance,
     checked_integer,
@@ -303,6 +304,8 @@ def _tensor_or_reference(c: TensorLike, dtype: tf.DType | None = None) -> Tensor
     c = tf_variable(c) if isinstance(c, keras.Variable) else c
     if isinstance(c, _REFERENCES):
         return c
+    if hasattr(c, "dtype"):
+        check_dense(c, "condition")
     c = tf.convert_to_tensor(c, dtype_hint=dtype)
     return c if dtype is None else tf.cast(c, dtype)
 

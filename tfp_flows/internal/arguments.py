@@ -98,6 +98,26 @@ def invalid(
     return kind(f"Argument `{name}` must {must}. Received: {got}")
 
 
+_NOT_DENSE = (
+    tf.RaggedTensor,
+    tf.SparseTensor,
+    tf.RaggedTensorSpec,
+    tf.SparseTensorSpec,
+)
+
+
+def check_dense(array: object, name: str) -> None:
+    """Refuses an array, a tensor or its description of anything but real numbers."""
+    dtype = getattr(array, "dtype", None)
+    dtype = tf.as_dtype(dtype) if isinstance(dtype, str) else dtype  # Keras's tensors
+    known = dtype if isinstance(dtype, tf.DType) else getattr(dtype, "kind", "O")
+    # NumPy's kinds of objects, words, times and complex numbers.
+    wrong = known in (*"OSUMmc", tf.string, tf.complex64, tf.complex128)
+    if wrong or isinstance(array, _NOT_DENSE):
+        found = f"{type(array).__name__} of {getattr(dtype, 'name', 'objects')}"
+        raise invalid(name, "be a dense array of real numbers", found)
+
+
 def is_integer(value: object) -> TypeGuard[int]:
     """Returns whether a value is a whole number, NumPy's included, and no bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)

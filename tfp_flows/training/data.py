@@ -18,6 +18,7 @@ from tfp_flows.internal.arguments import (
     Config,
     Shape,
     TensorLike,
+    check_dense,
     invalid,
 )
 from tfp_flows.internal.batching import minibatches
@@ -101,17 +102,14 @@ def numbers(array: Arrays, name: str) -> TensorLike:
     Pandas keeps numbers as objects where columns are of several types.
     """
     made = array = array.value if isinstance(array, keras.Variable) else array
+    if masked := np.ma.count_masked(array) if np.ma.isMaskedArray(array) else 0:
+        got = f"{masked} masked values"
+        raise invalid(name, "have no masked values: fill them or drop rows", got=got)
     if not tf.is_tensor(array):
         with contextlib.suppress(ValueError, TypeError):
             made = np.asarray(array)
             made = made.astype("float64") if made.dtype == object else made
-    dtype = getattr(made, "dtype", None)
-    known = dtype if isinstance(dtype, tf.DType) else getattr(dtype, "kind", "O")
-    ragged = isinstance(made, tf.RaggedTensor | tf.SparseTensor)
-    # NumPy's kinds of objects, words, times and complex numbers.
-    if ragged or known in (*"OSUMmc", tf.string, tf.complex64, tf.complex128):
-        found = f"{type(array).__name__} of {getattr(dtype, 'name', 'objects')}"
-        raise invalid(name, "be a dense array of real numbers", found)
+    check_dense(made, name)
     return made
 
 

@@ -35,6 +35,7 @@ from tfp_flows.internal.arguments import (
     Config,
     Seed,
     TensorLike,
+    check_dense,
     check_event,
     checked_instance,
     checked_integer,
@@ -767,6 +768,7 @@ class FlowModel(LikelihoodModel):
         self, x: Arrays, condition: TensorLike | None
     ) -> tuple[tf.Tensor, Any]:
         """Returns data in the distribution's dtype, and conditions, of right shape."""
+        self._check_dense(x, condition)
         x = with_rank(x, self.event_shape, "x")
         if condition is not None and self.condition_shape is not None:
             condition = with_rank(condition, self.condition_shape, "condition")
@@ -775,6 +777,7 @@ class FlowModel(LikelihoodModel):
 
     def _check(self, x: Arrays, condition: TensorLike | None) -> None:
         """Refuses data or conditions of another shape."""
+        self._check_dense(x, condition)
         owner, shape = f"'{self._distribution.name}'", self.condition_shape
         check_event(x, self.event_shape, owner)
         if (condition is None) != (shape is None):
@@ -796,6 +799,12 @@ class FlowModel(LikelihoodModel):
                 raise ValueError(
                     f"Argument `condition` must {must}. Received: {received}"
                 )
+
+    def _check_dense(self, x: Arrays, condition: TensorLike | None) -> None:
+        """Refuses complex numbers, words, ragged and sparse tensors."""
+        for name, given in (("x", x), ("condition", condition)):
+            if given is not None and hasattr(given, "dtype"):
+                check_dense(given, name)
 
     def _rows_of(
         self, array: Arrays, event: Sequence[int], name: str

@@ -182,7 +182,11 @@ def first_non_finite(
                 )
 
     clear_caches(distribution)
+    bijector, shape = getattr(distribution, "bijector", None), distribution.event_shape
     with chain.watching(watch):
+        if bijector is not None and isinstance(shape, tf.TensorShape):
+            # TFP's own chains show nobody what their parts return.
+            chain.inverse_and_log_det(bijector, x, len(shape), condition)
         result = log_prob(distribution, x, condition)
     clear_caches(distribution)
     if found:
