@@ -117,7 +117,7 @@ class FlowBijector(WeightedBijector):
         given = self._condition_kwargs(condition)
         with compat.whole_moments():
             ndims = self.forward_min_event_ndims
-            result = self._mapped(self._forward_and_log_det, x, ndims, given)
+            result = self._for_rows(self._forward_and_log_det, x, ndims, given)
         return self._reported(*result)
 
     def inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
@@ -126,10 +126,10 @@ class FlowBijector(WeightedBijector):
         given = self._condition_kwargs(condition)
         with compat.whole_moments():
             ndims = self.inverse_min_event_ndims
-            result = self._mapped(self._inverse_and_log_det, y, ndims, given)
+            result = self._for_rows(self._inverse_and_log_det, y, ndims, given)
         return self._reported(*result)
 
-    def _mapped(
+    def _for_rows(
         self, function: Callable, x: tf.Tensor, ndims: int, given: Config
     ) -> Mapped:
         """Applies one direction; to no rows as to one, which is dropped.
