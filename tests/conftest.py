@@ -35,6 +35,17 @@ def pytest_configure(config):
     tf.config.set_logical_device_configuration(cpu, virtual)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks the rows of a table's many that take longest, by `--durations=0`, slow."""
+    slow = set(
+        (Path(__file__).parent / "slow_rows.txt").read_text("utf-8").splitlines()
+    )
+    for item in items:
+        if item.nodeid in slow:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish():
     """Spares the collector what was imported, which stays, and most of its walks."""
     gc.freeze()

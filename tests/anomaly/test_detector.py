@@ -61,7 +61,7 @@ def test_finds_what_lies_between_the_moons(fitted, moons):
     fresh = np.float64([100.0, 0.01]) * fresh + [-1000.0, 5.0]
     assert np.mean(fitted.predict(fresh) == -1) == pytest.approx(0.1, abs=0.06)
     # Inside the box of the data, and not near any of it.
-    between = np.float64([100.0, 0.01]) * [[0.5, 0.25], [-0.5, -0.3]] + [-1000.0, 5.0]
+    between = np.float64([100.0, 0.01]) * [[1.5, 0.9], [-0.5, -0.3]] + [-1000.0, 5.0]
     np.testing.assert_array_equal(fitted.predict(between), -1)
     far = moons + [1e4, 0.0]
     np.testing.assert_array_equal(fitted.predict(far), -1)
