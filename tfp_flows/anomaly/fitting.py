@@ -13,6 +13,7 @@ from tfp_flows.anomaly.rows import Rows, evaluate_rows
 from tfp_flows.anomaly.scorers import SCORE_CEILING, AnomalyScorer
 from tfp_flows.internal.arguments import checked_number, invalid
 from tfp_flows.training.model import FlowModel
+from tfp_flows.training.nonfinite import non_finite_rows
 
 Scorer = TypeVar("Scorer", bound=AnomalyScorer)
 
@@ -40,10 +41,8 @@ def fit_scorer(
     rows = held_out
     if not isinstance(rows, Rows):
         rows = evaluate_rows(flow, rows, condition=condition, batch_size=batch_size)
-    broken = ~np.isfinite(rows.x.reshape(len(rows), -1)).all(axis=1)
-    if broken.any():
-        got = f"{broken.sum()} of {len(rows)} rows with NaN or infinity, first row "
-        raise invalid("held_out", "be finite", got=got + str(broken.argmax()))
+    if not np.isfinite(rows.x).all():
+        raise invalid("held_out", "be finite", got=non_finite_rows(rows.x))
     scorer.adapt(rows)
     scores = scorer.scores(rows, batch_size)
     scorer.threshold = false_alarm_threshold(scores, false_alarm_rate)

@@ -185,7 +185,7 @@ def first_non_finite(
     bijector, shape = getattr(distribution, "bijector", None), distribution.event_shape
     with chain.watching(watch):
         if bijector is not None and isinstance(shape, tf.TensorShape):
-            # TFP's own chains show nobody what their parts return.
+            # TFP's own chains do not show what their parts return.
             chain.inverse_and_log_det(bijector, x, len(shape), condition)
         result = log_prob(distribution, x, condition)
     clear_caches(distribution)
@@ -215,9 +215,9 @@ def not_finite_data(x: tf.Tensor) -> str:
     return f"the data itself is not finite ({non_finite_rows(x)})."
 
 
-def non_finite_rows(x: tf.Tensor) -> str:
+def non_finite_rows(x: tf.Tensor | np.ndarray) -> str:
     """Says how many rows of a batch are not finite and which is the first."""
-    rows = np.unique(np.argwhere(~np.isfinite(x.numpy()))[:, 0])
+    rows = np.unique(np.argwhere(~np.isfinite(x))[:, 0])
     return f"{len(rows)} of {len(x)} rows with NaN or infinity, first row {rows[0]}"
 
 
