@@ -60,6 +60,7 @@ from tfp_flows.bijectors.elementwise import (
     ConditionalAffine,
     Elementwise,
     LeakyReLU,
+    Sinh,
     SinhArcsinh,
 )
 from tfp_flows.bijectors.linear import InvertibleConv1x1, Linear

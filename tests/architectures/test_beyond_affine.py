@@ -30,6 +30,9 @@ FLOWS = {
         shape, degree=4, steps=2, **SMALL, **k
     ),
     "sos_flow": lambda shape, **k: tfpf.sos_flow(shape, steps=2, **SMALL, **k),
+    "squashed": lambda shape, **k: tfpf.autoregressive_flow(
+        shape, steps=3, squash=2.0, **SMALL, **k
+    ),
     "unaf": lambda shape, **k: tfpf.unaf(shape, integrand_units=(4,), **SMALL, **k),
     "naf": lambda shape, **k: tfpf.naf(shape, units=4, **SMALL, **k),
     "gaussianization_flow": lambda shape, **k: tfpf.gaussianization_flow(
@@ -47,7 +50,7 @@ FLOWS = {
     ),
 }
 # Whose parameters of 0 differ, so that their components learn different things.
-NEAR = ("naf", "gaussianization_flow", "bnaf", "residual_flow")
+NEAR = ("naf", "squashed", "gaussianization_flow", "bnaf", "residual_flow")
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 2, 1)])

@@ -1,6 +1,7 @@
 """`FlowModel`: Keras trains every weight of any TFP distribution."""
 
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -101,6 +102,44 @@ def test_all_kinds_of_data(data):
     history = model.fit(data, validation_data=data, verbose=0, **extra).history
     assert model.is_adapted
     assert {"nll", "val_nll", "val_bits_per_dim"} <= set(history)
+
+
+BATCH_FORMS = {
+    "array": lambda x, w: x,
+    "one": lambda x, w: (x,),
+    "no target": lambda x, w: (x, None),
+    "weights": lambda x, w: (x, None, w),
+}
+
+
+@pytest.mark.parametrize("form", BATCH_FORMS)
+@pytest.mark.parametrize("kind", ["pydataset", "generator"])
+def test_batches_with_nothing_in_the_place_of_targets(kind, form):
+    weights = np.linspace(0.0, 2.0, len(X)).astype("float32")
+
+    def batch(i):
+        rows = slice(i * 100, (i + 1) * 100)
+        return BATCH_FORMS[form](X[rows], weights[rows])
+
+    class Formed(Batches):
+        def __getitem__(self, i):
+            return batch(i)
+
+    def data():
+        return Formed() if kind == "pydataset" else (batch(i) for i in range(4))
+
+    model = compiled(small_flow())
+    model.adapt(X)
+    given = weights if form == "weights" else None
+    expected = model.evaluate(X, sample_weight=given, batch_size=100, verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras's, of a generator's end
+        np.testing.assert_allclose(model.evaluate(data(), verbose=0), expected, 1e-6)
+        np.testing.assert_allclose(
+            model.predict(data(), verbose=0), model.predict(X, verbose=0), 1e-6
+        )
+        model.fit(data(), validation_data=data(), verbose=0)
+    assert "val_nll" in model.history.history
 
 
 def test_layer_losses_are_added():

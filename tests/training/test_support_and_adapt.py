@@ -270,6 +270,81 @@ def test_supports_of_blocks_and_of_bases():
         np.testing.assert_allclose(found, [flow.log_prob(inside), -np.inf], rtol=1e-6)
 
 
+@pytest.mark.parametrize("conditional", [False, True], ids=["plain", "conditional"])
+def test_a_range_between_couplings(conditional):
+    kind = {"steps": 2, "hidden_units": (4,), "actnorm": False}
+    shape = (1,) if conditional else None
+    data, latent = (
+        tfpf.real_nvp((2,), condition_shape=shape, **kind).bijector for _ in range(2)
+    )
+    for weight in (*data.trainable_variables, *latent.trainable_variables):
+        weight.assign(tf.random.stateless_normal(weight.shape, (0, 1), stddev=0.2))
+    bijector = tfb.Chain([data, tfb.Shift(0.1), tfb.Sigmoid(), latent])
+    flow = tfd.TransformedDistribution(
+        tfd.MultivariateNormalDiag([0.0, 0.0], [1.0, 1.0]), bijector
+    )
+    x = np.random.default_rng(0).normal(0.5, 0.5, (64, 2)).astype("float32")
+    c = np.full((64, 1), 0.5, "float32")
+    found = tfpf.FlowModel(flow).predict((x, c) if conditional else x, verbose=0)
+    if conditional:
+        data, flow = (
+            tfpf.condition(
+                tfd.TransformedDistribution(flow.distribution, data), c
+            ).bijector,
+            tfpf.condition(flow, c),
+        )
+    unit = data.inverse(x) - 0.1
+    inside = np.all((unit > 0.0) & (unit < 1.0), axis=-1)
+    assert 5 < inside.sum() < 60
+    assert np.all(found[~inside] == -np.inf)
+    expected = flow.log_prob(x)
+    np.testing.assert_allclose(found[inside], expected[inside], rtol=1e-5)
+
+
+BASES = {
+    "exponential": lambda: tfd.Exponential(2.0),
+    "gamma": lambda: tfd.Gamma(tf.Variable(2.0), 2.0),
+    "beta": lambda: tfd.Beta(1.0, 1.0),
+    "weibull": lambda: tfd.Weibull(2.0, 1.0),
+    "pareto": lambda: tfd.GeneralizedPareto(0.0, 1.0, 0.1),
+    "uniform": lambda: tfd.Uniform(0.0, 1.0),
+    "lognormal": lambda: tfd.LogNormal(0.0, 1.0),
+    "normal": lambda: tfd.Normal(0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_supports_of_base_distributions(name, tmp_path):
+    one = BASES[name]()
+    base = tfd.Sample(one, 2)
+    flow = tfpf.real_nvp((2,), steps=2, hidden_units=(4,), base=base, actnorm=False)
+    by_hand = tfd.TransformedDistribution(base, flow.bijector)
+    x = np.array([[0.5, 0.4], [-0.5, 0.4], [0.4, -7.0]], "float32")
+    latents = flow.bijector.inverse(x)
+    inside = [True, name == "normal", name == "normal"]
+    expected = tf.reduce_sum(one.log_prob(latents), -1)
+    expected += flow.bijector.inverse_log_det_jacobian(x, 1)
+    expected = np.where(inside, expected, -np.inf)
+    model = tfpf.FlowModel(flow)
+    model.save(tmp_path / "flow.keras")
+    loaded = keras.models.load_model(tmp_path / "flow.keras")
+    with tf.GradientTape() as tape:
+        density = flow.log_prob(x)
+        total = tf.reduce_sum(tf.where(tf.math.is_finite(density), density, 0.0))
+    gradients = tape.gradient(total, flow.trainable_variables)
+    assert all(np.all(np.isfinite(g)) for g in gradients if g is not None)
+    for found in (
+        density,
+        model.predict(x, verbose=0),
+        tfpf.FlowModel(by_hand).predict(x, verbose=0),
+        loaded.predict(x, verbose=0),
+        loaded.distribution.log_prob(x),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    samples = model.sample(100, seed=0, temperature=0.5)
+    assert np.all(np.isfinite(model.predict(samples, verbose=0)))
+
+
 def test_a_step_by_hand_says_where_it_stops():
     scale = tf.Variable([1.0, np.nan])
     flow = tfd.TransformedDistribution(

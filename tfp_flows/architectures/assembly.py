@@ -10,8 +10,13 @@ import keras
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.bijectors.chain import elementwise
-from tfp_flows.bijectors.conditional import EncodedCondition, Supported, encoded_shape
+from tfp_flows.bijectors.chain import bends
+from tfp_flows.bijectors.conditional import (
+    EncodedCondition,
+    Supported,
+    encoded_shape,
+    supported,
+)
 from tfp_flows.bijectors.conditional import condition_shape as condition_shape_of
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from tfp_flows.bijectors.linear import InvertibleConv1x1
@@ -77,13 +82,12 @@ def assemble(
         ]
     if preprocess is not None:
         parts.insert(0, within_support(preprocess, dtype))
-    return tfd.TransformedDistribution(base, tfb.Chain(parts), name=name)
+    return tfd.TransformedDistribution(supported(base), tfb.Chain(parts), name=name)
 
 
 def within_support(bijector: tfb.Bijector, dtype: DType) -> tfb.Bijector:
     """Gives a bijector of single values the log-det `-inf` outside of its range."""
-    bends = elementwise(bijector) and not bijector.is_constant_jacobian
-    return Supported(bijector, dtype=dtype) if bends else bijector
+    return Supported(bijector, dtype=dtype) if bends(bijector) else bijector
 
 
 def checked_event(event_shape: int | Sequence[int]) -> Shape:

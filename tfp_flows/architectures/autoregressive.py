@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from tfp_flows.bijectors.autoregressive import (
 )
 from tfp_flows.bijectors.causal import Causal
 from tfp_flows.bijectors.coupling import checked_transform
-from tfp_flows.bijectors.elementwise import Elementwise
+from tfp_flows.bijectors.elementwise import Elementwise, Sinh
 from tfp_flows.bijectors.mixture import ConditionalMixture
 from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
@@ -58,6 +59,7 @@ def autoregressive_flow(
     passes: int | None = None,
     inverse: bool = False,
     actnorm: bool = True,
+    squash: float | None = None,
     condition_shape: Sequence[int] | None = None,
     encoder: keras.Layer | None = None,
     base: tfd.Distribution | None = None,
@@ -79,6 +81,8 @@ def autoregressive_flow(
         inverse: Whether to build an inverse autoregressive flow (IAF), which
             samples in one network call a layer and takes `D` calls for a density.
         actnorm: Whether to put an `ActNorm` before each pair of layers.
+        squash: The scale `s` of a map `s arcsinh(x / s)` from each layer towards the
+            latents, which keeps outliers from growing layer by layer; None for none.
 
     Example:
         >>> import tfp_flows as tfpf
@@ -104,12 +108,17 @@ def autoregressive_flow(
             made = Autoregressive(net, value, (d,), condition_shape=seen, dtype=dtype)
         return tfb.Invert(made) if inverse else made
 
-    pair = [layer(False), layer(True)]
+    def layers(*reverse: bool) -> list[tfb.Bijector]:
+        parts = [[layer(each), *behind] for each in reverse]
+        return list(itertools.chain(*parts))
+
+    behind = [] if squash is None else [Sinh(squash, dtype=dtype)]
+    pair = layers(False, True)
     if actnorm:
         pair.insert(0, ActNorm(d, dtype=dtype))
     bijectors = [Repeat(tfb.Chain(pair), steps // 2, mode=mode)]
     if steps % 2:
-        bijectors.append(layer(False))
+        bijectors += layers(False)
     return assemble(shape, bijectors, **options)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import math
 import operator
 from collections.abc import Callable, Iterator
@@ -45,7 +44,7 @@ def inverse_and_log_det(
     bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition = None
 ) -> ValueAndLogDet:
     """Computes `x = f^-1(y)` and `log |det dx/dy|`: see `forward_and_log_det`."""
-    return _evaluate(_inverse_leaf, bijector, y, event_ndims, condition, False)
+    return _evaluate(_inverse_leaf, bijector, y, event_ndims, condition)
 
 
 def adapt(
@@ -56,7 +55,7 @@ def adapt(
     Returns the latents of the data `y`, `[n, *event]`, under the new weights, or raises
     a `ValueError` where a part that waits for data stands where it gets none.
     """
-    return _evaluate(_adapting_leaf, bijector, y, event_ndims, condition, False)[0]
+    return _evaluate(_adapting_leaf, bijector, y, event_ndims, condition)[0]
 
 
 def _evaluate(
@@ -65,7 +64,7 @@ def _evaluate(
     x: tf.Tensor,
     event_ndims: int,
     condition: Condition,
-    forward: bool,
+    forward: bool = False,
 ) -> ValueAndLogDet:
     """Goes through containers, forward (latents to data) or back."""
     if isinstance(bijector, compat.Chain):
@@ -77,7 +76,8 @@ def _evaluate(
             ranks = part.forward_event_ndims if forward else part.inverse_event_ndims
             event_ndims = ranks(event_ndims)
         return x, tf.zeros([], x.dtype) if total is None else total
-    if isinstance(bijector, compat.Invert):
+    whole = leaf is _inverse_leaf and bends(bijector)
+    if isinstance(bijector, compat.Invert) and not whole:
         inner, inverted = bijector.bijector, _INVERTED[leaf]
         return _evaluate(inverted, inner, x, event_ndims, condition, not forward)
     blockwise = isinstance(bijector, compat.Blockwise)
@@ -118,6 +118,16 @@ def _forward_leaf(
 def _inverse_leaf(
     bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
+    """Inverts a leaf; those of TFP have the log-det `-inf` outside of their range."""
+    if not bends(bijector):
+        return _bare_inverse_leaf(bijector, y, event_ndims, condition)
+    x, ildj = within_range(bijector, y)
+    return watched(bijector, x, over_event(ildj, y, 0, event_ndims))
+
+
+def _bare_inverse_leaf(
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition
+) -> ValueAndLogDet:
     if isinstance(bijector, FlowBijector):
         ndims = bijector.inverse_min_event_ndims
         condition = over_positions(
@@ -140,7 +150,7 @@ def _adapting_leaf(
         keywords = condition_kwargs(bijector, condition)
         return bijector.adapt(y, **keywords), tf.zeros([], y.dtype)
     _refuse_waiting(bijector, "a container that is not looked into")
-    return _inverse_leaf(bijector, y, event_ndims, condition)
+    return _bare_inverse_leaf(bijector, y, event_ndims, condition)
 
 
 def _adapting_inverted_leaf(
@@ -157,6 +167,7 @@ def _adapting_inverted_leaf(
 _INVERTED: dict[Leaf, Leaf] = {
     _forward_leaf: _inverse_leaf,
     _inverse_leaf: _forward_leaf,
+    _bare_inverse_leaf: _forward_leaf,
     _adapting_leaf: _adapting_inverted_leaf,
     _adapting_inverted_leaf: _adapting_leaf,
 }
@@ -173,18 +184,20 @@ def _refuse_waiting(bijector: tfb.Bijector, place: str) -> None:
 
 def within_range(
     bijector: tfb.Bijector, y: tf.Tensor, beyond: tf.Tensor | None = None
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Puts values of its range in the place of others, under an elementwise bijector.
+) -> ValueAndLogDet:
+    """Inverts an elementwise bijector, with the log-det `-inf` outside of its range.
 
     Finite values without a finite latent or log-det are no values of TFP's `Exp`,
-    `Sigmoid` and the like. Returns the values and where they have been replaced.
+    `Sigmoid` and the like, and `beyond` marks others. Their latent is 0.
     """
-    x, ildj = _evaluate(_inverse_leaf, bijector, tf.stop_gradient(y), 0, None, False)
+    x, ildj = _evaluate(_bare_inverse_leaf, bijector, tf.stop_gradient(y), 0, None)
     known = tf.logical_and(tf.math.is_finite(x), tf.math.is_finite(ildj))
     outside = tf.logical_and(tf.math.is_finite(y), tf.logical_not(known))
     outside = outside if beyond is None else tf.logical_or(outside, beyond)
-    start = bijector.forward(tf.zeros_like(y))
-    return tf.where(outside, tf.stop_gradient(start), y), outside
+    start = tf.stop_gradient(bijector.forward(tf.zeros_like(y)))
+    safe = tf.where(outside, start, y)
+    x, ildj = _evaluate(_bare_inverse_leaf, bijector, safe, 0, None)
+    return x, tf.where(outside, tf.cast(-np.inf, y.dtype), ildj)
 
 
 def elementwise(bijector: tfb.Bijector) -> bool:
@@ -198,60 +211,9 @@ def elementwise(bijector: tfb.Bijector) -> bool:
     return ndims == (0, 0) and not ours and not isinstance(bijector, tfb.AbsoluteValue)
 
 
-def support(
-    distribution: tfd.Distribution, y: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Puts values inside the support in the place of others, and says where.
-
-    It knows the range of elementwise bijectors of TFP on the data's side, also in
-    `tfd.Sample`, `tfd.Independent`, the parts of a `tfb.Blockwise` and in a transformed
-    distribution of another; where there are none, it returns None.
-    """
-    while isinstance(distribution, compat.IndependentCopies):
-        distribution = distribution.distribution
-    listed: list[tfb.Bijector] = []
-    while isinstance(distribution, compat.TransformedDistribution):
-        listed += _listed(distribution.bijector)
-        distribution = distribution.distribution
-    if not listed or not isinstance(listed[0], compat.Blockwise):
-        return _within(listed, y)
-    blocks = tf.split(y, listed[0].inverse_block_sizes, axis=-1)
-    parts = zip(listed[0].bijectors, blocks, strict=True)
-    found = [_within(_listed(part), block) for part, block in parts]
-    if all(outside is None for _, outside in found):
-        return y, None
-    where = [tf.zeros_like(x, tf.bool) if o is None else o for x, o in found]
-    return tf.concat([x for x, _ in found], -1), tf.concat(where, -1)
-
-
-def _listed(bijector: tfb.Bijector) -> list[tfb.Bijector]:
-    return (
-        list(bijector.bijectors) if isinstance(bijector, compat.Chain) else [bijector]
-    )
-
-
-def _within(
-    listed: list[tfb.Bijector], y: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor | None]:
-    ahead = list(itertools.takewhile(elementwise, listed))
-    if not all(part.is_constant_jacobian for part in ahead):
-        return within_range(tfb.Chain(ahead), y)
-    rest = listed[len(ahead) :]
-    if not rest or not _rearranges(rest[0]):
-        return y, None
-    # What is behind affine maps and other orders of the values.
-    seen = tfb.Chain([*ahead, rest[0]])
-    x, outside = _within(rest[1:], seen.inverse(y))
-    if outside is None:
-        return y, None
-    outside = rest[0].forward(outside)
-    return tf.where(outside, tf.stop_gradient(seen.forward(x)), y), outside
-
-
-def _rearranges(bijector: tfb.Bijector) -> bool:
-    while isinstance(bijector, compat.Invert):
-        bijector = bijector.bijector
-    return isinstance(bijector, tfb.Permute | tfb.Reshape | tfb.Transpose)
+def bends(bijector: tfb.Bijector) -> bool:
+    """Returns whether it is elementwise, of TFP and not affine: its range may end."""
+    return elementwise(bijector) and not bijector.is_constant_jacobian
 
 
 def condition_kwargs(bijector: tfb.Bijector, condition: Condition) -> Config:

@@ -16,6 +16,7 @@ from tfp_flows.bijectors.conditional import (
     EncodedCondition,
     condition,
     condition_shape,
+    supported,
     taking_conditions,
 )
 from tfp_flows.bijectors.elementwise import ConditionalAffine
@@ -111,7 +112,8 @@ class Surjection(LayeredDistribution):
         """Returns one draw of `log w` in nats, `[...]`; without a seed a fresh one."""
         seed, x = tfp.random.sanitize_seed(seed), tf.cast(x, self.dtype)
         v, log_q = self.dequantize(x, seed)
-        log_weight, outside = self.flow.log_prob(v) - log_q, self.outside(x)
+        log_weight = supported(self.flow).log_prob(v) - log_q
+        outside = self.outside(x)
         if outside is None:
             return log_weight
         return tf.where(outside, tf.constant(-math.inf, self.dtype), log_weight)

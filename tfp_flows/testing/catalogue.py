@@ -34,6 +34,7 @@ from tfp_flows.bijectors.elementwise import (
     ConditionalAffine,
     Elementwise,
     LeakyReLU,
+    Sinh,
     SinhArcsinh,
 )
 from tfp_flows.bijectors.linear import InvertibleConv1x1, Linear
@@ -297,6 +298,7 @@ TABLE = {
         condition=CONDITION,
         slow=True,
     ),
+    "sinh": Row(lambda: Sinh(0.5)),
     "sinh_arcsinh": Row(lambda: SinhArcsinh(4)),
     "leaky_relu": Row(lambda: LeakyReLU(4)),
     "planar": Row(lambda: Planar(4)),

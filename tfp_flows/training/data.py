@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
+import types
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -150,13 +151,64 @@ def with_batches(arguments: Config, dtype: tf.DType, shuffle: bool = False) -> C
         arguments["x"] = _batches(data, size, shuffle)
         if shuffle:  # is done: Keras warns of it where a dataset brings its own order
             arguments["shuffle"] = False
+    else:
+        arguments["x"] = _without_none(arguments.get("x"))
     if held_out is not None:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(held_out)
         if not is_stream(x):
             size = arguments.get("validation_batch_size") or size
             made = _batches(_tensors(x, y, weight, dtype), size)
             arguments["validation_data"] = made
+        elif y is None:
+            arguments["validation_data"] = _without_none(x)
     return arguments
+
+
+def _without_none(x: object) -> object:
+    """Gives targets to batches `(x, None, weights)`, of which Keras makes no tensors.
+
+    Those of a generator, which Keras wants as tuples, or a `keras.utils.PyDataset`;
+    others are returned as they are.
+    """
+    if isinstance(x, types.GeneratorType):
+        return (_targeted(batch) for batch in x)
+    if isinstance(x, keras.utils.PyDataset) and isinstance(x[0], tuple):
+        return _Targeted(x) if any(part is None for part in x[0]) else x
+    return x
+
+
+class _Targeted(keras.utils.PyDataset):
+    """The batches of another one, without None."""
+
+    def __init__(self, inner: keras.utils.PyDataset) -> None:
+        names = ("workers", "use_multiprocessing", "max_queue_size")
+        super().__init__(**{name: getattr(inner, name) for name in names})
+        self._inner = inner
+
+    def __getitem__(self, index: int) -> Arrays:
+        return _targeted(self._inner[index])
+
+    @property
+    def num_batches(self) -> int | None:
+        return self._inner.num_batches
+
+    def on_epoch_begin(self) -> None:
+        self._inner.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        self._inner.on_epoch_end()
+
+
+def _targeted(batch: Arrays) -> tuple[Arrays, ...]:
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+    if weight is None:
+        return (x,) if y is None else (x, y)
+    return x, _no_target(len(weight)) if y is None else y, weight
+
+
+def _no_target(n: int) -> tf.Tensor:
+    """Keras forgets weights without a target, and strategies do not take None."""
+    return tf.zeros([n, 0])
 
 
 def _first(n: int, held_out: float | None) -> int:
@@ -287,8 +339,7 @@ def _batches(
     """Returns batches of what Keras packs `x`, `y` and `sample_weight` into."""
     n, (x, condition, y, weight) = _rows(data), data
     if weight is not None and y is None:
-        # Keras forgets weights without a target, and strategies do not take None.
-        y = tf.zeros([n, 0])
+        y = _no_target(n)
     packed = keras.utils.pack_x_y_sample_weight(_joined(x, condition), y, weight)
     return minibatches(packed, size, shuffle=shuffle)
 

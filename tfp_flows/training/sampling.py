@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.conditional import condition as conditioned
+from tfp_flows.bijectors.conditional import supported
 from tfp_flows.distributions.surjections import Surjection
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import Arrays, Seed, TensorLike, invalid
@@ -41,33 +41,21 @@ def latents_and_log_prob(
     log-density is `-inf`, there is none: it is NaN. A conditional flow takes conditions
     `[*batch, *condition_shape]`.
     """
-    x, outside = chain.support(distribution, x)
     if condition is not None:
         distribution = conditioned(distribution, condition)
+    distribution = supported(distribution)
     # TFP's transformed distributions have no common public base class.
     if not hasattr(distribution, "bijector"):
         if seed is not None and isinstance(distribution, Surjection):
             return x, distribution.bound(x, seed=stateless_seed(seed))
-        return x, _without(outside, distribution, distribution.log_prob(x))
+        return x, distribution.log_prob(x)
     # First the latents: the log-density then finds them in TFP's cache.
     latent = distribution.bijector.inverse(x)
-    density = _without(outside, distribution, distribution.log_prob(x))
+    density = distribution.log_prob(x)
     none = tf.equal(density, tf.cast(-np.inf, density.dtype))
     while none.shape.rank < latent.shape.rank:
         none = none[..., tf.newaxis]
     return tf.where(none, tf.cast(np.nan, latent.dtype), latent), density
-
-
-def _without(
-    outside: tf.Tensor | None, distribution: tfd.Distribution, log_prob: tf.Tensor
-) -> tf.Tensor:
-    """Returns a log-density that is `-inf` where a value of the event is outside."""
-    if outside is None:
-        return log_prob
-    event = list(range(-len(distribution.event_shape), 0))
-    known = tf.logical_not(tf.math.is_nan(log_prob))
-    rows = tf.logical_and(tf.reduce_any(outside, axis=event), known)
-    return tf.where(rows, tf.cast(-np.inf, log_prob.dtype), log_prob)
 
 
 def log_prob(
@@ -78,7 +66,6 @@ def log_prob(
     That of a mixture is `log sum_k exp(log w_k + log p_k(x))`, where a component counts
     as 0 outside of its support.
     """
-    x, outside = chain.support(distribution, x)
     if condition is not None:
         distribution = conditioned(distribution, condition)
     if isinstance(distribution, compat.Mixture):
@@ -89,7 +76,7 @@ def log_prob(
         parts = distribution.components_distribution
         found = log_prob(parts, tf.expand_dims(x, axis))
         return _mixed(distribution.mixture_distribution, found)
-    return _without(outside, distribution, distribution.log_prob(x))
+    return supported(distribution).log_prob(x)
 
 
 def _mixed(weights: tfd.Categorical, found: tf.Tensor) -> tf.Tensor:
