@@ -50,7 +50,15 @@ FLOWS = {
     ),
 }
 # Whose parameters of 0 differ, so that their components learn different things.
-NEAR = ("naf", "squashed", "gaussianization_flow", "bnaf", "residual_flow")
+NEAR = (
+    "naf",
+    "squashed",
+    "bernstein_flow",
+    "sos_flow",
+    "gaussianization_flow",
+    "bnaf",
+    "residual_flow",
+)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 2, 1)])

@@ -223,6 +223,7 @@ def bernstein_flow(
     *,
     degree: int = 16,
     bound: float = 5.0,
+    squash: float | None = 2.0,
     name: str = "bernstein_flow",
     **options: Any,
 ) -> tfd.TransformedDistribution:
@@ -230,7 +231,8 @@ def bernstein_flow(
 
     Densities cost one pass; samples are found by root searches.
 
-    For all arguments but `degree` and `bound` see `autoregressive_flow`.
+    For all arguments but `degree` and `bound` see `autoregressive_flow`; without
+    `squash` outliers of tables are stretched layer by layer.
 
     Reference: Sick, Hothorn, Duerr: Deep transformation models, 2020, arXiv:2004.00464.
 
@@ -239,7 +241,9 @@ def bernstein_flow(
         TensorShape([2])
     """
     value = Bernstein(degree, bound)
-    return autoregressive_flow(event_shape, transform=value, name=name, **options)
+    return autoregressive_flow(
+        event_shape, transform=value, squash=squash, name=name, **options
+    )
 
 
 @case_of(autoregressive_flow, "transform")
@@ -249,6 +253,7 @@ def sos_flow(
     polynomials: int = 3,
     degree: int = 4,
     bound: float = 5.0,
+    squash: float | None = 2.0,
     name: str = "sos_flow",
     **options: Any,
 ) -> tfd.TransformedDistribution:
@@ -257,7 +262,8 @@ def sos_flow(
     Densities cost one pass; samples are found by root searches.
 
     For the arguments of the polynomials see `transforms.SumOfSquares`, for all others
-    `autoregressive_flow`.
+    `autoregressive_flow`; without `squash` outliers of tables are stretched layer by
+    layer.
 
     Reference: Jaini, Selby, Yu: Sum-of-Squares Polynomial Flow, 2019, arXiv:1905.02325.
 
@@ -266,7 +272,9 @@ def sos_flow(
         TensorShape([2])
     """
     value = SumOfSquares(polynomials, degree, bound)
-    return autoregressive_flow(event_shape, transform=value, name=name, **options)
+    return autoregressive_flow(
+        event_shape, transform=value, squash=squash, name=name, **options
+    )
 
 
 _BOUND = 4.0  # of splines: components that start at -1 and 1 have room to move

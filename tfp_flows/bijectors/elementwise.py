@@ -209,8 +209,8 @@ class Sinh(FlowBijector):
     Shapes: single values, `[...]`; log-dets have the same shape.
 
     Example:
-        >>> Sinh(2.0).inverse([0.1, 1e9]).numpy().round(3).tolist()
-        [0.1, 41.447]
+        >>> print(Sinh(2.0).inverse([0.1, 1e9]).numpy().round(3))
+        [ 0.1   41.447]
     """
 
     def __init__(
