@@ -49,7 +49,7 @@ FLOWS = {
         shape, steps=2, inverse=True, **SMALL, **k
     ),
 }
-# Whose parameters of 0 differ, so that their components learn different things.
+# No rotation at parameters of 0: components differ there, or outliers are squashed.
 NEAR = (
     "naf",
     "squashed",
