@@ -15,7 +15,6 @@ from tfp_flows.bijectors.conditional import (
     EncodedCondition,
     Supported,
     encoded_shape,
-    supported,
 )
 from tfp_flows.bijectors.conditional import condition_shape as condition_shape_of
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling, Coupling
@@ -25,6 +24,7 @@ from tfp_flows.bijectors.normalization import ActNorm
 from tfp_flows.bijectors.repeat import Repeat
 from tfp_flows.bijectors.transforms.base import Transform
 from tfp_flows.distributions.bases import standard_normal
+from tfp_flows.distributions.supports import forced
 from tfp_flows.internal.arguments import (
     DType,
     Shape,
@@ -82,7 +82,7 @@ def assemble(
         ]
     if preprocess is not None:
         parts.insert(0, within_support(preprocess, dtype))
-    return tfd.TransformedDistribution(supported(base), tfb.Chain(parts), name=name)
+    return tfd.TransformedDistribution(forced(base), tfb.Chain(parts), name=name)
 
 
 def within_support(bijector: tfb.Bijector, dtype: DType) -> tfb.Bijector:

@@ -39,6 +39,7 @@ from tfp_flows.internal.arguments import (
     case_of,
     checked_choice,
     checked_integer,
+    checked_number,
     checked_shape,
     float_dtype,
     renamed,
@@ -95,6 +96,8 @@ def autoregressive_flow(
     options |= {"encoder": encoder, "condition_shape": condition_shape}
     seen = seen_condition(condition_shape, encoder)
     checked_integer("steps", steps, minimum=2)
+    if squash is not None:
+        checked_number("squash", squash, above=0.0)
     value = checked_transform(transform)
     d = math.prod(shape)
 

@@ -137,6 +137,9 @@ def _bare_inverse_leaf(
         return x, over_event(ildj, y, ndims, event_ndims)
     keywords = condition_kwargs(bijector, condition)
     x = bijector.inverse(y, **keywords)
+    if isinstance(bijector, tfb.Power):  # TFP's square has no NaN where no root is
+        again = bijector.forward(tf.identity(x))  # not `y`, as TFP remembers
+        x = tf.where(again * y < 0.0, tf.cast(np.nan, x.dtype), x)
     ildj = bijector.inverse_log_det_jacobian(y, event_ndims, **keywords)
     return watched(bijector, x, _over_batch(ildj, y, event_ndims))
 
@@ -188,15 +191,17 @@ def within_range(
     """Inverts an elementwise bijector, with the log-det `-inf` outside of its range.
 
     Finite values without a finite latent or log-det are no values of TFP's `Exp`,
-    `Sigmoid` and the like, and `beyond` marks others. Their latent is 0.
+    `Sigmoid` and the like, and `beyond` marks others. Their latent is 0.5.
     """
     x, ildj = _evaluate(_bare_inverse_leaf, bijector, tf.stop_gradient(y), 0, None)
     known = tf.logical_and(tf.math.is_finite(x), tf.math.is_finite(ildj))
     outside = tf.logical_and(tf.math.is_finite(y), tf.logical_not(known))
     outside = outside if beyond is None else tf.logical_or(outside, beyond)
-    start = tf.stop_gradient(bijector.forward(tf.zeros_like(y)))
-    safe = tf.where(outside, start, y)
-    x, ildj = _evaluate(_bare_inverse_leaf, bijector, safe, 0, None)
+    # Inside of the domain of TFP's `WeibullCDF`, say, and of most supports.
+    with contextlib.suppress(NotImplementedError):  # of a `tfb.Inline`
+        start = tf.stop_gradient(bijector.forward(0.5 * tf.ones_like(y)))
+        y = tf.where(outside, start, y)
+    x, ildj = _evaluate(_bare_inverse_leaf, bijector, y, 0, None)
     return x, tf.where(outside, tf.cast(-np.inf, y.dtype), ildj)
 
 

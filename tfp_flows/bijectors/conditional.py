@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet, call_layer
 from tfp_flows.bijectors.reshape import checked_sequences
-from tfp_flows.bijectors.tree import bijectors_in, children, known_dtype
+from tfp_flows.bijectors.tree import children, known_dtype
 from tfp_flows.bijectors.weights import OF_INPUT
 from tfp_flows.internal.arguments import (
     Condition,
@@ -28,13 +28,7 @@ from tfp_flows.internal.arguments import (
     invalid,
     words,
 )
-from tfp_flows.internal.compat import (
-    Chain,
-    JointMap,
-    TransformedDistribution,
-    first_layers,
-    tf_variable,
-)
+from tfp_flows.internal.compat import Chain, JointMap, first_layers, tf_variable
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -89,6 +83,14 @@ class Wrapped(FlowBijector):
     def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
         return self._bijector.experimental_batch_shape_tensor(x_event_ndims)
 
+    @classmethod
+    def _parameter_properties(
+        cls, dtype: DType, num_classes: int | None = None
+    ) -> dict[str, Any]:
+        # TFP slices a batch by it.
+        ndims = {"event_ndims": lambda self, x_event_ndims: x_event_ndims}
+        return {"bijector": tfp.util.BatchedComponentProperties(**ndims)}
+
     def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Adapts the bijector inside."""
         ndims, inner = self.inverse_min_event_ndims, self._inner_condition(condition)
@@ -112,7 +114,7 @@ class Supported(Wrapped):
     """An elementwise bijector of TFP, with log-densities of `-inf` where it ends.
 
     `inverse` of a value outside its range, such as a negative one under `tfb.Exp`, is
-    the latent 0 with the log-det `-inf`; NaN stays NaN. With `low` and `high`, its
+    some latent with the log-det `-inf`; NaN stays NaN. With `low` and `high`, its
     range is `[low, high]`, and `forward` clips to it.
 
     Shapes: single values, `[...]`; log-dets have the same shape.
@@ -143,85 +145,6 @@ class Supported(Wrapped):
     def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
         beyond = tf.logical_or(y < self._low, y > self._high)
         return chain.within_range(self._bijector, y, beyond)
-
-
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class Within(Wrapped):
-    """The identity on the range of an elementwise bijector `f` of TFP.
-
-    `inverse` of a finite value outside of it is `f(0)` with the log-det `-inf`; edges
-    that are finite are inside if it is `closed`. So TFP's `Gamma` has the density 0 for
-    negative values, where its own `log_prob` is NaN, or a number, as that of
-    `Exponential`.
-
-    Shapes: single values, `[...]`; log-dets have the same shape.
-    """
-
-    def __init__(
-        self, bijector: tfb.Bijector, closed: bool = True, name: str | None = None
-    ) -> None:
-        # So TFP knows the mean of what is behind it.
-        super().__init__(bijector, is_constant_jacobian=True, name=name)
-        self._closed = closed
-
-    adapt = FlowBijector.adapt
-
-    def _forward_and_log_det(self, x: tf.Tensor) -> ValueAndLogDet:
-        return x, tf.zeros_like(x)
-
-    def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
-        latent = self._bijector.inverse(tf.stop_gradient(y))
-        known = tf.math.is_finite(latent)
-        if self._closed:
-            known = tf.logical_not(tf.math.is_nan(latent))
-        outside = tf.logical_and(tf.math.is_finite(y), tf.logical_not(known))
-        start = tf.stop_gradient(self._bijector.forward(tf.zeros_like(y)))
-        log_det = tf.where(outside, tf.cast(-np.inf, y.dtype), tf.zeros_like(y))
-        return tf.where(outside, start, y), log_det
-
-
-def supported(distribution: tfd.Distribution) -> tfd.Distribution:
-    """Returns a distribution with the density 0 outside of the supports of TFP's parts.
-
-    TFP's own chains have NaN there, as behind `tfb.Exp` for negative values, and some
-    distributions a number, as `tfd.Exponential`.
-    """
-    if "distribution" not in distribution.parameters:
-        return _within_support(distribution)
-    transformed = isinstance(distribution, TransformedDistribution)
-    inner = distribution.distribution
-    base = supported(inner)
-    bijector = distribution.bijector if transformed else None
-    single = transformed and not tf.nest.is_nested(bijector.forward_min_event_ndims)
-    if single and not isinstance(bijector, FlowBijector):
-        if any(map(chain.bends, bijectors_in(bijector))):
-            bijector = Wrapped(bijector)
-    if base is inner and bijector is getattr(distribution, "bijector", None):
-        return distribution
-    if transformed:
-        return tfd.TransformedDistribution(base, bijector, name=distribution.name)
-    return distribution.copy(distribution=base)
-
-
-# That of angles goes round; that of `Uniform` is 0 outside by itself.
-_EVERYWHERE = (tfd.VonMises, tfd.Uniform)
-
-
-def _within_support(distribution: tfd.Distribution) -> tfd.Distribution:
-    shape = distribution.event_shape
-    scalar = isinstance(shape, tf.TensorShape) and shape.rank == 0
-    if not scalar or isinstance(distribution, _EVERYWHERE):
-        return distribution
-    try:
-        onto = distribution.experimental_default_event_space_bijector()
-    except NotImplementedError:
-        return distribution
-    if onto is None or not chain.bends(onto):
-        return distribution
-    name = distribution.name
-    # TFP's `LogNormal` and the like have no density at their edges.
-    within = Within(onto, closed=not isinstance(distribution, TransformedDistribution))
-    return tfd.TransformedDistribution(distribution, within, name=name)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -268,8 +191,7 @@ class Conditioned(Wrapped):
     @classmethod
     def _parameter_properties(
         cls, dtype: DType, num_classes: int | None = None
-    ) -> dict:
-        # TFP slices a batch by it.
+    ) -> dict[str, Any]:
         def ndims(self: Conditioned, x_event_ndims: int) -> int:
             return self._condition.shape.rank - self._batch_ndims(x_event_ndims)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_flows.distributions.supports import forced
 from tfp_flows.internal.arguments import invalid
 
 
@@ -34,4 +35,4 @@ def mixture(*flows: tfd.Distribution, name: str = "mixture") -> tfd.Mixture:
         raise invalid("flows", "have one event shape and one dtype", kinds)
     dtype = flows[0].dtype
     logits = tf.Variable(tf.zeros([len(flows)], dtype), name="logits")
-    return tfd.Mixture(tfd.Categorical(logits), list(flows), name=name)
+    return tfd.Mixture(tfd.Categorical(logits), list(map(forced, flows)), name=name)

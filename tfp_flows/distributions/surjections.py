@@ -16,12 +16,12 @@ from tfp_flows.bijectors.conditional import (
     EncodedCondition,
     condition,
     condition_shape,
-    supported,
     taking_conditions,
 )
 from tfp_flows.bijectors.elementwise import ConditionalAffine
 from tfp_flows.distributions.base import LayeredDistribution
 from tfp_flows.distributions.bases import standard_logistic, standard_normal
+from tfp_flows.distributions.supports import supported
 from tfp_flows.internal.arguments import (
     Condition,
     DType,

@@ -58,6 +58,13 @@ BlockwiseDistribution = _CONTAINERS["Blockwise"]
 QuantizedDistribution = _CONTAINERS["QuantizedDistribution"]
 Mixture, MixtureSameFamily = _CONTAINERS["Mixture"], _CONTAINERS["MixtureSameFamily"]
 IndependentCopies = _CONTAINERS["Sample"], _CONTAINERS["Independent"]
+# Whose density is made of the densities of their parts.
+_TRANSPARENT = "BatchBroadcast BatchConcat BatchReshape Blockwise Independent Masked "
+_TRANSPARENT += "Mixture MixtureSameFamily Sample TransformedDistribution"
+TRANSPARENT = tuple(
+    _CONTAINERS.get(name, getattr(tfp.distributions, name))
+    for name in _TRANSPARENT.split()
+)
 Object = TypeVar("Object")
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.conditional import condition as conditioned
-from tfp_flows.bijectors.conditional import supported
+from tfp_flows.distributions.supports import supported
 from tfp_flows.distributions.surjections import Surjection
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import Arrays, Seed, TensorLike, invalid
