@@ -16,9 +16,15 @@ def bound(features):
     return 3.0 if features == 2 else 5.0
 
 
+def squash(features):
+    """Scale of a squash behind each layer: the toys have no outliers, tables do."""
+    return None if features == 2 else 2.0
+
+
 def maf(features):
     """Without an actnorm, as zuko's."""
-    return tfpf.maf((features,), steps=6, actnorm=False, **HIDDEN)
+    kind = {"actnorm": False, "squash": squash(features)}
+    return tfpf.maf((features,), steps=6, **kind, **HIDDEN)
 
 
 def spline(features):
@@ -45,6 +51,10 @@ def like_zukos(make, d, **kind):
     return make((d,), steps=3, actnorm=False, **kind, **HIDDEN)
 
 
+def neural(make, d, **kind):
+    return like_zukos(make, d, squash=squash(d), **kind)
+
+
 def polynomial(make, d):
     return like_zukos(make, d, bound=bound(d))
 
@@ -58,8 +68,8 @@ MODELS = {
     "maf_spline": maf_spline,
     "ffjord": continuous,
     "flow_matching": matched,
-    "naf": functools.partial(like_zukos, tfpf.naf),
-    "unaf": functools.partial(like_zukos, tfpf.unaf, features=16),
+    "naf": functools.partial(neural, tfpf.naf),
+    "unaf": functools.partial(neural, tfpf.unaf, features=16),
     "sos": functools.partial(polynomial, tfpf.sos_flow),
     "bernstein": functools.partial(polynomial, tfpf.bernstein_flow),
     "gaussianization": lambda d: tfpf.gaussianization_flow((d,), components=8),

@@ -114,6 +114,23 @@ def test_second_derivatives_are_those_of_the_first(name, direction):
 
 
 @pytest.mark.parametrize(
+    ("bijector", "curvature"),
+    [(lambda: tfpf.Sinh(2.0), -1.25), (lambda: tfpf.SinhArcsinh(1), -1.0)],
+    ids=["sinh", "sinh_arcsinh"],
+)
+def test_curvature_at_0(bijector, curvature):
+    flow = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), 1), bijector())
+    x = tf.zeros([1])
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            density = flow.log_prob(x)
+        slope = inner.gradient(density, x)
+    np.testing.assert_allclose(outer.gradient(slope, x), [curvature], atol=1e-5)
+
+
+@pytest.mark.parametrize(
     "jit", [pytest.param(False, marks=pytest.mark.slow), True], ids=["graph", "xla"]
 )
 @pytest.mark.parametrize("name", TRANSFORMS)
