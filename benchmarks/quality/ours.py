@@ -51,10 +51,6 @@ def like_zukos(make, d, **kind):
     return make((d,), steps=3, actnorm=False, **kind, **HIDDEN)
 
 
-def neural(make, d, **kind):
-    return like_zukos(make, d, squash=squash(d), **kind)
-
-
 def polynomial(make, d):
     return like_zukos(make, d, bound=bound(d))
 
@@ -68,8 +64,8 @@ MODELS = {
     "maf_spline": maf_spline,
     "ffjord": continuous,
     "flow_matching": matched,
-    "naf": functools.partial(neural, tfpf.naf),
-    "unaf": functools.partial(neural, tfpf.unaf, features=16),
+    "naf": functools.partial(like_zukos, tfpf.naf),
+    "unaf": functools.partial(like_zukos, tfpf.unaf, features=16),
     "sos": functools.partial(polynomial, tfpf.sos_flow),
     "bernstein": functools.partial(polynomial, tfpf.bernstein_flow),
     "gaussianization": lambda d: tfpf.gaussianization_flow((d,), components=8),

@@ -163,6 +163,7 @@ def naf(
     units: int = 16,
     layers: int = 1,
     steps: int = 2,
+    squash: float | None = 2.0,
     name: str = "naf",
     **options: Any,
 ) -> tfd.TransformedDistribution:
@@ -183,9 +184,8 @@ def naf(
         TensorShape([2])
     """
     value = SigmoidalNetwork(units, layers)
-    return autoregressive_flow(
-        event_shape, transform=value, steps=steps, name=name, **options
-    )
+    options |= {"steps": steps, "squash": squash, "name": name}
+    return autoregressive_flow(event_shape, transform=value, **options)
 
 
 @case_of(autoregressive_flow, "transform")
@@ -195,6 +195,7 @@ def unaf(
     features: int = 8,
     integrand_units: Sequence[int] = (32, 32),
     steps: int = 2,
+    squash: float | None = 2.0,
     name: str = "unaf",
     **options: Any,
 ) -> tfd.TransformedDistribution:
@@ -215,9 +216,8 @@ def unaf(
         TensorShape([2])
     """
     value = UnconstrainedMonotonic(integrand_units, features)
-    return autoregressive_flow(
-        event_shape, transform=value, steps=steps, name=name, **options
-    )
+    options |= {"steps": steps, "squash": squash, "name": name}
+    return autoregressive_flow(event_shape, transform=value, **options)
 
 
 @case_of(autoregressive_flow, "transform")
@@ -243,9 +243,9 @@ def bernstein_flow(
         >>> bernstein_flow((2,), degree=8, hidden_units=(8,)).event_shape
         TensorShape([2])
     """
-    value = Bernstein(degree, bound)
+    options |= {"squash": squash, "name": name}
     return autoregressive_flow(
-        event_shape, transform=value, squash=squash, name=name, **options
+        event_shape, transform=Bernstein(degree, bound), **options
     )
 
 
@@ -275,9 +275,8 @@ def sos_flow(
         TensorShape([2])
     """
     value = SumOfSquares(polynomials, degree, bound)
-    return autoregressive_flow(
-        event_shape, transform=value, squash=squash, name=name, **options
-    )
+    options |= {"squash": squash, "name": name}
+    return autoregressive_flow(event_shape, transform=value, **options)
 
 
 _BOUND = 4.0  # of splines: components that start at -1 and 1 have room to move
