@@ -52,7 +52,6 @@ FLOWS = {
 # No rotation at parameters of 0: components differ there, or outliers are squashed.
 NEAR = (
     "naf",
-    "unaf",
     "squashed",
     "bernstein_flow",
     "sos_flow",

@@ -195,7 +195,6 @@ def unaf(
     features: int = 8,
     integrand_units: Sequence[int] = (32, 32),
     steps: int = 2,
-    squash: float | None = 2.0,
     name: str = "unaf",
     **options: Any,
 ) -> tfd.TransformedDistribution:
@@ -216,7 +215,7 @@ def unaf(
         TensorShape([2])
     """
     value = UnconstrainedMonotonic(integrand_units, features)
-    options |= {"steps": steps, "squash": squash, "name": name}
+    options |= {"steps": steps, "name": name}
     return autoregressive_flow(event_shape, transform=value, **options)
 
 
