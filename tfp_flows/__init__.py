@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,10 @@ __version__ = "0.1.0"
 
 # The import registers every class with Keras, so that files load. The command alone
 # puts that off until a name is used: `tfp-flows --help` answers without TensorFlow.
-_IS_COMMAND = Path(next(iter(sys.argv), "")).stem == "tfp-flows"
+_PROGRAM = next(iter(sys.argv), "")  # "-m" only while Python looks for the module
+_IS_COMMAND = Path(_PROGRAM).stem == "tfp-flows" or (
+    _PROGRAM == "-m" and ("-m", "tfp_flows") in itertools.pairwise(sys.orig_argv)
+)
 
 if TYPE_CHECKING or not _IS_COMMAND:
     from tfp_flows.api import *  # noqa: F403

@@ -82,12 +82,16 @@ finally:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_installed_command_answers_at_once():
-    command = Path(sysconfig.get_path("scripts")) / "tfp-flows"
-    if not command.exists():
+@pytest.mark.parametrize(
+    "command",
+    [["-m", "tfp_flows"], [Path(sysconfig.get_path("scripts")) / "tfp-flows"]],
+    ids=["module", "installed"],
+)
+def test_the_command_answers_at_once(command):
+    if command[0] != "-m" and not command[0].exists():
         pytest.skip("the package is not installed")
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", command, "--help"],
+        [sys.executable, "-X", "importtime", *command, "--help"],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,

@@ -53,6 +53,7 @@ WRONG_TRAINING = {
     "levels": (["--data", "digits", "--flow", "glow", "--levels", "9"], "divisible"),
     "bits": (["--data", "digits", "--n-bits", "3"], "`n_bits` must be None"),
     "fraction": (["--data", "digits", "--test-fraction", "2"], "`test_fraction` must"),
+    "key": (["--data", "digits", "--key", "x"], "`key` must be None for digits"),
     "resume": (["--data", "digits", "--resume"], "`--resume` must name an interrupted"),
 }
 
@@ -85,10 +86,15 @@ def test_an_occupied_folder_is_left_alone(invoke, tmp_path):
 
 def test_evaluate_refuses(run, invoke, tmp_path):
     wide, other = tmp_path / "wide.npy", tmp_path / "other.csv"
+    one, deep = tmp_path / "one.npy", tmp_path / "deep.npy"
     np.save(wide, np.ones([5, 4]))
+    np.save(one, np.ones(5))
+    np.save(deep, np.ones([5, 4, 3]))
     other.write_text("a,b,c\n1,2,3\n")
     for data, message in {
         wide: "examples of the shape (3,)",
+        one: "with examples of (1,)",
+        deep: "Received: the shape (5, 4, 3)",
         other: "must have the columns that the flow was trained on, acid, sugar",
         "digits": "examples of the shape (3,)",
         "missing.npy": "must be an existing file",
@@ -107,12 +113,14 @@ def test_evaluate_refuses_what_has_no_density(image_run, invoke, tmp_path):
     )
 
 
-def test_wrong_models(invoke, tmp_path):
-    damaged = tmp_path / "flow.keras"
+def test_wrong_models(invoke, table, tmp_path):
+    damaged = tmp_path / "broken.keras"
     damaged.write_bytes(b"no archive")
     for model, message in {
-        tmp_path / "missing.keras": "must name a file",
-        tmp_path / "missing": "must end in '.keras'",
+        tmp_path / "missing.keras": "missing.keras, which does not exist",
+        tmp_path / "missing": "missing, which does not exist",
+        tmp_path: "the folder of a finished run with flow.keras in it. Received: /",
+        table: "must be a .keras file or the folder of a finished run",
         damaged: "is not a whole archive",
     }.items():
         for verb in (
@@ -124,10 +132,6 @@ def test_wrong_models(invoke, tmp_path):
             refuse(invoke, tmp_path, verb, message)
 
 
-def test_a_folder_without_a_finished_run(invoke, tmp_path):
-    refuse(invoke, tmp_path, ("check", tmp_path), "the folder of a finished run")
-
-
 def test_sample_refuses(run, invoke, tmp_path):
     for out, message in {
         "x.txt": "must end in .npy, .csv",
@@ -135,9 +139,13 @@ def test_sample_refuses(run, invoke, tmp_path):
         "x.png": "neither images nor points",
     }.items():
         refuse(invoke, tmp_path, ("sample", run, "--out", tmp_path / out), message)
-    for option, value in (("-n", "0"), ("--temperature", "-1")):
+    for option, value, message in (
+        ("-n", "0", "'-n'"),
+        ("--temperature", "-1", "'--temperature'"),
+        ("--temperature", "inf", "`temperature` must be finite"),
+    ):
         arguments = ("sample", run, "--out", tmp_path / "x.npy", option, value)
-        refuse(invoke, tmp_path, arguments, f"'{option}'")
+        refuse(invoke, tmp_path, arguments, message)
 
 
 def test_help_and_no_verb(invoke):

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from tfp_flows.data import arrow, files
+from tfp_flows.data import arrow, datasets, files
 
 TABLE = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
 IMAGES = np.random.default_rng(1).integers(0, 256, (12, 4, 4, 3), np.uint8)
@@ -66,6 +66,17 @@ def test_npy_continuous_images_stay_as_they_are(tmp_path):
     assert np.array_equal(data.x, (IMAGES / 255.0).astype(np.float32))
 
 
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.csv"])
+def test_one_number_a_row_is_a_table_of_one_column(tmp_path, name):
+    path, column = tmp_path / name, TABLE[:, 0]
+    {".npy": np.save, ".npz": np.savez, ".csv": np.savetxt}[path.suffix](path, column)
+    data = files.read_file(path)
+    (shard,) = files.read_shards(path)
+    assert data.columns == shard.columns == ("x0",)
+    assert np.array_equal(data.x, column[:, None])
+    assert np.array_equal(shard.x, column[:, None])
+
+
 def test_npz_keys(tmp_path):
     path = tmp_path / "t.npz"
     np.savez(path, a=TABLE)
@@ -75,6 +86,12 @@ def test_npz_keys(tmp_path):
     for key in (None, "c"):
         with pytest.raises(ValueError, match=r"`key` must name one of.*\(a, b\)"):
             files.read_file(path, key=key)
+    np.save(tmp_path / "t.npy", TABLE)
+    write_csv(tmp_path / "t.csv", rows())
+    for name in (tmp_path / "t.npy", tmp_path / "t.csv"):
+        for read in (datasets.load, datasets.load_shards, files.read_file):
+            with pytest.raises(ValueError, match=r"`key` must be None for .*no .npz"):
+                next(iter(read(name, key="b")))
 
 
 def test_csv_with_and_without_names(tmp_path):
@@ -176,7 +193,6 @@ BROKEN_ARRAYS = {
     "complex": (TABLE * 1j, "must hold real numbers.*complex"),
     "text": (TABLE.astype(str), "must hold real numbers"),
     "objects": (np.array([[{}]] * 12), "Python objects"),
-    "vector": (TABLE[:, 0], r"2-D table or 4-D images.*\(12,\)"),
     "scalar": (np.float32(1.0), r"2-D table or 4-D images.*\(\)"),
     "no channels": (IMAGES[..., 0], r"add a channel axis with `x\[..., None\]`"),
     "channels first": (np.moveaxis(np.tile(IMAGES, (1, 2, 2, 1)), -1, 1), "last"),

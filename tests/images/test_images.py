@@ -189,6 +189,7 @@ def test_series_show_what_was_given_what_was_found_and_the_truth():
         ),
         (lambda f: images.interpolate(f, PIXELS, PIXELS, 1), "`steps` must be"),
         (lambda f: images.temperature_series(f, 2, (-1.0,)), "none negative"),
+        (lambda f: images.temperature_series(f, 2, (np.inf,)), "all finite"),
         (
             lambda f: images.attribute_vector(f, PIXELS, [True] * 3),
             "`has_attribute` must hold",

@@ -204,6 +204,15 @@ def test_wrong_arguments_are_named(call, message):
         call()
 
 
+def test_one_callback_will_do():
+    theta, ends = np.random.default_rng(0).normal(size=(100, 1)), []
+    one = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(1))
+    prior = tfd.Sample(tfd.Normal(0.0, 1.0), 1)
+    posterior = tfpf.inference.NeuralPosterior(prior, hidden_units=(4,), steps=1)
+    posterior.fit(theta, theta, epochs=1, callbacks=one, verbose=0)
+    assert len(ends) == 1
+
+
 @pytest.mark.parametrize("whole", [False, True])
 def test_data_far_from_zero_keep_their_digits(whole):
     """Seconds since 1970, say, of which float32 keeps minutes."""

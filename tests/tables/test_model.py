@@ -233,6 +233,21 @@ def test_a_fit_in_one_call_learns_what_depends_on_what():
     assert both[0] - both[1] > 2.0
 
 
+def test_one_callback_will_do():
+    ends = []
+    one = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(1))
+    rows = {"x": np.random.default_rng(0).normal(size=20)}
+    for callbacks in (one, None):
+        tables.fit(rows, epochs=1, callbacks=callbacks)
+    assert len(ends) == 1
+
+
+@pytest.mark.parametrize("form", [dict, pa.table, Schema.infer(numbers()).encode])
+def test_a_call_takes_a_table_or_encoded_rows(small, form):
+    model = TableFlow(Schema.infer(numbers()), small)
+    np.testing.assert_allclose(model(form(numbers())), model.log_prob(numbers()))
+
+
 def test_wrong_arguments_are_named(table, model):
     with pytest.raises(TypeError, match="`schema` must be a `tfpf.tables.Schema`"):
         TableFlow(table)

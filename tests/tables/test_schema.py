@@ -3,6 +3,7 @@
 import datetime
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import tensorflow_probability as tfp
@@ -85,6 +86,19 @@ def test_types_of_every_width_come_back():
     again = Schema.infer(table).decode(Schema.infer(table).encode(table))
     assert again.schema.equals(table.schema)
     assert again.to_pydict() == table.to_pydict()
+
+
+@pytest.mark.parametrize("form", [dict, pd.DataFrame, lambda x: dict(pd.DataFrame(x))])
+@pytest.mark.parametrize(
+    ("dtype", "stored"),
+    [(">f8", "float64"), (">f4", "float32"), (">i4", "int32"), ("longdouble", None)],
+)
+def test_arrays_in_any_byte_order_and_width(dtype, stored, form):
+    table = form({"a": NUMBERS.astype(dtype)})
+    own = {"a": NUMBERS.astype(stored or "float64")}
+    schema = Schema.infer(table)
+    assert schema.arrow.equals(Schema.infer(own).arrow)
+    assert np.array_equal(schema.encode(table), schema.encode(own))
 
 
 def test_views_of_text_come_back_as_text():

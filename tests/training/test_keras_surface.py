@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 import weakref
 import zipfile
 from pathlib import Path
@@ -18,6 +19,7 @@ import tensorflow_probability as tfp
 from scipy import sparse
 
 import tfp_flows as tfpf
+from tfp_flows.bijectors.tree import layers_in
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -556,6 +558,75 @@ def test_a_functional_model_around_a_flow():
     before = outer.get_weights()
     outer.fit(X, np.zeros(len(X)), verbose=0)
     assert any(np.any(a != b) for a, b in zip(before, outer.get_weights(), strict=True))
+
+
+class Around(keras.layers.Layer):
+    def __init__(self, flow):
+        super().__init__()
+        self.flow = flow
+
+    def call(self, x):
+        model = isinstance(self.flow, keras.Model)
+        return -(self.flow(x) if model else self.flow.log_prob(x))
+
+
+class ModelAround(Around, keras.Model):
+    pass
+
+
+class OwnStep(ModelAround):
+    def train_step(self, data):
+        weights = [w for layer in layers_in(self.flow) for w in layer.trainable_weights]
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(self(data[0]))
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        return {"loss": loss}
+
+
+def functional_around(flow):
+    inputs = keras.Input((2,))
+    return keras.Model(inputs, Around(flow)(inputs))
+
+
+def frozen_inside(flow):
+    for layer in layers_in(flow):
+        layer.trainable = False
+    return keras.Sequential([keras.layers.Dense(2), Around(flow)])
+
+
+def adapted_model(flow):
+    model = tfpf.FlowModel(flow)
+    model.adapt(X)
+    return model
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize(
+    ("outer", "held", "warned"),
+    [
+        (ModelAround, lambda flow: flow, True),
+        (functional_around, lambda flow: flow, True),
+        (OwnStep, lambda flow: flow, False),
+        (frozen_inside, lambda flow: flow, False),
+        (ModelAround, adapted_model, False),
+        (functional_around, adapted_model, False),
+    ],
+)
+def test_a_flow_inside_of_a_keras_model_or_layer(outer, held, warned, eager):
+    flow = tfpf.real_nvp((2,), steps=2, hidden_units=(4,))
+    model = outer(held(flow))
+    model.compile("sgd", loss=lambda y, found: found, run_eagerly=eager)
+    model.predict(X, verbose=0)
+    before = [v.numpy() for v in flow.trainable_variables]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, np.zeros(len(X)), epochs=2, verbose=0)
+    told = [w for w in caught if "trains no weights of Repeat" in str(w.message)]
+    assert len(told) == warned
+    after = [v.numpy() for v in flow.trainable_variables]
+    pairs = zip(before, after, strict=True)
+    same = all(np.array_equal(a, b) for a, b in pairs)
+    assert same == (warned or outer is frozen_inside)
 
 
 @pytest.mark.filterwarnings("ignore")  # KerasTuner's and Keras's own

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
-from tfp_flows.training.sampling import distribution_of, latents_and_log_prob
+from tfp_flows.training.sampling import distribution_of, latents_and_log_prob, sample
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -49,6 +49,15 @@ def test_samples_of_a_base_without_a_mean(base, tmp_path):
     path = tfpf.export_saved_model(model, tmp_path, warmup=False)
     served = tf.saved_model.load(path).signatures["sample"]
     assert served(n=3, seed=[0, 1], temperature=1.0)["is_finite"].numpy().all()
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, np.array, tf.constant])
+@pytest.mark.parametrize("value", [np.inf, np.nan, -1.0])
+def test_temperatures_are_finite_and_not_negative(kind, value):
+    normal = tfd.MultivariateNormalDiag([0.0, 0.0])
+    with pytest.raises(ValueError, match="`temperature` must be finite and not neg"):
+        sample(normal, 3, temperature=kind(value))
+    assert sample(normal, 3, temperature=kind(0.0)).shape == (3, 2)
 
 
 def test_latents_of_a_joint_distribution(tmp_path):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfp_flows.bijectors.watchers import watched
@@ -21,6 +24,7 @@ from tfp_flows.internal.arguments import (
 )
 
 ValueAndLogDet = Mapped
+_WARNED: weakref.WeakSet[keras.Model] = weakref.WeakSet()
 
 
 class FlowBijector(WeightedBijector):
@@ -173,6 +177,15 @@ class FlowBijector(WeightedBijector):
 
     def _reported(self, value: tf.Tensor, log_det: tf.Tensor) -> Mapped:
         """Checks a result, if asked to, and shows it to the watchers."""
+        model = compat.trained_without(self._layers.values())
+        if model is not None and model not in _WARNED:
+            _WARNED.add(model)
+            warnings.warn(
+                f"{type(model).__name__} '{model.name}' trains no weights of "
+                f"{type(self).__name__} '{self.name}', which Keras does not see: make "
+                "`tfpf.FlowModel(flow)` its attribute instead of the flow.",
+                stacklevel=2,
+            )
         if self.validate_args:
             message = f"{type(self).__name__} '{self.name}' returned a non-finite"
             value = tf.debugging.assert_all_finite(value, f"{message} value.")

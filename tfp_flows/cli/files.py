@@ -21,13 +21,13 @@ Append = Callable[[np.ndarray], None]
 
 def load(path: Path, *, conditional: bool = False) -> tuple[FlowModel, dict]:
     """Loads a `.keras` file or a run, and the data part of its report, if any."""
-    if path.is_dir():
-        if not (path / MODEL_FILE).is_file():
-            raise ValueError(
-                f"Argument `MODEL` must be a .keras file or the folder of a finished "
-                f"run with {MODEL_FILE} in it. Received: {path}"
-            )
-        path = path / MODEL_FILE
+    given, path = path, path / MODEL_FILE if path.is_dir() else path
+    if not path.is_file() or path.suffix != ".keras":
+        raise ValueError(
+            f"Argument `MODEL` must be a .keras file or the folder of a finished run "
+            f"with {MODEL_FILE} in it. Received: {given}"
+            + ("" if given.exists() else ", which does not exist")
+        )
     model = load_model(path)
     if model.condition_shape is not None and not conditional:
         raise ValueError(

@@ -184,6 +184,7 @@ def load(
     name, batch_size = str(name), checked_integer("batch_size", batch_size)
     if test_fraction is not None and not 0.0 < test_fraction < 1.0:
         raise invalid("test_fraction", "be between 0 and 1", test_fraction)
+    files.check_key(name, key)
     if name in toy.TOY_SETS:
         data = _load_toy(name, seed)
     elif name == "digits":

@@ -49,9 +49,11 @@ def read_file(
     """Reads a table or images and checks every value.
 
     Args:
-        path: A `.npy`, `.npz`, `.csv` or `.parquet` file. A 2-D array is a table, a 4-D
-            one channels-last images. A CSV file may start with a line of column names.
-        key: Which array of an `.npz` file; not needed if there is only one.
+        path: A `.npy`, `.npz`, `.csv` or `.parquet` file. A 2-D array is a table, a 1-D
+            one its only column, a 4-D one channels-last images. A CSV file may start
+            with a line of column names.
+        key: Which array of an `.npz` file; not needed if there is only one, and None
+            for all other files.
         for_training: If False, a single row will do and columns may be constant, as for
             data whose density is only evaluated.
 
@@ -60,6 +62,7 @@ def read_file(
             rows, text, missing or infinite values, or constant columns.
     """
     path = _existing(path)
+    check_key(path, key)
     if path.suffix.lower() in TABLE_SUFFIXES:
         from tfp_flows.data import arrow
 
@@ -87,6 +90,7 @@ def read_shards(path: str | Path, key: str | None = None) -> Iterator[FileData]:
     tables keep float64. See `read_file`, whose rows are those of all shards together.
     """
     path = _existing(path)
+    check_key(path, key)
     shards = iter(())
     if path.suffix.lower() in TABLE_SUFFIXES:
         shards = _table_shards(path)
@@ -115,6 +119,12 @@ def write_table(table: pa.Table, path: str | Path) -> None:
     from tfp_flows.data import arrow
 
     arrow.write(table, _with_suffix(path, TABLE_SUFFIXES))
+
+
+def check_key(name: str | Path, key: str | None) -> None:
+    """Refuses to choose an array of what holds no several."""
+    if key is not None and Path(name).suffix.lower() != ".npz":
+        raise invalid("key", f"be None for {name}, which is no .npz file", key)
 
 
 def _with_suffix(path: str | Path, suffixes: tuple[str, ...]) -> Path:
@@ -158,7 +168,8 @@ def _read_array(
         raise ValueError(
             f"{path} must hold real numbers. Received: an array of {loaded.dtype}"
         )
-    return loaded
+    # As a file of text with one number a line: a table of one column.
+    return loaded[:, np.newaxis] if loaded.ndim == 1 else loaded
 
 
 def _chosen_key(keys: list[str], key: str | None, path: Path) -> str:
@@ -179,7 +190,7 @@ def _shard_rows(row_shape: tuple[int, ...]) -> int:
 def _array_shards(path: Path) -> Iterator[FileData]:
     x = _read_array(path, mapped=True)
     if x.ndim not in (2, 4):
-        _checked_images(x[:0], path)  # which says what shapes there may be
+        _checked_images(x, path)  # which says what shapes there may be
     rows = _shard_rows(x.shape[1:])
     shards = [slice(start, start + rows) for start in range(0, len(x), rows)]
     if x.ndim == 2:

@@ -53,8 +53,8 @@ def temperature_series(
     A latent z becomes `mean + temperature (z - mean)`; a lower temperature gives
     likelier and less varied images (Kingma, Dhariwal: Glow, 2018, section 5).
     """
-    if not temperatures or min(temperatures) < 0:
-        must = "hold at least one number, none negative"
+    if not temperatures or not all(0 <= t < np.inf for t in temperatures):
+        must = "hold at least one number, all finite and none negative"
         raise invalid("temperatures", must, temperatures)
     base = flow_of(flow).distribution
     z = base.sample(n, seed=stateless_seed(seed))

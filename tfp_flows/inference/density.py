@@ -254,7 +254,7 @@ class ConditionalDensity:
                     epochs=epochs,
                     batch_size=batch_size,
                     validation_data=None if self._matching else held_out,
-                    callbacks=[*callbacks, *given],
+                    callbacks=keras.tree.flatten([*callbacks, given]),
                     **kwargs,
                 )
             )

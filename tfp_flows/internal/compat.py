@@ -294,6 +294,30 @@ def tf_variables(layers: Iterable[keras.Layer]) -> list[tf.Variable]:
     return list(found.values())
 
 
+_probe = keras.Layer(name="probe")
+
+
+def trained_without(layers: Iterable[keras.Layer]) -> keras.Model | None:
+    """Returns the model that Keras now trains by the caller, but not these layers.
+
+    Keras's own step of `fit` changes what the model holds, and nothing else.
+    """
+    if not record.could_possibly_record() or _scope() is not None:
+        return None
+    context = _probe._get_call_context()
+    model = context.entry_layer
+    if model is _probe:  # there is no call around
+        _probe._maybe_reset_call_context()
+    step = getattr(type(model), "train_step", None)
+    if step is not keras.Model.train_step or model.train_function is None:
+        return None
+    if not hasattr(context, "_held"):
+        context._held = {id(variable) for variable in tf_variables([model])}
+    weights = tf_variables(layers)
+    lost = any(v.trainable and id(v) not in context._held for v in weights)
+    return model if lost else None
+
+
 class _Following(keras.Variable):
     """A Keras variable whose `trainable` is also that of its `tf.Variable`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -38,8 +38,10 @@ def as_table(table: TableLike) -> pa.Table:
 
     try:
         if isinstance(table, Mapping):
-            table = pa.table(dict(table))
+            table = pa.table({name: _native(table[name]) for name in table})
         elif hasattr(table, "__arrow_c_stream__"):
+            if hasattr(table, "iloc"):  # of pandas
+                table = table.apply(_native)
             table = pa.table(table)
             # Pandas hands the labels of its rows over as columns.
             pandas = (table.schema.pandas_metadata or {}).get("index_columns", ())
@@ -61,6 +63,19 @@ def as_table(table: TableLike) -> pa.Table:
         must = "have columns of different names"
         raise invalid("table", must, got=f"{twice[0]!r} more than once")
     return table
+
+
+def _native(column: Any) -> Any:
+    """Returns an array, or a series of pandas, in this machine's byte order.
+
+    Arrow knows no other, nor floats wider than float64.
+    """
+    dtype = getattr(column, "dtype", None)
+    if not isinstance(dtype, np.dtype):
+        return column
+    known = np.dtype(np.float64)
+    known = known if dtype.type is np.longdouble else dtype.newbyteorder("=")
+    return column if known == dtype else column.astype(known)
 
 
 def _without_views(table: pa.Table) -> pa.Table:

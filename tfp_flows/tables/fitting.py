@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -13,6 +13,7 @@ from tfp_flows.tables.arrow import TableLike, as_table
 from tfp_flows.tables.columns import Column
 from tfp_flows.tables.model import TableFlow
 from tfp_flows.tables.schema import Schema
+from tfp_flows.training.model import Callbacks
 from tfp_flows.training.optimizers import optimizer
 
 
@@ -27,7 +28,7 @@ def fit(
     batch_size: int = 128,
     learning_rate: float = 2e-3,
     seed: int = 0,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    callbacks: Callbacks = (),
     verbose: int | str = 0,
 ) -> TableFlow:
     """Learns the joint distribution of a table's columns.
@@ -67,7 +68,7 @@ def fit(
         validation_data=table.take(order[:held_out]),
         batch_size=batch_size,
         epochs=epochs,
-        callbacks=[stop, *callbacks],
+        callbacks=keras.tree.flatten([stop, callbacks]),
         verbose=verbose,
     )
     return model

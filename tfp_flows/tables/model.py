@@ -139,6 +139,10 @@ class TableFlow(FlowModel):
         v = sample(self._distribution.flow, n, seed, temperature)
         return self._schema.decode(self._distribution.quantize(v).numpy())
 
+    def __call__(self, inputs: Arrays, *args: Any, **kwargs: Any) -> tf.Tensor:
+        """Returns what `predict` does of a table or of encoded rows, as a tensor."""
+        return super().__call__(self.encoded(inputs), *args, **kwargs)
+
     def encoded(self, x: Arrays) -> Arrays:
         """Returns a table as rows of numbers; what has no columns stays as it is."""
         has_columns = hasattr(x, "__arrow_c_stream__") or isinstance(x, Mapping)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
@@ -106,8 +108,11 @@ def sample(
     """
     if isinstance(n, int) and n < 0:
         raise invalid("n", "not be negative", n)
-    if isinstance(temperature, int | float) and not temperature >= 0:
-        raise invalid("temperature", "not be negative", temperature)
+    known = tf.get_static_value(temperature)
+    if isinstance(known, numbers.Real | np.ndarray) and not np.all(
+        np.isfinite(known) & np.greater_equal(known, 0)
+    ):
+        raise invalid("temperature", "be finite and not negative", known)
     if condition is not None:
         distribution = conditioned(distribution, condition)
     bijector = getattr(distribution, "bijector", None)
