@@ -63,7 +63,11 @@ from tfp_flows.saving.files import (
     written_by,
 )
 from tfp_flows.training import sampling
-from tfp_flows.training.callbacks import AveragedWeights, with_raw_weights
+from tfp_flows.training.callbacks import (
+    AveragedWeights,
+    raw_after_errors,
+    with_raw_weights,
+)
 from tfp_flows.training.data import (
     as_one_batch,
     checked_batch_size,
@@ -288,14 +292,14 @@ class LikelihoodModel(keras.Model):
     ) -> float | list | dict:
         """Returns the loss and the metrics; see `keras.Model.evaluate`."""
         arguments = self._arguments("evaluate", x, y, *args, **kwargs)
-        with refusals():
+        with refusals(), raw_after_errors(self):
             return super().evaluate(**self._in_batches(arguments))
 
     def predict(self, x: Arrays, *args: object, **kwargs: Any) -> Arrays:
         """Returns what `call` does for each example; see `keras.Model.predict`."""
         arguments = self._arguments("predict", x, *args, **kwargs)
         checked_batch_size(arguments.get("batch_size"))
-        with refusals():
+        with refusals(), raw_after_errors(self):
             if self.steps_per_execution == 1 == self._replicas:
                 few = few_batches(arguments, self._data_dtype)
                 if few is not None:
@@ -443,7 +447,7 @@ class LikelihoodModel(keras.Model):
     def guarded(self) -> Iterator[None]:
         """Around training: errors that name what is not finite, no stale results."""
         try:
-            with self._named_errors():
+            with self._named_errors(), raw_after_errors(self, fits=True):
                 yield
         finally:
             for distribution in self.distributions:
