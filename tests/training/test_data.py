@@ -42,6 +42,32 @@ def test_validation_split_takes_the_last_rows():
     assert "x" in arguments
 
 
+def test_a_split_is_one_by_hand():
+    """Weights that wait for data see no row that is held out."""
+    far, found, sizes = X + 100.0 * (X > 13.0), [], []
+
+    class Sizes(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            sizes.append(batch)
+
+    for x, held_out in [
+        (far, {"validation_split": 0.25}),
+        (far[:7], {"validation_data": far[7:]}),
+    ]:
+        logs = model().fit(
+            x, verbose=0, validation_batch_size=2, callbacks=[Sizes()], **held_out
+        ).history  # fmt: skip
+        found.append(sum(logs.values(), []))
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    assert sizes == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("share", [0.999, -0.5])
+def test_a_split_leaves_rows_on_both_sides(share):
+    with pytest.raises(ValueError, match="`validation_split` must leave some of 10"):
+        model().fit(X, validation_split=share)
+
+
 def test_a_dataset_is_left_as_it_is():
     dataset = tf.data.Dataset.from_tensors(X)
     arguments = {"x": dataset, "validation_data": dataset, "steps_per_epoch": 1}
@@ -55,6 +81,20 @@ def test_weights_need_no_target():
     )
     assert y.shape == (10, 0)
     assert x.dtype == weight.dtype == tf.float64
+
+
+@pytest.mark.parametrize("weight", [2.0, np.full([10, 1], 2.0), [2.0] * 10])
+def test_weights_of_a_stream_in_any_form(weight):
+    class Batches(keras.utils.PyDataset):
+        def __getitem__(self, i):
+            return [X, None, weight]
+
+    for data in (Batches(), ([X, None, weight] for _ in range(1))):
+        made = with_batches({"x": data}, tf.float32)["x"]
+        x, y, found = next(iter(made)) if hasattr(made, "send") else made[0]
+        assert x is X
+        assert y.shape == (10, 0)
+        np.testing.assert_array_equal(found, np.full(10, 2.0))
 
 
 @pytest.mark.parametrize(
@@ -87,6 +127,15 @@ def test_every_way_to_give_conditions_is_the_same(split):
     assert len(found[0]) == (9 if split else 6)
     for numbers in found:
         np.testing.assert_allclose(numbers, found[0], rtol=1e-6)
+
+
+def test_wide_floats_and_lists_of_unequal_lengths():
+    made = model()
+    made.adapt(X.astype("longdouble"))
+    found = made.predict(X.astype("longdouble"), verbose=0)
+    np.testing.assert_array_equal(found, made.predict(X, verbose=0))
+    with pytest.raises(ValueError, match=r"or a tuple `\(x, condition\)` of such"):
+        made.predict([X.tolist(), C.tolist()], verbose=0)
 
 
 def test_wrong_inputs_are_named_before_anything_runs():

@@ -109,6 +109,7 @@ BATCH_FORMS = {
     "one": lambda x, w: (x,),
     "no target": lambda x, w: (x, None),
     "weights": lambda x, w: (x, None, w),
+    "a list with weights": lambda x, w: [x, None, w],
 }
 
 
@@ -130,7 +131,7 @@ def test_batches_with_nothing_in_the_place_of_targets(kind, form):
 
     model = compiled(small_flow())
     model.adapt(X)
-    given = weights if form == "weights" else None
+    given = weights if "weights" in form else None
     expected = model.evaluate(X, sample_weight=given, batch_size=100, verbose=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras's, of a generator's end

@@ -79,6 +79,7 @@ from tfp_flows.training.data import (
     split_inputs,
     with_batches,
     with_class_weight,
+    with_split,
 )
 from tfp_flows.training.nonfinite import (
     NonFiniteData,
@@ -273,12 +274,12 @@ class LikelihoodModel(keras.Model):
             FloatingPointError: If the loss is not finite; the message names the
                 step and the first bijector whose output is not finite.
         """
-        arguments = self._arguments("fit", x, y, *args, **kwargs)
+        arguments = with_split(self._arguments("fit", x, y, *args, **kwargs))
         ordered = isinstance(x, tf.data.Dataset | types.GeneratorType)
         arguments.setdefault("shuffle", not ordered)
         arguments = with_class_weight(arguments, self.condition_shape)
         if not self.is_adapted:
-            self.adapt(arguments.get("x"), y)
+            self.adapt(arguments.get("x"), arguments.get("y"))
         shuffle = bool(arguments["shuffle"])
         arguments = self._in_batches(arguments, shuffle)
         validated = arguments.get("validation_data") is not None
