@@ -167,6 +167,10 @@ def test_float64_is_kept_from_the_array_to_the_likelihood():
     history = made.fit(x, validation_data=(x,), verbose=0).history
     for name in ("nll", "val_nll"):
         assert history[name][0] == pytest.approx(-direct.mean(), abs=1e-6)
+    weights = np.linspace(0.1, 1.0, len(x)) ** 2
+    found = made.fit(x, sample_weight=weights, verbose=0).history["nll"][0]
+    expected = -np.average(direct, weights=weights)
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_arguments_in_keras_s_order():

@@ -479,6 +479,9 @@ def test_weights_and_held_out_data_in_any_form():
     model.adapt(X)
     column = model.evaluate(X, sample_weight=weights[:, None], verbose=0)
     assert model.evaluate(X, sample_weight=weights, verbose=0) == column
+    for form in (weights, weights[:, None]):
+        batch = tf.data.Dataset.from_tensors((X, np.zeros(20), form))
+        assert model.evaluate(batch, verbose=0) == pytest.approx(column)
     model.fit(X, np.zeros(20), sample_weight=weights, verbose=0)
     model.fit(X, sample_weight=weights, verbose=0)
     held = [[X, LABELS], (X, LABELS), [X, LABELS, weights]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import dataclasses
 import functools
 import math
 import os
@@ -114,8 +116,11 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (ValueError, tf.errors.InvalidArgumentError) as error:
-        end = "]" if isinstance(error, tf.errors.OpError) else "\n\x1b"
-        found = re.search(f"Argument `\\w+` must [^{re.escape(end)}]*", str(error))
+        # TensorFlow has it in brackets, and says more after them.
+        said = r"[^\n\x1b]*"
+        if isinstance(error, tf.errors.OpError):
+            said = r"(?:[^][\n]|\[[^][]*\])*"
+        found = re.search(rf"Argument `\w+` must {said}", str(error))
         if found is None:
             raise
         raise ValueError(found[0]) from None
@@ -127,6 +132,34 @@ def takes_log_likelihoods(metric: object) -> bool:
         return metric is None or callable(metric)
     own = type(metric).__module__.startswith("keras.")
     return not own or type(metric) is keras.metrics.MeanMetricWrapper
+
+
+@dataclasses.dataclass
+class _Step:
+    """A step that is taken, or traced: its kind, and which rows `[n]` it leaves out."""
+
+    learns: bool
+    left_out: tf.Tensor | None = None
+
+
+# Of a thread: each replica has its own.
+_STEP: contextvars.ContextVar[_Step | None] = contextvars.ContextVar(
+    "step", default=None
+)
+
+
+def _taken(step: Callable, learns: bool) -> Callable:
+    """Returns a model's method `train_step` or `test_step` that is known as such."""
+
+    @functools.wraps(step)
+    def taken(self: keras.Model, *args: Any, **kwargs: Any) -> Any:
+        token = _STEP.set(_Step(learns))
+        try:
+            return step.__get__(self, type(self))(*args, **kwargs)
+        finally:
+            _STEP.reset(token)
+
+    return taken
 
 
 class LikelihoodModel(keras.Model):
@@ -145,8 +178,15 @@ class LikelihoodModel(keras.Model):
         **kwargs: Passed on to `keras.Model`, such as `name`.
     """
 
-    # Metrics of which more is better.
+    # Metrics of which more is better, and less, besides the means.
     rising: Sequence[str] = ()
+    falling: Sequence[str] = ("loss",)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, learns in (("train_step", True), ("test_step", False)):
+            if name in vars(cls):  # which need not call the one here
+                setattr(cls, name, _taken(vars(cls)[name], learns))
 
     def __init__(
         self, metrics: Sequence[str], data_dtype: tf.DType | str, **kwargs: Any
@@ -159,7 +199,6 @@ class LikelihoodModel(keras.Model):
         self._means = {n: keras.metrics.Mean(name=n, dtype=dtype) for n in metrics}
         self._shards = 1
         self._guard = NonFiniteGuard()
-        self._learns = False  # whether the step that is traced is one of training
         # Keras traces the call of an unbuilt model in a scratch graph, whose tensors
         # TFP's caches would then hand to the real graph.
         self.built = True
@@ -427,10 +466,10 @@ class LikelihoodModel(keras.Model):
         `SwapEMAWeights` takes averages out again before others keep what was validated.
         """
         made = isinstance(callbacks, keras.callbacks.CallbackList)
-        listed = callbacks.callbacks if made else callbacks
-        listed = listed if isinstance(listed, list | tuple) else [listed]
-        listed = [callback for callback in listed if callback is not None]
-        if validated and not made:
+        given = callbacks.callbacks if made else callbacks
+        given = given if isinstance(given, list | tuple) else [given]
+        listed = [callback for callback in given if callback is not None]
+        if validated:
             swap = keras.callbacks.SwapEMAWeights
             listed = [AveragedWeights() if isinstance(c, swap) else c for c in listed]
         with_raw_weights(listed)
@@ -440,9 +479,17 @@ class LikelihoodModel(keras.Model):
                 raise invalid("callbacks", must, type(callback).__name__)
             watched = str(getattr(callback, "monitor", "")).removeprefix("val_")
             automatic = getattr(callback, "mode", None) == "auto"
-            if automatic and any(watched == metric.name for metric in self.metrics):
+            if automatic and watched in (*self.rising, *self.falling, *self._means):
                 callback.mode = "max" if watched in self.rising else "min"
-        return callbacks if made else [*listed, StopAtNonFinite()]
+        if not any(isinstance(callback, StopAtNonFinite) for callback in listed):
+            listed.append(StopAtNonFinite())
+        if not made:
+            return listed
+        for callback in listed:
+            if callback not in given:
+                callback.set_model(self)
+        callbacks.callbacks = listed
+        return callbacks
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
@@ -466,23 +513,24 @@ class LikelihoodModel(keras.Model):
                 raise FloatingPointError(unsolved[0]) from None
             raise
 
+    @functools.partial(_taken, learns=True)
     def train_step(self, data: Arrays) -> dict[str, tf.Tensor]:
         """Takes one optimizer step on a batch."""
-        self._learns = True
         x, y, weight = self._paired(data)
         first = x[0] if isinstance(x, tuple) else x
         # Under XLA it would take a ninth of a step of splines.
         plain = not self.jit_compile and tf.is_tensor(first)
         if plain and first.dtype.is_floating:
-            rows = tf.shape(first)[:1]
-            weight = tf.ones(rows) if weight is None else tf.reshape(weight, [-1])
-            first, weight = without_sentinels(first, weight, self._guard)
+            first, left_out = without_sentinels(first)
+            weight = tf.ones(tf.shape(first)[:1]) if weight is None else weight
+            weight = tf.where(left_out, tf.zeros_like(weight), weight)
+            _STEP.get().left_out = left_out
             x = (first, *x[1:]) if isinstance(x, tuple) else first
         return super().train_step((x, y, weight))
 
+    @functools.partial(_taken, learns=False)
     def test_step(self, data: Arrays) -> dict[str, tf.Tensor]:
         """Evaluates a batch."""
-        self._learns = False
         return super().test_step(self._paired(data))
 
     def predict_step(self, data: Arrays) -> Arrays:
@@ -497,6 +545,10 @@ class LikelihoodModel(keras.Model):
         shape = tf.TensorShape(getattr(weight, "shape", None))
         if shape.rank not in (None, 0) and shape[1:].num_elements() not in (None, 1):
             raise invalid("sample_weight", "have shape [batch]", shape)
+        if tf.is_tensor(weight) and shape.rank != 1:  # Keras forgets it after others
+            one = shape.rank == 0
+            n = tf.shape(keras.tree.flatten(x)[0])[:1]
+            weight = tf.fill(n, weight) if one else tf.reshape(weight, [-1])
         if y is not None and self.condition_shape is not None:
             x, condition = split_inputs(x)
             x = (x, y if condition is None else condition)
@@ -513,19 +565,22 @@ class LikelihoodModel(keras.Model):
         """Returns the mean of the examples' losses plus the layers' losses, in nats."""
         losses = self.example_losses(y_pred)
         n = tf.cast(tf.size(losses), losses.dtype)
+        step = _STEP.get()
+        training = training and (step is None or step.learns)
         if training:
-            far = far_rows(losses)
+            far = self._far(losses)
             losses = tf.where(far, tf.zeros_like(losses), losses)
             n -= tf.reduce_sum(tf.cast(far, n.dtype))
         if sample_weight is not None:
             weight = tf.cast(sample_weight, losses.dtype)
-            losses *= tf.reshape(weight, tf.shape(losses))
+            sample_weight = tf.reshape(weight, tf.shape(losses))
+            losses *= sample_weight
         # A replica may have no example of the last batch.
         loss = tf.math.divide_no_nan(tf.reduce_sum(losses), n)
         for extra in self.losses:
             loss += tf.reduce_sum(tf.cast(extra, loss.dtype))
         if training and not self.jit_compile:
-            loss = self._guard.checked(self, loss, *split_inputs(x))
+            loss = self._guard.checked(self, loss, sample_weight, *split_inputs(x))
         return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
     def compute_metrics(
@@ -546,15 +601,23 @@ class LikelihoodModel(keras.Model):
         self, values: Arrays, y_pred: Arrays, weight: TensorLike | None
     ) -> tuple[Arrays, TensorLike | None]:
         """Returns values of examples, and weights, without rows that are left out."""
-        if not self._learns:
+        step = _STEP.get()
+        if step is None or not step.learns:
             return values, weight
-        far = far_rows(self.example_losses(y_pred))
+        losses = self.example_losses(y_pred)
+        far = self._far(losses)
         self._guard.count(far)
         weight = 1.0 if weight is None else tf.reshape(weight, tf.shape(far))
         values = tf.nest.map_structure(
             lambda v: tf.where(far, tf.zeros_like(v), v), values
         )
-        return values, tf.where(far, 0.0, tf.cast(weight, tf.float32))
+        weight = tf.cast(weight, losses.dtype)
+        return values, tf.where(far, tf.zeros_like(losses), weight)
+
+    def _far(self, losses: tf.Tensor) -> tf.Tensor:
+        """Returns which rows count in no step of training."""
+        far, step = far_rows(losses), _STEP.get()
+        return far if step is None or step.left_out is None else far | step.left_out
 
     def where_not_finite(self, *batch: tf.Tensor) -> str:
         """Says where data and conditions of a batch stop being finite."""
@@ -651,6 +714,7 @@ class FlowModel(LikelihoodModel):
         (64,)
     """
 
+    falling = ("loss", "bits_per_dim")
     _anomaly_scorer: keras.layers.Layer | None = None
 
     def __init__(self, distribution: tfd.Distribution, **kwargs: Any) -> None:
