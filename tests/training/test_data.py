@@ -4,9 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
 from tfp_flows.training.data import with_batches
+
+tfd = tfp.distributions
 
 X = np.arange(20.0, dtype="float32").reshape(10, 2)
 C, WEIGHT = np.arange(10.0, dtype="float32")[:, None], np.linspace(0.0, 1.0, 10)
@@ -248,6 +251,49 @@ NOT_DENSE = {
     "sparse": lambda: tf.sparse.from_dense(X),
     "words": lambda: tf.constant([["a", "b"]]),
 }
+
+
+def test_structured_arrays_are_refused_by_name():
+    pairs = np.zeros(10, [("a", "f4"), ("b", "f4")])
+    with pytest.raises(ValueError, match="`x` must be a dense array of real numbers"):
+        model().adapt(pairs)
+    with pytest.raises(ValueError, match="`condition` must be a dense array of real"):
+        model((1,)).predict((X, pairs), verbose=0)
+
+
+@pytest.mark.parametrize("form", [np.asarray, list])
+def test_one_number_a_row_is_a_column(form):
+    """Where a flow is of single values; for conditions as for data."""
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), 1)
+    single = tfpf.FlowModel(tfd.TransformedDistribution(base, tfpf.ActNorm(1)))
+    single.compile("sgd")
+    numbers = form(C[:, 0].tolist())
+    for call in (single.fit, single.predict, single.evaluate):
+        with pytest.raises(ValueError, match=r"\[batch, 1\], as `x\[:, None\]` has"):
+            call(numbers)
+    with pytest.raises(ValueError, match=r"1\], as `condition\[:, None\]` has"):
+        model((1,)).fit(X, numbers)
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out")
+def test_datasets_of_unknown_rank():
+    def of(x):
+        spec = tf.TensorSpec(None)
+        return tf.data.Dataset.from_generator(lambda: iter([x]), output_signature=spec)
+
+    made = model()
+    made.compile(keras.optimizers.SGD(0.0))
+    found = made.fit(of(X), verbose=0).history["loss"][0]
+    assert found == pytest.approx(-made.predict(X, verbose=0).mean(), rel=1e-5)
+    with pytest.raises(ValueError, match=r"`x` must have shape \[batch, 2\]$"):
+        made.fit(of(C), verbose=0)
+
+
+def test_rows_of_numbers_are_held_out_data_as_they_are_data():
+    made, rows = model(), X[:3].tolist()
+    made.adapt(X)
+    found = made.fit(rows, validation_data=rows, verbose=0).history["val_loss"][0]
+    assert found == pytest.approx(-made.predict(rows, verbose=0).mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", NOT_DENSE)

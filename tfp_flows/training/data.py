@@ -45,7 +45,7 @@ def split_inputs(inputs: Arrays) -> tuple[Arrays, Arrays]:
                 f"conditional flow, 'condition'. Received: keys {sorted(inputs)}"
             )
         return inputs["x"], inputs.get("condition")
-    if isinstance(inputs, list) and inputs and all(map(_is_row, inputs)):
+    if is_rows(inputs):
         with contextlib.suppress(ValueError):
             return np.asarray(inputs), None
         must = "be rows of equal length, or a tuple `(x, condition)` of such lists"
@@ -58,6 +58,11 @@ def split_inputs(inputs: Arrays) -> tuple[Arrays, Arrays]:
             )
         return inputs[0], inputs[1] if len(inputs) == 2 else None
     return inputs, None
+
+
+def is_rows(value: object) -> bool:
+    """Whether a value is a list of Python's numbers, or of lists of them."""
+    return isinstance(value, list) and bool(value) and all(map(_is_row, value))
 
 
 def _is_row(value: object) -> bool:

@@ -76,6 +76,7 @@ from tfp_flows.training.data import (
     few_batches,
     first_batch,
     in_shards,
+    is_rows,
     is_stream,
     named_arguments,
     split_inputs,
@@ -454,8 +455,8 @@ class LikelihoodModel(keras.Model):
         given["x"] = self.encoded(given.get("x"))
         if given.get("validation_data") is not None:
             held_out = given["validation_data"]
-            pair = isinstance(held_out, list | tuple)
-            held_out = tuple(held_out) if pair else (held_out,)
+            parts = isinstance(held_out, list | tuple) and not is_rows(held_out)
+            held_out = tuple(held_out) if parts else (held_out,)
             given["validation_data"] = (self.encoded(held_out[0]), *held_out[1:])
         return given
 
@@ -848,6 +849,7 @@ class FlowModel(LikelihoodModel):
         """Refuses data or conditions of another shape."""
         self._check_dense(x, condition)
         owner, shape = f"'{self._distribution.name}'", self.condition_shape
+        leading = self._rows_of(x, self.event_shape, "x")
         check_event(x, self.event_shape, owner)
         if (condition is None) != (shape is None):
             must = "go without a condition: the distribution takes none"
@@ -858,10 +860,9 @@ class FlowModel(LikelihoodModel):
                 f"Argument `x` must {must}. Received: x of shape {tuple(x.shape)} "
                 f"{'without' if condition is None else 'with'} conditions"
             )
-        leading = self._rows_of(x, self.event_shape, "x")
         if condition is not None:
-            check_event(condition, shape, owner, "condition")
             rows = self._rows_of(condition, shape, "condition")
+            check_event(condition, shape, owner, "condition")
             if not leading.is_compatible_with(rows):
                 must = f"have a row for each of x, {leading[0]} of them"
                 received = f"shape {tuple(condition.shape)}"
@@ -881,13 +882,12 @@ class FlowModel(LikelihoodModel):
         """Returns the one batch axis that data and conditions have."""
         shape = tf.TensorShape(array.shape)
         if shape.rank not in (None, len(event) + 1):
-            batched = (
-                " and datasets must be batched" if shape.rank == len(event) else ""
-            )
-            raise ValueError(
-                f"Argument `{name}` must have shape [{words(('batch', *event))}]"
-                f"{batched}. Received: {name} of shape {shape}"
-            )
+            must = f"have shape [{words(('batch', *event))}]"
+            if tuple(event) == (1,) and shape.rank == 1 and tuple(shape) != (1,):
+                must += f", as `{name}[:, None]` has"
+            elif shape.rank == len(event):
+                must += " and datasets must be batched"
+            raise invalid(name, must, got=f"{name} of shape {shape}")
         return shape[:1] if shape.rank is not None else tf.TensorShape([None])
 
     # Around training.
