@@ -316,9 +316,9 @@ def with_class_weight(arguments: Config, condition_shape: Shape | None) -> Confi
 
     if is_stream(x):
         made = _mapped(x, weighted)
-        return (
-            arguments if made is x else {**arguments, "x": made, "class_weight": None}
-        )
+        if made is x:
+            return arguments  # Keras says what else takes weights
+        return arguments | {"x": made, "class_weight": None}
     weight = weighted((x, arguments.get("y")))[2]
     return arguments | {"class_weight": None, "sample_weight": weight}
 
