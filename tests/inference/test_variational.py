@@ -169,6 +169,22 @@ def test_refuses(arguments, word):
         tfpf.VariationalModel(normal(), **{"target": standard, **arguments})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("y", np.ones(5)),
+        ("sample_weight", np.ones(5)),
+        ("class_weight", {0: 2.0}),
+        ("validation_split", 0.25),
+    ],
+)
+def test_what_goes_with_data_is_refused_without(name, value):
+    model = tfpf.VariationalModel(normal(), standard)
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=f"Argument `{name}` must go with data `x`"):
+        model.fit(steps_per_epoch=2, **{name: value})
+
+
 def test_fit_refuses():
     model = tfpf.VariationalModel(normal(), lambda z: standard(z)[:, tf.newaxis])
     model.compile("sgd")

@@ -138,3 +138,46 @@ def test_an_optimizer_without_averages_is_refused():
         model.fit(X, verbose=0, callbacks=[tfpf.AveragedWeights()])
     with pytest.raises(ValueError, match="averages its weights"):
         tfpf.averaged_weights(model).__enter__()
+
+
+class BreaksOff(keras.callbacks.Callback):
+    """Stops `fit` or an evaluation while the averages stand in the model."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        raise KeyboardInterrupt
+
+    def on_test_batch_end(self, batch, logs=None):
+        if self.model.optimizer.learning_rate == 0.0:
+            raise FloatingPointError
+
+
+@pytest.mark.parametrize(
+    ("method", "make"),
+    [
+        ("fit", keras.callbacks.SwapEMAWeights),
+        ("evaluate", tfpf.AveragedWeights),
+    ],
+)
+def test_what_is_set_after_an_interruption_stays(method, make, tmp_path):
+    model = model_with(tfpf.optimizer(0.05, ema=0.9))
+    watch, loaded = Watch(0.9), model.get_weights()
+    callbacks = [make(), watch, BreaksOff()]
+    given = {"validation_data": X, "batch_size": 64, "verbose": 0}
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, callbacks=callbacks, **given)
+    model.optimizer.learning_rate = 0.0
+    if method == "evaluate":
+        with pytest.raises(FloatingPointError):
+            model.evaluate(X, callbacks=[make(), BreaksOff()], verbose=0)
+    for weight, raw in zip(values(model), watch.raw, strict=True):
+        np.testing.assert_array_equal(weight, raw)
+    model.set_weights(loaded)
+    tfpf.Backup(tmp_path).save(model, 1)
+    tfpf.Backup(tmp_path).restore(model)
+    model.compile(keras.optimizers.SGD(0.0, use_ema=True))
+    if method == "evaluate":
+        model.evaluate(X, callbacks=callbacks[:1], verbose=0)
+    else:
+        model.fit(X, callbacks=[make()], **given)
+    for weight, right in zip(model.get_weights(), loaded, strict=True):
+        np.testing.assert_array_equal(weight, right)

@@ -4,9 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
 from tfp_flows.training.data import with_batches
+
+tfd = tfp.distributions
 
 X = np.arange(20.0, dtype="float32").reshape(10, 2)
 C, WEIGHT = np.arange(10.0, dtype="float32")[:, None], np.linspace(0.0, 1.0, 10)
@@ -42,6 +45,32 @@ def test_validation_split_takes_the_last_rows():
     assert "x" in arguments
 
 
+def test_a_split_is_one_by_hand():
+    """Weights that wait for data see no row that is held out."""
+    far, found, sizes = X + 100.0 * (X > 13.0), [], []
+
+    class Sizes(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            sizes.append(batch)
+
+    for x, held_out in [
+        (far, {"validation_split": 0.25}),
+        (far[:7], {"validation_data": far[7:]}),
+    ]:
+        logs = model().fit(
+            x, verbose=0, validation_batch_size=2, callbacks=[Sizes()], **held_out
+        ).history  # fmt: skip
+        found.append(sum(logs.values(), []))
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    assert sizes == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("share", [0.999, -0.5])
+def test_a_split_leaves_rows_on_both_sides(share):
+    with pytest.raises(ValueError, match="`validation_split` must leave some of 10"):
+        model().fit(X, validation_split=share)
+
+
 def test_a_dataset_is_left_as_it_is():
     dataset = tf.data.Dataset.from_tensors(X)
     arguments = {"x": dataset, "validation_data": dataset, "steps_per_epoch": 1}
@@ -55,6 +84,20 @@ def test_weights_need_no_target():
     )
     assert y.shape == (10, 0)
     assert x.dtype == weight.dtype == tf.float64
+
+
+@pytest.mark.parametrize("weight", [2.0, np.full([10, 1], 2.0), [2.0] * 10])
+def test_weights_of_a_stream_in_any_form(weight):
+    class Batches(keras.utils.PyDataset):
+        def __getitem__(self, i):
+            return [X, None, weight]
+
+    for data in (Batches(), ([X, None, weight] for _ in range(1))):
+        made = with_batches({"x": data}, tf.float32)["x"]
+        x, y, found = next(iter(made)) if hasattr(made, "send") else made[0]
+        assert x is X
+        assert y.shape == (10, 0)
+        np.testing.assert_array_equal(found, np.full(10, 2.0))
 
 
 @pytest.mark.parametrize(
@@ -89,6 +132,15 @@ def test_every_way_to_give_conditions_is_the_same(split):
         np.testing.assert_allclose(numbers, found[0], rtol=1e-6)
 
 
+def test_wide_floats_and_lists_of_unequal_lengths():
+    made = model()
+    made.adapt(X.astype("longdouble"))
+    found = made.predict(X.astype("longdouble"), verbose=0)
+    np.testing.assert_array_equal(found, made.predict(X, verbose=0))
+    with pytest.raises(ValueError, match=r"or a tuple `\(x, condition\)` of such"):
+        made.predict([X.tolist(), C.tolist()], verbose=0)
+
+
 def test_wrong_inputs_are_named_before_anything_runs():
     made = model((1,))
     with pytest.raises(ValueError, match=r"keys 'x' and.*Received: keys"):
@@ -118,6 +170,10 @@ def test_float64_is_kept_from_the_array_to_the_likelihood():
     history = made.fit(x, validation_data=(x,), verbose=0).history
     for name in ("nll", "val_nll"):
         assert history[name][0] == pytest.approx(-direct.mean(), abs=1e-6)
+    weights = np.linspace(0.1, 1.0, len(x)) ** 2
+    found = made.fit(x, sample_weight=weights, verbose=0).history["nll"][0]
+    expected = -np.average(direct, weights=weights)
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_arguments_in_keras_s_order():
@@ -195,6 +251,49 @@ NOT_DENSE = {
     "sparse": lambda: tf.sparse.from_dense(X),
     "words": lambda: tf.constant([["a", "b"]]),
 }
+
+
+def test_structured_arrays_are_refused_by_name():
+    pairs = np.zeros(10, [("a", "f4"), ("b", "f4")])
+    with pytest.raises(ValueError, match="`x` must be a dense array of real numbers"):
+        model().adapt(pairs)
+    with pytest.raises(ValueError, match="`condition` must be a dense array of real"):
+        model((1,)).predict((X, pairs), verbose=0)
+
+
+@pytest.mark.parametrize("form", [np.asarray, list])
+def test_one_number_a_row_is_a_column(form):
+    """Where a flow is of single values; for conditions as for data."""
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), 1)
+    single = tfpf.FlowModel(tfd.TransformedDistribution(base, tfpf.ActNorm(1)))
+    single.compile("sgd")
+    numbers = form(C[:, 0].tolist())
+    for call in (single.fit, single.predict, single.evaluate):
+        with pytest.raises(ValueError, match=r"\[batch, 1\], as `x\[:, None\]` has"):
+            call(numbers)
+    with pytest.raises(ValueError, match=r"1\], as `condition\[:, None\]` has"):
+        model((1,)).fit(X, numbers)
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out")
+def test_datasets_of_unknown_rank():
+    def of(x):
+        spec = tf.TensorSpec(None)
+        return tf.data.Dataset.from_generator(lambda: iter([x]), output_signature=spec)
+
+    made = model()
+    made.compile(keras.optimizers.SGD(0.0))
+    found = made.fit(of(X), verbose=0).history["loss"][0]
+    assert found == pytest.approx(-made.predict(X, verbose=0).mean(), rel=1e-5)
+    with pytest.raises(ValueError, match=r"`x` must have shape \[batch, 2\]$"):
+        made.fit(of(C), verbose=0)
+
+
+def test_rows_of_numbers_are_held_out_data_as_they_are_data():
+    made, rows = model(), X[:3].tolist()
+    made.adapt(X)
+    found = made.fit(rows, validation_data=rows, verbose=0).history["val_loss"][0]
+    assert found == pytest.approx(-made.predict(rows, verbose=0).mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", NOT_DENSE)

@@ -423,17 +423,56 @@ def test_class_weights_are_for_training_only():
     assert logs["val_loss"][0] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("form", [dict, tuple])
-def test_class_weights_by_conditions_in_a_dataset(form):
-    weight, found = {0: 1.0, 1: 5.0, 2: 9.0}, []
-    pair = {"x": X, "condition": LABELS} if form is dict else ((X, LABELS),)
-    for data in [(X, LABELS), (tf.data.Dataset.from_tensor_slices(pair).batch(20),)]:
-        keras.utils.set_random_seed(0)
-        model = labelled()
-        size = {"batch_size": 20} if len(data) == 2 else {}
-        logs = model.fit(*data, class_weight=weight, verbose=0, **size).history
-        found.append(logs["loss"][0])
-    assert found[0] == pytest.approx(found[1], rel=1e-5)
+class OneBatch(keras.utils.PyDataset):
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, i):
+        return self.batch
+
+
+STREAMS = {
+    "dataset": tf.data.Dataset.from_tensors,
+    "pydataset": OneBatch,
+    "generator": lambda batch: (batch for _ in range(1)),
+}
+ONE_HOT = np.eye(3)[LABELS]
+# Batches with labels, and the number of vectors that condition the flow.
+WITH_LABELS = {
+    "x, labels": ((X, LABELS), None),
+    "x, one-hot labels": ((X, ONE_HOT), None),
+    "(x, c), labels": (((X, C), LABELS), 3),
+    "(x, labels)": (((X, LABELS),), 0),
+    "(x, labels), None": (((X, LABELS), None), 0),
+    "dictionary": ({"x": X, "condition": LABELS}, 0),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out", "ignore:`shuffle=True` was")
+@pytest.mark.parametrize("stream", STREAMS)
+def test_class_weights_by_conditions_in_a_dataset(stream):
+    models = {None: compiled(), 3: conditional(), 0: labelled()}
+    models[None].adapt(X)
+    for made in models.values():
+        made.compile(keras.optimizers.SGD(0.0))
+    given = {"class_weight": {0: 1.0, 1: 5.0, 2: 9.0}, "verbose": 0}
+    expected = np.array([1.0, 5.0, 9.0])[LABELS]
+    for name, (batch, kind) in WITH_LABELS.items():
+        if "None" in name and stream == "dataset":
+            continue
+        data = {None: X, 3: (X, C), 0: (X, LABELS)}[kind]
+        losses = -models[kind].predict(data, verbose=0)
+        found = models[kind].fit(STREAMS[stream](batch), **given).history["loss"][0]
+        assert found == pytest.approx(np.mean(expected * losses), rel=1e-5), name
+    for batch, kind in [((X,), None), ((X, C), 3)]:
+        with pytest.raises(ValueError, match="`class_weight` must go with labels"):
+            models[kind].fit(STREAMS[stream](batch), **given)
+    with pytest.raises(ValueError, match="`class_weight` must go without weights"):
+        models[None].fit(STREAMS[stream]((X, LABELS, np.ones(20))), **given)
 
 
 def test_weights_and_held_out_data_in_any_form():
@@ -442,6 +481,9 @@ def test_weights_and_held_out_data_in_any_form():
     model.adapt(X)
     column = model.evaluate(X, sample_weight=weights[:, None], verbose=0)
     assert model.evaluate(X, sample_weight=weights, verbose=0) == column
+    for form in (weights, weights[:, None]):
+        batch = tf.data.Dataset.from_tensors((X, np.zeros(20), form))
+        assert model.evaluate(batch, verbose=0) == pytest.approx(column)
     model.fit(X, np.zeros(20), sample_weight=weights, verbose=0)
     model.fit(X, sample_weight=weights, verbose=0)
     held = [[X, LABELS], (X, LABELS), [X, LABELS, weights]]

@@ -109,6 +109,7 @@ BATCH_FORMS = {
     "one": lambda x, w: (x,),
     "no target": lambda x, w: (x, None),
     "weights": lambda x, w: (x, None, w),
+    "a list with weights": lambda x, w: [x, None, w],
 }
 
 
@@ -130,7 +131,7 @@ def test_batches_with_nothing_in_the_place_of_targets(kind, form):
 
     model = compiled(small_flow())
     model.adapt(X)
-    given = weights if form == "weights" else None
+    given = weights if "weights" in form else None
     expected = model.evaluate(X, sample_weight=given, batch_size=100, verbose=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras's, of a generator's end
@@ -249,12 +250,92 @@ def test_a_blown_up_flow_names_step_and_bijector():
         model.fit(X, batch_size=100, epochs=5, verbose=0)
 
 
-def test_a_blown_up_compiled_step_stops_at_the_epoch():
+@pytest.mark.parametrize("listed", [list, keras.callbacks.CallbackList])
+def test_a_blown_up_compiled_step_stops_at_the_epoch(listed):
     flow = tfpf.real_nvp((2,), couplings=2, hidden_units=(4,), log_scale="exp")
     model = tfpf.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.SGD(1e30), jit_compile=True)
     with pytest.raises(FloatingPointError, match="loss of epoch 1"):
-        model.fit(X, batch_size=100, epochs=2, verbose=0)
+        model.fit(X, batch_size=100, epochs=2, verbose=0, callbacks=listed())
+
+
+def test_weights_of_rows_that_are_not_finite_are_named():
+    model = compiled(small_flow())
+    weights = np.where(np.arange(400) == 7, np.nan, 1.0)
+    with pytest.raises(FloatingPointError, match=r"`sample_weight` is .*first row 7"):
+        model.fit(X, sample_weight=weights, batch_size=400, shuffle=False, verbose=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*rows of this epoch lie so far")
+def test_rows_that_do_not_count_are_not_in_the_mean():
+    """One whose loss is far from the others', and one whose square overflows."""
+    model = compiled(small_flow(), 0.0)
+    model.adapt(X)
+    given = {"batch_size": 400, "verbose": 0}
+    for far, last in (({5: 1e25}, 2.0), ({3: 1e9, 5: 1e25}, 1.0)):
+        wild, weights = X.copy(), np.linspace(1.0, last, len(X))
+        for row, value in far.items():
+            wild[row] = value
+        logs = model.fit(wild, sample_weight=weights, **given).history
+        counted = [i for i in range(len(X)) if i not in far]
+        losses, kept = -model.predict(X[counted], verbose=0), weights[counted]
+        assert logs["loss"][0] == pytest.approx(np.mean(kept * losses), rel=1e-5)
+        expected = np.average(losses, weights=kept)
+        assert logs["nll"][0] == pytest.approx(expected, rel=1e-5)
+
+
+class OwnSteps(tfpf.FlowModel):
+    """As in Keras's guides, which leave `training` of `compute_loss` out."""
+
+    def figures(self, data, training):
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred = self(x, training=training)
+        loss = self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=weight)
+        metrics = self.compute_metrics(x, y, y_pred, weight)
+        return {**metrics, "own": loss}
+
+    def train_step(self, data):
+        return self.figures(data, True)
+
+    def test_step(self, data):
+        return self.figures(data, False)
+
+
+@pytest.mark.filterwarnings("ignore:.*rows of this epoch lie so far")
+def test_own_steps_leave_rows_out_in_training_alone():
+    model = OwnSteps(small_flow())
+    model.compile("sgd")
+    model.adapt(X)
+    wild = X.copy()
+    wild[3] = 1e9
+    given = {"batch_size": 400, "verbose": 0}
+    trained = model.fit(wild, validation_data=wild, **given).history
+    logs = model.evaluate(wild, return_dict=True, **given)
+    for name in ("nll", "own"):
+        assert trained[name][0] < 1e2
+        assert min(trained[f"val_{name}"][0], logs[name]) > 1e9
+
+
+class Counted(tfpf.FlowModel):
+    def __init__(self, distribution):
+        super().__init__(distribution)
+        self.likelihood = keras.metrics.Mean(name="likelihood")
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        self.likelihood.update_state(y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+
+def test_only_metrics_of_the_library_are_known_to_fall():
+    model = Counted(small_flow())
+    model.compile("sgd")
+    for name in ("loss", "val_nll", "bits_per_dim"):
+        watching = keras.callbacks.EarlyStopping(name)
+        model.fit(X, validation_data=X, verbose=0, callbacks=[watching])
+        assert watching.mode == "min"
+    watching = keras.callbacks.EarlyStopping("likelihood")
+    with pytest.raises(ValueError, match="Pass `mode='max'`"):
+        model.fit(X, verbose=0, callbacks=[watching])
 
 
 def test_keras_callbacks_and_steps_per_execution(tmp_path):

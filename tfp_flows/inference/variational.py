@@ -40,6 +40,7 @@ ESTIMATORS = {
 _SINGLE = [name for name, (_, draws) in ESTIMATORS.items() if draws == 1]
 _DRAWS = "draws"  # the key of an input that asks for as many draws as it has rows
 _OF_DATA = ("nll", "bits_per_dim")
+_WITH_DATA = ("y", "sample_weight", "class_weight", "validation_split")
 _ADAPTED = 1024  # draws from which weights that wait for data are initialized
 
 Target = tfd.Distribution | Callable[[tf.Tensor], tf.Tensor]
@@ -188,7 +189,7 @@ class VariationalModel(FlowModel):
             checked_integer("steps_per_epoch", given.get("steps_per_epoch"))
             if not self.is_adapted:
                 self.adapt(tf.random.normal([_ADAPTED, *self.event_shape]))
-            given["x"] = self._requests(given.pop("batch_size", None))
+            given["x"] = self._requests(given)
         return super().fit(**given)
 
     def evaluate(
@@ -197,13 +198,18 @@ class VariationalModel(FlowModel):
         """Returns loss and metrics; without `x` those of `steps` batches of draws."""
         given = named_arguments(keras.Model.evaluate, x, y, *args, **kwargs)
         if given.get("x") is None:
-            given["x"] = self._requests(given.pop("batch_size", None))
+            given["x"] = self._requests(given)
             given["steps"] = checked_integer("steps", given.get("steps") or 1)
         return super().evaluate(**given)
 
-    def _requests(self, batch_size: int | None) -> tf.data.Dataset:
-        """Returns batches without end that ask for draws."""
-        checked_batch_size(batch_size)
+    def _requests(self, given: Config) -> tf.data.Dataset:
+        """Returns batches without end that ask for draws; takes out their size."""
+        passed = given | {"validation_split": given.get("validation_split") or None}
+        for name in _WITH_DATA:
+            if passed.get(name) is not None:
+                must = "go with data `x`: without, the flow is fitted to its own draws"
+                raise invalid(name, must, passed[name])
+        batch_size = checked_batch_size(given.pop("batch_size", None))
         self._check_target()
         rows = tf.zeros([batch_size or 32])
         return tf.data.Dataset.from_tensors({_DRAWS: rows}).repeat()

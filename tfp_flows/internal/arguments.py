@@ -113,6 +113,7 @@ def check_dense(array: object, name: str) -> None:
     known = dtype if isinstance(dtype, tf.DType) else getattr(dtype, "kind", "O")
     # NumPy's kinds of objects, words, times and complex numbers.
     wrong = known in (*"OSUMmc", tf.string, tf.complex64, tf.complex128)
+    wrong = wrong or bool(getattr(dtype, "names", None))  # of a structured array
     if wrong or isinstance(array, _NOT_DENSE):
         found = f"{type(array).__name__} of {getattr(dtype, 'name', 'objects')}"
         raise invalid(name, "be a dense array of real numbers", found)

@@ -67,6 +67,26 @@ def _put(model: keras.Model, values: list[np.ndarray]) -> None:
 _RAW: weakref.WeakKeyDictionary[keras.Model, list[np.ndarray]] = (
     weakref.WeakKeyDictionary()
 )
+# The models that `fit` trains with `AveragedWeights` at the moment.
+_IN_FIT: weakref.WeakSet[keras.Model] = weakref.WeakSet()
+
+
+def _put_raw(model: keras.Model) -> None:
+    """Gives a model its weights back, if the averages are in their place."""
+    if model in _RAW:
+        _put(model, _RAW.pop(model))
+
+
+@contextlib.contextmanager
+def raw_after_errors(model: keras.Model, fits: bool = False) -> Iterator[None]:
+    """Leaves a model its weights, not averages of them, where a block breaks off."""
+    try:
+        yield
+    except BaseException:  # an interruption too
+        if fits or model not in _IN_FIT:  # `fit` goes on where a callback caught it
+            _IN_FIT.discard(model)
+            _put_raw(model)
+        raise
 
 
 class AveragedWeights(keras.callbacks.Callback):
@@ -89,23 +109,20 @@ class AveragedWeights(keras.callbacks.Callback):
 
     model: keras.Model
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._in_fit = False
-
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Refuses an optimizer that keeps no averages before any time is spent."""
         _check_keeps_averages(self.model.optimizer)
-        self._in_fit = True
+        _RAW.pop(self.model, None)  # of a `fit` that broke off: others may be set since
+        _IN_FIT.add(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Puts the weights back."""
-        self._leave()
+        _put_raw(self.model)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Leaves in place what `fit` ends with: averages, or the best of them."""
         _RAW.pop(self.model, None)
-        self._in_fit = False
+        _IN_FIT.discard(self.model)
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Puts the averages into the model."""
@@ -113,8 +130,8 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:
         """Puts the weights back, unless other callbacks are to see the averages."""
-        if not self._in_fit:
-            self._leave()
+        if self.model not in _IN_FIT:
+            _put_raw(self.model)
 
     def on_predict_begin(self, logs: dict[str, float] | None = None) -> None:
         """Puts the averages into the model."""
@@ -122,15 +139,11 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def on_predict_end(self, logs: dict[str, float] | None = None) -> None:
         """Puts the weights back."""
-        self._leave()
+        _put_raw(self.model)
 
     def _enter(self) -> None:
-        self._leave()  # an evaluation that broke off left them there
+        _put_raw(self.model)  # the averages may be there already
         _RAW[self.model] = _put_averages(self.model)
-
-    def _leave(self) -> None:
-        if self.model in _RAW:
-            _put(self.model, _RAW.pop(self.model))
 
 
 def with_raw_weights(callbacks: list) -> None:

@@ -45,8 +45,11 @@ def split_inputs(inputs: Arrays) -> tuple[Arrays, Arrays]:
                 f"conditional flow, 'condition'. Received: keys {sorted(inputs)}"
             )
         return inputs["x"], inputs.get("condition")
-    if isinstance(inputs, list) and inputs and all(map(_is_row, inputs)):
-        return np.asarray(inputs), None
+    if is_rows(inputs):
+        with contextlib.suppress(ValueError):
+            return np.asarray(inputs), None
+        must = "be rows of equal length, or a tuple `(x, condition)` of such lists"
+        raise invalid("x", must, got="a list of lists of unequal lengths")
     if isinstance(inputs, list | tuple):
         if len(inputs) not in (1, 2):
             raise ValueError(
@@ -55,6 +58,11 @@ def split_inputs(inputs: Arrays) -> tuple[Arrays, Arrays]:
             )
         return inputs[0], inputs[1] if len(inputs) == 2 else None
     return inputs, None
+
+
+def is_rows(value: object) -> bool:
+    """Whether a value is a list of Python's numbers, or of lists of them."""
+    return isinstance(value, list) and bool(value) and all(map(_is_row, value))
 
 
 def _is_row(value: object) -> bool:
@@ -109,7 +117,9 @@ def numbers(array: Arrays, name: str) -> TensorLike:
     if not tf.is_tensor(array):
         with contextlib.suppress(ValueError, TypeError):
             made = np.asarray(array)
-            made = made.astype("float64") if made.dtype == object else made
+            # TensorFlow has no wider floats.
+            wide = made.dtype.kind == "f" and made.dtype.itemsize > 8
+            made = made.astype("float64") if wide or made.dtype == object else made
     check_dense(made, name)
     return made
 
@@ -130,24 +140,41 @@ def named_arguments(method: Callable, *args: object, **kwargs: object) -> Config
     return {**bound, **rest}
 
 
+def with_split(arguments: Config) -> Config:
+    """Puts `validation_data` in the place of `validation_split`, the last rows."""
+    arguments = dict(arguments)
+    if is_stream(arguments.get("x")):
+        return arguments  # Keras refuses a split
+    share = arguments.pop("validation_split", None)
+    if not share or arguments.get("validation_data") is not None:
+        return arguments
+    data = _tensors(*(arguments.get(name) for name in _PACKED))
+    n = _rows(data)
+    first = math.floor(n * (1.0 - share))
+    if not 0 < first < n:
+        must = f"leave some of {n} rows to train on, and hold some out"
+        raise invalid("validation_split", must, share)
+
+    def part(rows: slice) -> tuple[Arrays, ...]:
+        x, condition, *others = (None if a is None else a[rows] for a in data)
+        return _joined(x, condition), *others
+
+    arguments["validation_data"] = part(slice(first, n))
+    return arguments | dict(zip(_PACKED, part(slice(first)), strict=True))
+
+
 def with_batches(arguments: Config, dtype: tf.DType, shuffle: bool = False) -> Config:
     """Puts batches in the place of arrays in the arguments of `fit` and the like.
 
     Keras would round real numbers to its default float type; here they become `dtype`.
     Datasets and other streams are left as they are.
     """
-    arguments = dict(arguments)
     size = arguments.get("batch_size") or _BATCH_SIZE
+    arguments = with_split(arguments)
     held_out = arguments.get("validation_data")
     if not is_stream(arguments.get("x")):
         data = _tensors(*(arguments.pop(n, None) for n in _PACKED), dtype)
         arguments.pop("batch_size", None)
-        share = arguments.pop("validation_split", 0.0)
-        if share and held_out is None:
-            first = _first(_rows(data), share)
-            last = [None if a is None else a[first:] for a in data]
-            data = [None if a is None else a[:first] for a in data]
-            arguments["validation_data"] = _batches(last, size)
         arguments["x"] = _batches(data, size, shuffle)
         if shuffle:  # is done: Keras warns of it where a dataset brings its own order
             arguments["shuffle"] = False
@@ -164,29 +191,38 @@ def with_batches(arguments: Config, dtype: tf.DType, shuffle: bool = False) -> C
     return arguments
 
 
+def _mapped(x: object, function: Callable[[Arrays], Arrays]) -> object:
+    """Returns a stream with a function of each batch in its place.
+
+    Streams are datasets, generators and `keras.utils.PyDataset`s; others stay.
+    """
+    if isinstance(x, tf.data.Dataset):
+        return x.map(tf.autograph.experimental.do_not_convert(function))
+    if isinstance(x, types.GeneratorType):
+        return (function(batch) for batch in x)
+    return _Mapped(x, function) if isinstance(x, keras.utils.PyDataset) else x
+
+
 def _without_none(x: object) -> object:
     """Gives targets to batches `(x, None, weights)`, of which Keras makes no tensors.
 
-    Those of a generator, which Keras wants as tuples, or a `keras.utils.PyDataset`;
-    others are returned as they are.
+    Those of Python; a `tf.data.Dataset` has none.
     """
-    if isinstance(x, types.GeneratorType):
-        return (_targeted(batch) for batch in x)
-    if isinstance(x, keras.utils.PyDataset) and isinstance(x[0], tuple):
-        return _Targeted(x) if any(part is None for part in x[0]) else x
-    return x
+    return x if isinstance(x, tf.data.Dataset) else _mapped(x, _targeted)
 
 
-class _Targeted(keras.utils.PyDataset):
-    """The batches of another one, without None."""
+class _Mapped(keras.utils.PyDataset):
+    """A function of the batches of another one."""
 
-    def __init__(self, inner: keras.utils.PyDataset) -> None:
+    def __init__(
+        self, inner: keras.utils.PyDataset, function: Callable[[Arrays], Arrays]
+    ) -> None:
         names = ("workers", "use_multiprocessing", "max_queue_size")
         super().__init__(**{name: getattr(inner, name) for name in names})
-        self._inner = inner
+        self._inner, self._function = inner, function
 
     def __getitem__(self, index: int) -> Arrays:
-        return _targeted(self._inner[index])
+        return self._function(self._inner[index])
 
     @property
     def num_batches(self) -> int | None:
@@ -200,20 +236,22 @@ class _Targeted(keras.utils.PyDataset):
 
 
 def _targeted(batch: Arrays) -> tuple[Arrays, ...]:
+    """Returns what Keras makes tensors of; a weight `[]` or `[n, 1]` becomes `[n]`."""
     x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
     if weight is None:
         return (x,) if y is None else (x, y)
-    return x, _no_target(len(weight)) if y is None else y, weight
+    weight = np.asarray(weight)
+    if weight.ndim == 0:
+        weight = np.full(len(keras.tree.flatten(x)[0]), weight)
+    weight = weight[:, 0] if weight.shape[1:] == (1,) else weight
+    return x, _no_target(weight) if y is None else y, weight
 
 
-def _no_target(n: int) -> tf.Tensor:
+def _no_target(weight: TensorLike) -> TensorLike:
     """Keras forgets weights without a target, and strategies do not take None."""
-    return tf.zeros([n, 0])
-
-
-def _first(n: int, held_out: float | None) -> int:
-    """Returns how many of `n` rows are not held out."""
-    return math.floor(n * (1.0 - (held_out or 0.0)))
+    if isinstance(weight, np.ndarray):  # TensorFlow does not run in forked workers
+        return np.zeros([len(weight), 0], "float32")
+    return tf.zeros([tf.shape(weight)[0], 0])
 
 
 def few_batches(
@@ -259,41 +297,53 @@ def _joined(x: tf.Tensor, condition: Condition) -> Arrays:
 def with_class_weight(arguments: Config, condition_shape: Shape | None) -> Config:
     """Turns weights of classes into weights of rows, whose labels are in the arguments.
 
-    Labels are targets or conditions; one that has no weight counts once.
+    Labels are targets or conditions; one that has no weight counts once. Rows that are
+    held out count once, as everywhere in Keras.
     """
     given, x = arguments.get("class_weight"), arguments.get("x")
     if given is None or arguments.get("sample_weight") is not None:
         return arguments
-    labels = arguments.get("y")
-    if is_stream(x) and not condition_shape:
-        # Keras takes the labels of each batch, if they are targets.
-        x = _with_targets(x) if isinstance(x, tf.data.Dataset) else x
-        return arguments | {"x": x}
-    if labels is None and not is_stream(x):
-        labels = split_inputs(x)[1]
-    labels = np.asarray(labels)
-    if labels.ndim == 2 and condition_shape is None:
-        labels = labels[:, 0] if labels.shape[1] == 1 else labels.argmax(axis=1)
-    numbers = labels.ndim == 1 and labels.dtype.kind in "biuf"
-    if not numbers or np.any(labels != np.round(labels)):
-        must = "go with labels, a whole number for each row, as in `fit(x, labels, "
-        raise invalid("class_weight", f"{must}class_weight=...)`", given)
-    weights = np.asarray([given.get(int(label), 1.0) for label in labels])
-    if arguments.get("validation_data") is None:
-        # Rows that are held out count once, as everywhere in Keras.
-        weights[_first(len(labels), arguments.get("validation_split")) :] = 1.0
-    return {**arguments, "class_weight": None, "sample_weight": weights}
 
-
-def _with_targets(x: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns batches whose conditions are targets as well, if they have no others."""
-
-    def paired(*batch: Arrays) -> Arrays:
+    def weighted(*batch: Arrays) -> tuple[Arrays, ...]:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(_one(batch))
-        y = split_inputs(x)[1] if y is None else y
-        return keras.utils.pack_x_y_sample_weight(x, y, weight)
+        if weight is not None:
+            raise invalid("class_weight", "go without weights of rows", given)
+        looked_for = y is None or condition_shape is not None
+        condition = split_inputs(x)[1] if looked_for else None
+        targets = condition_shape is None or condition is not None
+        weight = _weights_of(condition if y is None else y, given, targets)
+        return x, _no_target(weight) if y is None else y, weight
 
-    return x.map(paired)
+    if is_stream(x):
+        made = _mapped(x, weighted)
+        if made is x:
+            return arguments  # Keras says what else takes weights
+        return arguments | {"x": made, "class_weight": None}
+    weight = weighted((x, arguments.get("y")))[2]
+    return arguments | {"class_weight": None, "sample_weight": weight}
+
+
+def _weights_of(labels: Arrays, weights: dict, targets: bool) -> TensorLike:
+    """Returns weights `[n]` of labels `[n]`; of targets also `[n, 1]` and one-hot."""
+    traced = tf.is_tensor(labels) and not hasattr(labels, "numpy")
+    labels = labels if traced else np.asarray(labels)
+    rank = tf.TensorShape(labels.shape).rank
+    if rank == 2 and targets:
+        argmax = tf.argmax if traced else np.argmax
+        labels = labels[:, 0] if labels.shape[1] == 1 else argmax(labels, axis=1)
+        rank = 1
+    kind = np.dtype(labels.dtype.as_numpy_dtype if traced else labels.dtype).kind
+    numbers = rank == 1 and kind in "biuf"
+    if not numbers or (not traced and np.any(labels != np.round(labels))):
+        must = "go with labels, a whole number for each row, as in `fit(x, labels, "
+        raise invalid("class_weight", f"{must}class_weight=...)`", weights)
+    if not traced:
+        return np.asarray([weights.get(int(label), 1.0) for label in labels])
+    labels = tf.cast(labels, tf.float64)
+    found = tf.ones_like(labels)
+    for label, weight in weights.items():
+        found = tf.where(labels == float(label), tf.cast(weight, found.dtype), found)
+    return found
 
 
 def _one(batch: tuple) -> Arrays:
@@ -302,16 +352,22 @@ def _one(batch: tuple) -> Arrays:
 
 
 def _tensors(
-    x: Arrays, y: Arrays, weight: TensorLike | None, dtype: tf.DType
+    x: Arrays,
+    y: Arrays,
+    weight: TensorLike | None,
+    dtype: tf.DType | None = None,
 ) -> list[tf.Tensor | None]:
-    """Returns data, condition, target and weight as tensors in memory."""
+    """Returns data, condition, target and weight as tensors in memory.
+
+    Real numbers become `dtype`; with None they stay what they are.
+    """
 
     def tensor(array: Arrays, name: str) -> tf.Tensor | None:
         if array is None:
             return None
         # A list of Python's floats would lose half of their digits.
         made = tf.convert_to_tensor(numbers(array, name))
-        return tf.cast(made, dtype) if made.dtype.is_floating else made
+        return tf.cast(made, dtype) if dtype and made.dtype.is_floating else made
 
     with tf.device("CPU:0"):  # `tf.data` runs there, wherever the model does
         arrays, names = (*split_inputs(x), y, weight), ("x", "condition", *_PACKED[1:])
@@ -337,9 +393,10 @@ def _batches(
     data: list[tf.Tensor | None], size: int, shuffle: bool = False
 ) -> tf.data.Dataset:
     """Returns batches of what Keras packs `x`, `y` and `sample_weight` into."""
-    n, (x, condition, y, weight) = _rows(data), data
+    _rows(data)
+    x, condition, y, weight = data
     if weight is not None and y is None:
-        y = _no_target(n)
+        y = _no_target(weight)
     packed = keras.utils.pack_x_y_sample_weight(_joined(x, condition), y, weight)
     return minibatches(packed, size, shuffle=shuffle)
 

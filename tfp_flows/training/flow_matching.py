@@ -119,6 +119,8 @@ class FlowMatchingModel(FlowModel):
         ['flow_matching', 'loss']
     """
 
+    falling = (*FlowModel.falling, _NAME)
+
     def __init__(
         self,
         distribution: tfd.Distribution,

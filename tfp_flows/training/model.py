@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import dataclasses
 import functools
 import math
 import os
@@ -63,18 +65,24 @@ from tfp_flows.saving.files import (
     written_by,
 )
 from tfp_flows.training import sampling
-from tfp_flows.training.callbacks import AveragedWeights, with_raw_weights
+from tfp_flows.training.callbacks import (
+    AveragedWeights,
+    raw_after_errors,
+    with_raw_weights,
+)
 from tfp_flows.training.data import (
     as_one_batch,
     checked_batch_size,
     few_batches,
     first_batch,
     in_shards,
+    is_rows,
     is_stream,
     named_arguments,
     split_inputs,
     with_batches,
     with_class_weight,
+    with_split,
 )
 from tfp_flows.training.nonfinite import (
     NonFiniteData,
@@ -109,8 +117,11 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (ValueError, tf.errors.InvalidArgumentError) as error:
-        end = "]" if isinstance(error, tf.errors.OpError) else "\n\x1b"
-        found = re.search(f"Argument `\\w+` must [^{re.escape(end)}]*", str(error))
+        # TensorFlow has it in brackets, and says more after them.
+        said = r"[^\n\x1b]*"
+        if isinstance(error, tf.errors.OpError):
+            said = r"(?:[^][\n]|\[[^][]*\])*"
+        found = re.search(rf"Argument `\w+` must {said}", str(error))
         if found is None:
             raise
         raise ValueError(found[0]) from None
@@ -122,6 +133,34 @@ def takes_log_likelihoods(metric: object) -> bool:
         return metric is None or callable(metric)
     own = type(metric).__module__.startswith("keras.")
     return not own or type(metric) is keras.metrics.MeanMetricWrapper
+
+
+@dataclasses.dataclass
+class _Step:
+    """A step that is taken, or traced: its kind, and which rows `[n]` it leaves out."""
+
+    learns: bool
+    left_out: tf.Tensor | None = None
+
+
+# Of a thread: each replica has its own.
+_STEP: contextvars.ContextVar[_Step | None] = contextvars.ContextVar(
+    "step", default=None
+)
+
+
+def _taken(step: Callable, learns: bool) -> Callable:
+    """Returns a model's method `train_step` or `test_step` that is known as such."""
+
+    @functools.wraps(step)
+    def taken(self: keras.Model, *args: Any, **kwargs: Any) -> Any:
+        token = _STEP.set(_Step(learns))
+        try:
+            return step.__get__(self, type(self))(*args, **kwargs)
+        finally:
+            _STEP.reset(token)
+
+    return taken
 
 
 class LikelihoodModel(keras.Model):
@@ -140,8 +179,15 @@ class LikelihoodModel(keras.Model):
         **kwargs: Passed on to `keras.Model`, such as `name`.
     """
 
-    # Metrics of which more is better.
+    # Metrics of which more is better, and less, besides the means.
     rising: Sequence[str] = ()
+    falling: Sequence[str] = ("loss",)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, learns in (("train_step", True), ("test_step", False)):
+            if name in vars(cls):  # which need not call the one here
+                setattr(cls, name, _taken(vars(cls)[name], learns))
 
     def __init__(
         self, metrics: Sequence[str], data_dtype: tf.DType | str, **kwargs: Any
@@ -154,7 +200,6 @@ class LikelihoodModel(keras.Model):
         self._means = {n: keras.metrics.Mean(name=n, dtype=dtype) for n in metrics}
         self._shards = 1
         self._guard = NonFiniteGuard()
-        self._learns = False  # whether the step that is traced is one of training
         # Keras traces the call of an unbuilt model in a scratch graph, whose tensors
         # TFP's caches would then hand to the real graph.
         self.built = True
@@ -269,12 +314,12 @@ class LikelihoodModel(keras.Model):
             FloatingPointError: If the loss is not finite; the message names the
                 step and the first bijector whose output is not finite.
         """
-        arguments = self._arguments("fit", x, y, *args, **kwargs)
+        arguments = with_split(self._arguments("fit", x, y, *args, **kwargs))
         ordered = isinstance(x, tf.data.Dataset | types.GeneratorType)
         arguments.setdefault("shuffle", not ordered)
         arguments = with_class_weight(arguments, self.condition_shape)
         if not self.is_adapted:
-            self.adapt(arguments.get("x"), y)
+            self.adapt(arguments.get("x"), arguments.get("y"))
         shuffle = bool(arguments["shuffle"])
         arguments = self._in_batches(arguments, shuffle)
         validated = arguments.get("validation_data") is not None
@@ -288,14 +333,14 @@ class LikelihoodModel(keras.Model):
     ) -> float | list | dict:
         """Returns the loss and the metrics; see `keras.Model.evaluate`."""
         arguments = self._arguments("evaluate", x, y, *args, **kwargs)
-        with refusals():
+        with refusals(), raw_after_errors(self):
             return super().evaluate(**self._in_batches(arguments))
 
     def predict(self, x: Arrays, *args: object, **kwargs: Any) -> Arrays:
         """Returns what `call` does for each example; see `keras.Model.predict`."""
         arguments = self._arguments("predict", x, *args, **kwargs)
         checked_batch_size(arguments.get("batch_size"))
-        with refusals():
+        with refusals(), raw_after_errors(self):
             if self.steps_per_execution == 1 == self._replicas:
                 few = few_batches(arguments, self._data_dtype)
                 if few is not None:
@@ -410,8 +455,8 @@ class LikelihoodModel(keras.Model):
         given["x"] = self.encoded(given.get("x"))
         if given.get("validation_data") is not None:
             held_out = given["validation_data"]
-            pair = isinstance(held_out, list | tuple)
-            held_out = tuple(held_out) if pair else (held_out,)
+            parts = isinstance(held_out, list | tuple) and not is_rows(held_out)
+            held_out = tuple(held_out) if parts else (held_out,)
             given["validation_data"] = (self.encoded(held_out[0]), *held_out[1:])
         return given
 
@@ -422,10 +467,10 @@ class LikelihoodModel(keras.Model):
         `SwapEMAWeights` takes averages out again before others keep what was validated.
         """
         made = isinstance(callbacks, keras.callbacks.CallbackList)
-        listed = callbacks.callbacks if made else callbacks
-        listed = listed if isinstance(listed, list | tuple) else [listed]
-        listed = [callback for callback in listed if callback is not None]
-        if validated and not made:
+        given = callbacks.callbacks if made else callbacks
+        given = given if isinstance(given, list | tuple) else [given]
+        listed = [callback for callback in given if callback is not None]
+        if validated:
             swap = keras.callbacks.SwapEMAWeights
             listed = [AveragedWeights() if isinstance(c, swap) else c for c in listed]
         with_raw_weights(listed)
@@ -435,15 +480,23 @@ class LikelihoodModel(keras.Model):
                 raise invalid("callbacks", must, type(callback).__name__)
             watched = str(getattr(callback, "monitor", "")).removeprefix("val_")
             automatic = getattr(callback, "mode", None) == "auto"
-            if automatic and any(watched == metric.name for metric in self.metrics):
+            if automatic and watched in (*self.rising, *self.falling, *self._means):
                 callback.mode = "max" if watched in self.rising else "min"
-        return callbacks if made else [*listed, StopAtNonFinite()]
+        if not any(isinstance(callback, StopAtNonFinite) for callback in listed):
+            listed.append(StopAtNonFinite())
+        if not made:
+            return listed
+        for callback in listed:
+            if callback not in given:
+                callback.set_model(self)
+        callbacks.callbacks = listed
+        return callbacks
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
         """Around training: errors that name what is not finite, no stale results."""
         try:
-            with self._named_errors():
+            with self._named_errors(), raw_after_errors(self, fits=True):
                 yield
         finally:
             for distribution in self.distributions:
@@ -461,23 +514,24 @@ class LikelihoodModel(keras.Model):
                 raise FloatingPointError(unsolved[0]) from None
             raise
 
+    @functools.partial(_taken, learns=True)
     def train_step(self, data: Arrays) -> dict[str, tf.Tensor]:
         """Takes one optimizer step on a batch."""
-        self._learns = True
         x, y, weight = self._paired(data)
         first = x[0] if isinstance(x, tuple) else x
         # Under XLA it would take a ninth of a step of splines.
         plain = not self.jit_compile and tf.is_tensor(first)
         if plain and first.dtype.is_floating:
-            rows = tf.shape(first)[:1]
-            weight = tf.ones(rows) if weight is None else tf.reshape(weight, [-1])
-            first, weight = without_sentinels(first, weight, self._guard)
+            first, left_out = without_sentinels(first)
+            weight = tf.ones(tf.shape(first)[:1]) if weight is None else weight
+            weight = tf.where(left_out, tf.zeros_like(weight), weight)
+            _STEP.get().left_out = left_out
             x = (first, *x[1:]) if isinstance(x, tuple) else first
         return super().train_step((x, y, weight))
 
+    @functools.partial(_taken, learns=False)
     def test_step(self, data: Arrays) -> dict[str, tf.Tensor]:
         """Evaluates a batch."""
-        self._learns = False
         return super().test_step(self._paired(data))
 
     def predict_step(self, data: Arrays) -> Arrays:
@@ -492,6 +546,10 @@ class LikelihoodModel(keras.Model):
         shape = tf.TensorShape(getattr(weight, "shape", None))
         if shape.rank not in (None, 0) and shape[1:].num_elements() not in (None, 1):
             raise invalid("sample_weight", "have shape [batch]", shape)
+        if tf.is_tensor(weight) and shape.rank != 1:  # Keras forgets it after others
+            one = shape.rank == 0
+            n = tf.shape(keras.tree.flatten(x)[0])[:1]
+            weight = tf.fill(n, weight) if one else tf.reshape(weight, [-1])
         if y is not None and self.condition_shape is not None:
             x, condition = split_inputs(x)
             x = (x, y if condition is None else condition)
@@ -508,19 +566,22 @@ class LikelihoodModel(keras.Model):
         """Returns the mean of the examples' losses plus the layers' losses, in nats."""
         losses = self.example_losses(y_pred)
         n = tf.cast(tf.size(losses), losses.dtype)
+        step = _STEP.get()
+        training = training and (step is None or step.learns)
         if training:
-            far = far_rows(losses)
+            far = self._far(losses)
             losses = tf.where(far, tf.zeros_like(losses), losses)
             n -= tf.reduce_sum(tf.cast(far, n.dtype))
         if sample_weight is not None:
             weight = tf.cast(sample_weight, losses.dtype)
-            losses *= tf.reshape(weight, tf.shape(losses))
+            sample_weight = tf.reshape(weight, tf.shape(losses))
+            losses *= sample_weight
         # A replica may have no example of the last batch.
         loss = tf.math.divide_no_nan(tf.reduce_sum(losses), n)
         for extra in self.losses:
             loss += tf.reduce_sum(tf.cast(extra, loss.dtype))
         if training and not self.jit_compile:
-            loss = self._guard.checked(self, loss, *split_inputs(x))
+            loss = self._guard.checked(self, loss, sample_weight, *split_inputs(x))
         return loss / tf.distribute.get_strategy().num_replicas_in_sync
 
     def compute_metrics(
@@ -541,15 +602,23 @@ class LikelihoodModel(keras.Model):
         self, values: Arrays, y_pred: Arrays, weight: TensorLike | None
     ) -> tuple[Arrays, TensorLike | None]:
         """Returns values of examples, and weights, without rows that are left out."""
-        if not self._learns:
+        step = _STEP.get()
+        if step is None or not step.learns:
             return values, weight
-        far = far_rows(self.example_losses(y_pred))
+        losses = self.example_losses(y_pred)
+        far = self._far(losses)
         self._guard.count(far)
         weight = 1.0 if weight is None else tf.reshape(weight, tf.shape(far))
         values = tf.nest.map_structure(
             lambda v: tf.where(far, tf.zeros_like(v), v), values
         )
-        return values, tf.where(far, 0.0, tf.cast(weight, tf.float32))
+        weight = tf.cast(weight, losses.dtype)
+        return values, tf.where(far, tf.zeros_like(losses), weight)
+
+    def _far(self, losses: tf.Tensor) -> tf.Tensor:
+        """Returns which rows count in no step of training."""
+        far, step = far_rows(losses), _STEP.get()
+        return far if step is None or step.left_out is None else far | step.left_out
 
     def where_not_finite(self, *batch: tf.Tensor) -> str:
         """Says where data and conditions of a batch stop being finite."""
@@ -646,6 +715,7 @@ class FlowModel(LikelihoodModel):
         (64,)
     """
 
+    falling = ("loss", "bits_per_dim")
     _anomaly_scorer: keras.layers.Layer | None = None
 
     def __init__(self, distribution: tfd.Distribution, **kwargs: Any) -> None:
@@ -779,6 +849,7 @@ class FlowModel(LikelihoodModel):
         """Refuses data or conditions of another shape."""
         self._check_dense(x, condition)
         owner, shape = f"'{self._distribution.name}'", self.condition_shape
+        leading = self._rows_of(x, self.event_shape, "x")
         check_event(x, self.event_shape, owner)
         if (condition is None) != (shape is None):
             must = "go without a condition: the distribution takes none"
@@ -789,10 +860,9 @@ class FlowModel(LikelihoodModel):
                 f"Argument `x` must {must}. Received: x of shape {tuple(x.shape)} "
                 f"{'without' if condition is None else 'with'} conditions"
             )
-        leading = self._rows_of(x, self.event_shape, "x")
         if condition is not None:
-            check_event(condition, shape, owner, "condition")
             rows = self._rows_of(condition, shape, "condition")
+            check_event(condition, shape, owner, "condition")
             if not leading.is_compatible_with(rows):
                 must = f"have a row for each of x, {leading[0]} of them"
                 received = f"shape {tuple(condition.shape)}"
@@ -812,13 +882,12 @@ class FlowModel(LikelihoodModel):
         """Returns the one batch axis that data and conditions have."""
         shape = tf.TensorShape(array.shape)
         if shape.rank not in (None, len(event) + 1):
-            batched = (
-                " and datasets must be batched" if shape.rank == len(event) else ""
-            )
-            raise ValueError(
-                f"Argument `{name}` must have shape [{words(('batch', *event))}]"
-                f"{batched}. Received: {name} of shape {shape}"
-            )
+            must = f"have shape [{words(('batch', *event))}]"
+            if tuple(event) == (1,) and shape.rank == 1 and tuple(shape) != (1,):
+                must += f", as `{name}[:, None]` has"
+            elif shape.rank == len(event):
+                must += " and datasets must be batched"
+            raise invalid(name, must, got=f"{name} of shape {shape}")
         return shape[:1] if shape.rank is not None else tf.TensorShape([None])
 
     # Around training.

@@ -56,20 +56,30 @@ class NonFiniteGuard:
             )
 
     def checked(
-        self, model: Any, loss: tf.Tensor, x: tf.Tensor, condition: Condition
+        self,
+        model: Any,
+        loss: tf.Tensor,
+        weight: tf.Tensor | None,
+        x: tf.Tensor,
+        condition: Condition,
     ) -> tf.Tensor:
         """Returns `loss`, whose gradient exists only if it is finite."""
+        weight = tf.ones([1]) if weight is None else weight
         given = [x] if condition is None else [x, condition]
         # TensorFlow keeps what it calls for as long as the process lives.
         guard, weakly = weakref.ref(self), weakref.ref(model)
         step = tf.cast(tf.convert_to_tensor(model.optimizer.iterations), tf.int64)
 
-        def diagnose(value: tf.Tensor, step: tf.Tensor, *batch: tf.Tensor) -> None:
+        def diagnose(
+            value: tf.Tensor, step: tf.Tensor, weight: tf.Tensor, *batch: tf.Tensor
+        ) -> None:
             model, self = weakly(), guard()
             if model is None or self is None:
                 raise FloatingPointError(f"The loss is {float(value)}.")
             where = first_non_finite_weight(model)
-            if where == _ALL_FINITE:
+            if not is_finite(weight):
+                where = f"`sample_weight` is not finite ({non_finite_rows(weight)})."
+            elif where == _ALL_FINITE:
                 where = model.where_not_finite(*batch)
             self._message = (
                 f"The loss of training step {int(step) + 1} is {float(value)}: "
@@ -78,7 +88,7 @@ class NonFiniteGuard:
             raise FloatingPointError(self._message)
 
         def stop() -> tf.Tensor:
-            called = tf.py_function(diagnose, [loss, step, *given], [])
+            called = tf.py_function(diagnose, [loss, step, weight, *given], [])
             with tf.control_dependencies([called] if called is not None else []):
                 return tf.constant(False)
 
@@ -114,30 +124,30 @@ def far_rows(losses: tf.Tensor) -> tf.Tensor:
     )
 
 
-def without_sentinels(
-    x: tf.Tensor, weight: tf.Tensor, guard: NonFiniteGuard
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Replaces rows whose squares would not be finite, and gives them no weight.
+def without_sentinels(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Replaces rows whose squares would not be finite, and says which those are.
 
     Such a row `x_i` has `max |x_i| > 1e15 m`, `m` the lower median of the rows' maxima
     if that is not 0; the mean of the other rows takes its place. No weighting after
     the fact helps: the gradient of what is not finite is NaN, and so is `0 * NaN`.
     """
-    size = tf.reduce_max(tf.abs(x), axis=list(range(1, x.shape.rank)))
+    shape = tf.shape(x)
+    flat = tf.reshape(x, [shape[0], tf.reduce_prod(shape[1:])])
+    size = tf.reduce_max(tf.abs(flat), axis=1)
 
     def replaced() -> tuple[tf.Tensor, tf.Tensor]:
         usual = _lower_median(size)
         far = (usual > 0) & (size > 1e15 * usual)
-        rows = tf.reshape(far, [-1, *[1] * (x.shape.rank - 1)])
-        total = tf.reduce_sum(tf.where(rows, tf.zeros_like(x), x), axis=0)
+        rows = far[:, tf.newaxis]
+        total = tf.reduce_sum(tf.where(rows, tf.zeros_like(flat), flat), axis=0)
         count = tf.reduce_sum(tf.cast(tf.logical_not(far), x.dtype))
         mean = tf.math.divide_no_nan(total, count)
-        guard.count(far)
-        return tf.where(rows, mean, x), tf.where(far, tf.zeros_like(weight), weight)
+        found = tf.reshape(tf.where(rows, mean, flat), shape)
+        return tf.ensure_shape(found, x.shape), far
 
     # No such row without this, which costs less to see than a median.
     suspect = tf.reduce_max(size) > 1e15 * tf.reduce_min(size)
-    return tf.cond(suspect, replaced, lambda: (x, weight))
+    return tf.cond(suspect, replaced, lambda: (x, tf.zeros_like(size, tf.bool)))
 
 
 def _lower_median(values: tf.Tensor) -> tf.Tensor:
