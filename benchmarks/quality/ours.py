@@ -51,8 +51,12 @@ def like_zukos(make, d, **kind):
     return make((d,), steps=3, actnorm=False, **kind, **HIDDEN)
 
 
+def squashed(make, d, **kind):
+    return like_zukos(make, d, squash=squash(d), **kind)
+
+
 def polynomial(make, d):
-    return like_zukos(make, d, bound=bound(d))
+    return squashed(make, d, bound=bound(d))
 
 
 MODELS = {
@@ -64,7 +68,7 @@ MODELS = {
     "maf_spline": maf_spline,
     "ffjord": continuous,
     "flow_matching": matched,
-    "naf": functools.partial(like_zukos, tfpf.naf),
+    "naf": functools.partial(squashed, tfpf.naf),
     "unaf": functools.partial(like_zukos, tfpf.unaf, features=16),
     "sos": functools.partial(polynomial, tfpf.sos_flow),
     "bernstein": functools.partial(polynomial, tfpf.bernstein_flow),
