@@ -62,6 +62,14 @@ def mean_and_error(values):
     return float(np.mean(values)), float(error)
 
 
+def cell(mean, error, form=""):
+    """Writes a mean with its error; a single value has none, no value is a dash."""
+    if math.isnan(mean):
+        return "–"
+    around = "" if math.isnan(error) else f" ± {error:.3f}"
+    return f"{mean:{form}.3f}{around}"
+
+
 def sets_of(found):
     """Returns the sets that there are results of, in the tables' order."""
     return [s for s in (*TOYS, *TABLES) if any(row[s] for row in found.values())]
@@ -79,8 +87,8 @@ def likelihoods(found):
     for model, row in found.items():
         cells = [model]
         for name in names:
-            mean, error = mean_and_error(row[name].values())
-            cells.append(f"{mean:.3f} ± {error:.3f} ({len(row[name])})")
+            count = f" ({len(row[name])})" if row[name] else ""
+            cells.append(cell(*mean_and_error(row[name].values())) + count)
         lines.append(cells)
     return table(["model", *names], lines)
 
@@ -95,7 +103,7 @@ def differences(found):
             both = sorted(set(mine) & set(yours))
             mean, error = mean_and_error(mine[s] - yours[s] for s in both)
             mark = "" if math.isnan(error) or mean <= error else " **worse**"
-            cells.append(f"{mean:+.3f} ± {error:.3f}{mark}")
+            cells.append(cell(mean, error, "+") + mark)
         lines.append(cells)
     return table(["ours − the peer's", *names], lines)
 
