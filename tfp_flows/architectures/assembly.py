@@ -11,11 +11,7 @@ from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.chain import bends
-from tfp_flows.bijectors.conditional import (
-    EncodedCondition,
-    Supported,
-    encoded_shape,
-)
+from tfp_flows.bijectors.conditional import EncodedCondition, Supported, encoded_shape
 from tfp_flows.bijectors.conditional import condition_shape as condition_shape_of
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from tfp_flows.bijectors.linear import InvertibleConv1x1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -112,8 +111,7 @@ def autoregressive_flow(
         return tfb.Invert(made) if inverse else made
 
     def layers(*reverse: bool) -> list[tfb.Bijector]:
-        parts = [[layer(each), *behind] for each in reverse]
-        return list(itertools.chain(*parts))
+        return [part for each in reverse for part in (layer(each), *behind)]
 
     behind = [] if squash is None else [Sinh(squash, dtype=dtype)]
     pair = layers(False, True)

@@ -57,10 +57,9 @@ def _rebuilt(
 
     changed = around(distribution)
     for name in names:
-        one = isinstance(held[name], tfd.Distribution)
-        new = each(held[name]) if one else list(map(each, held[name]))
-        old, made = ([held[name]], [new]) if one else (held[name], new)
-        if any(a is not b for a, b in zip(old, made, strict=True)):
+        new = tf.nest.map_structure(each, held[name])
+        both = zip(tf.nest.flatten(held[name]), tf.nest.flatten(new), strict=True)
+        if any(old is not part for old, part in both):
             changed[name] = new
     return distribution.copy(**changed) if changed else distribution
 
@@ -99,8 +98,7 @@ _RIGHT = (
 def _bounded(distribution: tfd.Distribution) -> tfd.Distribution:
     shape = distribution.event_shape
     scalar = isinstance(shape, tf.TensorShape) and shape.rank == 0
-    other = (*_RIGHT, compat.QuantizedDistribution)
-    if not scalar or isinstance(distribution, other):
+    if not scalar or isinstance(distribution, _RIGHT):
         return distribution
     try:
         onto = distribution.experimental_default_event_space_bijector()
@@ -138,7 +136,7 @@ class _Bounded(tfd.Distribution):
         return tf.where(none, tf.cast(-np.inf, density.dtype), density)
 
     def _sample_n(self, n: tf.Tensor, seed: Any = None) -> tf.Tensor:
-        return self._inner.sample(n, seed=seed)
+        return self._inner.sample(n, seed=seed)  # `tfd.Blockwise` asks for shapes so
 
     def _event_shape(self) -> tf.TensorShape:
         return self._inner.event_shape
