@@ -69,6 +69,58 @@ def test_a_flow_lives_on_a_support(support, outside):
     assert np.isnan(found[1])
 
 
+def _fill(dtype):
+    return tfb.FillScaleTriL(diag_shift=tf.constant(1e-5, dtype))
+
+
+_LOWER, _UPPER = [[1.0, 0.0], [0.5, 1.0]], [[1.0, 0.5], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("make", "inside", "outside"),
+    [
+        (lambda _: tfb.Ascending(), [0.1, 0.2, 0.7], [0.2, 0.1, 0.7]),
+        (lambda _: tfb.SoftmaxCentered(), [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.5]),
+        (
+            lambda _: tfb.IteratedSigmoidCentered(),
+            [0.1, 0.2, 0.3, 0.4],
+            [0.1, 0.2, 0.3, -0.4],
+        ),
+        (_fill, _LOWER, _UPPER),
+        (
+            lambda _: tfb.CorrelationCholesky(),
+            [[1.0, 0.0], [0.6, 0.8]],
+            [[1.0, 0.0], [0.6, 0.7]],
+        ),
+        (
+            lambda dtype: tfb.Chain([tfb.CholeskyOuterProduct(), _fill(dtype)]),
+            [[1.0, 0.5], [0.5, 1.0]],
+            [[1.0, 1.5], [1.5, 1.0]],
+        ),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_range_of_vectors_or_matrices_ends(make, inside, outside, dtype):
+    support = make(dtype)
+    size = support.inverse_event_shape(np.shape(inside))[0]
+    noise = tfpf.bases.standard_normal(size, dtype)
+    flow = tfpf.on(support, noise)
+    by_tfp = tfd.TransformedDistribution(noise, make(dtype))
+    y = np.array([inside, outside, np.full_like(inside, np.nan)], dtype)
+    between = [support, *(tfb.Scale(tf.constant(s, dtype)) for s in (2.0, 0.5))]
+    chained = tfd.TransformedDistribution(noise, tfb.Chain(between))
+    served = [tfpf.FlowModel(f).predict(y, verbose=0) for f in (by_tfp, chained)]
+    for found in (flow.log_prob(y).numpy(), *served):
+        np.testing.assert_allclose(found[0], by_tfp.log_prob(y[0]), rtol=1e-5)
+        assert found[1] == -np.inf
+        assert np.isnan(found[2])
+    with tf.GradientTape() as tape:
+        x = tf.constant(y[:2])
+        tape.watch(x)
+        value = flow.log_prob(x)[0]
+    assert np.all(np.isfinite(tape.gradient(value, x)))
+
+
 def test_a_density_on_the_simplex_is_by_its_area():
     noise = tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 1.0), [1])
     first = (np.arange(4000) + 0.5) / 4000

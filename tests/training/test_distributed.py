@@ -262,3 +262,47 @@ def test_two_processes_over_loopback_equal_one(tmp_path):
         np.testing.assert_allclose(a, b, rtol=0.0, atol=1e-10)
     written = [[p.name for p in (f / "backup").glob("*")] for f in folders]
     assert written == [["epoch-00000002.npz"], []]
+
+
+class Around(keras.Model):
+    """A flow model as a part of another, which scores samples in its `call`."""
+
+    def __init__(self):
+        super().__init__()
+        flow = tfpf.real_nvp((2,), steps=2, hidden_units=(8,))
+        self.flow = tfpf.FlowModel(flow)
+
+    def call(self, x):
+        log_prob = self.flow.log_prob(x)
+        self.add_loss(-tf.reduce_mean(log_prob))
+        return log_prob
+
+
+@pytest.mark.parametrize("eagerly", [True, False])
+def test_a_flow_model_inside_of_another(eagerly):
+    strategy = tf.distribute.get_strategy() if eagerly else mirrored()
+    with strategy.scope():
+        model = Around()
+        model.compile(keras.optimizers.Adam(1e-2), run_eagerly=eagerly)
+    x = np.random.default_rng(0).normal(3.0, 2.0, (64, 2)).astype("float32")
+    model.fit(x, batch_size=32, epochs=10, verbose=0)
+    scores = model.flow.distribution.log_prob(x)
+    assert np.mean(scores) > -6.0  # -12 at the start
+    np.testing.assert_allclose(model.flow.log_prob(x), scores, rtol=1e-5)
+
+
+def test_values_held_from_before_a_tape_have_gradients_in_a_replica():
+    strategy = mirrored()
+    with strategy.scope():
+        flow = tfpf.real_nvp((2,), steps=2, hidden_units=(8,))
+
+    def gradients():
+        samples = flow.sample(8, seed=(0, 1))
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(flow.log_prob(samples))
+        weights = flow.trainable_variables
+        return [g is None for g in tape.gradient(loss, weights)]
+
+    assert not any(gradients())
+    missing = strategy.run(gradients)
+    assert not any(np.ravel([strategy.experimental_local_results(m) for m in missing]))

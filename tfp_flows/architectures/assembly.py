@@ -82,7 +82,7 @@ def assemble(
 
 
 def within_support(bijector: tfb.Bijector, dtype: DType) -> tfb.Bijector:
-    """Gives a bijector of single values the log-det `-inf` outside of its range."""
+    """Gives a bijector of TFP the log-det `-inf` outside of its range."""
     return Supported(bijector, dtype=dtype) if bends(bijector) else bijector
 
 

@@ -38,7 +38,7 @@ def on(
     """Puts a flow onto a support: data are `f(v)`, for `v` drawn from the flow.
 
     Conditions of the flow are conditions of the result. Log-densities of values outside
-    of a support, named or a range of single values, are `-inf`.
+    of the support are `-inf`.
 
     Args:
         support: `"positive"`, `"unit_interval"`, `"ordered"` or `"simplex"`, of which
@@ -59,7 +59,7 @@ def on(
         raise invalid("support", "be a name or a bijector", support, TypeError)
     else:
         support = within_support(support, flow.dtype)
-    if (support.inverse_min_event_ndims or 0) > flow.event_shape.rank:
+    if (support.forward_min_event_ndims or 0) > flow.event_shape.rank:
         raise invalid("flow", "be a flow of vectors for this support", flow)
     name = name or flow.name
     if not isinstance(flow, compat.TransformedDistribution):

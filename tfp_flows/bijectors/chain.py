@@ -122,7 +122,8 @@ def _inverse_leaf(
     if not bends(bijector):
         return _bare_inverse_leaf(bijector, y, event_ndims, condition)
     x, ildj = within_range(bijector, y)
-    return watched(bijector, x, over_event(ildj, y, 0, event_ndims))
+    ndims = bijector.inverse_min_event_ndims
+    return watched(bijector, x, over_event(ildj, y, ndims, event_ndims))
 
 
 def _bare_inverse_leaf(
@@ -188,20 +189,33 @@ def _refuse_waiting(bijector: tfb.Bijector, place: str) -> None:
 def within_range(
     bijector: tfb.Bijector, y: tf.Tensor, beyond: tf.Tensor | None = None
 ) -> ValueAndLogDet:
-    """Inverts an elementwise bijector, with the log-det `-inf` outside of its range.
+    """Inverts a bijector that `bends`, with the log-det `-inf` outside of its range.
 
     Finite values without a finite latent or log-det are no values of TFP's `Exp`,
-    `Sigmoid` and the like, and `beyond` marks others. Their latent is 0.5.
+    `Sigmoid` and the like, nor are vectors and matrices that `forward` does not lead
+    back to, and `beyond` marks others. Their latent is 0.5.
     """
-    x, ildj = _evaluate(_bare_inverse_leaf, bijector, tf.stop_gradient(y), 0, None)
-    known = tf.logical_and(tf.math.is_finite(x), tf.math.is_finite(ildj))
-    outside = tf.logical_and(tf.math.is_finite(y), tf.logical_not(known))
+    ndims = bijector.inverse_min_event_ndims
+    x, ildj = _evaluate(_bare_inverse_leaf, bijector, tf.stop_gradient(y), ndims, None)
+
+    def everywhere(holds: tf.Tensor, axes: int = ndims) -> tf.Tensor:
+        return tf.reduce_all(holds, axis=list(range(-axes, 0)))
+
+    known = everywhere(tf.math.is_finite(x), bijector.forward_min_event_ndims)
+    known = tf.logical_and(known, tf.math.is_finite(ildj))
+    if ndims:
+        axes = list(range(-ndims, 0))
+        off = tf.abs(bijector.forward(tf.identity(x)) - y)  # `y`, as TFP remembers
+        rounding = 1e3 * np.finfo(y.dtype.as_numpy_dtype).eps
+        largest = tf.reduce_max(tf.abs(y), axis=axes, keepdims=True)
+        known = tf.logical_and(known, everywhere(off <= rounding * largest))
+    outside = tf.logical_and(everywhere(tf.math.is_finite(y)), tf.logical_not(known))
     outside = outside if beyond is None else tf.logical_or(outside, beyond)
     # Inside of the domain of TFP's `WeibullCDF`, say, and of most supports.
     with contextlib.suppress(NotImplementedError):  # of a `tfb.Inline`
-        start = tf.stop_gradient(bijector.forward(0.5 * tf.ones_like(y)))
-        y = tf.where(outside, start, y)
-    x, ildj = _evaluate(_bare_inverse_leaf, bijector, y, 0, None)
+        start = tf.stop_gradient(bijector.forward(0.5 * tf.ones_like(x)))
+        y = tf.where(outside[(..., *[tf.newaxis] * ndims)], start, y)
+    x, ildj = _evaluate(_bare_inverse_leaf, bijector, y, ndims, None)
     return x, tf.where(outside, tf.cast(-np.inf, y.dtype), ildj)
 
 
@@ -216,8 +230,26 @@ def elementwise(bijector: tfb.Bijector) -> bool:
     return ndims == (0, 0) and not ours and not isinstance(bijector, tfb.AbsoluteValue)
 
 
+# Onto a part of the vectors or matrices.
+_ONTO_A_PART = (
+    *(tfb.Ascending, tfb.SoftmaxCentered, tfb.IteratedSigmoidCentered),
+    *(tfb.CorrelationCholesky, tfb.CholeskyOuterProduct, tfb.FillScaleTriL),
+    *(tfb.FillTriangular, tfb.TransformDiagonal),
+)
+
+
 def bends(bijector: tfb.Bijector) -> bool:
-    """Returns whether it is elementwise, of TFP and not affine: its range may end."""
+    """Returns whether it is one of TFP's whose range may end.
+
+    Those are the elementwise ones that are not affine, known ones of vectors, and
+    chains of these.
+    """
+    if isinstance(bijector, _ONTO_A_PART):
+        return True
+    if isinstance(bijector, compat.Chain):
+        parts = bijector.bijectors
+        known = all(elementwise(part) or bends(part) for part in parts)
+        return known and any(map(bends, parts))
     return elementwise(bijector) and not bijector.is_constant_jacobian
 
 

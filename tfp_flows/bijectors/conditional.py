@@ -111,13 +111,13 @@ class Wrapped(FlowBijector):
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class Supported(Wrapped):
-    """An elementwise bijector of TFP, with log-densities of `-inf` where it ends.
+    """A bijector of TFP with log-densities of `-inf` where it ends.
 
     `inverse` of a value outside its range, such as a negative one under `tfb.Exp`, is
     some latent with the log-det `-inf`; NaN stays NaN. With `low` and `high`, its
     range is `[low, high]`, and `forward` clips to it.
 
-    Shapes: single values, `[...]`; log-dets have the same shape.
+    Shapes: those of the bijector inside, such as single values, `[...]`.
     """
 
     def __init__(
@@ -144,6 +144,8 @@ class Supported(Wrapped):
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
         beyond = tf.logical_or(y < self._low, y > self._high)
+        axes = list(range(-self.inverse_min_event_ndims, 0))
+        beyond = tf.reduce_any(beyond, axis=axes)
         return chain.within_range(self._bijector, y, beyond)
 
 

@@ -58,20 +58,11 @@ def _off(total: tf.Tensor) -> tf.Tensor:
     return tf.abs(total - 1.0) > 100.0 * eps
 
 
-# The bijector of each, and where a value is outside.
-SUPPORTS: dict[str, tuple[Callable[[], tfb.Bijector], Callable]] = {
-    "positive": (tfb.Softplus, lambda y: y <= 0.0),
-    "unit_interval": (tfb.Sigmoid, lambda y: tf.logical_or(y <= 0.0, y >= 1.0)),
-    "ordered": (
-        tfb.Ascending,
-        lambda y: tf.reduce_any(y[..., 1:] <= y[..., :-1], axis=-1),
-    ),
-    "simplex": (
-        tfb.SoftmaxCentered,
-        lambda y: tf.logical_or(
-            tf.reduce_any(y <= 0.0, axis=-1), _off(tf.reduce_sum(y, axis=-1))
-        ),
-    ),
+SUPPORTS: dict[str, Callable[[], tfb.Bijector]] = {
+    "positive": tfb.Softplus,
+    "unit_interval": tfb.Sigmoid,
+    "ordered": tfb.Ascending,
+    "simplex": tfb.SoftmaxCentered,
 }
 
 
@@ -100,21 +91,13 @@ class Onto(Wrapped):
     def __init__(self, support: str, **kwargs: Any) -> None:
         """Chooses the part."""
         checked_choice("support", support, SUPPORTS)
-        make, self._outside = SUPPORTS[support]
-        super().__init__(make(), **kwargs)
+        super().__init__(SUPPORTS[support](), **kwargs)
 
     def _inner_condition(self, condition: Condition) -> Condition:
         return None
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> Mapped:
-        ndims = self.inverse_min_event_ndims
-        outside = self._outside(y)
-        sizes = self._bijector.inverse_event_shape(y.shape[y.shape.rank - ndims :])
-        inside = self._bijector.forward(tf.zeros(sizes, y.dtype))
-        everywhere = outside[..., tf.newaxis] if ndims else outside
-        safe = tf.where(everywhere, inside, y)
-        x, ildj = chain.inverse_and_log_det(self._bijector, safe, ndims)
-        return x, tf.where(outside, tf.cast(-np.inf, y.dtype), ildj)
+        return chain.within_range(self._bijector, y)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")

@@ -229,9 +229,16 @@ def _captured_here() -> Iterator[tuple[int, tf.Tensor]]:
         yield id(outside), inside
 
 
+def _here(variable: Any) -> Any:
+    """Returns the variable, or that of this replica, or of the first, of a mirrored."""
+    mirrored = isinstance(variable, tf.distribute.DistributedValues)
+    return variable._get_on_device_or_primary() if mirrored else variable
+
+
 def _writes(variable: tf.Variable, inside: dict[int, tf.Tensor]) -> int:
     """Counts what may have written to a variable in the graph under construction."""
-    handle: Any = inside.get(id(variable.handle), variable.handle)
+    own = _here(variable).handle
+    handle: Any = inside.get(id(own), own)
     if isinstance(handle, tf.__internal__.EagerTensor):
         return 0  # nothing in this graph knows of it
     return sum(user.type not in _READERS for user in handle.consumers())
@@ -261,7 +268,7 @@ def _recorded(output: Any, inputs: Any, states: list[tuple[Any, Any]]) -> bool:
     if not record.could_possibly_record():
         return True
     handles = []
-    for part, _ in states:
+    for part in [_here(part) for part, _ in states]:
         if isinstance(part, BaseResourceVariable):
             if part.trainable:
                 tape.variable_accessed(part)
@@ -661,3 +668,13 @@ def in_vectorized_map() -> bool:
             return True
         graph = getattr(graph, "outer_graph", None)
     return False
+
+
+def in_replica() -> bool:
+    """Whether the caller runs inside of `tf.distribute.Strategy.run`.
+
+    Nothing that runs there itself may be traced there, such as a step of Keras's.
+    """
+    with tf.Graph().as_default():  # of no strategy
+        outside = tf.distribute.get_replica_context()
+    return tf.distribute.get_replica_context() not in (None, outside)

@@ -49,6 +49,7 @@ from tfp_flows.internal.compat import (
     QuantizedDistribution,
     exact_loss,
     forget_layer,
+    in_replica,
     is_injective,
     tf_variables,
 )
@@ -949,7 +950,8 @@ class FlowModel(LikelihoodModel):
             condition: For a conditional flow, its conditions `[n, *condition_shape]`.
         """
         inputs = x if condition is None else (x, condition)
-        if not tf.executing_eagerly() or self._replicas > 1:
+        compiled = tf.executing_eagerly() and not in_replica()
+        if not compiled or self._replicas > 1:
             return self(inputs)
         return self._of_batch(inputs)
 
