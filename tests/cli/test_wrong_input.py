@@ -54,6 +54,7 @@ WRONG_TRAINING = {
     "bits": (["--data", "digits", "--n-bits", "3"], "`n_bits` must be None"),
     "fraction": (["--data", "digits", "--test-fraction", "2"], "`test_fraction` must"),
     "key": (["--data", "digits", "--key", "x"], "`key` must be None for digits"),
+    "size": (["--data", "digits", "--image-size", "4"], "`image_size` must be None"),
     "resume": (["--data", "digits", "--resume"], "`--resume` must name an interrupted"),
 }
 
@@ -100,6 +101,8 @@ def test_evaluate_refuses(run, invoke, tmp_path):
         "missing.npy": "must be an existing file",
     }.items():
         refuse(invoke, tmp_path, ("evaluate", run, "--data", data), message)
+    size = ("evaluate", run, "--data", one, "--image-size", "4")
+    refuse(invoke, tmp_path, size, "`image_size` must be None")
 
 
 def test_evaluate_refuses_what_has_no_density(image_run, invoke, tmp_path):

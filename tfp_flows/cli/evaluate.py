@@ -60,6 +60,7 @@ def evaluate(
     settings: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
     settings |= {"n_bits": n_bits, "key": key}
     if flow_data.is_file(data):
+        flow_data.check_image_size(data, image_size)
         shards = flow_data.load_shards(data, **settings)
     else:
         settings |= {"image_size": image_size, "data_dir": data_dir}

@@ -2,6 +2,7 @@
 
 from tfp_flows.data.datasets import (
     Data,
+    check_image_size,
     dequantize,
     is_file,
     load,

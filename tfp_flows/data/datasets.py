@@ -185,6 +185,7 @@ def load(
     if test_fraction is not None and not 0.0 < test_fraction < 1.0:
         raise invalid("test_fraction", "be between 0 and 1", test_fraction)
     files.check_key(name, key)
+    check_image_size(name, image_size)
     if name in toy.TOY_SETS:
         data = _load_toy(name, seed)
     elif name == "digits":
@@ -225,6 +226,14 @@ def load_shards(
 def is_file(name: str | Path) -> bool:
     """Whether `load` would take a name for that of a file."""
     return Path(name).suffix.lower() in files.SUFFIXES or Path(name).exists()
+
+
+def check_image_size(name: str | Path, image_size: object) -> None:
+    """Refuses a size of images for what TFDS does not load."""
+    own = str(name) in (*toy.TOY_SETS, "digits") or is_file(name)
+    if own and image_size is not None:
+        must = f"be None for {name}, as images of TFDS alone are resized"
+        raise invalid("image_size", must, image_size)
 
 
 def dequantize(pixels: np.ndarray | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
