@@ -1,5 +1,6 @@
 """TFP's cache never lies; copies have weights of their own; joint distributions."""
 
+import contextlib
 import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -90,6 +91,35 @@ def test_an_inner_tape_sees_the_weights_too():
         inner = gradients(flow, x)
     assert held is not None
     assert not any(g is None for g in inner)
+
+
+@pytest.mark.parametrize("way", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("made", ["without a tape", "in another tape", "inside"])
+@pytest.mark.parametrize("name", FLOWS)
+def test_the_score_at_a_sample_is_that_at_its_value(name, made, way):
+    flow = FLOWS[name]()
+    move(flow)
+
+    def scores(samples, latents):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch((samples, latents))
+            log_prob = flow.log_prob(samples)
+            values = flow.bijector.forward(latents)
+        return tape.gradient(log_prob, samples), tape.gradient(values, latents)
+
+    def both():
+        with (
+            contextlib.nullcontext() if made == "without a tape" else tf.GradientTape()
+        ):
+            held = flow.sample(4, seed=(0, 1)), flow.bijector.inverse(tf.constant(X))
+            copied = tuple(map(tf.identity, held))
+            if made == "inside":
+                return scores(*held), scores(*copied)
+        return scores(*held), scores(*copied)
+
+    run = both if way == "eager" else tf.function(both, jit_compile=way == "xla")
+    for found, expected in zip(*run(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("traced", [False, True])

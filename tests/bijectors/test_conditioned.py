@@ -156,6 +156,15 @@ def test_wrong_shapes_are_refused(flow):
         tfpf.condition(tfpf.nice((2,), hidden_units=(4,)), C)
 
 
+def test_parts_that_take_conditions_of_two_shapes_are_refused():
+    transform = tfpf.transforms.Affine()
+    parts = [tfpf.Elementwise(transform, (2,), condition_shape=s) for s in [(3,), (1,)]]
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), 2)
+    flow = tfd.TransformedDistribution(base, tfb.Chain([tfb.Scale(2.0), *parts]))
+    with pytest.raises(ValueError, match=r"one shape.*Received: \(3,\) and \(1,\)"):
+        tfpf.FlowModel(flow)
+
+
 # One condition belongs to one event, whatever axes the event has beyond a part's own.
 
 

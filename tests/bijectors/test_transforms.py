@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
@@ -285,3 +286,11 @@ def test_rows_that_are_not_a_number_do_not_hold_the_search():
     np.testing.assert_allclose(clean, [1.0, 2.0, 3.0], rtol=1e-6)
     np.testing.assert_array_equal(found, [clean[0], np.nan, clean[2]])
     assert most <= least
+
+
+def test_sinh_has_distribution_functions():
+    flow = tfd.TransformedDistribution(tfd.Normal(0.0, 1.0), tfpf.Sinh(2.0))
+    x = np.linspace(-5.0, 5.0, 11).astype("float32")
+    expected = scipy.stats.norm.cdf(2.0 * np.arcsinh(x / 2.0))
+    np.testing.assert_allclose(flow.cdf(x), expected, rtol=1e-5)
+    np.testing.assert_allclose(flow.quantile(flow.cdf(x)), x, rtol=1e-3, atol=1e-4)

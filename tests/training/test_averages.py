@@ -4,8 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+
+tfb, tfd = tfp.bijectors, tfp.distributions
 
 X = np.random.default_rng(0).normal(size=(256, 2)).astype("float32") * 2.0 + 1.0
 
@@ -181,3 +184,31 @@ def test_what_is_set_after_an_interruption_stays(method, make, tmp_path):
         model.fit(X, callbacks=[make()], **given)
     for weight, right in zip(model.get_weights(), loaded, strict=True):
         np.testing.assert_array_equal(weight, right)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+@pytest.mark.parametrize("way", ["fit", "batches", "swapped", "distributed"])
+def test_constraints_of_variables_hold(way, ema):
+    network = tfb.AutoregressiveNetwork(params=2, hidden_units=[8])
+    bijector = tfb.MaskedAutoregressiveFlow(network)  # masked by constraints
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), 2)
+    flow = tfd.TransformedDistribution(base, bijector)
+    flow.log_prob(X)  # TFP makes its weights now
+    model = tfpf.FlowModel(flow)
+    model.compile(tfpf.optimizer(0.05, ema=ema))
+    if way == "batches":
+        for _ in range(3):
+            model.train_on_batch(X)
+    elif way == "distributed":
+        batches = tf.data.Dataset.from_tensor_slices(X).batch(64)
+        tfpf.training.distributed.fit_distributed(model, batches, epochs=2)
+    else:
+        swapped = [tfpf.AveragedWeights()] if ema and way == "swapped" else None
+        model.fit(X, validation_data=X, epochs=2, verbose=0, callbacks=swapped)
+    y = tf.constant(X[:8])
+    with tf.GradientTape() as tape:
+        tape.watch(y)
+        x = bijector.inverse(y)
+    log_det = np.linalg.slogdet(tape.batch_jacobian(x, y))[1]
+    found = bijector.inverse_log_det_jacobian(y, 1)
+    np.testing.assert_allclose(found, log_det, rtol=1e-4, atol=1e-5)

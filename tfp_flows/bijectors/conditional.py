@@ -223,8 +223,17 @@ def conditional_part(bijector: tfb.Bijector) -> FlowBijector | None:
         return bijector
     if getattr(bijector, "fills_conditions", False):
         return None
-    found = map(conditional_part, children(bijector))
-    return next((part for part in found if part is not None), None)
+    parts = map(conditional_part, children(bijector))
+    found = [part for part in parts if part is not None]
+    for part in found[1:]:
+        shapes = [tf.TensorShape(one.condition_shape) for one in (found[0], part)]
+        if not shapes[0].is_compatible_with(shapes[1]):
+            names = f"{found[0].name!r} and {part.name!r}"
+            raise ValueError(
+                "Parts of a flow must take conditions of one shape, as all of them are "
+                f"given the same. Received: {shapes[0]} and {shapes[1]}, of {names}"
+            )
+    return found[0] if found else None
 
 
 def condition_shape(bijector: tfb.Bijector) -> Shape | None:

@@ -220,6 +220,9 @@ class Sinh(FlowBijector):
         self._scale = checked_number("scale", scale, above=0.0)
         super().__init__(event_ndims=0, name=name, **kwargs)
 
+    def _is_increasing(self) -> bool:  # for `cdf` and the like
+        return True
+
     def _forward_and_log_det(self, x: tf.Tensor) -> Mapped:
         a = x / self._scale
         return self._scale * tf.sinh(a), affine.log_cosh(a)

@@ -134,7 +134,10 @@ class FreshCache(cache_util.BijectorCache):
       to the thread and the `keras.StatelessScope`;
     * an entry holds for the weights, and for the conditions, that it was made with: a
       variable or an array that is written to is another one;
-    * an output counts under a tape only if gradients reach what it was made of;
+    * an output counts under a tape only if gradients reach what it was made of. What a
+      sample was made of counts unless the sample is watched itself, by a tape that does
+      not record how it was made: one that does gives the derivatives of weights, and of
+      the sample alone neither TFP nor this;
     * a log-det whose output was garbage-collected is forgotten with it.
 
     Nothing is added to a graph.
@@ -151,7 +154,7 @@ class FreshCache(cache_util.BijectorCache):
             weights = _states_now(self.bijector, kwargs)
             # Without a record now, a value depends on no weight; later, it is too old.
             known = _recorded(output, (input, kwargs), weights)
-            edge.attributes[_MADE_BY] = forward_name, weights, known
+            edge.attributes[_MADE_BY] = forward_name, weights, known, _follower(output)
         return output
 
     def _attributes(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -165,10 +168,13 @@ class FreshCache(cache_util.BijectorCache):
         edge = self._get_or_create_edge(input, fn_name, kwargs)
         if edge.output_ref:
             output = edge.output_ref()
-            made_by, weights, known = edge.attributes[_MADE_BY]
+            made_by, weights, known, follower = edge.attributes[_MADE_BY]
             # `inverse` of a sample returns the noise, which no tape needs to know.
             made, source = (output, input) if made_by == fn_name else (input, output)
             known = not known or _recorded(made, (source, kwargs), weights)
+            # It leads nowhere from a sample that is watched itself.
+            watched = _orders(tf.nest.flatten(input)) > _orders(follower)
+            known = known and (made_by == fn_name or not watched)
             if known and _unchanged(weights):
                 return edge
             for ref in (edge.output_ref, edge.input_ref):
@@ -276,6 +282,12 @@ def _recorded(output: Any, inputs: Any, states: list[tuple[Any, Any]]) -> bool:
     sources = [x for x in tf.nest.flatten(inputs) if isinstance(x, tf.Tensor)]
     sources += handles
     return _orders(tf.nest.flatten(output)) >= _orders(sources)
+
+
+def _follower(output: Any) -> list[tf.Tensor]:
+    """Returns what the tapes that record the making of an output know, and no other."""
+    tensors = tf.nest.flatten(output)
+    return list(map(tf.identity, tensors)) if record.could_possibly_record() else []
 
 
 def _orders(tensors: list[tf.Tensor]) -> int:

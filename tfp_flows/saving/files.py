@@ -56,8 +56,8 @@ def check_archive(path: Path) -> None:
 class AdoptedVariables(keras.Layer):
     """Keras weights that are a distribution's own `tf.Variable`s.
 
-    Each weight shares its storage with the user's variable, so that training and
-    loading change the variable that the distribution reads.
+    Each weight shares its storage and its constraint with the user's variable, so that
+    training and loading change the variable that the distribution reads.
     """
 
     @classmethod
@@ -74,6 +74,7 @@ class AdoptedVariables(keras.Layer):
                 "zeros",
                 dtype=keras.backend.standardize_dtype(variable.dtype),
                 trainable=variable.trainable,
+                constraint=variable.constraint,
                 name=f"variable_{index}",
             )
             share_storage(weight, variable)

@@ -53,8 +53,16 @@ def _put_averages(model: keras.Model) -> list[np.ndarray]:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if int(keras.ops.convert_to_numpy(inner.iterations)):  # else there is no average
         optimizer.finalize_variable_values(weights)
+        constrain(model)
         _forget(model)
     return before
+
+
+def constrain(model: keras.Model) -> None:
+    """Holds weights to their constraints, which Keras's averages do not know of."""
+    for weight in model.trainable_weights:
+        if weight.constraint is not None:
+            weight.assign(weight.constraint(weight))
 
 
 def _put(model: keras.Model, values: list[np.ndarray]) -> None:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfp_flows.internal.arguments import Arrays, invalid
 from tfp_flows.internal.compat import finished_epochs
-from tfp_flows.training.callbacks import is_chief
+from tfp_flows.training.callbacks import constrain, is_chief
 from tfp_flows.training.model import Callbacks, FlowModel
 
 __all__ = ["adapt_once", "fit_distributed", "is_chief", "send_weights"]
@@ -102,6 +102,7 @@ def fit_distributed(
             if model.stop_training:
                 break
         model.optimizer.finalize_variable_values(model.trainable_weights)
+        constrain(model)
     callbacks.on_train_end(logs)
     return model.history
 

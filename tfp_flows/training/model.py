@@ -68,6 +68,7 @@ from tfp_flows.saving.files import (
 from tfp_flows.training import sampling
 from tfp_flows.training.callbacks import (
     AveragedWeights,
+    constrain,
     raw_after_errors,
     with_raw_weights,
 )
@@ -327,7 +328,9 @@ class LikelihoodModel(keras.Model):
         callbacks = self._callbacks(arguments.get("callbacks"), validated)
         arguments["callbacks"] = callbacks
         with self.guarded():
-            return super().fit(**arguments)
+            history = super().fit(**arguments)
+            constrain(self)
+        return history
 
     def evaluate(
         self, x: Arrays = None, y: Arrays = None, *args: object, **kwargs: Any
@@ -746,6 +749,7 @@ class FlowModel(LikelihoodModel):
             if not is_injective(part):
                 must = f"have one latent for a value, not several as {part.name} has"
                 raise invalid("distribution", must, distribution)
+        taking_conditions(distribution)  # refuses conditions of two shapes
         # `compile` scales the loss if the model's policy is `mixed_float16`.
         kwargs.setdefault("dtype", policy_of(distribution))
         super().__init__(["nll"], distribution.dtype, **kwargs)
