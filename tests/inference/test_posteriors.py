@@ -85,6 +85,10 @@ def test_draws_have_the_structure_and_the_support_of_the_latent_parts():
     assert np.isfinite(q.log_prob(draws)).all()
     both = {name: np.stack([value, value]) for name, value in observed.items()}
     assert posterior(both).batch_shape == (2,)
+    compiled = posterior.sample(observed, 5, seed=(0, 1))
+    eagerly = q.sample(5, seed=(0, 1))
+    for name, value in eagerly.items():
+        np.testing.assert_allclose(compiled[name], value, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -300,3 +304,18 @@ def test_wrong_observations_are_named(of_pairs, x, message):
 def test_wrong_priors_are_named(prior, message):
     with pytest.raises(ValueError, match=message):
         tfpf.inference.NeuralPosterior(prior())
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_compiled_draws_are_those_of_the_distribution(members):
+    prior = tfd.Sample(tfd.Uniform(-2.0, 2.0), 2)
+    theta = prior.sample(64, seed=(0, 1)).numpy()
+    posterior = tfpf.inference.NeuralPosterior(prior, members=members, **QUICK)
+    for again in range(2):
+        posterior.fit(theta, theta + again, epochs=1, verbose=0)
+        for x in (np.zeros(2), np.ones((3, 2))):
+            draws = posterior.sample(x, 5, seed=(again, 1))
+            expected = posterior(x).sample(5, seed=(again, 1))
+            np.testing.assert_allclose(draws, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="`n` must be"):
+        posterior.sample(np.zeros(2), 0)

@@ -295,7 +295,7 @@ def write(path: Path, fitted: Fitted, x: np.ndarray, draws: int, seed: int) -> R
     summaries = []
     with files.rows(path / "draws.csv", None, (), names) as append:
         for k, row in enumerate(x, start=1):
-            theta = fitted.estimator(row).sample(draws, seed=(seed, k)).numpy()
+            theta = fitted.estimator.sample(row, draws, seed=(seed, k)).numpy()
             numbered = np.column_stack([np.full(draws, k), theta])
             append(theta if len(x) == 1 else numbered)
             summaries.append(_summary(fitted, row, theta))

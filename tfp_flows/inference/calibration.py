@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.conditional import condition
+from tfp_flows.inference.posteriors import NeuralPosterior
 from tfp_flows.internal.arguments import Arrays, checked_number, invalid
 from tfp_flows.internal.batching import map_rows
 from tfp_flows.internal.pictures import BLUE
@@ -251,7 +252,13 @@ def posterior_draws(
 def _sampler(posterior: Posterior, draws: int) -> Callable[..., np.ndarray]:
     """Returns the function from data and a seed to draws `[draws, m, d]`."""
     if not isinstance(posterior, tfd.Distribution):
-        return lambda c, *seed: _side_by_side(posterior(c).sample(draws, seed=seed), 2)
+
+        def sample(c: tf.Tensor, seed: tuple[int, int]) -> Arrays:
+            if isinstance(posterior, NeuralPosterior):  # compiled
+                return posterior.sample(c, draws, seed=seed)
+            return posterior(c).sample(draws, seed=seed)
+
+        return lambda c, *seed: _side_by_side(sample(c, seed), 2)
 
     @tf.function(autograph=False, reduce_retracing=True)
     def sampled(c: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

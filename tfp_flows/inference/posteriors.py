@@ -11,7 +11,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.inference.density import ConditionalDensity, Flow, Scaling, Summary
+from tfp_flows.inference.density import (
+    ConditionalDensity,
+    Flow,
+    Regression,
+    Scaling,
+    Summary,
+)
 from tfp_flows.inference.estimators import Estimator, Simulator
 from tfp_flows.inference.surrogate import unpacking
 from tfp_flows.internal import compat
@@ -126,14 +132,49 @@ class NeuralPosterior(Estimator):
         """Returns the posterior given an observation, over the prior's structure.
 
         Args:
-            x: One observation `[*shape]`, or a batch of them, `[*batch, *shape]`.
+            x: One observation `[*shape]`, or a batch of them, `[*batch, *shape]`. What
+                `amortize` returns takes a dictionary of the observed parts, or the
+                value of the only one.
         """
-        return self._posterior(x, self._unpack)
+        return self._posterior(self.unconstrained(self.encoded(x)))
 
-    def _posterior(
-        self, x: TensorLike, unpack: tfb.Bijector
-    ) -> tfd.TransformedDistribution:
-        flat = self.unconstrained(x)
+    def encoded(self, x: TensorLike) -> TensorLike:
+        """Returns an observation as the array that was trained on."""
+        return x
+
+    def sample(self, x: TensorLike, n: int, *, seed: Seed = 0) -> Arrays:
+        """Draws from the posterior, as `self(x).sample(n)` does, compiled.
+
+        The first call traces, for all observations of its shape; each takes some tenth
+        of the time of the other way then.
+
+        Args:
+            x: What the posterior is given, see `__call__`.
+            n: Number of draws.
+            seed: Integer or pair of integers from which the draws follow.
+
+        Returns:
+            Draws of the prior's structure, `[n, *batch, ...]`.
+        """
+        draws = self._density.traced(self._draws)
+        c, fitted = self._conditions(self.encoded(x)), vars(self._density.regression)
+        n = tf.constant(checked_integer("n", n))
+        return draws(c, c.shape.rank, fitted, n, tf.constant(stateless_seed(seed)))
+
+    def _draws(
+        self,
+        c: tf.Tensor,
+        rank: int,  # that TensorFlow would forget of two of them
+        fitted: dict[str, Any],
+        n: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> Arrays:
+        c.set_shape([None] * rank)
+        flat = self._density(c, Regression(**fitted))
+        return self._posterior(flat).sample(n, seed=seed)
+
+    def _posterior(self, flat: tfd.Distribution) -> tfd.TransformedDistribution:
+        unpack = self._unpack
         if not isinstance(flat, tfd.TransformedDistribution):  # a mixture
             return tfd.TransformedDistribution(flat, unpack, name="posterior")
         chain = tfb.Chain([unpack, flat.bijector])
@@ -277,16 +318,6 @@ class AmortizedPosterior(NeuralPosterior):
             batch = array.shape[: array.ndim - len(shapes[name])]
             flat.append(array.reshape(*batch, math.prod(shapes[name])))
         return np.concatenate(flat, axis=-1)
-
-    def __call__(
-        self, observed: Mapping[str, TensorLike] | TensorLike
-    ) -> tfd.TransformedDistribution:
-        """Returns the posterior of the latent parts given values of the observed ones.
-
-        Args:
-            observed: Dictionary of the observed parts, or the value of the only one.
-        """
-        return self._posterior(self.encoded(observed), self._unpack)
 
 
 def amortize(
