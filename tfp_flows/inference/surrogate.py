@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.domains import Remeasured
 from tfp_flows.internal.arguments import invalid
-from tfp_flows.internal.compat import drawn_parts
+from tfp_flows.internal.compat import drawn_parts, replace_default_bijector
 
 
 class FlatTarget(NamedTuple):
@@ -99,6 +101,70 @@ def unpacking(target: tfd.Distribution) -> tuple[tfb.Bijector, int]:
     return tfb.Chain(bijectors, name="unpack"), sum(sizes)
 
 
+class _Between(tfb.Sigmoid):
+    """Numbers to those between `low` and `high`, each of which may be infinite.
+
+    | bounds | forward |
+    |---|---|
+    | both | `y = low + (high - low) sigmoid(x)` |
+    | `low` | `y = low + softplus(x)` |
+    | `high` | `y = high - softplus(-x)` |
+    | none | `y = x` |
+    """
+
+    def _forward(self, x: tf.Tensor) -> tf.Tensor:
+        case = self._case()
+        half = case.bound + case.sign * tf.math.softplus(case.sign * x)
+        return case.choose(case.sigmoid.forward(x), half, x)
+
+    def _inverse(self, y: tf.Tensor) -> tf.Tensor:
+        case = self._case()
+        # Values that are inside in the cases which are not chosen: of no gradient.
+        inner = tf.where(case.both, y, 0.5)
+        outer = tf.where(case.both | case.none, 1.0, case.sign * (y - case.bound))
+        half = case.sign * tfp.math.softplus_inverse(outer)
+        return case.choose(case.sigmoid.inverse(inner), half, y)
+
+    def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
+        case = self._case()
+        half = -tf.math.softplus(-case.sign * x)
+        whole = case.sigmoid.forward_log_det_jacobian(x)
+        return case.choose(whole, half, tf.zeros_like(x))
+
+    def _case(self) -> _Case:
+        low, high = (tf.convert_to_tensor(bound) for bound in (self.low, self.high))
+        above, below = tf.math.is_finite(low), tf.math.is_finite(high)
+        both, none = above & below, ~(above | below)
+        return _Case(
+            both,
+            none,
+            sigmoid=tfb.Sigmoid(tf.where(both, low, 0.0), tf.where(both, high, 1.0)),
+            bound=tf.where(above, low, tf.where(below, high, 0.0)),
+            sign=tf.where(above, tf.ones_like(low), -1.0),
+        )
+
+
+class _Case(NamedTuple):
+    """Which of the bounds of `_Between` are finite, and what maps where they are."""
+
+    both: tf.Tensor
+    none: tf.Tensor
+    sigmoid: tfb.Bijector
+    bound: tf.Tensor
+    sign: tf.Tensor
+
+    def choose(self, whole: tf.Tensor, half: tf.Tensor, free: tf.Tensor) -> tf.Tensor:
+        return tf.where(self.both, whole, tf.where(self.none, free, half))
+
+
+def _between(target: tfd.Distribution) -> tfb.Bijector:
+    return _Between(target.low, target.high, validate_args=target.validate_args)
+
+
+# TFP's is a sigmoid, which is NaN where a bound is infinite.
+replace_default_bijector(tfd.TruncatedNormal, _between)
+
+
 # By the first d - 1 values, where TFP's bijector for them, `SoftmaxCentered`, goes by
 # area, which is sqrt(d) times as large.
 _SHARES = (
@@ -111,7 +177,17 @@ _WRONG = {
     tfd.SphericalUniform: "covers a part of the sphere only",
     tfd.PowerSpherical: "covers a part of the sphere only",
     tfd.LKJ: "has a wrong log-det; `tfd.CholeskyLKJ` has a right one",
+    tfd.TruncatedCauchy: "is NaN where a bound is infinite, as are its draws and its "
+    "density; those of `tfd.HalfCauchy` are not",
 }
+
+
+def _is_right(target: tfd.Distribution) -> bool:
+    """Whether a distribution of a class in `_WRONG` is none that is."""
+    if isinstance(target, tfd.TruncatedCauchy):
+        bounds = [tf.get_static_value(end) for end in (target.low, target.high)]
+        return all(end is None or np.isfinite(end).all() for end in bounds)
+    return getattr(target, "input_output_cholesky", False)
 
 
 def _log_area(target: tfd.Distribution) -> float:
@@ -120,7 +196,7 @@ def _log_area(target: tfd.Distribution) -> float:
     if (parts := drawn_parts(target)) is not None:
         return sum(map(_log_area, parts))
     for kind, why in _WRONG.items():
-        if isinstance(target, kind) and not getattr(target, "input_output_cholesky", 0):
+        if isinstance(target, kind) and not _is_right(target):
             must = f"have no `tfd.{kind.__name__}`, whose default bijector in TFP {why}"
             raise invalid("target", must, target)
     if isinstance(target, _SHARES):

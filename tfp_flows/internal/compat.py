@@ -557,6 +557,14 @@ def drawn_parts(target: tfp.distributions.Distribution) -> list | None:
     return list(found)
 
 
+def replace_default_bijector(kind: type, make: Callable) -> None:
+    """Makes `make(distribution)` what TFP takes a class of distributions to support.
+
+    That is then so in `tfd.Sample`, in joint distributions and so on, too.
+    """
+    kind._default_event_space_bijector = make
+
+
 def is_injective(part: object) -> bool:
     """Returns whether a bijector has one inverse, as distributions are said to have."""
     return getattr(part, "_is_injective", True)
