@@ -10,6 +10,7 @@ from scipy import stats
 import tfp_flows as tfpf
 
 tfd = tfp.distributions
+RNG = np.random.default_rng(0)
 QUICK = {"hidden_units": (32,), "steps": 2}
 
 
@@ -260,6 +261,40 @@ def test_draws_that_were_rounded_to_an_edge_are_taken():
     theta[0] = 1002.0
     with pytest.raises(ValueError, match="1 of 300 rows are not"):
         estimator.fit(theta, theta, epochs=1, verbose=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "given", [np.float32, np.float64, np.int64, tf.constant, np.ndarray.tolist]
+)
+def test_parameters_are_cast_to_the_prior_s_dtype(dtype, given):
+    prior = tfd.Sample(tfd.Normal(np.zeros((), dtype), 3.0), [2])
+    theta = np.round(RNG.normal(size=(40, 2)))
+    expected, made = [], tfpf.inference.NeuralPosterior(prior)
+    for one in (theta.astype(dtype), given(theta)):
+        u, _ = made._pairs(one, theta)
+        expected.append(u)
+    assert expected[0].dtype == expected[1].dtype == dtype
+    np.testing.assert_array_equal(*expected)
+
+
+@pytest.mark.parametrize(
+    ("theta", "message"),
+    [
+        (np.zeros((9, 3)), r"`theta` must have the prior's structure"),
+        ({"a": np.zeros(9)}, r"`theta` must have the prior's structure"),
+        (
+            {"a": np.zeros(9), "b": np.zeros((9, 3))},
+            r"must have shape \[..., 2\]",
+        ),
+        ({"a": ["x"] * 9, "b": np.zeros((9, 2))}, "`theta` must be a dense array"),
+    ],
+)
+def test_wrong_parameters_are_named(theta, message):
+    parts = {"a": tfd.Normal(0.0, 1.0), "b": tfd.Sample(tfd.Gamma(2.0, 1.0), 2)}
+    made = tfpf.inference.NeuralPosterior(tfd.JointDistributionNamed(parts))
+    with pytest.raises(ValueError, match=message):
+        made.fit(theta, np.zeros((9, 2)))
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ from tensorflow_probability.python.bijectors import (
 from tensorflow_probability.python.distributions import (
     joint_distribution,
 )
-from tensorflow_probability.python.internal import cache_util
+from tensorflow_probability.python.internal import cache_util, nest_util
 
 from tfp_flows.internal.arguments import Config
 
@@ -555,6 +555,11 @@ def drawn_parts(target: tfp.distributions.Distribution) -> list | None:
     parts = target._prune(parts, retain="unpinned") if pinned else parts
     found = parts.values() if isinstance(parts, dict) else parts
     return list(found)
+
+
+def coerced(structure: Any, value: Any) -> Any:
+    """Returns lists, tuples or dictionaries as those of `structure`, as TFP does."""
+    return nest_util.coerce_structure(structure, value)
 
 
 def replace_default_bijector(kind: type, make: Callable) -> None:
