@@ -278,6 +278,42 @@ def test_parameters_are_cast_to_the_prior_s_dtype(dtype, given):
     np.testing.assert_array_equal(*expected)
 
 
+@pytest.fixture(scope="module")
+def of_two_parts():
+    """Of a number `a` and a matrix `b`, not trained."""
+    parts = {
+        "mean": tfd.Normal(0.0, 1.0),
+        "a": lambda mean: tfd.Normal(mean, 1.0),
+        "b": lambda mean: tfd.Sample(tfd.Normal(mean, 1.0), [3, 2]),
+    }
+    joint = tfd.JointDistributionNamed(parts)
+    return tfpf.inference.AmortizedPosterior(joint, ["a", "b"])
+
+
+B = np.arange(6.0).reshape(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (0.1, B.T, r"`b` must have shape \[..., 3, 2\]"),
+        (0.1, B.ravel(), r"`b` must have shape \[..., 3, 2\]"),
+        (0.1, 2.0, r"`b` must have shape \[..., 3, 2\]"),
+        ([0.1, 0.2], [B, B, B], "`observed` must have parts of batch shapes that"),
+    ],
+)
+def test_observed_parts_of_wrong_shapes_are_named(of_two_parts, a, b, message):
+    with pytest.raises(ValueError, match=message):
+        of_two_parts({"a": a, "b": b})
+
+
+def test_observed_parts_broadcast(of_two_parts):
+    rows = of_two_parts.encoded({"a": [0.1, 0.2], "b": B})
+    np.testing.assert_array_equal(rows, [[0.1, *B.ravel()], [0.2, *B.ravel()]])
+    [row] = of_two_parts.encoded({"a": 0.1, "b": B[np.newaxis]})
+    np.testing.assert_array_equal(row, rows[0])
+
+
 @pytest.mark.parametrize(
     ("theta", "message"),
     [

@@ -19,6 +19,7 @@ from tfp_flows.internal.arguments import (
     Arrays,
     Seed,
     TensorLike,
+    check_event,
     checked_instance,
     checked_integer,
     checked_number,
@@ -270,13 +271,24 @@ class AmortizedPosterior(NeuralPosterior):
         if missing:
             raise invalid("observed", f"have {', '.join(missing)}", list(observed))
         arrays = [np.asarray(observed[name], np.float64) for name in self._observed]
-        if len(arrays) == 1 and len(shapes[self._observed[0]]):
+        events = [tuple(shapes[name]) for name in self._observed]
+        for name, array, event in zip(self._observed, arrays, events, strict=True):
+            check_event(array, event, "the joint distribution", name)
+        if len(arrays) == 1 and events[0]:
             return arrays[0]
-        flat = []
-        for name, array in zip(self._observed, arrays, strict=True):
-            batch = array.shape[: array.ndim - len(shapes[name])]
-            flat.append(array.reshape(*batch, math.prod(shapes[name])))
-        return np.concatenate(flat, axis=-1)
+        flat = [
+            array.reshape(*array.shape[: array.ndim - len(event)], math.prod(event))
+            for array, event in zip(arrays, events, strict=True)
+        ]
+        try:
+            batch = np.broadcast_shapes(*(part.shape[:-1] for part in flat))
+        except ValueError as e:
+            must = "have parts of batch shapes that broadcast"
+            shapes = [array.shape for array in arrays]
+            got = f"parts {', '.join(self._observed)} of shapes {shapes}"
+            raise invalid("observed", must, got=got) from e
+        wide = [np.broadcast_to(part, (*batch, part.shape[-1])) for part in flat]
+        return np.concatenate(wide, axis=-1)
 
     def __call__(
         self, observed: Mapping[str, TensorLike] | TensorLike
@@ -284,7 +296,8 @@ class AmortizedPosterior(NeuralPosterior):
         """Returns the posterior of the latent parts given values of the observed ones.
 
         Args:
-            observed: Dictionary of the observed parts, or the value of the only one.
+            observed: Dictionary of the observed parts, whose batches broadcast, or the
+                value of the only one.
         """
         return self._posterior(self.encoded(observed), self._unpack)
 
