@@ -52,13 +52,19 @@ def flat_target(target: tfd.Distribution) -> FlatTarget:
     """
     unpack, size = unpacking(target)
     density = getattr(target, "unnormalized_log_prob", None) or target.log_prob
+    dtype = dtype_of(target)
 
     def log_prob(u: tf.Tensor) -> tf.Tensor:
         # A tensor of its own, so that TFP's cache does not hold on to the caller's.
-        u = tf.identity(u)
+        u = tf.cast(tf.identity(u), dtype)
         return density(unpack.forward(u)) + unpack.forward_log_det_jacobian(u, 1)
 
     return FlatTarget(log_prob, unpack, size)
+
+
+def dtype_of(target: tfd.Distribution) -> tf.DType:
+    """Returns the dtype of the vectors that stand for draws of a model."""
+    return tf.nest.flatten(target.dtype)[0]
 
 
 def unpacking(target: tfd.Distribution) -> tuple[tfb.Bijector, int]:
@@ -263,9 +269,37 @@ def surrogate_posterior(
     bijector = getattr(flow, "bijector", None)
     base = flow if bijector is None else flow.distribution
     parts = [flat.unpack] if bijector is None else [flat.unpack, bijector]
+    if (dtype := dtype_of(target)) != flow.dtype:
+        parts.insert(1, _Cast(dtype, flow.dtype))
     return tfd.TransformedDistribution(
         base, tfb.Chain(parts), name="surrogate_posterior"
     )
+
+
+class _Cast(tfb.Bijector):
+    """Values of one dtype to those of another."""
+
+    def __init__(self, to: tf.DType, back: tf.DType) -> None:
+        self._to, self._back = to, back
+        super().__init__(forward_min_event_ndims=0, is_constant_jacobian=True)
+
+    def _forward(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.cast(x, self._to)
+
+    def _inverse(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.cast(y, self._back)
+
+    def _forward_dtype(self, dtype: tf.DType) -> tf.DType:
+        return self._to
+
+    def _inverse_dtype(self, dtype: tf.DType) -> tf.DType:
+        return self._back
+
+    def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.zeros([], x.dtype)
+
+    def _inverse_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.zeros([], y.dtype)
 
 
 def _flat_shapes(shapes: tf.TensorShape | dict | list | tuple) -> list[tf.TensorShape]:
