@@ -305,6 +305,41 @@ def test_bounds_of_one_vector_differ():
     np.testing.assert_allclose(log_det, np.log(slope).sum(axis=1), rtol=1e-6)
 
 
+def blocks(*parts):
+    return tfd.Blockwise([tfd.Gamma(np.float64(2.0), 1.0), *parts])
+
+
+BLOCKS = {
+    "plain": lambda: blocks(tfd.Uniform(np.float64(-1.0), 3.0)),
+    "simplex": lambda: blocks(shares(2.0, 3.0)),
+    "joint": lambda: tfd.JointDistributionNamed(
+        {"one": blocks(tfd.Normal(np.float64(0.0), 1.0))}
+    ),
+    "Independent": lambda: tfd.Independent(
+        tfd.Blockwise([tfd.Uniform(np.array([0.0, 5.0]), np.array([1.0, 9.0]))]), 1
+    ),
+    "Sample": lambda: tfd.Sample(tfd.Blockwise([tfd.Gamma(np.float64(2.0), 1.0)]), 2),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_densities_of_blocks_integrate_to_one(name):
+    flat = tfpf.flat_target(BLOCKS[name]())
+    axis = np.linspace(-16.0, 24.0, 161)
+    u = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    mass = np.exp(flat.log_prob(tf.constant(u))).sum() * (axis[1] - axis[0]) ** 2
+    assert mass == pytest.approx(1.0, rel=1e-3)
+
+
+def test_blocks_without_a_bijector_are_refused():
+    discrete = tfd.Blockwise([tfd.Gamma(2.0, 1.0), tfd.Poisson(3.0)])
+    with pytest.raises(ValueError, match="continuous parts .* Received: a part Poi"):
+        tfpf.flat_target(discrete)
+    joint = tfd.JointDistributionSequential([tfd.Gamma(2.0, 1.0)])
+    with pytest.raises(ValueError, match="with a default bijector"):
+        tfpf.flat_target(tfd.Blockwise(joint))
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -14,7 +14,11 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.domains import Remeasured
 from tfp_flows.internal.arguments import invalid
-from tfp_flows.internal.compat import drawn_parts, replace_default_bijector
+from tfp_flows.internal.compat import (
+    BlockwiseDistribution,
+    drawn_parts,
+    replace_default_bijector,
+)
 
 
 class FlatTarget(NamedTuple):
@@ -74,10 +78,10 @@ def unpacking(target: tfd.Distribution) -> tuple[tfb.Bijector, int]:
         got = f"{target!r} of type {type(target).__name__}"
         raise invalid("target", must, got=got, kind=TypeError)
     for part in drawn_parts(target) or ():
-        if part.experimental_default_event_space_bijector() is None:
+        if _default(part) is None:
             must = "have continuous parts with a support of their own"
             raise invalid("target", must, got=f"a part {part.name}: {part!r}")
-    constrain = target.experimental_default_event_space_bijector()
+    constrain = _default(target)
     if constrain is None:  # TFP has none for mixtures
         must = "be continuous, with a default bijector; of vectors without one, such "
         must += (
@@ -86,25 +90,60 @@ def unpacking(target: tfd.Distribution) -> tuple[tfb.Bijector, int]:
         raise invalid("target", must, target)
     log_area = _log_area(target)
     shapes = constrain.inverse_event_shape(target.event_shape)
+    cut, size = _cut(target.dtype, shapes)
+    after = [Remeasured(-log_area)] if log_area else []
+    return tfb.Chain([constrain, *cut, *after], name="unpack"), size
+
+
+def _default(target: tfd.Distribution) -> tfb.Bijector | None:
+    """Returns TFP's bijector onto a support, if it has one."""
+    try:
+        return target.experimental_default_event_space_bijector()
+    except NotImplementedError:
+        return None
+
+
+def _cut(structure: Any, shapes: Any) -> tuple[list[tfb.Bijector], int]:
+    """Returns what cuts a vector into parts, the first step last, and its size."""
     parts = [tuple(shape) for shape in _flat_shapes(shapes)]
     sizes = [math.prod(shape) for shape in parts]
-    bijectors = [constrain]
-    if tf.nest.is_nested(target.dtype):
-        tokens = tf.nest.pack_sequence_as(target.dtype, list(range(len(sizes))))
+    if tf.nest.is_nested(structure):
+        tokens = tf.nest.pack_sequence_as(structure, list(range(len(sizes))))
         reshapes = [
             tfb.Reshape(shape, event_shape_in=(size,))
             for shape, size in zip(parts, sizes, strict=True)
         ]
-        bijectors += [
+        cut = [
             tfb.Restructure(tokens, list(range(len(sizes)))),
             tfb.JointMap(reshapes),
             tfb.Split(sizes),
         ]
     elif parts[0] != (sizes[0],):
-        bijectors.append(tfb.Reshape(parts[0], event_shape_in=(sizes[0],)))
-    if log_area:
-        bijectors.append(Remeasured(-log_area))
-    return tfb.Chain(bijectors, name="unpack"), sum(sizes)
+        cut = [tfb.Reshape(parts[0], event_shape_in=(sizes[0],))]
+    else:
+        cut = []
+    return cut, sum(sizes)
+
+
+def _of_blocks(target: tfd.Distribution) -> tfb.Bijector | None:
+    """Returns the bijector of a `tfd.Blockwise`, of those of its parts.
+
+    There is none of the parts of a joint distribution, which may depend on each other.
+    """
+    bijectors, sizes = [], []
+    for part in drawn_parts(target) or ():
+        constrain = _default(part)
+        if constrain is None or isinstance(target.distributions, tfd.Distribution):
+            return None
+        cut, size = _cut(part.dtype, constrain.inverse_event_shape(part.event_shape))
+        together, _ = _cut(part.dtype, part.event_shape)
+        bijectors.append(tfb.Chain([*map(tfb.Invert, together), constrain, *cut]))
+        sizes.append(size)
+    return tfb.Blockwise(bijectors, sizes)
+
+
+# TFP's is that of the parts, of another structure.
+replace_default_bijector(BlockwiseDistribution, _of_blocks)
 
 
 class _Between(tfb.Sigmoid):

@@ -85,7 +85,12 @@ joint_distribution.get_explicit_name_for_component = _name_of_part
 
 def in_blocks(distribution: Any, x: tf.Tensor) -> tuple[Any, Any]:
     """Returns the joint distribution of a `tfd.Blockwise` and its values of `x`."""
-    return distribution._distribution, distribution._split_and_reshape_event(x)
+    return joint_of_blocks(distribution), distribution._split_and_reshape_event(x)
+
+
+def joint_of_blocks(distribution: Any) -> Any:
+    """Returns the joint distribution of a `tfd.Blockwise`."""
+    return distribution._distribution
 
 
 _children = joint_distribution.JointDistribution._trackable_children
@@ -545,8 +550,10 @@ def part_names(joint: tfp.distributions.Distribution) -> tuple[str, ...]:
 def drawn_parts(target: tfp.distributions.Distribution) -> list | None:
     """Returns the distributions of a joint one, without those that are pinned.
 
-    They are those of some draw; None for any other distribution.
+    They are those of some draw, of a `tfd.Blockwise` its own; None for any other.
     """
+    if isinstance(target, BlockwiseDistribution):
+        target = joint_of_blocks(target)
     pinned = isinstance(target, tfp.experimental.distributions.JointDistributionPinned)
     joint: Any = target.distribution if pinned else target
     if not isinstance(joint, tfp.distributions.JointDistribution):
