@@ -184,8 +184,19 @@ def test_a_summary_network_is_trained_along():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: tfpf.inference.amortize(conjugate(), ["z"]), "name some, not all"),
+        (lambda: tfpf.inference.amortize(conjugate(), ["z"]), "list some, not all"),
         (lambda: tfpf.inference.amortize(conjugate(), ["mean", "y"]), "not all"),
+        (lambda: tfpf.inference.amortize(conjugate(), "y"), "`observed` must list"),
+        (lambda: tfpf.inference.amortize(conjugate(), ["y"] * 2), "each once"),
+        (
+            lambda: tfpf.inference.amortize(
+                tfd.JointDistributionNamed(
+                    {"k": tfd.Poisson(2.0), "y": lambda k: tfd.Normal(k, 1.0)}
+                ),
+                ["y"],
+            ),
+            "`joint` must have continuous parts",
+        ),
         (lambda: tfpf.inference.amortize(tfd.Normal(0.0, 1.0), ["y"]), "joint"),
         (lambda: tfpf.inference.amortize(bounded_by_data(), ["y"]), "support"),
         (
@@ -361,7 +372,7 @@ def test_wrong_observations_are_named(of_pairs, x, message):
     ("prior", "message"),
     [
         (lambda: tfd.Normal([0.0, 1.0], 1.0), "`prior` must have no batch shape"),
-        (lambda: tfd.Bernoulli(0.5), "must be continuous"),
+        (lambda: tfd.Bernoulli(0.5), "`prior` must be continuous"),
         (
             lambda: tfd.JointDistributionSequential([tfd.Poisson(3.0)]),
             "must have continuous parts",

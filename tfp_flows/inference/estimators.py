@@ -39,13 +39,15 @@ SUPPORT = "support"
 class Estimator:
     """What `NeuralPosterior` and `NeuralLikelihood` share: a prior, a density, data."""
 
+    _given = "prior"  # the argument by which a user gives the prior
+
     def __init__(self, prior: tfd.Distribution, density: ConditionalDensity) -> None:
         batch = prior.batch_shape
         if isinstance(batch, tf.TensorShape) and batch.rank:
             must = "have no batch shape, as `tfd.Independent` makes events of it"
             raise invalid("prior", must, batch)
         self.prior = prior
-        self._unpack, self._size = _whitening(prior)
+        self._unpack, self._size = _whitening(prior, self._given)
         self._density = density
         self._scaling: Scaling | None = None
 
@@ -241,13 +243,13 @@ def load_estimator(
     return held
 
 
-def _whitening(prior: tfd.Distribution) -> tuple[tfb.Bijector, int]:
+def _whitening(prior: tfd.Distribution, name: str) -> tuple[tfb.Bijector, int]:
     """Returns the bijector from vectors to parameters, and the vectors' size.
 
     Uniform parameters become normal ones: the logits of a default bijector have long
     tails wherever a posterior meets an edge of the box.
     """
-    unpack, size = unpacking(prior)
+    unpack, size = unpacking(prior, name)
     kind = prior
     while isinstance(kind, tfd.Sample | tfd.Independent):
         kind = kind.distribution

@@ -220,6 +220,8 @@ _MOST_DRAWS = 10_000_000  # of a prior, in one round
 class AmortizedPosterior(NeuralPosterior):
     """The posterior of the latent parts of a joint distribution: see `amortize`."""
 
+    _given = "joint"
+
     def __init__(
         self, joint: tfd.Distribution, observed: Sequence[str], **options: Any
     ) -> None:
@@ -231,8 +233,9 @@ class AmortizedPosterior(NeuralPosterior):
         )
         parts = _named(joint, joint.sample(2, seed=(0, 0)))
         unknown = [name for name in observed if name not in parts]
-        if unknown or not observed or len(observed) == len(parts):
-            must = f"name some, not all, of the parts {', '.join(parts)}"
+        once = not isinstance(observed, str) and len(set(observed)) == len(observed)
+        if unknown or not observed or not once or len(observed) == len(parts):
+            must = f"list some, not all, of the parts {', '.join(parts)}, each once"
             raise invalid("observed", must, observed)
         self._joint = joint
         self._observed: list[str] = list(observed)

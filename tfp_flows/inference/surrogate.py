@@ -71,24 +71,30 @@ def dtype_of(target: tfd.Distribution) -> tf.DType:
     return tf.nest.flatten(target.dtype)[0]
 
 
-def unpacking(target: tfd.Distribution) -> tuple[tfb.Bijector, int]:
-    """Returns the bijector from vectors to draws of a model, and the vectors' size."""
+def unpacking(
+    target: tfd.Distribution, name: str = "target"
+) -> tuple[tfb.Bijector, int]:
+    """Returns the bijector from vectors to draws of a model, and the vectors' size.
+
+    `name` is that of the argument by which the model was given.
+    """
     if not hasattr(target, "experimental_default_event_space_bijector"):
         must = "be a distribution, such as `model.experimental_pin(data)`"
         got = f"{target!r} of type {type(target).__name__}"
-        raise invalid("target", must, got=got, kind=TypeError)
+        raise invalid(name, must, got=got, kind=TypeError)
     for part in drawn_parts(target) or ():
         if _default(part) is None:
-            must = "have continuous parts with a support of their own"
-            raise invalid("target", must, got=f"a part {part.name}: {part!r}")
+            must = "have continuous parts with a support of their own, but for those "
+            must += "that are observed"
+            raise invalid(name, must, got=f"a part {part.name}: {part!r}")
     constrain = _default(target)
     if constrain is None:  # TFP has none for mixtures
         must = "be continuous, with a default bijector; of vectors without one, such "
         must += (
             "as a mixture of normals, the `log_prob` is already that of a flat target"
         )
-        raise invalid("target", must, target)
-    log_area = _log_area(target)
+        raise invalid(name, must, target)
+    log_area = _log_area(target, name)
     shapes = constrain.inverse_event_shape(target.event_shape)
     cut, size = _cut(target.dtype, shapes)
     after = [Remeasured(-log_area)] if log_area else []
@@ -235,20 +241,20 @@ def _is_right(target: tfd.Distribution) -> bool:
     return getattr(target, "input_output_cholesky", False)
 
 
-def _log_area(target: tfd.Distribution) -> float:
+def _log_area(target: tfd.Distribution, name: str) -> float:
     """Returns by how much the log-dets of a default bijector are too large."""
     inner: Any = getattr(target, "distribution", None)
     if (parts := drawn_parts(target)) is not None:
-        return sum(map(_log_area, parts))
+        return sum(_log_area(part, name) for part in parts)
     for kind, why in _WRONG.items():
         if isinstance(target, kind) and not _is_right(target):
             must = f"have no `tfd.{kind.__name__}`, whose default bijector in TFP {why}"
-            raise invalid("target", must, target)
+            raise invalid(name, must, target)
     if isinstance(target, _SHARES):
         return 0.5 * math.log(target.event_shape[-1])
     if not isinstance(inner, tfd.Distribution):
         return 0.0
-    each = _log_area(inner)
+    each = _log_area(inner, name)
     if not each or isinstance(target, tfd.TransformedDistribution):
         return each
     whole, one = (
