@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from tfp_flows.cli import posterior_run
+
 
 def simulations(n, seed=0):
     """A location, a positive scale and a share; three statistics."""
@@ -87,13 +89,24 @@ def test_a_second_call_trains_nothing(fitted, written, invoke, tmp_path):
     assert (again / "draws.csv").read_text() == (out / "draws.csv").read_text()
 
 
+def test_data_may_have_a_constant_column(tmp_path):
+    theta, x = simulations(100)
+    x[:, 1] = 7.0
+    read = posterior_run.read_pairs(
+        write(tmp_path / "theta.csv", "loc,scale,share", theta),
+        write(tmp_path / "x.csv", "a,b,c", x),
+    )
+    np.testing.assert_allclose(read.x, x, rtol=1e-6)
+
+
 WRONG = {
     "bounds": (["--low", "0"], "'loc', which goes from"),
     "count": (["--low", "0,1"], "`--low` must be a number, or 3 of them for loc"),
     "text": (["--high", "much"], "`--high` must be a number"),
     "both": (["--model", "fit"], "`--model` must be given, or else `--theta`"),
     "columns": (["--observed", "theta.csv"], "must have the columns of the simulated"),
-    "rows": (["--x", "observed.csv"], "at least 10 rows"),
+    "rows": (["--theta", "observed.csv"], "at least 10 rows"),
+    "constant": (["--theta", "constant.csv"], "no constant columns"),
     "unequal": (["--x", "short.csv"], "equally many rows, at least 100. Received: 400"),
     "missing": (["--x", "nothing.csv"], "must be an existing file"),
 }
@@ -106,6 +119,7 @@ def test_wrong_input_is_refused_in_a_sentence(
     given, message = WRONG[case]
     monkeypatch.chdir(written[0].parent)
     write("short.csv", "a,b,c", simulations(50)[1])
+    write("constant.csv", "one", np.ones((400, 1)))
     usual = {"--theta": "theta.csv", "--x": "x.csv", "--observed": "observed.csv"}
     usual |= {given[0]: given[1]}
     arguments = [part for pair in usual.items() for part in pair]

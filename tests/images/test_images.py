@@ -69,6 +69,15 @@ def test_arc_between_equal_latents_is_finite():
     np.testing.assert_allclose(same[0], np.repeat(PIXELS[:1], 4, 0), atol=1e-6)
 
 
+def test_arc_from_the_latent_without_a_direction_is_the_line():
+    flow = gaussian_flow()
+    middle = images.temperature_series(flow, 1, (0.0,), seed=0)[:, 0]
+    for ends in ((middle, PIXELS[:1]), (PIXELS[:1], middle), (middle, middle)):
+        walk = images.interpolate(flow, *ends, 3)
+        line = images.interpolate(flow, *ends, 3, spherical=False)
+        np.testing.assert_array_equal(walk, line)
+
+
 def test_attribute_vector_finds_a_shift():
     flow = gaussian_flow()
     z = np.random.default_rng(0).normal(size=(400, 16))

@@ -101,6 +101,15 @@ def test_scaling_is_one_to_one_and_knows_its_volume(kind):
     )
 
 
+def test_parameters_are_cast_to_the_prior_s_dtype():
+    one = tfd.JointDistributionNamed({"mean": tfd.Normal(0.0, 1.0)})
+    theta = {"mean": np.random.default_rng(0).normal(size=50)}
+    likelihood = tfpf.inference.NeuralLikelihood(one, hidden_units=(4,), steps=1)
+    likelihood.fit(theta, theta["mean"], epochs=1, **FIT)
+    assert likelihood.log_prob([0.1], {"mean": 0.2}).dtype == tf.float32
+    assert likelihood.models[0].distribution.dtype == tf.float32  # as `sample` needs
+
+
 def test_wrong_data_are_named(trained):
     with pytest.raises(ValueError, match="`x` must be finite and of shape"):
         trained.sample([1.0, 2.0], 10)

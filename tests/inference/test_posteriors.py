@@ -10,6 +10,7 @@ from scipy import stats
 import tfp_flows as tfpf
 
 tfd = tfp.distributions
+RNG = np.random.default_rng(0)
 QUICK = {"hidden_units": (32,), "steps": 2}
 
 
@@ -187,8 +188,19 @@ def test_a_summary_network_is_trained_along():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: tfpf.inference.amortize(conjugate(), ["z"]), "name some, not all"),
+        (lambda: tfpf.inference.amortize(conjugate(), ["z"]), "list some, not all"),
         (lambda: tfpf.inference.amortize(conjugate(), ["mean", "y"]), "not all"),
+        (lambda: tfpf.inference.amortize(conjugate(), "y"), "`observed` must list"),
+        (lambda: tfpf.inference.amortize(conjugate(), ["y"] * 2), "each once"),
+        (
+            lambda: tfpf.inference.amortize(
+                tfd.JointDistributionNamed(
+                    {"k": tfd.Poisson(2.0), "y": lambda k: tfd.Normal(k, 1.0)}
+                ),
+                ["y"],
+            ),
+            "`joint` must have continuous parts",
+        ),
         (lambda: tfpf.inference.amortize(tfd.Normal(0.0, 1.0), ["y"]), "joint"),
         (lambda: tfpf.inference.amortize(bounded_by_data(), ["y"]), "support"),
         (
@@ -266,6 +278,76 @@ def test_draws_that_were_rounded_to_an_edge_are_taken():
         estimator.fit(theta, theta, epochs=1, verbose=0)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "given", [np.float32, np.float64, np.int64, tf.constant, np.ndarray.tolist]
+)
+def test_parameters_are_cast_to_the_prior_s_dtype(dtype, given):
+    prior = tfd.Sample(tfd.Normal(np.zeros((), dtype), 3.0), [2])
+    theta = np.round(RNG.normal(size=(40, 2)))
+    expected, made = [], tfpf.inference.NeuralPosterior(prior)
+    for one in (theta.astype(dtype), given(theta)):
+        u, _ = made._pairs(one, theta)
+        expected.append(u)
+    assert expected[0].dtype == expected[1].dtype == dtype
+    np.testing.assert_array_equal(*expected)
+
+
+@pytest.fixture(scope="module")
+def of_two_parts():
+    """Of a number `a` and a matrix `b`, not trained."""
+    parts = {
+        "mean": tfd.Normal(0.0, 1.0),
+        "a": lambda mean: tfd.Normal(mean, 1.0),
+        "b": lambda mean: tfd.Sample(tfd.Normal(mean, 1.0), [3, 2]),
+    }
+    joint = tfd.JointDistributionNamed(parts)
+    return tfpf.inference.AmortizedPosterior(joint, ["a", "b"])
+
+
+B = np.arange(6.0).reshape(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (0.1, B.T, r"`b` must have shape \[..., 3, 2\]"),
+        (0.1, B.ravel(), r"`b` must have shape \[..., 3, 2\]"),
+        (0.1, 2.0, r"`b` must have shape \[..., 3, 2\]"),
+        ([0.1, 0.2], [B, B, B], "`observed` must have parts of batch shapes that"),
+    ],
+)
+def test_observed_parts_of_wrong_shapes_are_named(of_two_parts, a, b, message):
+    with pytest.raises(ValueError, match=message):
+        of_two_parts({"a": a, "b": b})
+
+
+def test_observed_parts_broadcast(of_two_parts):
+    rows = of_two_parts.encoded({"a": [0.1, 0.2], "b": B})
+    np.testing.assert_array_equal(rows, [[0.1, *B.ravel()], [0.2, *B.ravel()]])
+    [row] = of_two_parts.encoded({"a": 0.1, "b": B[np.newaxis]})
+    np.testing.assert_array_equal(row, rows[0])
+
+
+@pytest.mark.parametrize(
+    ("theta", "message"),
+    [
+        (np.zeros((9, 3)), r"`theta` must have the prior's structure"),
+        ({"a": np.zeros(9)}, r"`theta` must have the prior's structure"),
+        (
+            {"a": np.zeros(9), "b": np.zeros((9, 3))},
+            r"must have shape \[..., 2\]",
+        ),
+        ({"a": ["x"] * 9, "b": np.zeros((9, 2))}, "`theta` must be a dense array"),
+    ],
+)
+def test_wrong_parameters_are_named(theta, message):
+    parts = {"a": tfd.Normal(0.0, 1.0), "b": tfd.Sample(tfd.Gamma(2.0, 1.0), 2)}
+    made = tfpf.inference.NeuralPosterior(tfd.JointDistributionNamed(parts))
+    with pytest.raises(ValueError, match=message):
+        made.fit(theta, np.zeros((9, 2)))
+
+
 @pytest.fixture(scope="module")
 def of_pairs():
     prior = tfd.Sample(tfd.Normal(0.0, 1.0), 2)
@@ -294,7 +376,7 @@ def test_wrong_observations_are_named(of_pairs, x, message):
     ("prior", "message"),
     [
         (lambda: tfd.Normal([0.0, 1.0], 1.0), "`prior` must have no batch shape"),
-        (lambda: tfd.Bernoulli(0.5), "must be continuous"),
+        (lambda: tfd.Bernoulli(0.5), "`prior` must be continuous"),
         (
             lambda: tfd.JointDistributionSequential([tfd.Poisson(3.0)]),
             "must have continuous parts",

@@ -269,8 +269,84 @@ def test_densities_on_simplexes_integrate_to_the_evidence(name):
     assert evidence == pytest.approx(expected, rel=1e-3)
 
 
+INF = np.float64(np.inf)
+TRUNCATED = {
+    "below": lambda: tfd.TruncatedNormal(0.0, np.float64(1.0), -1.0, INF),
+    "above": lambda: tfd.TruncatedNormal(0.0, np.float64(1.0), -INF, 0.5),
+    "nowhere": lambda: tfd.TruncatedNormal(0.0, np.float64(1.0), -INF, INF),
+    "both": lambda: tfd.TruncatedNormal(0.0, np.float64(1.0), -1.0, 2.0),
+    "joint": lambda: tfd.JointDistributionNamed(
+        {"one": tfd.Sample(tfd.TruncatedNormal(0.0, np.float64(1.0), 0.0, INF), [1])}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRUNCATED)
+def test_densities_between_bounds_that_may_be_infinite_integrate_to_one(name):
+    flat = tfpf.flat_target(TRUNCATED[name]())
+    u = tf.constant(np.linspace(-40.0, 40.0, 20_001)[:, np.newaxis])
+    assert np.exp(flat.log_prob(u)).sum() * 0.004 == pytest.approx(1.0, rel=1e-3)
+
+
+def test_bounds_of_one_vector_differ():
+    lows, highs = np.array([[0.0, -INF, -INF, 1.0], [INF, 0.0, INF, 3.0]])
+    prior = tfd.Independent(tfd.TruncatedNormal(0.0, np.float64(1.0), lows, highs), 1)
+    unpack = tfpf.flat_target(prior).unpack
+    u = tf.constant(3.0 * RNG.normal(size=(50, 4)))
+    z = tf.identity(unpack.forward(u))
+    assert np.all((z > lows) & (z < highs))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([u, z])
+        forward, inverse = unpack.forward(tf.identity(u)), unpack.inverse(z)
+    np.testing.assert_allclose(inverse, u, rtol=1e-6, atol=1e-6)
+    slope, back = tape.gradient(forward, u), tape.gradient(inverse, z)
+    np.testing.assert_allclose(slope * back, 1.0, rtol=1e-6)
+    log_det = unpack.forward_log_det_jacobian(tf.identity(u), 1)
+    np.testing.assert_allclose(log_det, np.log(slope).sum(axis=1), rtol=1e-6)
+
+
+def blocks(*parts):
+    return tfd.Blockwise([tfd.Gamma(np.float64(2.0), 1.0), *parts])
+
+
+BLOCKS = {
+    "plain": lambda: blocks(tfd.Uniform(np.float64(-1.0), 3.0)),
+    "simplex": lambda: blocks(shares(2.0, 3.0)),
+    "joint": lambda: tfd.JointDistributionNamed(
+        {"one": blocks(tfd.Normal(np.float64(0.0), 1.0))}
+    ),
+    "Independent": lambda: tfd.Independent(
+        tfd.Blockwise([tfd.Uniform(np.array([0.0, 5.0]), np.array([1.0, 9.0]))]), 1
+    ),
+    "Sample": lambda: tfd.Sample(tfd.Blockwise([tfd.Gamma(np.float64(2.0), 1.0)]), 2),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_densities_of_blocks_integrate_to_one(name):
+    flat = tfpf.flat_target(BLOCKS[name]())
+    axis = np.linspace(-16.0, 24.0, 161)
+    u = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    mass = np.exp(flat.log_prob(tf.constant(u))).sum() * (axis[1] - axis[0]) ** 2
+    assert mass == pytest.approx(1.0, rel=1e-3)
+
+
+def test_blocks_without_a_bijector_are_refused():
+    discrete = tfd.Blockwise([tfd.Gamma(2.0, 1.0), tfd.Poisson(3.0)])
+    with pytest.raises(ValueError, match="continuous parts .* Received: a part Poi"):
+        tfpf.flat_target(discrete)
+    joint = tfd.JointDistributionSequential([tfd.Gamma(2.0, 1.0)])
+    with pytest.raises(ValueError, match="with a default bijector"):
+        tfpf.flat_target(tfd.Blockwise(joint))
+
+
 @pytest.mark.parametrize(
-    "target", [tfd.VonMisesFisher([1.0, 0.0, 0.0], 2.0), tfd.LKJ(2, 1.5)]
+    "target",
+    [
+        tfd.VonMisesFisher([1.0, 0.0, 0.0], 2.0),
+        tfd.LKJ(2, 1.5),
+        tfd.Sample(tfd.TruncatedCauchy(0.0, 1.0, 0.0, np.inf), [2]),
+    ],
 )
 def test_supports_that_tfp_s_bijectors_do_not_cover_are_refused(target):
     for one in (target, tfd.JointDistributionSequential([target])):

@@ -200,6 +200,51 @@ def test_fit_refuses():
     tfpf.VariationalModel(two_modes(), standard, estimator="score_function")
 
 
+def pinned(data):
+    """A number seen through a number: more data do not fit."""
+    parts = {"m": tfd.Normal(0.0, 1.0), "y": lambda m: tfd.Normal(m, 1.0)}
+    return tfd.JointDistributionNamed(parts).experimental_pin(y=data)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (lambda: pinned([3.0, -3.0]), "must return one log-density for each draw"),
+        (lambda: pinned([3.0, 0.0, -3.0]), "must return one log-density for each draw"),
+        (
+            lambda: lambda z: -np.sum(z**2, -1),
+            "must be made of TensorFlow's operations",
+        ),
+    ],
+)
+def test_targets_that_do_not_take_draws_one_by_one_are_named(target, message):
+    flow = tfd.Sample(tfd.Normal(tf.Variable(0.0), 1.0), [1])
+    model = tfpf.VariationalModel(flow, target())
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=f"Argument `target` {message}"):
+        model.fit(steps_per_epoch=1, batch_size=2, verbose=0)
+
+
+@pytest.mark.parametrize(("of_flow", "of_target"), [(4, 8), (8, 4)])
+def test_flow_and_target_of_different_precision(of_flow, of_target):
+    """Of `m ~ N(0, 1)` seen as 1 with noise 1 the posterior is `N(1/2, 1/2)`."""
+    zero = np.zeros((), f"f{of_target}")
+    parts = {"m": tfd.Normal(zero, 1.0), "y": lambda m: tfd.Normal(m, 1.0)}
+    target = tfd.JointDistributionNamed(parts).experimental_pin(y=zero + 1.0)
+    mean = tf.Variable(np.array(0.5, f"f{of_flow}"))
+    flow = tfd.Sample(tfd.Normal(mean, 0.5**0.5), [1])
+    model = tfpf.VariationalModel(flow, target)
+    model.compile(keras.optimizers.SGD(0.0))
+    model.fit(steps_per_epoch=1, batch_size=4, verbose=0)
+    draws, log_weights = model.importance_sample(5, seed=0)
+    evidence = -0.25 - 0.5 * np.log(4.0 * np.pi)
+    np.testing.assert_allclose(log_weights, evidence, rtol=1e-5)
+    assert draws["m"].dtype == zero.dtype
+    log_q = model.posterior.log_prob(draws)
+    exact = tfd.Normal(zero + 0.5, 0.5**0.5).log_prob(draws["m"])
+    np.testing.assert_allclose(log_q, exact, rtol=1e-4, atol=1e-5)
+
+
 def test_double_precision_and_a_metric():
     flow = tfpf.real_nvp((2,), couplings=2, hidden_units=(4,), dtype="float64")
     model = tfpf.VariationalModel(flow, standard, seed=0)

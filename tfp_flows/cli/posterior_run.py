@@ -57,7 +57,8 @@ def read_pairs(theta: Path | None, x: Path | None) -> Pairs:
     for name, path in (("--theta", theta), ("--x", x)):
         if path is None:
             raise ValueError(f"Option `{name}` must be given. Received: none")
-    first, second = _table("--theta", theta), _table("--x", x)
+    # Data are conditions, which need no density: a column of them may be constant.
+    first, second = _table("--theta", theta), _table("--x", x, for_training=False)
     n = len(first.x)
     if n != len(second.x) or n < LEAST_PAIRS:
         raise ValueError(

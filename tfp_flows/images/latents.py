@@ -96,9 +96,10 @@ def _arc(a: tf.Tensor, b: tf.Tensor, t: float) -> tf.Tensor:
 
     length_a, length_b = (tf.sqrt(inner(z, z)) for z in (a, b))
     cosine = inner(a, b) / (length_a * length_b)
-    # Nearly equal or opposite latents leave the arc undefined: take the line.
+    # Nearly equal or opposite latents leave the arc undefined, as does 0, which has no
+    # direction and the cosine NaN: take the line.
     angle = tf.acos(tf.clip_by_value(cosine, -1.0, 1.0))
-    straight = tf.sin(angle) < 1e-4
+    straight = tf.logical_not(tf.sin(angle) >= 1e-4)
     safe = tf.where(straight, tf.ones_like(angle), angle)
     along_a = tf.sin((1.0 - t) * safe) / tf.sin(safe) / length_a
     along_b = tf.sin(t * safe) / tf.sin(safe) / length_b

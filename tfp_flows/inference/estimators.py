@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +19,12 @@ from tfp_flows.internal.arguments import (
     Config,
     Seed,
     TensorLike,
+    check_dense,
+    check_event,
     checked_integer,
     invalid,
 )
+from tfp_flows.internal.compat import coerced
 from tfp_flows.internal.seeds import stateless_seed
 from tfp_flows.saving.files import load_archive, reading, save_model, written_by
 from tfp_flows.training.model import FlowModel
@@ -35,13 +39,15 @@ SUPPORT = "support"
 class Estimator:
     """What `NeuralPosterior` and `NeuralLikelihood` share: a prior, a density, data."""
 
+    _given = "prior"  # the argument by which a user gives the prior
+
     def __init__(self, prior: tfd.Distribution, density: ConditionalDensity) -> None:
         batch = prior.batch_shape
         if isinstance(batch, tf.TensorShape) and batch.rank:
             must = "have no batch shape, as `tfd.Independent` makes events of it"
             raise invalid("prior", must, batch)
         self.prior = prior
-        self._unpack, self._size = _whitening(prior)
+        self._unpack, self._size = _whitening(prior, self._given)
         self._density = density
         self._scaling: Scaling | None = None
 
@@ -83,6 +89,7 @@ class Estimator:
 
     def _pairs(self, theta: Arrays, x: TensorLike) -> tuple[np.ndarray, np.ndarray]:
         """Returns unconstrained parameters `[n, d]` and data, checked."""
+        theta = self._parameters(theta)
         u = np.asarray(self._unpack.inverse(theta))
         u = _from_edges(u, theta, self.prior)
         u = _finite("theta", u, "lie within the prior's support")
@@ -90,6 +97,24 @@ class Estimator:
         if len(u) != len(x):
             raise invalid("x", f"have {len(u)} rows, as `theta`", x)
         return u, x
+
+    def _parameters(self, theta: Arrays) -> Arrays:
+        """Returns parameters in the prior's structure and dtypes."""
+        dtypes, shapes = self.prior.dtype, self.prior.event_shape
+
+        def cast(dtype: tf.DType, shape: tf.TensorShape, part: TensorLike) -> tf.Tensor:
+            # Lists of numbers would be tensors of float32 first.
+            part = part if tf.is_tensor(part) else np.asarray(part)
+            check_dense(part, "theta")
+            check_event(part, shape, "the prior", "theta")
+            return tf.cast(part, dtype)
+
+        try:
+            theta = coerced(dtypes, theta)
+        except (TypeError, ValueError) as e:
+            must = f"have the prior's structure, {dtypes}"
+            raise invalid("theta", must, got=reprlib.repr(theta)) from e
+        return keras.tree.map_structure_up_to(dtypes, cast, dtypes, shapes, theta)
 
     def _scaled(self, x: np.ndarray) -> np.ndarray:
         return x if self._scaling is None else self._scaling(x)
@@ -218,13 +243,13 @@ def load_estimator(
     return held
 
 
-def _whitening(prior: tfd.Distribution) -> tuple[tfb.Bijector, int]:
+def _whitening(prior: tfd.Distribution, name: str) -> tuple[tfb.Bijector, int]:
     """Returns the bijector from vectors to parameters, and the vectors' size.
 
     Uniform parameters become normal ones: the logits of a default bijector have long
     tails wherever a posterior meets an edge of the box.
     """
-    unpack, size = unpacking(prior)
+    unpack, size = unpacking(prior, name)
     kind = prior
     while isinstance(kind, tfd.Sample | tfd.Independent):
         kind = kind.distribution

@@ -108,7 +108,8 @@ class NeuralLikelihood(Estimator):
             theta: Parameters, of the prior's structure: one, or a batch `[n, ...]`.
         """
         y, volume = self._observed(x)
-        return self._density(self._unpack.inverse(theta)).log_prob(y) + volume
+        u = self._unpack.inverse(self._parameters(theta))
+        return self._density(u).log_prob(y) + volume
 
     def _observed(self, x: TensorLike) -> tuple[np.ndarray, np.ndarray]:
         """Returns data as the flow has them, and the log-det of that."""

@@ -25,6 +25,7 @@ from tfp_flows.internal.arguments import (
     Arrays,
     Seed,
     TensorLike,
+    check_event,
     checked_instance,
     checked_integer,
     checked_number,
@@ -133,8 +134,8 @@ class NeuralPosterior(Estimator):
 
         Args:
             x: One observation `[*shape]`, or a batch of them, `[*batch, *shape]`. What
-                `amortize` returns takes a dictionary of the observed parts, or the
-                value of the only one.
+                `amortize` returns takes a dictionary of the observed parts, whose
+                batches broadcast, or the value of the only one.
         """
         return self._posterior(self.unconstrained(self.encoded(x)))
 
@@ -260,6 +261,8 @@ _MOST_DRAWS = 10_000_000  # of a prior, in one round
 class AmortizedPosterior(NeuralPosterior):
     """The posterior of the latent parts of a joint distribution: see `amortize`."""
 
+    _given = "joint"
+
     def __init__(
         self, joint: tfd.Distribution, observed: Sequence[str], **options: Any
     ) -> None:
@@ -271,8 +274,9 @@ class AmortizedPosterior(NeuralPosterior):
         )
         parts = _named(joint, joint.sample(2, seed=(0, 0)))
         unknown = [name for name in observed if name not in parts]
-        if unknown or not observed or len(observed) == len(parts):
-            must = f"name some, not all, of the parts {', '.join(parts)}"
+        once = not isinstance(observed, str) and len(set(observed)) == len(observed)
+        if unknown or not observed or not once or len(observed) == len(parts):
+            must = f"list some, not all, of the parts {', '.join(parts)}, each once"
             raise invalid("observed", must, observed)
         self._joint = joint
         self._observed: list[str] = list(observed)
@@ -311,13 +315,24 @@ class AmortizedPosterior(NeuralPosterior):
         if missing:
             raise invalid("observed", f"have {', '.join(missing)}", list(observed))
         arrays = [np.asarray(observed[name], np.float64) for name in self._observed]
-        if len(arrays) == 1 and len(shapes[self._observed[0]]):
+        events = [tuple(shapes[name]) for name in self._observed]
+        for name, array, event in zip(self._observed, arrays, events, strict=True):
+            check_event(array, event, "the joint distribution", name)
+        if len(arrays) == 1 and events[0]:
             return arrays[0]
-        flat = []
-        for name, array in zip(self._observed, arrays, strict=True):
-            batch = array.shape[: array.ndim - len(shapes[name])]
-            flat.append(array.reshape(*batch, math.prod(shapes[name])))
-        return np.concatenate(flat, axis=-1)
+        flat = [
+            array.reshape(*array.shape[: array.ndim - len(event)], math.prod(event))
+            for array, event in zip(arrays, events, strict=True)
+        ]
+        try:
+            batch = np.broadcast_shapes(*(part.shape[:-1] for part in flat))
+        except ValueError as e:
+            must = "have parts of batch shapes that broadcast"
+            shapes = [array.shape for array in arrays]
+            got = f"parts {', '.join(self._observed)} of shapes {shapes}"
+            raise invalid("observed", must, got=got) from e
+        wide = [np.broadcast_to(part, (*batch, part.shape[-1])) for part in flat]
+        return np.concatenate(wide, axis=-1)
 
 
 def amortize(

@@ -6,13 +6,19 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
 from tfp_flows.bijectors.domains import Remeasured
 from tfp_flows.internal.arguments import invalid
-from tfp_flows.internal.compat import drawn_parts
+from tfp_flows.internal.compat import (
+    BlockwiseDistribution,
+    drawn_parts,
+    replace_default_bijector,
+)
 
 
 class FlatTarget(NamedTuple):
@@ -50,53 +56,164 @@ def flat_target(target: tfd.Distribution) -> FlatTarget:
     """
     unpack, size = unpacking(target)
     density = getattr(target, "unnormalized_log_prob", None) or target.log_prob
+    dtype = dtype_of(target)
 
     def log_prob(u: tf.Tensor) -> tf.Tensor:
         # A tensor of its own, so that TFP's cache does not hold on to the caller's.
-        u = tf.identity(u)
+        u = tf.cast(tf.identity(u), dtype)
         return density(unpack.forward(u)) + unpack.forward_log_det_jacobian(u, 1)
 
     return FlatTarget(log_prob, unpack, size)
 
 
-def unpacking(target: tfd.Distribution) -> tuple[tfb.Bijector, int]:
-    """Returns the bijector from vectors to draws of a model, and the vectors' size."""
+def dtype_of(target: tfd.Distribution) -> tf.DType:
+    """Returns the dtype of the vectors that stand for draws of a model."""
+    return tf.nest.flatten(target.dtype)[0]
+
+
+def unpacking(
+    target: tfd.Distribution, name: str = "target"
+) -> tuple[tfb.Bijector, int]:
+    """Returns the bijector from vectors to draws of a model, and the vectors' size.
+
+    `name` is that of the argument by which the model was given.
+    """
     if not hasattr(target, "experimental_default_event_space_bijector"):
         must = "be a distribution, such as `model.experimental_pin(data)`"
         got = f"{target!r} of type {type(target).__name__}"
-        raise invalid("target", must, got=got, kind=TypeError)
+        raise invalid(name, must, got=got, kind=TypeError)
     for part in drawn_parts(target) or ():
-        if part.experimental_default_event_space_bijector() is None:
-            must = "have continuous parts with a support of their own"
-            raise invalid("target", must, got=f"a part {part.name}: {part!r}")
-    constrain = target.experimental_default_event_space_bijector()
+        if _default(part) is None:
+            must = "have continuous parts with a support of their own, but for those "
+            must += "that are observed"
+            raise invalid(name, must, got=f"a part {part.name}: {part!r}")
+    constrain = _default(target)
     if constrain is None:  # TFP has none for mixtures
         must = "be continuous, with a default bijector; of vectors without one, such "
         must += (
             "as a mixture of normals, the `log_prob` is already that of a flat target"
         )
-        raise invalid("target", must, target)
-    log_area = _log_area(target)
+        raise invalid(name, must, target)
+    log_area = _log_area(target, name)
     shapes = constrain.inverse_event_shape(target.event_shape)
+    cut, size = _cut(target.dtype, shapes)
+    after = [Remeasured(-log_area)] if log_area else []
+    return tfb.Chain([constrain, *cut, *after], name="unpack"), size
+
+
+def _default(target: tfd.Distribution) -> tfb.Bijector | None:
+    """Returns TFP's bijector onto a support, if it has one."""
+    try:
+        return target.experimental_default_event_space_bijector()
+    except NotImplementedError:
+        return None
+
+
+def _cut(structure: Any, shapes: Any) -> tuple[list[tfb.Bijector], int]:
+    """Returns what cuts a vector into parts, the first step last, and its size."""
     parts = [tuple(shape) for shape in _flat_shapes(shapes)]
     sizes = [math.prod(shape) for shape in parts]
-    bijectors = [constrain]
-    if tf.nest.is_nested(target.dtype):
-        tokens = tf.nest.pack_sequence_as(target.dtype, list(range(len(sizes))))
+    if tf.nest.is_nested(structure):
+        tokens = tf.nest.pack_sequence_as(structure, list(range(len(sizes))))
         reshapes = [
             tfb.Reshape(shape, event_shape_in=(size,))
             for shape, size in zip(parts, sizes, strict=True)
         ]
-        bijectors += [
+        cut = [
             tfb.Restructure(tokens, list(range(len(sizes)))),
             tfb.JointMap(reshapes),
             tfb.Split(sizes),
         ]
     elif parts[0] != (sizes[0],):
-        bijectors.append(tfb.Reshape(parts[0], event_shape_in=(sizes[0],)))
-    if log_area:
-        bijectors.append(Remeasured(-log_area))
-    return tfb.Chain(bijectors, name="unpack"), sum(sizes)
+        cut = [tfb.Reshape(parts[0], event_shape_in=(sizes[0],))]
+    else:
+        cut = []
+    return cut, sum(sizes)
+
+
+def _of_blocks(target: tfd.Distribution) -> tfb.Bijector | None:
+    """Returns the bijector of a `tfd.Blockwise`, of those of its parts.
+
+    There is none of the parts of a joint distribution, which may depend on each other.
+    """
+    bijectors, sizes = [], []
+    for part in drawn_parts(target) or ():
+        constrain = _default(part)
+        if constrain is None or isinstance(target.distributions, tfd.Distribution):
+            return None
+        cut, size = _cut(part.dtype, constrain.inverse_event_shape(part.event_shape))
+        together, _ = _cut(part.dtype, part.event_shape)
+        bijectors.append(tfb.Chain([*map(tfb.Invert, together), constrain, *cut]))
+        sizes.append(size)
+    return tfb.Blockwise(bijectors, sizes)
+
+
+# TFP's is that of the parts, of another structure.
+replace_default_bijector(BlockwiseDistribution, _of_blocks)
+
+
+class _Between(tfb.Sigmoid):
+    """Numbers to those between `low` and `high`, each of which may be infinite.
+
+    | bounds | forward |
+    |---|---|
+    | both | `y = low + (high - low) sigmoid(x)` |
+    | `low` | `y = low + softplus(x)` |
+    | `high` | `y = high - softplus(-x)` |
+    | none | `y = x` |
+    """
+
+    def _forward(self, x: tf.Tensor) -> tf.Tensor:
+        case = self._case()
+        half = case.bound + case.sign * tf.math.softplus(case.sign * x)
+        return case.choose(case.sigmoid.forward(x), half, x)
+
+    def _inverse(self, y: tf.Tensor) -> tf.Tensor:
+        case = self._case()
+        # Values that are inside in the cases which are not chosen: of no gradient.
+        inner = tf.where(case.both, y, 0.5)
+        outer = tf.where(case.both | case.none, 1.0, case.sign * (y - case.bound))
+        half = case.sign * tfp.math.softplus_inverse(outer)
+        return case.choose(case.sigmoid.inverse(inner), half, y)
+
+    def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
+        case = self._case()
+        half = -tf.math.softplus(-case.sign * x)
+        whole = case.sigmoid.forward_log_det_jacobian(x)
+        return case.choose(whole, half, tf.zeros_like(x))
+
+    def _case(self) -> _Case:
+        low, high = (tf.convert_to_tensor(bound) for bound in (self.low, self.high))
+        above, below = tf.math.is_finite(low), tf.math.is_finite(high)
+        both, none = above & below, ~(above | below)
+        return _Case(
+            both,
+            none,
+            sigmoid=tfb.Sigmoid(tf.where(both, low, 0.0), tf.where(both, high, 1.0)),
+            bound=tf.where(above, low, tf.where(below, high, 0.0)),
+            sign=tf.where(above, tf.ones_like(low), -1.0),
+        )
+
+
+class _Case(NamedTuple):
+    """Which of the bounds of `_Between` are finite, and what maps where they are."""
+
+    both: tf.Tensor
+    none: tf.Tensor
+    sigmoid: tfb.Bijector
+    bound: tf.Tensor
+    sign: tf.Tensor
+
+    def choose(self, whole: tf.Tensor, half: tf.Tensor, free: tf.Tensor) -> tf.Tensor:
+        return tf.where(self.both, whole, tf.where(self.none, free, half))
+
+
+def _between(target: tfd.Distribution) -> tfb.Bijector:
+    return _Between(target.low, target.high, validate_args=target.validate_args)
+
+
+# TFP's is a sigmoid, which is NaN where a bound is infinite.
+replace_default_bijector(tfd.TruncatedNormal, _between)
 
 
 # By the first d - 1 values, where TFP's bijector for them, `SoftmaxCentered`, goes by
@@ -111,23 +228,33 @@ _WRONG = {
     tfd.SphericalUniform: "covers a part of the sphere only",
     tfd.PowerSpherical: "covers a part of the sphere only",
     tfd.LKJ: "has a wrong log-det; `tfd.CholeskyLKJ` has a right one",
+    tfd.TruncatedCauchy: "is NaN where a bound is infinite, as are its draws and its "
+    "density; those of `tfd.HalfCauchy` are not",
 }
 
 
-def _log_area(target: tfd.Distribution) -> float:
+def _is_right(target: tfd.Distribution) -> bool:
+    """Whether a distribution of a class in `_WRONG` is none that is."""
+    if isinstance(target, tfd.TruncatedCauchy):
+        bounds = [tf.get_static_value(end) for end in (target.low, target.high)]
+        return all(end is None or np.isfinite(end).all() for end in bounds)
+    return getattr(target, "input_output_cholesky", False)
+
+
+def _log_area(target: tfd.Distribution, name: str) -> float:
     """Returns by how much the log-dets of a default bijector are too large."""
     inner: Any = getattr(target, "distribution", None)
     if (parts := drawn_parts(target)) is not None:
-        return sum(map(_log_area, parts))
+        return sum(_log_area(part, name) for part in parts)
     for kind, why in _WRONG.items():
-        if isinstance(target, kind) and not getattr(target, "input_output_cholesky", 0):
+        if isinstance(target, kind) and not _is_right(target):
             must = f"have no `tfd.{kind.__name__}`, whose default bijector in TFP {why}"
-            raise invalid("target", must, target)
+            raise invalid(name, must, target)
     if isinstance(target, _SHARES):
         return 0.5 * math.log(target.event_shape[-1])
     if not isinstance(inner, tfd.Distribution):
         return 0.0
-    each = _log_area(inner)
+    each = _log_area(inner, name)
     if not each or isinstance(target, tfd.TransformedDistribution):
         return each
     whole, one = (
@@ -187,9 +314,37 @@ def surrogate_posterior(
     bijector = getattr(flow, "bijector", None)
     base = flow if bijector is None else flow.distribution
     parts = [flat.unpack] if bijector is None else [flat.unpack, bijector]
+    if (dtype := dtype_of(target)) != flow.dtype:
+        parts.insert(1, _Cast(dtype, flow.dtype))
     return tfd.TransformedDistribution(
         base, tfb.Chain(parts), name="surrogate_posterior"
     )
+
+
+class _Cast(tfb.Bijector):
+    """Values of one dtype to those of another."""
+
+    def __init__(self, to: tf.DType, back: tf.DType) -> None:
+        self._to, self._back = to, back
+        super().__init__(forward_min_event_ndims=0, is_constant_jacobian=True)
+
+    def _forward(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.cast(x, self._to)
+
+    def _inverse(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.cast(y, self._back)
+
+    def _forward_dtype(self, dtype: tf.DType) -> tf.DType:
+        return self._to
+
+    def _inverse_dtype(self, dtype: tf.DType) -> tf.DType:
+        return self._back
+
+    def _forward_log_det_jacobian(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.zeros([], x.dtype)
+
+    def _inverse_log_det_jacobian(self, y: tf.Tensor) -> tf.Tensor:
+        return tf.zeros([], y.dtype)
 
 
 def _flat_shapes(shapes: tf.TensorShape | dict | list | tuple) -> list[tf.TensorShape]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.inference.surrogate import flat_target, surrogate_posterior
+from tfp_flows.inference.surrogate import dtype_of, flat_target, surrogate_posterior
 from tfp_flows.internal.arguments import (
     Arrays,
     Config,
@@ -211,6 +211,8 @@ class VariationalModel(FlowModel):
                 raise invalid(name, must, passed[name])
         batch_size = checked_batch_size(given.pop("batch_size", None))
         self._check_target()
+        if not self.run_eagerly:
+            self._check_traced()
         rows = tf.zeros([batch_size or 32])
         return tf.data.Dataset.from_tensors({_DRAWS: rows}).repeat()
 
@@ -265,12 +267,28 @@ class VariationalModel(FlowModel):
         if self.target is None:
             must = "be set before the flow is fitted to it: `model.target = log_prob`"
             raise invalid("target", must)
-        z = self._distribution.sample(2, seed=(0, 0))
-        shape = tf.convert_to_tensor(self._log_prob.value(z)).shape
-        if shape != z.shape[:1]:
+        # Of two numbers of draws, since one may be that of a target's own data.
+        for n in (2, 3):
+            z = self._distribution.sample(n, seed=(0, 0))
             must = "return one log-density for each draw"
-            got = f"shape {shape} for draws of shape {z.shape}"
-            raise invalid("target", must, got=got)
+            given = f"for draws of shape {z.shape}"
+            try:
+                shape = tf.convert_to_tensor(self._log_prob.value(z)).shape
+            except (TypeError, ValueError, tf.errors.OpError) as e:
+                raise invalid("target", must, got=f"{_first_line(e)} {given}") from e
+            if shape != z.shape[:1]:
+                raise invalid("target", must, got=f"shape {shape} {given}")
+
+    def _check_traced(self) -> None:
+        """Refuses a target that cannot be traced, which Keras's step does."""
+        spec = tf.TensorSpec([2, *self.event_shape], self._distribution.dtype)
+        log_prob = tf.function(self._log_prob.value, autograph=False)
+        try:
+            log_prob.get_concrete_function(spec)
+        except (AttributeError, NotImplementedError, TypeError, ValueError) as e:
+            must = "be made of TensorFlow's operations, or the model be compiled with "
+            must += "`run_eagerly=True`"
+            raise invalid("target", must, got=_first_line(e)) from e
 
     def example_losses(self, y_pred: Arrays) -> tf.Tensor:
         """Returns the mean loss of draws `[1]`, else minus the likelihoods `[n]`."""
@@ -324,8 +342,9 @@ class VariationalModel(FlowModel):
         self._check_target()
         drawn = self._distribution.experimental_sample_and_log_prob
         z, log_q = drawn(n, seed=stateless_seed(seed))
-        log_weights = self._log_prob.value(z) - log_q
+        log_weights = tf.cast(self._log_prob.value(z), z.dtype) - log_q
         if _is_distribution(self.target):
+            z = tf.cast(z, dtype_of(self.target))
             z = flat_target(self.target).unpack.forward(z)
         draws = tf.nest.map_structure(lambda part: part.numpy(), z)
         return draws, log_weights.numpy().astype(np.float64)
@@ -338,6 +357,10 @@ class VariationalModel(FlowModel):
             "importance_samples": self._importance_samples,
             "seed": self._seed,
         }
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}, {str(error).splitlines()[0]}"
 
 
 def _is_distribution(target: object) -> bool:

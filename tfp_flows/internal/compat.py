@@ -34,7 +34,7 @@ from tensorflow_probability.python.bijectors import (
 from tensorflow_probability.python.distributions import (
     joint_distribution,
 )
-from tensorflow_probability.python.internal import cache_util
+from tensorflow_probability.python.internal import cache_util, nest_util
 
 from tfp_flows.internal.arguments import Config
 
@@ -85,7 +85,12 @@ joint_distribution.get_explicit_name_for_component = _name_of_part
 
 def in_blocks(distribution: Any, x: tf.Tensor) -> tuple[Any, Any]:
     """Returns the joint distribution of a `tfd.Blockwise` and its values of `x`."""
-    return distribution._distribution, distribution._split_and_reshape_event(x)
+    return joint_of_blocks(distribution), distribution._split_and_reshape_event(x)
+
+
+def joint_of_blocks(distribution: Any) -> Any:
+    """Returns the joint distribution of a `tfd.Blockwise`."""
+    return distribution._distribution
 
 
 _children = joint_distribution.JointDistribution._trackable_children
@@ -557,8 +562,10 @@ def part_names(joint: tfp.distributions.Distribution) -> tuple[str, ...]:
 def drawn_parts(target: tfp.distributions.Distribution) -> list | None:
     """Returns the distributions of a joint one, without those that are pinned.
 
-    They are those of some draw; None for any other distribution.
+    They are those of some draw, of a `tfd.Blockwise` its own; None for any other.
     """
+    if isinstance(target, BlockwiseDistribution):
+        target = joint_of_blocks(target)
     pinned = isinstance(target, tfp.experimental.distributions.JointDistributionPinned)
     joint: Any = target.distribution if pinned else target
     if not isinstance(joint, tfp.distributions.JointDistribution):
@@ -567,6 +574,19 @@ def drawn_parts(target: tfp.distributions.Distribution) -> list | None:
     parts = target._prune(parts, retain="unpinned") if pinned else parts
     found = parts.values() if isinstance(parts, dict) else parts
     return list(found)
+
+
+def coerced(structure: Any, value: Any) -> Any:
+    """Returns lists, tuples or dictionaries as those of `structure`, as TFP does."""
+    return nest_util.coerce_structure(structure, value)
+
+
+def replace_default_bijector(kind: type, make: Callable) -> None:
+    """Makes `make(distribution)` what TFP takes a class of distributions to support.
+
+    That is then so in `tfd.Sample`, in joint distributions and so on, too.
+    """
+    kind._default_event_space_bijector = make
 
 
 def is_injective(part: object) -> bool:
