@@ -69,7 +69,8 @@ def ours(task, theta, x, _, options):
         draws = posterior.sample(task.observed(options.observation), DRAWS).numpy()
         times.append(time.process_time())
     names = ("training", "first", "sampling")
-    return {"draws": draws, **dict(zip(names, np.diff([start, *times]), strict=True))}
+    seconds = np.diff([start, *times]).tolist()
+    return {"draws": draws, **dict(zip(names, seconds, strict=True))}
 
 
 def peer(task, theta, x, library, options):

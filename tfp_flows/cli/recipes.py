@@ -138,9 +138,14 @@ _SMALL_TABLES = {
         real_nvp=({"steps": 6, **_NARROW}, 20, 128),
         glow=({"steps": 6, **_NARROW}, 20, 128),
         spline_flow=({"steps": 4, **_NARROW}, 20, 128),
-        maf=({"steps": 4, "hidden_units": (64, 64)}, 20, 128),
+        maf=({"steps": 4, "hidden_units": (64, 64), "squash": 2.0}, 20, 128),
         ffjord=({}, 10, 128),
-        **_others((64, 64), 20, 128) | {"coupling_flow": (_NARROW, 20, 128)},
+        **_others((64, 64), 20, 128)
+        | {
+            "coupling_flow": (_NARROW, 20, 128),
+            "autoregressive_flow": ({"hidden_units": (64, 64), "squash": 2.0}, 20, 128),
+            "unaf": ({"hidden_units": (64, 64), "squash": 2.0}, 20, 128),
+        },
     ).items()
 }
 _TINY_GLOW = {"levels": 2, "steps": 8, "hidden_channels": 64, "dropout": 0.1}
