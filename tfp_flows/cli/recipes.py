@@ -120,7 +120,11 @@ _SMALL_TOYS = _recipes(
     real_nvp=({"steps": 8}, 12, 256),
     glow=({"steps": 8}, 12, 256),
     ffjord=({}, 2, 256),
-    **_others((128, 128), 5, 256, 2e-3),
+    **_others((128, 128), 5, 256, 2e-3)
+    | {  # toys have no outliers
+        flow: ({"hidden_units": (128, 128), "squash": None}, 5, 256, 2e-3)
+        for flow in ("bernstein_flow", "sos_flow")
+    },
 ) | {
     flow: Recipe(flow, *arguments, 1e-2, jit_compile=True)
     for flow, arguments in {
