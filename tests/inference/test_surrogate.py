@@ -257,13 +257,18 @@ SIMPLEXES = {
 }
 
 
+def mass(flat, low, high, points):
+    """Returns the integral of a density of two values."""
+    axis = np.linspace(low, high, points)
+    u = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    return np.exp(flat.log_prob(tf.constant(u))).sum() * (axis[1] - axis[0]) ** 2
+
+
 @pytest.mark.parametrize("name", SIMPLEXES)
 def test_densities_on_simplexes_integrate_to_the_evidence(name):
     """TFP's densities are by the first values of a simplex, its bijector by area."""
     flat = tfpf.flat_target(SIMPLEXES[name]())
-    axis = np.linspace(-14.0, 14.0, 141)
-    u = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    evidence = np.exp(flat.log_prob(tf.constant(u))).sum() * (axis[1] - axis[0]) ** 2
+    evidence = mass(flat, -14.0, 14.0, 141)
     exact = tfd.DirichletMultinomial(np.float64(10.0), np.array([2.0, 3.0, 1.5]))
     expected = np.exp(exact.log_prob(COUNTS)) if name == "pinned" else 1.0
     assert evidence == pytest.approx(expected, rel=1e-3)
@@ -325,10 +330,7 @@ BLOCKS = {
 @pytest.mark.parametrize("name", BLOCKS)
 def test_densities_of_blocks_integrate_to_one(name):
     flat = tfpf.flat_target(BLOCKS[name]())
-    axis = np.linspace(-16.0, 24.0, 161)
-    u = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    mass = np.exp(flat.log_prob(tf.constant(u))).sum() * (axis[1] - axis[0]) ** 2
-    assert mass == pytest.approx(1.0, rel=1e-3)
+    assert mass(flat, -16.0, 24.0, 161) == pytest.approx(1.0, rel=1e-3)
 
 
 def test_blocks_without_a_bijector_are_refused():

@@ -145,7 +145,7 @@ class FreshCache(cache_util.BijectorCache):
       the sample alone neither TFP nor this;
     * a log-det whose output was garbage-collected is forgotten with it.
 
-    Nothing is added to a graph.
+    Nothing is added to a graph but, under a tape, identities that nothing computes.
     """
 
     def _lookup(  # pyright: ignore[reportIncompatibleMethodOverride]
