@@ -69,7 +69,9 @@ MODELS = {
     "ffjord": continuous,
     "flow_matching": matched,
     "naf": functools.partial(squashed, tfpf.naf),
-    "unaf": functools.partial(like_zukos, tfpf.unaf, features=16),
+    "unaf": functools.partial(
+        like_zukos, tfpf.unaf, features=16, integrand_units=(64, 64)
+    ),
     "sos": functools.partial(polynomial, tfpf.sos_flow),
     "bernstein": functools.partial(polynomial, tfpf.bernstein_flow),
     "gaussianization": lambda d: tfpf.gaussianization_flow((d,), components=8),

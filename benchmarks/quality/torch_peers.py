@@ -68,7 +68,7 @@ ZUKO = {
 }
 LIBRARIES = {"zuko": ZUKO, "normflows": {"normflows_residual": Residual}}
 MODELS = ZUKO | LIBRARIES["normflows"]
-WITH_PATIENCE = ("zuko_cnf", "normflows_residual")
+WITH_PATIENCE = ("zuko_cnf", "zuko_unaf", "normflows_residual")
 
 
 def train_one(name, train, validation, test, seed, every, steps):
