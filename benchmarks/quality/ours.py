@@ -70,7 +70,7 @@ MODELS = {
     "flow_matching": matched,
     "naf": functools.partial(squashed, tfpf.naf),
     "unaf": functools.partial(
-        like_zukos, tfpf.unaf, features=16, integrand_units=(64, 64)
+        squashed, tfpf.unaf, features=16, integrand_units=(64, 64)
     ),
     "sos": functools.partial(polynomial, tfpf.sos_flow),
     "bernstein": functools.partial(polynomial, tfpf.bernstein_flow),

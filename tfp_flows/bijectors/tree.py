@@ -67,6 +67,15 @@ def layers_in(part: Part, templates: bool = False) -> list[keras.Layer]:
     return list({id(layer): layer for layer in layers}.values())
 
 
+def list_variables(part: Part) -> None:
+    """Makes TensorFlow see the weights that Keras layers in all parts have now."""
+    for one in walk(part):
+        if hasattr(one, "list_variables"):
+            one.list_variables()
+        else:
+            compat.show_variables(one)
+
+
 def clear_caches(part: Part) -> None:
     """Forgets what was computed with old weights, and TFP remembers after training."""
     for bijector in bijectors_in(part):

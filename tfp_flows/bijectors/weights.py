@@ -127,20 +127,28 @@ class WeightedBijector(tfb.Bijector):
         return weight
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Lists the weights of a Keras layer that becomes an attribute."""
+        """Lists the weights of Keras layers in what becomes an attribute."""
         super().__setattr__(name, value)
-        if isinstance(value, keras.Layer):
-            if not value.built:
+        parts = [value]
+        if isinstance(value, (list, tuple, dict)):
+            parts = tf.nest.flatten(value)
+        layers = [part for part in parts if isinstance(part, keras.Layer)]
+        for layer in layers:
+            if not layer.built:
                 raise ValueError(
                     f"Attribute `{name}` of {type(self).__name__} must be a built "
                     "layer, so that its weights are known: call "
-                    f"`layer.build(shape)` first. Received: {value!r}"
+                    f"`layer.build(shape)` first. Received: {layer!r}"
                 )
-            self._layers[name] = value
+        if layers:
             self.list_variables()
 
     def list_variables(self) -> None:
         """Makes TensorFlow see the weights that the layers have now."""
+        found = compat.named_layers(self)
+        for name in [name for name in self._layers if name not in found]:
+            del self._layers[name]
+        self._layers.update(found)
         # `tf.train.Checkpoint` does not look into the lists of layers that Keras keeps.
         for name, layer in self._layers.items():
             for index, variable in enumerate(layer.variables):

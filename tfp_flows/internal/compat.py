@@ -20,7 +20,6 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow.core.framework import node_def_pb2, tensor_pb2  # noqa: F401
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2  # noqa: F401
-from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import forwardprop_util, record, tape
 from tensorflow.python.ops import control_flow_util_v2
 from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
@@ -156,10 +155,12 @@ class FreshCache(cache_util.BijectorCache):
         missing = not edge.output_ref
         output = super()._lookup(input, forward_name, inverse_name, **kwargs)
         if missing:
-            weights = _states_now(self.bijector, kwargs)
+            tensors, states = _parts_now(self.bijector, kwargs)
             # Without a record now, a value depends on no weight; later, it is too old.
-            known = _recorded(output, (input, kwargs), weights)
-            edge.attributes[_MADE_BY] = forward_name, weights, known, _follower(output)
+            known = _recorded(output, (input, kwargs, tensors), states)
+            follower = _follower(output)
+            made = forward_name, tensors, states, known, follower
+            edge.attributes[_MADE_BY] = made
         return output
 
     def _attributes(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -173,14 +174,13 @@ class FreshCache(cache_util.BijectorCache):
         edge = self._get_or_create_edge(input, fn_name, kwargs)
         if edge.output_ref:
             output = edge.output_ref()
-            made_by, weights, known, follower = edge.attributes[_MADE_BY]
+            made_by, tensors, states, known, follower = edge.attributes[_MADE_BY]
             # `inverse` of a sample returns the noise, which no tape needs to know.
             made, source = (output, input) if made_by == fn_name else (input, output)
-            known = not known or _recorded(made, (source, kwargs), weights)
+            known = not known or _recorded(made, (source, kwargs, tensors), states)
             # It leads nowhere from a sample that is watched itself.
-            watched = _orders(tf.nest.flatten(input)) > _orders(follower)
-            known = known and (made_by == fn_name or not watched)
-            if known and _unchanged(weights):
+            known = known and (made_by == fn_name or _followed(follower, input))
+            if known and _unchanged(states):
                 return edge
             for ref in (edge.output_ref, edge.input_ref):
                 stale = self.storage.pop(ref, None)
@@ -206,13 +206,20 @@ _MADE_BY = "_made_by"
 tfp.bijectors.Bijector._cache = FreshCache()
 
 
-def _states_now(bijector: tfp.bijectors.Bijector, kwargs: Config) -> list[tuple]:
-    """Returns all that can change under a value, each with the state that it has."""
+def _parts_now(bijector: tfp.bijectors.Bijector, kwargs: Config) -> tuple[list, list]:
+    """Returns a bijector's tensors, and all that can change under a value, with states.
+
+    Networks of Keras's are looked for in TFP's own bijectors, too.
+    """
     given = [getattr(v, "_value", v) for v in tf.nest.flatten(kwargs)]
     given = [v for v in given if isinstance(v, (tf.Variable, np.ndarray))]
+    held = nested(bijector, (tf.Tensor, keras.Layer))
+    layers = tf_variables(v for v in held if isinstance(v, keras.Layer))
     scope = _scope()
-    parts = [*bijector.variables, *given, *([] if scope is None else [scope])]
-    return list(zip(parts, _states(parts), strict=True))
+    parts = [*bijector.variables, *layers, *given, *([] if scope is None else [scope])]
+    parts = list({id(part): part for part in parts}.values())
+    states = list(zip(parts, _states(parts), strict=True))
+    return [v for v in held if isinstance(v, tf.Tensor)], states
 
 
 def _states(parts: list[Any]) -> list[Any]:
@@ -278,15 +285,14 @@ def _recorded(output: Any, inputs: Any, states: list[tuple[Any, Any]]) -> bool:
     """Returns whether the active tapes know how an output was computed."""
     if not record.could_possibly_record():
         return True
+    inside = {} if tf.executing_eagerly() else dict(_captured_here())
     handles = []
     for part in [_here(part) for part, _ in states]:
         if isinstance(part, BaseResourceVariable):
             if part.trainable:
                 tape.variable_accessed(part)
-            handles.append(part.handle)
-    sources = [x for x in tf.nest.flatten(inputs) if isinstance(x, tf.Tensor)]
-    sources += handles
-    return _orders(tf.nest.flatten(output)) >= _orders(sources)
+            handles += [part.handle, inside.get(id(part.handle), part.handle)]
+    return _followed(output, (inputs, handles))
 
 
 def _follower(output: Any) -> list[tf.Tensor]:
@@ -295,9 +301,80 @@ def _follower(output: Any) -> list[tf.Tensor]:
     return list(map(tf.identity, tensors)) if record.could_possibly_record() else []
 
 
-def _orders(tensors: list[tf.Tensor]) -> int:
-    """Returns 0, 1 or 2: how many derivatives of the tensors may be asked for."""
-    return pywrap_tfe.TFE_Py_TapeSetPossibleGradientTypes(tensors)
+class _Recording(threading.local):
+    """The tapes and forward accumulators of a thread that record now."""
+
+    def __init__(self) -> None:
+        self.tapes: list[tape.Tape] = []
+        self.accumulators: list[tf.autodiff.ForwardAccumulator] = []
+
+
+_recording = _Recording()
+_new_tape, _push_tape, _pop_tape = tape.push_new_tape, tape.push_tape, tape.pop_tape
+_push_accumulator = tf.autodiff.ForwardAccumulator._push_accumulator
+_pop_accumulator = tf.autodiff.ForwardAccumulator._pop_accumulator
+
+
+def _noted_new_tape(*args: Any, **kwargs: Any) -> tape.Tape:
+    made = _new_tape(*args, **kwargs)
+    _recording.tapes.append(made)
+    return made
+
+
+def _noted_push(which: tape.Tape) -> None:
+    _push_tape(which)
+    _recording.tapes.append(which)
+
+
+def _noted_pop(which: tape.Tape) -> None:
+    _pop_tape(which)
+    _recording.tapes.remove(which)
+
+
+def _noted_push_accumulator(self: tf.autodiff.ForwardAccumulator) -> None:
+    _push_accumulator(self)
+    _recording.accumulators.append(self)
+
+
+def _noted_pop_accumulator(self: tf.autodiff.ForwardAccumulator) -> None:
+    _pop_accumulator(self)
+    _recording.accumulators.remove(self)
+
+
+# TensorFlow only says how many derivatives all tapes together may ask for, and counts
+# a persistent tape like two: which of them know a tensor is asked one by one.
+tape.push_new_tape, tape.push_tape = _noted_new_tape, _noted_push
+tape.pop_tape = _noted_pop
+tf.autodiff.ForwardAccumulator._push_accumulator = _noted_push_accumulator
+tf.autodiff.ForwardAccumulator._pop_accumulator = _noted_pop_accumulator
+
+
+def _followed(outputs: Any, sources: Any) -> bool:
+    """Returns whether each tape or accumulator that knows a source knows an output."""
+    after, before = (
+        [v for v in tf.nest.flatten(part) if isinstance(v, tf.Tensor)]
+        for part in (outputs, sources)
+    )
+    known = all(
+        _knows(one, after) or not _knows(one, before) for one in _recording.accumulators
+    )
+    tapes = list(_recording.tapes)
+    try:
+        for one in tapes:
+            _pop_tape(one)
+        for one in tapes:
+            _push_tape(one)
+            follows = record.should_record_backprop
+            known = known and (follows(after) or not follows(before))
+            _pop_tape(one)
+    finally:
+        for one in tapes:
+            _push_tape(one)
+    return known
+
+
+def _knows(one: tf.autodiff.ForwardAccumulator, tensors: list[tf.Tensor]) -> bool:
+    return any(one.jvp(tensor) is not None for tensor in tensors)
 
 
 # TensorFlow's tracking of variables, Keras's layers, TFP's tree.
@@ -410,6 +487,26 @@ def nested(
     """
     found = module._flatten(recursive, lambda leaf: isinstance(leaf, kind))
     return list(found)
+
+
+def named_layers(module: tf.Module) -> dict[str, keras.Layer]:
+    """Returns the Keras layers that a module holds itself, by the place of each."""
+
+    def is_layer(leaf: Any) -> bool:
+        return isinstance(leaf, keras.Layer)
+
+    found = module._flatten(False, is_layer, with_path=True)
+    return {"_".join(map(str, path)): layer for path, layer in found}
+
+
+def show_variables(module: tf.Module) -> None:
+    """Makes TFP name the weights of Keras layers that a class of its own holds."""
+    layers = named_layers(module).values()
+    for layer in layers:
+        for variable in layer.variables:
+            follow_trainable(variable)
+    if layers:
+        module._keras_variables = untracked(module, tf_variables(layers))
 
 
 def clear_cache(bijector: tfp.bijectors.Bijector) -> None:

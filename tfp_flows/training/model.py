@@ -21,7 +21,6 @@ import tensorflow_probability as tfp
 
 from tfp_flows import saving as serialization
 from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.conditional import (
     checked_labels,
     condition_dtype,
@@ -30,7 +29,7 @@ from tfp_flows.bijectors.conditional import (
     taking_conditions,
 )
 from tfp_flows.bijectors.ode import UNSOLVED
-from tfp_flows.bijectors.tree import bijectors_in, clear_caches, layers_in, walk
+from tfp_flows.bijectors.tree import clear_caches, layers_in, list_variables, walk
 from tfp_flows.bijectors.weights import is_adapted
 from tfp_flows.internal.arguments import (
     Arrays,
@@ -278,9 +277,7 @@ class LikelihoodModel(keras.Model):
                     raise invalid(name, must, metric)
         self._shards = checked_integer("shards", shards)
         for distribution in self.distributions:
-            for bijector in bijectors_in(distribution):
-                if isinstance(bijector, FlowBijector):
-                    bijector.list_variables()  # some are new, as after `enable_lora`
+            list_variables(distribution)  # some are new, as after `enable_lora`
         super().compile(**given)
         if self._data_dtype == tf.float64:
             exact_loss(self)
@@ -756,6 +753,7 @@ class FlowModel(LikelihoodModel):
         self._distribution = distribution
         self._flow_layers = layers_in(distribution)
         self._adopted = AdoptedVariables.of(distribution)
+        list_variables(distribution)
         values = math.prod(self.event_shape)
         self._bits_per_dim = BitsPerDim(self._means["nll"], values)
 

@@ -179,8 +179,9 @@ class UnconstrainedMonotonic(Extended):
     The network `f` has one input for `v`, and `features` inputs `h` that are parameters
     of the value, as is the shift `t`; its weights are shared by all values and belong
     to the bijector. The integral is a Gauss-Legendre sum of `nodes` points, on
-    `[-bound, bound]`, which is accurate for smooth activations. Before training it is
-    the identity.
+    `[-bound, bound]`. Before training it is the identity. Units of the first layer
+    start with bends of their own, most of them on `[-2, 2]`, so that what has sharp
+    edges is learned in few steps.
 
     Reference: Wehenkel, Louppe: Unconstrained Monotonic Neural Networks, 2019,
     arXiv:1908.05164.
@@ -192,12 +193,9 @@ class UnconstrainedMonotonic(Extended):
         features: int = 8,
         nodes: int = 20,
         bound: float = 10.0,
-        activation: str = "silu",
     ) -> None:
         """Chooses the network, and the accuracy of its integral."""
         super().__init__(bound)
-        self.activation = activation
-        self._activate = keras.activations.get(activation)
         self.hidden_units = checked_widths("hidden_units", hidden_units)
         self.features = checked_integer("features", features)
         self.nodes = checked_integer("nodes", nodes, 2)
@@ -209,10 +207,15 @@ class UnconstrainedMonotonic(Extended):
         own = copy.copy(self)
         sizes = [1 + self.features, *self.hidden_units, 1]
         own._layers = []
+        last = len(self.hidden_units)
         for i, (n, m) in enumerate(zip(sizes, sizes[1:], strict=False)):
-            start = "glorot_uniform" if m > 1 else "zeros"
-            kernel = add_weight((n, m), start, name=f"k{i}")
-            own._layers.append((kernel, add_weight((m,), name=f"b{i}")))
+            start, offsets = "glorot_uniform", "zeros"
+            if i == 0:
+                start, offsets = (
+                    keras.initializers.RandomUniform(-most, most) for most in (3.0, 6.0)
+                )
+            kernel = add_weight((n, m), "zeros" if i == last else start, name=f"k{i}")
+            own._layers.append((kernel, add_weight((m,), offsets, name=f"b{i}")))
         return own
 
     def _curve(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
@@ -233,7 +236,7 @@ class UnconstrainedMonotonic(Extended):
         def slope(v: tf.Tensor) -> tf.Tensor:
             value = start + v[..., tf.newaxis] * first[0]
             for kernel, bias in others:
-                value = tf.tensordot(self._activate(value), kernel, 1) + bias
+                value = tf.tensordot(tf.tanh(value), kernel, 1) + bias
             return positive(value[..., 0], 1e-3)
 
         return shift + _integral(slope, y, self.nodes), tf.math.log(slope(y))
