@@ -124,12 +124,135 @@ def test_the_score_at_a_sample_is_that_at_its_value(name, made, way):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+OUTER = {
+    "one tape": lambda: [tf.GradientTape()],
+    "a persistent tape": lambda: [tf.GradientTape(persistent=True)],
+    "two tapes": lambda: [tf.GradientTape(), tf.GradientTape()],
+    "forward mode": lambda: [tf.autodiff.ForwardAccumulator(tf.ones([2]), tf.ones(2))],
+}
+CONDITION = tf.constant(X[:, ::-1])
+
+
+def frozen_posterior(tensor):
+    """Returns a conditional flow without trainable weights, given a tensor."""
+    flow = tfpf.real_nvp((2,), steps=2, hidden_units=(4,), condition_shape=(2,))
+    move(flow)
+    tfpf.FlowModel(flow).trainable = False
+    return tfpf.condition(flow, tensor)
+
+
+TAKEN = {
+    "a weight": lambda _: FLOWS["chain"](),
+    "a frozen flow's condition": frozen_posterior,
+    "a tensor of TFP's": lambda c: flow_of(tfb.Chain([step(), tfb.Scale(tf.exp(c))])),
+    "a tensor alone": lambda c: flow_of(tfb.Scale(c)),
+}
+
+
+@pytest.mark.parametrize("way", ["eager", "graph"])
+@pytest.mark.parametrize("taken", TAKEN)
+@pytest.mark.parametrize("outer", OUTER)
+def test_what_an_inner_tape_asks_for_reaches_it(outer, taken, way):
+    condition = tf.exp(CONDITION)
+    flow = TAKEN[taken](condition)
+    move(flow)
+    direction = tf.ones_like(condition)
+
+    def asked(x):
+        with tf.GradientTape() as tape:
+            tape.watch((x, condition))
+            value = tf.reduce_sum(flow.log_prob(x))
+        sources = [x, condition, *flow.trainable_variables]
+        gradients = tape.gradient(value, sources, unconnected_gradients="zero")
+        with tf.autodiff.ForwardAccumulator(condition, direction) as forward:
+            value = flow.log_prob(x)
+        return *gradients, forward.jvp(value, unconnected_gradients="zero")
+
+    def both():
+        with contextlib.ExitStack() as stack:
+            for one in OUTER[outer]():
+                stack.enter_context(one)
+            x, sample = tf.constant(X), flow.sample(8, seed=(0, 1))
+            held = flow.log_prob(x), flow.bijector.inverse(x), flow.log_prob(sample)
+            found = [asked(x), asked(sample)]
+        return found, [asked(tf.identity(x)), asked(tf.identity(sample))], held
+
+    found, expected, _ = (both if way == "eager" else tf.function(both))()
+    flat = map(tf.nest.flatten, (found, expected))
+    for one, other in zip(*flat, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+class Shifted(keras.layers.Layer):
+    """A masked network of one weight, for TFP's autoregressive flow."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, x):
+        first = x[..., :1]
+        none = tf.zeros_like(first)
+        shift = tf.concat([none, self.w * first], -1)
+        return tf.stack([shift, tf.zeros_like(shift)], -1)
+
+
+class Scaled(tfpf.FlowBijector):
+    """Scales by what the layers in a list give, or in a dictionary, or appended."""
+
+    def __init__(self, kept):
+        super().__init__(event_ndims=1)
+        nets = [keras.layers.Dense(2), keras.layers.Dense(2)]
+        for net in nets:
+            net.build((None, 1))
+        self.nets = {"dictionary": dict(enumerate(nets)), "list": nets}.get(kept, [])
+        if kept == "appended":
+            self.nets += nets
+
+    def _scale(self):
+        nets = self.nets.values() if isinstance(self.nets, dict) else self.nets
+        return sum(net(tf.ones([1, 1]))[0] for net in nets)
+
+    def _forward_and_log_det(self, x):
+        return x * tf.exp(self._scale()), tf.reduce_sum(self._scale())
+
+    def _inverse_and_log_det(self, y):
+        return y * tf.exp(-self._scale()), -tf.reduce_sum(self._scale())
+
+
+HOLDERS = {
+    "TFP's": lambda: tfb.MaskedAutoregressiveFlow(Shifted()),
+    "TFP's in a chain": lambda: tfb.Chain(
+        [tfb.MaskedAutoregressiveFlow(Shifted()), tfpf.ActNorm(2)]
+    ),
+    **{f"a {k}": lambda k=k: Scaled(k) for k in ("list", "dictionary", "appended")},
+}
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_weights_of_layers_wherever_a_bijector_holds_them(name):
+    flow = flow_of(HOLDERS[name]())
+    model = tfpf.FlowModel(flow)
+    x = tf.constant(X)
+    held = flow.bijector.inverse(x)
+    model.set_weights([w + 0.5 for w in model.get_weights()])
+    np.testing.assert_array_equal(flow.log_prob(x), flow.log_prob(tf.identity(x)))
+    assert len(model.trainable_weights) == len(flow.trainable_variables)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(model(x))
+    assert None not in tape.gradient(loss, flow.trainable_variables)
+    assert np.abs(held - flow.bijector.inverse(x)).max() > 0.1
+    model.trainable = False
+    assert not flow.trainable_variables
+
+
+@pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("traced", [False, True])
-def test_sampling_then_scoring_costs_one_pass(traced):
+def test_sampling_then_scoring_costs_one_pass(traced, persistent):
     flow = FLOWS["chain"]()
 
     def both():
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(persistent=persistent) as tape:
             loss = tf.reduce_mean(flow.log_prob(flow.sample(4, seed=(0, 1))))
         return tape.gradient(loss, flow.trainable_variables)
 

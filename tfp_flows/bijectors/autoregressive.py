@@ -26,6 +26,7 @@ from tfp_flows.internal.arguments import (
     invalid,
 )
 from tfp_flows.internal.compat import (
+    Holder,
     in_a_loop_with_variables,
     in_vectorized_map,
     open_scope,
@@ -99,8 +100,8 @@ class Autoregressive(Structure):
             raise invalid("transform", must, transform)
         super().__init__(event_ndims=1, condition_shape=condition_shape, **kwargs)
         self._use(transform)
-        # In a tuple, since it may not be built yet.
-        self._network = (conditioner,)
+        # Out of sight, since it may not be built yet.
+        self._network = Holder(conditioner)
         self._event: Shape | None = None
         if event_shape is not None:
             self._connect(event_shape)
@@ -119,7 +120,7 @@ class Autoregressive(Structure):
     @property
     def conditioner(self) -> keras.Layer:
         """The masked network."""
-        return self._network[0]
+        return self._network.value
 
     def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         y, condition = self._with_equal_batch(y, condition)
