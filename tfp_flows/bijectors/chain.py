@@ -148,7 +148,7 @@ def _bare_inverse_leaf(
 def _adapting_leaf(
     bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, condition: Condition
 ) -> ValueAndLogDet:
-    if isinstance(bijector, FlowBijector):
+    if isinstance(bijector, FlowBijector) and not is_adapted(bijector):
         extra = event_ndims - bijector.inverse_min_event_ndims
         condition = over_positions(condition, bijector.condition_shape, extra)
         keywords = condition_kwargs(bijector, condition)

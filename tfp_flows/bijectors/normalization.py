@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet
 from tfp_flows.bijectors.linear import mix_channels
+from tfp_flows.bijectors.weights import Starts
 from tfp_flows.internal.arguments import (
     Condition,
     Config,
@@ -20,18 +21,22 @@ from tfp_flows.internal.arguments import (
     checked_number,
     invalid,
 )
+from tfp_flows.internal.compat import Holder
 
 
 class Adaptable(FlowBijector):
     """A bijector with weights that `adapt` sets, and one that says whether it has."""
 
     def _wait_for_data(self) -> None:
+        trained = self._weights.trainable_variables
+        starts = [(v, np.array(keras.ops.convert_to_numpy(v))) for v in trained]
+        self._starts = Holder(starts)
         self._adapted = self.add_weight(name="adapted", trainable=False, dtype="int32")
 
     @property
-    def adapted_flags(self) -> list[keras.Variable]:
-        """The weight that is nonzero once `adapt` has run."""
-        return [self._adapted]
+    def set_from_data(self) -> list[tuple[keras.Variable, Starts]]:
+        """The weight that is nonzero once `adapt` has run, and those that train."""
+        return [(self._adapted, self._starts.value)]
 
 
 def moments(y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -275,9 +280,9 @@ class BatchNorm(FlowBijector):
         self._statistics = RunningStatistics(channels, momentum, dtype=self.dtype.name)
 
     @property
-    def adapted_flags(self) -> list[keras.Variable]:
+    def set_from_data(self) -> list[tuple[keras.Variable, Starts]]:
         """The weight that is nonzero once `adapt` has run."""
-        return [self._statistics.adapted]
+        return [(self._statistics.adapted, [])]
 
     def _inverse_and_log_det(self, y: tf.Tensor) -> ValueAndLogDet:
         check_last_axis(self, y, self.channels)

@@ -23,6 +23,7 @@ from tfp_flows.bijectors.tree import (
     walk,
 )
 from tfp_flows.bijectors.watchers import WATCHERS
+from tfp_flows.bijectors.weights import Starts
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
     Condition,
@@ -176,11 +177,18 @@ class Repeat(FlowBijector):
         return self._n
 
     @property
-    def adapted_flags(self) -> list[keras.Variable]:
-        """The stacked flags of the step."""
+    def set_from_data(self) -> list[tuple[keras.Variable, Starts]]:
+        """The stacked flags and weights of the step."""
         stacks = dict(zip(map(id, self._template), self._stacked.stacks, strict=True))
         steps = (one for one in walk(self.step) if isinstance(one, FlowBijector))
-        return [stacks[id(flag)] for one in steps for flag in one.adapted_flags]
+        return [
+            (
+                stacks[id(flag)],
+                [(stacks[id(weight)], start) for weight, start in starts],
+            )
+            for one in steps
+            for flag, starts in one.set_from_data
+        ]
 
     def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
         directions = chain.forward_and_log_det, chain.inverse_and_log_det

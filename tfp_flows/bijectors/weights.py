@@ -30,6 +30,8 @@ _SHARED = keras.Layer, keras.Variable, Transform
 # The `dtype` of bijectors around others without one, such as TFP's permutations.
 OF_INPUT = "of input"
 
+Starts = list[tuple[keras.Variable, np.ndarray]]
+
 
 class WeightedBijector(tfb.Bijector):
     """A TFP bijector with Keras weights, which its constructor's arguments describe.
@@ -84,8 +86,11 @@ class WeightedBijector(tfb.Bijector):
         return compat.nested(self, tfb.Bijector, recursive=False)
 
     @property
-    def adapted_flags(self) -> list[keras.Variable]:
-        """Integer weights of its own that are nonzero once `adapt` has set it."""
+    def set_from_data(self) -> list[tuple[keras.Variable, Starts]]:
+        """Integer weights that are nonzero once `adapt` has set others.
+
+        Each comes with those others that train, and the values that they began with.
+        """
         return []
 
     @property
@@ -200,10 +205,22 @@ class WeightedBijector(tfb.Bijector):
 
 
 def is_adapted(part: tf.Module) -> bool:
-    """Returns whether no weight in a bijector or distribution waits for a batch."""
+    """Returns whether no weight in a bijector or distribution waits for a batch.
+
+    Those do not that training, by a loop of one's own, or an assignment has moved.
+    """
     parts = [part, *compat.nested(part, WeightedBijector)]
-    flags = (flag for one in parts for flag in getattr(one, "adapted_flags", ()))
-    return all(np.all(keras.ops.convert_to_numpy(flag)) for flag in flags)
+    flags = (each for one in parts for each in getattr(one, "set_from_data", ()))
+    return not any(np.any(_waiting(*each)) for each in flags)
+
+
+def _waiting(flag: keras.Variable, starts: Starts) -> np.ndarray:
+    """Returns for a flag, or each of a stack of them, whether its weights wait."""
+    waiting = keras.ops.convert_to_numpy(flag) == 0
+    for weight, start in starts:
+        moved = keras.ops.convert_to_numpy(weight) != start
+        waiting &= ~moved.reshape(*waiting.shape, -1).any(-1)
+    return waiting
 
 
 class Weights(keras.Layer):

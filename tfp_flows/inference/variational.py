@@ -188,7 +188,9 @@ class VariationalModel(FlowModel):
         if given.get("x") is None:
             checked_integer("steps_per_epoch", given.get("steps_per_epoch"))
             if not self.is_adapted:
-                self.adapt(tf.random.normal([_ADAPTED, *self.event_shape]))
+                seed = stateless_seed(self._seed)
+                shape, dtype = [_ADAPTED, *self.event_shape], self.distribution.dtype
+                self.adapt(tf.random.stateless_normal(shape, seed, dtype=dtype))
             given["x"] = self._requests(given)
         return super().fit(**given)
 
