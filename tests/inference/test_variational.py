@@ -1,5 +1,7 @@
 """Flows fitted to densities by `fit`: gradients, targets, callbacks, annealing."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
@@ -252,3 +254,14 @@ def test_double_precision_and_a_metric():
     history = model.fit(steps_per_epoch=2, batch_size=8, verbose=0).history
     assert history["elbo"] == [-history["loss"][0]]
     assert history["lambda"][0] == pytest.approx(2.0 * history["loss"][0], rel=1e-6)
+
+
+def test_a_seed_gives_the_initialization_too():
+    flow = tfpf.real_nvp((2,), steps=1, hidden_units=(4,))
+    found = []
+    for one in [flow, copy.deepcopy(flow)]:  # copied before the first is set
+        model = tfpf.VariationalModel(one, standard, seed=0)
+        model.compile("adam")
+        fitted = model.fit(epochs=1, steps_per_epoch=2, verbose=0)
+        found.append(fitted.history["elbo"])
+    assert found[0] == found[1]

@@ -3,6 +3,7 @@
 import copy
 import gc
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -506,6 +507,41 @@ def test_lora_trains_what_it_adds_and_tfp_sees_it():
     model.fit(X, epochs=2, verbose=0)
     moved = zip(before, model.distribution.trainable_variables, strict=True)
     assert all(np.any(old != new.numpy()) for old, new in moved)
+
+
+def saved_and_loaded(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    return keras.models.load_model(tmp_path / "model.keras")
+
+
+LORA_COPIES = {
+    "file": saved_and_loaded,
+    "deepcopy": lambda model, _: copy.deepcopy(model),
+    "pickle": lambda model, _: pickle.loads(pickle.dumps(model)),
+    "flow": lambda model, _: tfpf.FlowModel(copy.deepcopy(model.distribution)),
+    "clone": lambda model, _: keras.models.clone_model(model),
+}
+
+
+@pytest.mark.parametrize("way", LORA_COPIES)
+def test_copies_of_our_networks_have_their_lora(way, tmp_path):
+    model = compiled()
+    layers = [one for one in model._flatten_layers() if hasattr(one, "enable_lora")]
+    for layer in layers:
+        layer.enable_lora(1)
+    model.compile("adam")
+    model.fit(X, verbose=0)
+    again = LORA_COPIES[way](model, tmp_path)
+    inside = [one for one in again._flatten_layers() if hasattr(one, "enable_lora")]
+    assert [one.lora_rank for one in inside] == [1] * len(layers)
+    assert len(again.trainable_variables) == len(model.trainable_variables)
+    if way != "clone":
+        np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    before = [one._kernel.numpy() for one in inside]
+    again.compile("adam")
+    again.fit(X, verbose=0)
+    for kernel, layer in zip(before, inside, strict=True):
+        np.testing.assert_array_equal(kernel, layer._kernel.numpy())
 
 
 WRAPPERS = {

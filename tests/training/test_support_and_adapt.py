@@ -533,3 +533,60 @@ def test_the_guard_names_a_part_of_tfps():
     x = np.random.default_rng(0).normal(size=(32, 2))
     with pytest.raises(FloatingPointError, match="latent of Softplus 'softplus'"):
         model.fit(x, verbose=0)
+
+
+ROWS = normal(64, 2)
+
+
+def trained_by_a_loop(flow):
+    weights = flow.trainable_variables
+    optimizer = keras.optimizers.Adam(0.03)
+    optimizer.build(weights)
+    for _ in range(3):
+        with tf.GradientTape() as tape:
+            loss = -tf.reduce_mean(flow.log_prob(ROWS))
+        optimizer.apply(tape.gradient(loss, weights), weights)
+
+
+def assigned(flow):
+    for weight in flow.trainable_variables:
+        weight.assign_add(0.1 * tf.ones_like(weight))
+
+
+def fit(model):
+    model.fit(ROWS, verbose=0)
+
+
+@pytest.mark.parametrize("steps", [2, 10])  # unrolled, and a loop over stacked weights
+@pytest.mark.parametrize("train", [fit, lambda model: model.train_on_batch(ROWS)])
+@pytest.mark.parametrize("moved", [trained_by_a_loop, assigned])
+def test_what_a_loop_has_trained_waits_for_no_data(moved, train, steps, tmp_path):
+    flow = tfpf.real_nvp((2,), steps=steps, hidden_units=(4,))
+    assert not tfpf.FlowModel(flow).is_adapted
+    moved(flow)
+    tfpf.save_distribution(flow, tmp_path / "flow.keras")
+    for one in (flow, tfpf.load_distribution(tmp_path / "flow.keras")):
+        model = tfpf.FlowModel(one)
+        model.compile(keras.optimizers.SGD(0.0))
+        before = model.get_weights()
+        assert model.is_adapted
+        train(model)
+        for old, new in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(old, new)
+
+
+def test_only_parts_that_wait_are_set():
+    trained, fresh = small(), small()
+    assigned(trained)
+    before = [v.numpy() for v in trained.trainable_variables]
+    both = tfb.Chain([trained.bijector, fresh.bijector])
+    flow = tfd.TransformedDistribution(fresh.distribution, both)
+    model = tfpf.FlowModel(flow)
+    assert not model.is_adapted
+    model.adapt(ROWS)
+    assert model.is_adapted
+    for old, new in zip(before, trained.trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, new)
+    x = trained.bijector.inverse(ROWS)
+    z = fresh.bijector.inverse(x)
+    np.testing.assert_allclose(np.std(z, axis=0), 1.0, atol=0.3)

@@ -17,7 +17,7 @@ from tfp_flows.internal.arguments import (
     invalid,
     words,
 )
-from tfp_flows.internal.compat import constructor_arguments
+from tfp_flows.internal.compat import constructor_arguments, layers_inside
 
 # Keras types a tensor as that of any of its backends.
 ops: Any = keras.ops
@@ -99,12 +99,22 @@ class Conditioner(keras.Layer):
         return {**constructor_arguments(self), **own, **super().get_config()}
 
     def get_build_config(self) -> Config | None:
-        """Returns the shapes given to `connect`."""
-        return self._connection
+        """Returns the shapes given to `connect`, and the layers with LoRA weights."""
+        adapted = [
+            [place, layer.lora_rank, layer.lora_alpha]
+            for place, layer in enumerate(layers_inside(self))
+            if getattr(layer, "lora_enabled", False)
+        ]
+        return {**self._connection, "lora": adapted} if adapted else self._connection
 
     def build_from_config(self, config: Config) -> None:
         """Connects the network as it was when it was saved."""
-        self.connect(**{key: shape and tuple(shape) for key, shape in config.items()})
+        shapes = {key: shape for key, shape in config.items() if key != "lora"}
+        self.connect(**{key: shape and tuple(shape) for key, shape in shapes.items()})
+        layers: list[Any] = layers_inside(self)
+        for place, rank, alpha in config.get("lora", ()):
+            if not layers[place].lora_enabled:
+                layers[place].enable_lora(rank, lora_alpha=alpha)
 
     def compute_output_shape(self, input_shape: Shape, *_: object) -> Shape:
         """Returns the batch axis followed by the connected output shape."""
