@@ -14,7 +14,7 @@ from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet, call_layer
 from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import children, known_dtype
-from tfp_flows.bijectors.weights import OF_INPUT
+from tfp_flows.bijectors.weights import OF_INPUT, component
 from tfp_flows.internal.arguments import (
     Condition,
     DType,
@@ -77,19 +77,11 @@ class Wrapped(FlowBijector):
         ndims, inner = self.inverse_min_event_ndims, self._inner_condition(condition)
         return chain.inverse_and_log_det(self._bijector, y, ndims, inner)
 
-    def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
-        return self._bijector.experimental_batch_shape(x_event_ndims)
-
-    def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
-        return self._bijector.experimental_batch_shape_tensor(x_event_ndims)
-
     @classmethod
     def _parameter_properties(
         cls, dtype: DType, num_classes: int | None = None
     ) -> dict[str, Any]:
-        # TFP slices a batch by it.
-        ndims = {"event_ndims": lambda self, x_event_ndims: x_event_ndims}
-        return {"bijector": tfp.util.BatchedComponentProperties(**ndims)}
+        return {"bijector": component()}
 
     def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Adapts the bijector inside."""
@@ -157,7 +149,7 @@ class Conditioned(Wrapped):
         inverse:  x = f^-1(y; c)
         log-det:  that of f at c
 
-    The batch axes of the condition are batch axes of the bijector.
+    The batch axes of the condition are batch axes of the bijector, next to its own.
     """
 
     fills_conditions = True
@@ -200,15 +192,7 @@ class Conditioned(Wrapped):
         properties = tfp.util.ParameterProperties(
             event_ndims=ndims, event_ndims_tensor=ndims
         )
-        return {"condition": properties}
-
-    def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
-        shape = tf.TensorShape(self._condition.shape)
-        return shape[: self._batch_ndims(x_event_ndims)]
-
-    def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
-        shape = tf.shape(tf.convert_to_tensor(self._condition))
-        return shape[: self._batch_ndims(x_event_ndims)]
+        return {"condition": properties, **super()._parameter_properties(dtype)}
 
     def _batch_ndims(self, x_event_ndims: int) -> int:
         """Counts the batch axes of the condition that are none of the event's."""
