@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet, call_layer
 from tfp_flows.bijectors.reshape import checked_sequences
-from tfp_flows.bijectors.tree import children, known_dtype
+from tfp_flows.bijectors.tree import bijectors_in, children, known_dtype
 from tfp_flows.bijectors.weights import OF_INPUT, component
 from tfp_flows.internal.arguments import (
     Condition,
@@ -40,6 +40,8 @@ _REFERENCES = (tf.Variable, tfp.util.DeferredTensor)
 class Wrapped(FlowBijector):
     """Runs another bijector under the condition that `_inner_condition` returns.
 
+    That is its own where no other is written.
+
     As everywhere in bijectors of this library, parts of TFP have the log-det `-inf`
     outside of their range there.
 
@@ -49,6 +51,7 @@ class Wrapped(FlowBijector):
     def __init__(
         self, bijector: tfb.Bijector, dtype: DType = None, **kwargs: Any
     ) -> None:
+        kwargs.setdefault("condition_shape", condition_shape(bijector))
         super().__init__(
             event_ndims=int(bijector.forward_min_event_ndims),
             inverse_event_ndims=int(bijector.inverse_min_event_ndims),
@@ -141,6 +144,22 @@ class Supported(Wrapped):
         return chain.within_range(self._bijector, y, beyond)
 
 
+def within_support(bijector: tfb.Bijector, dtype: DType = None) -> tfb.Bijector:
+    """Gives a bijector of TFP the log-det `-inf` outside of its range.
+
+    That ends where one of its parts does, in whatever container. Of structures of
+    tensors, TFP's containers ask for other shapes than a `FlowBijector` has.
+    """
+    if isinstance(bijector, FlowBijector):
+        return bijector
+    if chain.bends(bijector):
+        return Supported(bijector, dtype=dtype)
+    ends = any(map(chain.bends, bijectors_in(bijector)))
+    if not ends or tf.nest.is_nested(bijector.forward_min_event_ndims):
+        return bijector
+    return Wrapped(bijector, dtype, name=bijector.name)
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class Conditioned(Wrapped):
     """A conditional bijector with its condition filled in.
@@ -166,7 +185,7 @@ class Conditioned(Wrapped):
         A `tf.Variable` stays a weight of the bijector. `extra_ndims` counts the axes of
         an event beyond the bijector's own: all their positions get one condition.
         """
-        super().__init__(bijector, name=name)
+        super().__init__(bijector, condition_shape=None, name=name)
         self._condition = _tensor_or_reference(condition)
         self._extra_ndims = extra_ndims
 
