@@ -121,6 +121,60 @@ def test_a_range_of_vectors_or_matrices_ends(make, inside, outside, dtype):
     assert np.all(np.isfinite(tape.gradient(value, x)))
 
 
+@pytest.mark.parametrize(
+    ("make", "inside", "outside"),
+    [
+        (
+            lambda: tfb.Blockwise([tfb.Softplus(), tfb.Sigmoid()], [1, 1]),
+            [1.0, 0.5],
+            [[-1.0, 0.5], [1.0, 1.5]],
+        ),
+        (
+            lambda: tfb.Chain([tfb.Permute([1, 0]), tfb.Exp()]),
+            [1.0, 0.5],
+            [[-1.0, 0.5], [1.0, -0.5]],
+        ),
+        (
+            lambda: tfb.Chain([tfb.Reshape([2, 1], [2]), tfb.Softplus()]),
+            [[1.0], [0.5]],
+            [[[-1.0], [0.5]], [[1.0], [-0.5]]],
+        ),
+        (
+            lambda: tfb.Invert(tfb.Chain([tfb.Permute([1, 0]), tfb.Log()])),
+            [1.0, 0.5],
+            [[-1.0, 0.5], [1.0, -0.5]],
+        ),
+    ],
+    ids=["blockwise", "permuted", "reshaped", "inverted"],
+)
+def test_a_range_ends_in_any_container(make, inside, outside, tmp_path):
+    plain = tfpf.real_nvp(2, **SMALL)
+    by_tfp = tfd.TransformedDistribution(plain, make())
+    y = np.array([inside, *outside, np.full_like(inside, np.nan)])
+    flow = tfpf.on(make(), plain)
+    tfpf.save_distribution(flow, tmp_path / "flow.keras")
+    again = tfpf.load_distribution(tmp_path / "flow.keras")
+    on_noise = tfpf.on(make(), tfpf.bases.standard_normal(2, "float64"))
+    for one in (flow, again, on_noise):
+        found = one.log_prob(y).numpy()
+        assert np.isfinite(found[0])
+        assert np.all(np.isneginf(found[1:3]))
+        assert np.isnan(found[3])
+    np.testing.assert_allclose(flow.log_prob(y[0]), by_tfp.log_prob(y[0]), rtol=1e-9)
+
+
+def test_a_conditional_support_gets_its_conditions():
+    inner = tfpf.real_nvp(2, condition_shape=(3,), **SMALL)
+    perturb(inner, 0.3)
+    permuted = [tfb.Permute([1, 0]), tfb.Exp(), inner.bijector]
+    flow = tfpf.on(tfb.Chain(permuted), tfpf.bases.standard_normal(2, "float64"))
+    c = np.ones((1, 3))
+    found = tfpf.condition(flow, c).log_prob([[1.0, 0.5], [-1.0, 0.5]])
+    logs = np.log([0.5, 1.0])
+    expected = tfpf.condition(inner, c).log_prob([logs])[0] - logs.sum()
+    np.testing.assert_allclose(found, [expected, -np.inf])
+
+
 def test_a_density_on_the_simplex_is_by_its_area():
     noise = tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 1.0), [1])
     first = (np.arange(4000) + 0.5) / 4000

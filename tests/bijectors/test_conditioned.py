@@ -256,3 +256,19 @@ def test_a_keras_variable_is_a_weight_too(flow):
     expected = tfpf.condition(flow, C[1]).log_prob([0.1, 0.2])
     np.testing.assert_array_equal(bound.log_prob([0.1, 0.2]), expected)
     assert len(bound.trainable_variables) == len(flow.trainable_variables) + 1
+
+
+def test_the_batch_of_a_condition_stands_next_to_that_of_parameters(flow):
+    scale = np.float32([[1.0], [2.0]])
+    both = tfb.Chain([tfb.Scale(scale), flow.bijector])
+    scaled = tfd.TransformedDistribution(flow.distribution, both)
+    assert tfpf.condition(scaled, C[0]).batch_shape == (2,)
+    bound = tfpf.condition(scaled, C[:4, tf.newaxis])
+    assert bound.batch_shape == (4, 2)
+    x = bound.sample(3, seed=(0, 1))
+    assert x.shape == (3, 4, 2, 2)
+    plain = tfpf.condition(flow, C[:4, tf.newaxis])
+    expected = plain.log_prob(x / scale) - 2.0 * np.log(scale[:, 0])
+    np.testing.assert_allclose(bound.log_prob(x), expected, rtol=1e-4)
+    one = bound[2, 1].log_prob(x[:, 2, 1])
+    np.testing.assert_allclose(one, expected[:, 2, 1], rtol=1e-4)

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from tfp_flows.bijectors.multiscale import EarlyOutput
 from tfp_flows.testing.subject import perturb
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -153,3 +154,38 @@ def test_wrong_arguments_are_named(make, message):
 def test_dtype_follows_the_levels():
     keras.config.set_floatx("float32")
     assert two_levels().dtype == tf.float64
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_batch_of_parameters_of_tfp_is_one_of_the_whole(place):
+    def flow(scale):
+        levels = [tfpf.Squeeze(dtype="float64") for _ in range(2)]
+        levels[place] = tfb.Chain([levels[place], tfb.Scale(scale)])
+        pyramid = tfpf.MultiScale((4, 4, 2), levels)
+        base = tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 1.0), 32)
+        return tfd.TransformedDistribution(base, pyramid)
+
+    scales = np.reshape([1.0, 2.0, 10.0], (3, 1, 1, 1))
+    many, single = flow(scales), [flow(scale) for scale in scales]
+    assert many.batch_shape == tuple(many.batch_shape_tensor()) == (3,)
+    x = many.sample(2, seed=(0, 1))
+    assert x.shape == (2, 3, 4, 4, 2)
+    for k, one in enumerate(single):
+        expected = one.log_prob(x[:, k])
+        np.testing.assert_allclose(many.log_prob(x)[:, k], expected, rtol=1e-10)
+        np.testing.assert_allclose(many[k].log_prob(x[:, k]), expected, rtol=1e-10)
+        np.testing.assert_allclose(many.log_prob(Y[0])[k], one.log_prob(Y[0]))
+
+
+def test_a_batch_of_parameters_behind_an_early_output():
+    scales = np.reshape([1.0, 2.0, 10.0], (3, 1, 1))
+    early = EarlyOutput(tfb.Scale(scales), 2)
+    base = tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 1.0), (5, 6))
+    many = tfd.TransformedDistribution(base, early)
+    assert many.batch_shape == (3,)
+    x = many.sample(2, seed=(0, 1))
+    assert x.shape == (2, 3, 5, 6)
+    z = np.concatenate([x[..., :2], x[..., 2:] / scales], -1)
+    expected = base.log_prob(z) - 20.0 * np.log(scales[:, 0, 0])
+    np.testing.assert_allclose(many.log_prob(x), expected, rtol=1e-10)
+    np.testing.assert_allclose(many[1].log_prob(x[:, 1]), expected[:, 1], rtol=1e-10)

@@ -269,3 +269,38 @@ def test_nested_repeats():
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+@pytest.mark.parametrize("mode", ["unrolled", "loop", "reversible"])
+@pytest.mark.parametrize("part", [tfb.Scale, tfb.Shift])
+def test_a_batch_of_parameters_of_tfp_is_one_of_the_whole(mode, part):
+    values = np.array([[1.0], [2.0], [10.0]])
+    base = tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 1.0), 3)
+
+    def flow(values):
+        keras.utils.set_random_seed(0)
+        step = tfb.Chain([part(values), *make_step().bijectors])
+        repeat = perturbed(tfpf.Repeat(step, 2, mode=mode))
+        return tfd.TransformedDistribution(base, repeat)
+
+    many, single = flow(values), [flow(value) for value in values]
+    assert many.batch_shape == tuple(many.batch_shape_tensor()) == (3,)
+    x = many.sample(4, seed=(0, 1))
+    assert x.shape == (4, 3, 3)
+    expected = [one.log_prob(x[:, k]) for k, one in enumerate(single)]
+    np.testing.assert_allclose(many.log_prob(x), np.stack(expected, 1), rtol=1e-10)
+    expected = [one.log_prob(Y[0]) for one in single]
+    for log_prob in (many.log_prob, tf.function(many.log_prob)):
+        np.testing.assert_allclose(log_prob(tf.constant(Y[0])), expected, rtol=1e-10)
+    with pytest.raises(NotImplementedError, match="has no slices.*Received"):
+        many[0]
+
+
+def test_an_entropy_is_that_of_the_chain():
+    parts = [tfb.Scale([[1.0], [2.0], [10.0]]), tfpf.ActNorm(2)]
+    base = tfd.Sample(tfd.Normal(0.0, 1.0), 2)
+    chain, repeat = tfb.Chain(parts), tfpf.Repeat(tfb.Chain(parts), 1)
+    expected, found = (
+        tfd.TransformedDistribution(base, one).entropy() for one in (chain, repeat)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -127,6 +127,12 @@ def wrong_step():
     return tfpf.text.Causal((T, D), tfpf.ActNorm(D), tfpf.text.CausalLSTM((H,)))
 
 
+def wrong_batch():
+    scale = tfp.bijectors.Scale(np.float32([[1.0], [2.0]]))
+    step = tfp.bijectors.Chain([scale, spline_step("float32")])
+    return tfpf.text.Causal((T, D), step, tfpf.text.CausalLSTM((H,)))
+
+
 def wrong_shape():
     net = tfpf.text.CausalLSTM((H,))
     return tfpf.text.Causal((T,), spline_step("float32"), net)
@@ -138,6 +144,7 @@ def wrong_shape():
         (wrong_net, TypeError, "must be a causal network"),
         (wrong_units, ValueError, "gives 6 values a position"),
         (wrong_step, ValueError, "with vectors for conditions"),
+        (wrong_batch, ValueError, r"no batch of parameters.*shape \(2,\)"),
         (wrong_shape, ValueError, r"must be \(length, d\)"),
         (lambda: tfpf.text.CausalLSTM(()), ValueError, "`units`"),
         (lambda: tfpf.text.CausalLSTM((0,)), ValueError, "`units`"),

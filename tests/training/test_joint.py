@@ -9,7 +9,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tfpf
+from tfp_flows.bijectors import chain
 from tfp_flows.internal.compat import OWN_NAMES
+from tfp_flows.testing.subject import perturb
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -175,6 +177,119 @@ def test_a_container_is_initialized(name):
     assert model.is_adapted
     # A normal distribution of scale 2 has log(2) + 1.42 nats.
     assert -np.mean(model.distribution.log_prob(data)) < 2.4 * size
+
+
+def series(steps):
+    def model(emissions):
+        start = tfd.Categorical(tf.zeros(emissions.batch_shape))
+        moves = tfd.Categorical(logits=[[1.0, 0.0], [0.0, 1.0]])
+        return tfd.HiddenMarkovModel(start, moves, emissions, steps)
+
+    return model
+
+
+def changing(emissions):
+    varying = {"time_varying_observation_distribution": True}
+    start, moves = tfd.Categorical([0.0, 0.0]), tfd.Categorical([[1.0, 0.0]] * 2)
+    return tfd.HiddenMarkovModel(start, moves, emissions, 3, **varying)
+
+
+def mixed(parts):
+    weights = tfd.Categorical(tf.zeros(parts.batch_shape))
+    return tfd.Independent(tfd.MixtureSameFamily(weights, parts), 1)
+
+
+def swapped(x):
+    return np.swapaxes(x, 1, 2).reshape(-1, 2, 2)
+
+
+# Batches of conditions, distributions of theirs, and what data are to their members.
+ALIGNED = {
+    "steps": ((2,), series(5), lambda x: x.reshape(-1, 1, 2)),
+    "as many steps as states": ((2,), series(2), lambda x: x.reshape(-1, 1, 2)),
+    "multiples of the states": ((2,), series(4), lambda x: x.reshape(-1, 1, 2)),
+    "states that change": ((3, 2), changing, lambda x: x.reshape(-1, 3, 1, 2)),
+    "a batch of series": (
+        (4, 2),
+        lambda one: tfd.Independent(series(3)(one), 1),
+        lambda x: np.swapaxes(x, 1, 2).reshape(-1, 4, 1, 2),
+    ),
+    "samples": ((2,), lambda one: tfd.Independent(tfd.Sample(one, 4), 1), swapped),
+    "a batch of mixtures": ((4, 2), mixed, lambda x: x.reshape(-1, 4, 1, 2)),
+    "a last axis more": (
+        (2, 1),
+        lambda one: tfd.Independent(tfd.BatchBroadcast(one, [2, 4]), 2),
+        lambda x: swapped(x)[:, :, np.newaxis],
+    ),
+    "a first axis more": (
+        (2,),
+        lambda one: tfd.Independent(tfd.BatchBroadcast(one, [4, 2]), 2),
+        lambda x: x.reshape(-1, 2, 2),
+    ),
+    "other axes": (
+        (4,),
+        lambda one: tfd.Independent(tfd.BatchReshape(one, [2, 2]), 2),
+        lambda x: x.reshape(-1, 4, 2),
+    ),
+}
+
+
+def twins():
+    """Makes two equal flows, whose second actnorm sees what conditions do."""
+    options = {"steps": 4, "hidden_units": (4,), "condition_shape": (3,)}
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        yield perturb(tfpf.real_nvp((2,), **options), 0.5, seed=1)
+
+
+def weights_of(one):
+    return [v.numpy() for v in one.trainable_variables]
+
+
+@pytest.mark.parametrize("name", ALIGNED)
+def test_data_reach_the_members_of_a_batch_that_they_are_of(name):
+    batch, container, arranged = ALIGNED[name]
+    c = RNG.normal(size=(*batch, 3)).astype("float32")
+    one, other = (tfpf.condition(made, c) for made in twins())
+    whole = container(one)
+    means = RNG.normal(scale=5.0, size=whole.event_shape)  # of each place another
+    x = RNG.normal(means, size=(16, *whole.event_shape)).astype("float32")
+    tfpf.FlowModel(whole).adapt(x)
+    chain.adapt(other.bijector, tf.constant(arranged(x)), 1)
+    for found, expected in zip(weights_of(one), weights_of(other), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_series_is_fitted():
+    model = tfpf.FlowModel(series(4)(conditioned()))
+    model.compile(keras.optimizers.Adam(1e-2))
+    x = np.tile(X, 2).reshape(-1, 4, 2)
+    history = model.fit(x, epochs=3, verbose=0).history["nll"]
+    assert model.is_adapted
+    assert history[-1] < history[0] < 4 * 2.0 * 2.4
+
+
+def test_data_reach_the_members_of_a_batch_by_a_function():
+    one, other = twins()
+    given = [
+        tfd.Sample(tfd.Normal(0.0, 1.0), [4, 3]),
+        lambda z: tfd.Independent(tfpf.condition(one, z), 1),
+    ]
+    z = RNG.normal(size=(16, 4, 3)).astype("float32")
+    x = RNG.normal(3.0, 2.0, (16, 4, 2)).astype("float32")
+    joint = tfd.JointDistributionSequential(given)
+    chain.adapt_distribution(joint, [tf.constant(z), tf.constant(x)])
+    chain.adapt(other.bijector, tf.constant(x), 1, tf.constant(z))
+    for found, expected in zip(weights_of(one), weights_of(other), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_data_of_two_batches_in_one_are_refused():
+    first, second = conditioned(), conditioned()
+    joined = tfd.BatchConcat([first, second], axis=0)
+    model = tfpf.FlowModel(tfd.Independent(joined, 1))
+    with pytest.raises(ValueError, match="cannot be given to the part.*Received"):
+        model.adapt(np.tile(X, 2).reshape(-1, 4, 2))
 
 
 def test_a_container_of_functions_is_trained():

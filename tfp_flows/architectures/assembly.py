@@ -10,8 +10,11 @@ import keras
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.bijectors.chain import bends
-from tfp_flows.bijectors.conditional import EncodedCondition, Supported, encoded_shape
+from tfp_flows.bijectors.conditional import (
+    EncodedCondition,
+    encoded_shape,
+    within_support,
+)
 from tfp_flows.bijectors.conditional import condition_shape as condition_shape_of
 from tfp_flows.bijectors.coupling import AdditiveCoupling, AffineCoupling, Coupling
 from tfp_flows.bijectors.linear import InvertibleConv1x1
@@ -79,11 +82,6 @@ def assemble(
     if preprocess is not None:
         parts.insert(0, within_support(preprocess, dtype))
     return tfd.TransformedDistribution(forced(base), tfb.Chain(parts), name=name)
-
-
-def within_support(bijector: tfb.Bijector, dtype: DType) -> tfb.Bijector:
-    """Gives a bijector of TFP the log-det `-inf` outside of its range."""
-    return Supported(bijector, dtype=dtype) if bends(bijector) else bijector
 
 
 def checked_event(event_shape: int | Sequence[int]) -> Shape:

@@ -10,9 +10,10 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfp_flows.architectures.assembly import assemble, seen_condition, within_support
+from tfp_flows.architectures.assembly import assemble, seen_condition
 from tfp_flows.bijectors import masks
 from tfp_flows.bijectors.autoregressive import Autoregressive
+from tfp_flows.bijectors.conditional import within_support
 from tfp_flows.bijectors.coupling import Coupling
 from tfp_flows.bijectors.domains import Onto, Sphere, Wrap
 from tfp_flows.bijectors.elementwise import Elementwise

@@ -163,10 +163,14 @@ class FlowBijector(WeightedBijector):
             )
         return {"condition": condition}
 
-    def _over_condition(
-        self, x: tf.Tensor, ndims: int, condition: Condition
-    ) -> tf.Tensor:
-        """Gives `x` the condition's batch axes, so that all parts have them."""
+    def _over_batch(self, x: tf.Tensor, ndims: int, condition: Condition) -> tf.Tensor:
+        """Gives `x` the batch axes of condition and parameters, for all parts inside.
+
+        Without them, what leaves before a part with a batch would have no such axes.
+        """
+        if self.experimental_batch_shape().rank != 0:
+            own = tf.zeros(self.experimental_batch_shape_tensor(), x.dtype)
+            x = broadcast_batch(x, ndims, own, 0)[0]
         if condition is None or self.condition_shape is None:
             return x
         condition = tf.convert_to_tensor(condition)

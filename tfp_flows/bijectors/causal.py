@@ -82,7 +82,7 @@ class Causal(FlowBijector):
         Args:
             event_shape: `(length, d)`.
             bijector: A bijector of vectors of `d` values, or chain of them, with
-                conditions of shape `(h,)`.
+                conditions of shape `(h,)` and parameters without batch axes.
             net: Network from sequences `[n, length, d]` to `[n, length, h]`, such as
                 `tfpf.nets.CausalTransformer` and `CausalLSTM`.
             reverse: Whether the order of positions runs from the last to the first.
@@ -176,7 +176,7 @@ class Causal(FlowBijector):
     def _prepared(self, x: tf.Tensor, condition: Condition) -> tf.Tensor:
         """Returns sequences in their order, with the condition's batch axes."""
         self._check_shape(x, self._event_shape)
-        return self._ordered(self._over_condition(x, 2, condition))
+        return self._ordered(self._over_batch(x, 2, condition))
 
     def _ordered(self, x: tf.Tensor) -> tf.Tensor:
         return tf.reverse(x, [-2]) if self._reverse else x
@@ -230,6 +230,10 @@ def _checked_condition(bijector: object) -> tuple[int, ...]:
         must = "be of vectors with vectors for conditions, such as "
         must += "`tfpf.MaskedAutoregressive(d, net, condition_shape=(h,))`"
         raise invalid("bijector", must, bijector)
+    batch = bijector.experimental_batch_shape(1)
+    if batch.rank != 0:  # against which axis of a sequence would it stand?
+        must = "have no batch of parameters"
+        raise invalid("bijector", must, got=f"one with a batch of shape {batch}")
     return shape
 
 

@@ -397,7 +397,7 @@ def _adapt_parts(
     else:
         for part in children(distribution):
             if isinstance(part, tfd.Distribution) and not is_adapted(part):
-                _adapt_parts(part, _as_batch_of(part, x), condition)
+                _adapt_parts(part, _as_batch_of(part, distribution, x), condition)
     if not is_adapted(distribution):
         raise ValueError(
             f"The distribution '{distribution.name}' holds weights that wait for data "
@@ -415,20 +415,46 @@ def _joint_parts(joint: tfd.JointDistribution, x: Arrays) -> list:
     return tf.nest.flatten(joint.sample_distributions(value=x, seed=(0, 1))[0])
 
 
-def _as_batch_of(part: tfd.Distribution, x: tf.Tensor) -> tf.Tensor:
-    """Folds axes of `x` that are no event or batch of a part into one batch axis.
+# Whose part has a last batch axis of components or states, which data have not.
+_WITH_HIDDEN_STATES = compat.MixtureSameFamily, tfd.HiddenMarkovModel
 
-    Rows that lack the batch axes of a part, as in a mixture, are data of all.
+
+def _as_batch_of(
+    part: tfd.Distribution, whole: tfd.Distribution, x: tf.Tensor
+) -> tf.Tensor:
+    """Returns data of a distribution as those of a part, `[n, *batch, *event]`.
+
+    An axis of the part's batch has the size 1 there where data are of all its members,
+    as of the components of a mixture. All axes of the data that are none of the part's,
+    such as those of a `Sample` or of time, are rows.
     """
-    event, batch = part.event_shape, part.batch_shape
+    event, batch, outer = part.event_shape, part.batch_shape, whole.batch_shape
+    hidden = isinstance(whole, _WITH_HIDDEN_STATES)
+    extra = whole.event_shape.rank - event.rank
     start = x.shape.rank - event.rank
-    own, rows = math.prod(batch), list(x.shape[1:start])
-    batch = [1] * len(batch) if not rows else batch
-    fits = own == 1 or not rows or math.prod(rows) % own == 0
+    if outer.rank and x.shape[: start - extra] == outer:  # one row for each member
+        x, start = x[tf.newaxis], start + 1
+    as_many = math.prod(outer) == math.prod(batch)
+    if outer != batch and as_many and not (hidden or extra):  # under `BatchReshape`
+        whole_rows = [*x.shape[: start - outer.rank], *outer, *event]
+        x = tf.reshape(tf.broadcast_to(x, whole_rows), [-1, *batch, *event])
+        start = 1 + batch.rank
+    # The axes of the data that stand for those of the part's batch.
+    axes: list[int | None] = [*range(1, start)]
+    if batch.rank - hidden != outer.rank + extra:  # unlike under `Independent`
+        axes = axes[: len(axes) - extra]
+    axes = [*[None] * batch.rank, *axes, *[None] * hidden]
+    axes = axes[len(axes) - batch.rank :]
+    pairs = list(zip(axes, batch, strict=True))
+    sizes = [1 if axis is None or n == 1 else x.shape[axis] for axis, n in pairs]
+    fits = all(size in (1, n) for size, n in zip(sizes, batch, strict=True))
     if not (x.shape[start:].is_compatible_with(event) and fits):
         raise ValueError(
             f"The data of a batch cannot be given to the part '{part.name}' to "
             f"initialize it. Received: data of shape {x.shape} for events of shape "
             f"{event} in a batch of shape {part.batch_shape}"
         )
-    return tf.reshape(x, [-1, *batch, *event])
+    own = [axis for axis, size in zip(axes, sizes, strict=True) if size != 1]
+    rows = [axis for axis in range(start) if axis not in own]
+    x = tf.transpose(x, [*rows, *own, *range(start, x.shape.rank)])
+    return tf.reshape(x, [-1, *sizes, *event])

@@ -13,8 +13,8 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import chain
 from tfp_flows.bijectors.base import FlowBijector, ValueAndLogDet, call_layer
 from tfp_flows.bijectors.reshape import checked_sequences
-from tfp_flows.bijectors.tree import children, known_dtype
-from tfp_flows.bijectors.weights import OF_INPUT
+from tfp_flows.bijectors.tree import bijectors_in, children, known_dtype
+from tfp_flows.bijectors.weights import OF_INPUT, component
 from tfp_flows.internal.arguments import (
     Condition,
     DType,
@@ -40,6 +40,8 @@ _REFERENCES = (tf.Variable, tfp.util.DeferredTensor)
 class Wrapped(FlowBijector):
     """Runs another bijector under the condition that `_inner_condition` returns.
 
+    That is its own where no other is written.
+
     As everywhere in bijectors of this library, parts of TFP have the log-det `-inf`
     outside of their range there.
 
@@ -49,6 +51,7 @@ class Wrapped(FlowBijector):
     def __init__(
         self, bijector: tfb.Bijector, dtype: DType = None, **kwargs: Any
     ) -> None:
+        kwargs.setdefault("condition_shape", condition_shape(bijector))
         super().__init__(
             event_ndims=int(bijector.forward_min_event_ndims),
             inverse_event_ndims=int(bijector.inverse_min_event_ndims),
@@ -77,19 +80,11 @@ class Wrapped(FlowBijector):
         ndims, inner = self.inverse_min_event_ndims, self._inner_condition(condition)
         return chain.inverse_and_log_det(self._bijector, y, ndims, inner)
 
-    def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
-        return self._bijector.experimental_batch_shape(x_event_ndims)
-
-    def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
-        return self._bijector.experimental_batch_shape_tensor(x_event_ndims)
-
     @classmethod
     def _parameter_properties(
         cls, dtype: DType, num_classes: int | None = None
     ) -> dict[str, Any]:
-        # TFP slices a batch by it.
-        ndims = {"event_ndims": lambda self, x_event_ndims: x_event_ndims}
-        return {"bijector": tfp.util.BatchedComponentProperties(**ndims)}
+        return {"bijector": component()}
 
     def adapt(self, y: tf.Tensor, condition: Condition = None) -> tf.Tensor:
         """Adapts the bijector inside."""
@@ -149,6 +144,22 @@ class Supported(Wrapped):
         return chain.within_range(self._bijector, y, beyond)
 
 
+def within_support(bijector: tfb.Bijector, dtype: DType = None) -> tfb.Bijector:
+    """Gives a bijector of TFP the log-det `-inf` outside of its range.
+
+    That ends where one of its parts does, in whatever container. Of structures of
+    tensors, TFP's containers ask for other shapes than a `FlowBijector` has.
+    """
+    if isinstance(bijector, FlowBijector):
+        return bijector
+    if chain.bends(bijector):
+        return Supported(bijector, dtype=dtype)
+    ends = any(map(chain.bends, bijectors_in(bijector)))
+    if not ends or tf.nest.is_nested(bijector.forward_min_event_ndims):
+        return bijector
+    return Wrapped(bijector, dtype, name=bijector.name)
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class Conditioned(Wrapped):
     """A conditional bijector with its condition filled in.
@@ -157,7 +168,7 @@ class Conditioned(Wrapped):
         inverse:  x = f^-1(y; c)
         log-det:  that of f at c
 
-    The batch axes of the condition are batch axes of the bijector.
+    The batch axes of the condition are batch axes of the bijector, next to its own.
     """
 
     fills_conditions = True
@@ -174,7 +185,7 @@ class Conditioned(Wrapped):
         A `tf.Variable` stays a weight of the bijector. `extra_ndims` counts the axes of
         an event beyond the bijector's own: all their positions get one condition.
         """
-        super().__init__(bijector, name=name)
+        super().__init__(bijector, condition_shape=None, name=name)
         self._condition = _tensor_or_reference(condition)
         self._extra_ndims = extra_ndims
 
@@ -200,15 +211,7 @@ class Conditioned(Wrapped):
         properties = tfp.util.ParameterProperties(
             event_ndims=ndims, event_ndims_tensor=ndims
         )
-        return {"condition": properties}
-
-    def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
-        shape = tf.TensorShape(self._condition.shape)
-        return shape[: self._batch_ndims(x_event_ndims)]
-
-    def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
-        shape = tf.shape(tf.convert_to_tensor(self._condition))
-        return shape[: self._batch_ndims(x_event_ndims)]
+        return {"condition": properties, **super()._parameter_properties(dtype)}
 
     def _batch_ndims(self, x_event_ndims: int) -> int:
         """Counts the batch axes of the condition that are none of the event's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -14,8 +15,10 @@ from tfp_flows.bijectors.base import FlowBijector, reshaped
 from tfp_flows.bijectors.conditional import condition_shape
 from tfp_flows.bijectors.reshape import checked_sequences
 from tfp_flows.bijectors.tree import inner_dtype
+from tfp_flows.bijectors.weights import component
 from tfp_flows.internal.arguments import (
     Condition,
+    DType,
     Mapped,
     Shape,
     checked_integer,
@@ -82,6 +85,16 @@ class MultiScale(FlowBijector):
         """Shapes `(h, w, c)` of the parts of the latent vector, coarsest first."""
         return list(self._shapes)
 
+    @classmethod
+    def _parameter_properties(
+        cls, dtype: DType, num_classes: int | None = None
+    ) -> dict[str, Any]:
+        def ndims(self: MultiScale, x_event_ndims: int) -> Any:
+            levels = self.parameters["levels"]
+            return tf.nest.map_structure(lambda _: x_event_ndims + 2, levels)
+
+        return {"levels": component(ndims)}
+
     @property
     def condition_shape(self) -> Shape | None:
         """Shape of one condition if any level takes one."""
@@ -90,7 +103,7 @@ class MultiScale(FlowBijector):
 
     def _inverse_and_log_det(self, y: tf.Tensor, condition: Condition = None) -> Mapped:
         parts, log_det = [], tf.zeros([], y.dtype)
-        y = self._over_condition(y, 3, condition)
+        y = self._over_batch(y, 3, condition)
         for level in self._levels[:-1]:
             y, ildj = chain.inverse_and_log_det(level, y, 3, condition)
             y, done = tf.split(y, 2, axis=-1)
@@ -101,7 +114,7 @@ class MultiScale(FlowBijector):
         return tf.concat(parts[::-1], axis=-1), log_det + ildj
 
     def _forward_and_log_det(self, x: tf.Tensor, condition: Condition = None) -> Mapped:
-        y, *done = self._images(self._over_condition(x, 1, condition))
+        y, *done = self._images(self._over_batch(x, 1, condition))
         y, log_det = chain.forward_and_log_det(self._levels[-1], y, 3, condition)
         for level, part in zip(self._levels[-2::-1], done, strict=True):
             y = tf.concat([y, part], axis=-1)
@@ -210,6 +223,12 @@ class EarlyOutput(FlowBijector):
         """The bijector of the channels that go on."""
         return self._bijector
 
+    @classmethod
+    def _parameter_properties(
+        cls, dtype: DType, num_classes: int | None = None
+    ) -> dict[str, Any]:
+        return {"bijector": component()}
+
     @property
     def condition_shape(self) -> tuple[int, ...] | None:
         """Shape of one condition of the bijector inside."""
@@ -238,5 +257,5 @@ class EarlyOutput(FlowBijector):
                 f"EarlyOutput '{self.name}' expected more than {self._channels} "
                 f"channels on the last axis. Received: input of shape {x.shape}"
             )
-        x = self._over_condition(x, 2, condition)
+        x = self._over_batch(x, 2, condition)
         return x[..., : self._channels], x[..., self._channels :]

@@ -23,10 +23,11 @@ from tfp_flows.bijectors.tree import (
     walk,
 )
 from tfp_flows.bijectors.watchers import WATCHERS
-from tfp_flows.bijectors.weights import Starts
+from tfp_flows.bijectors.weights import Starts, component
 from tfp_flows.internal import compat
 from tfp_flows.internal.arguments import (
     Condition,
+    DType,
     Mapped,
     checked_choice,
     checked_instance,
@@ -95,7 +96,7 @@ class Repeat(FlowBijector):
     `reversible.reversible`); `"auto"` takes the loop for more than 8 layers, unless the
     step keeps state, as dropout does.
 
-    Shapes: those of the step.
+    Shapes: those of the step, batch axes of its parameters included.
     """
 
     _TF_MODULE_IGNORED_PROPERTIES = compat.ignored_properties(
@@ -141,6 +142,26 @@ class Repeat(FlowBijector):
         self._stacked = StackedWeights([*map(_variables, draws)], name="stacked")
         for variable, stack in zip(self._template, self._stacked.stacks, strict=True):
             compat.follow_trainable(variable, stack)
+
+    @classmethod
+    def _parameter_properties(
+        cls, dtype: DType, num_classes: int | None = None
+    ) -> dict[str, Any]:
+        return {"step": component()}
+
+    def _broadcast_parameters_with_batch_shape(
+        self, batch_shape: tf.Tensor, x_event_ndims: int
+    ) -> Repeat:
+        """Returns itself, which is what TFP slices a bijector without a batch to.
+
+        Any other step would have fresh weights.
+        """
+        if self.experimental_batch_shape(x_event_ndims).rank != 0:
+            raise NotImplementedError(
+                "A batch of Repeat has no slices: slice the parameters of its step "
+                f"before it is made. Received: a slice of '{self.name}'"
+            )
+        return self
 
     @classmethod
     def of(cls, steps: Sequence[tfb.Bijector], **kwargs: Any) -> Repeat:
@@ -218,10 +239,10 @@ class Repeat(FlowBijector):
         if condition is not None:
             condition = tf.convert_to_tensor(condition)
         mode = self._resolved_mode()
+        # The layers' log-dets are added up, and a loop's shapes are fixed.
+        x = self._over_batch(x, self.forward_min_event_ndims, condition)
         if mode == "unrolled":
             return self._unrolled(direction, x, condition, order)
-        # A loop's shapes are fixed: `x` gets the condition's batch axes first.
-        x = self._over_condition(x, self.forward_min_event_ndims, condition)
         stacks = [tf.convert_to_tensor(stack) for stack in self._stacked.stacks]
         layer, zero = self._stateless(direction), self._zero_log_det(x)
         if mode == "loop":

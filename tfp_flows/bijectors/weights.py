@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.transforms.base import Transform
@@ -195,13 +196,22 @@ class WeightedBijector(tfb.Bijector):
     def _parameter_properties(
         cls, dtype: DType, num_classes: int | None = None
     ) -> dict:
+        """Tells TFP which arguments have batch axes: bijectors inside, by `component`.
+
+        TFP works out the batch shape by it, and slices a batch.
+        """
         return {}
 
-    def _batch_shape(self, x_event_ndims: int) -> tf.TensorShape:
-        return tf.TensorShape([])
 
-    def _batch_shape_tensor(self, x_event_ndims: int) -> tf.Tensor:
-        return tf.constant([], tf.int32)
+def component(
+    event_ndims: Callable[[Any, int], Any] = lambda _, x_event_ndims: x_event_ndims,
+) -> tfp.util.BatchedComponentProperties:
+    """Returns the properties of an argument that is a bijector, or more of them.
+
+    `event_ndims(self, x_event_ndims)` is the rank of the events that it is given, the
+    same by default.
+    """
+    return tfp.util.BatchedComponentProperties(event_ndims=event_ndims)
 
 
 def is_adapted(part: tf.Module) -> bool:

@@ -10,9 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import chain
-from tfp_flows.bijectors.base import FlowBijector
-from tfp_flows.bijectors.conditional import Wrapped
-from tfp_flows.bijectors.tree import bijectors_in
+from tfp_flows.bijectors.conditional import within_support
 from tfp_flows.internal import compat
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -72,12 +70,8 @@ _DISTRIBUTIONS = (tfd.Distribution, list, tuple)
 def _within_range(distribution: tfd.Distribution) -> dict[str, Any]:
     """Returns the bijector of a distribution anew, if one of TFP inside it may end."""
     bijector = getattr(distribution, "bijector", None)
-    if bijector is None or isinstance(bijector, FlowBijector):
-        return {}
-    if tf.nest.is_nested(bijector.forward_min_event_ndims):
-        return {}
-    ends = any(map(chain.bends, bijectors_in(bijector)))
-    return {"bijector": Wrapped(bijector)} if ends else {}
+    bounded = None if bijector is None else within_support(bijector)
+    return {} if bounded is bijector else {"bijector": bounded}
 
 
 def _forced(distribution: tfd.Distribution) -> tfd.Distribution:

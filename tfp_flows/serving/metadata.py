@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors.conditional import Supported
+from tfp_flows.bijectors.conditional import Wrapped
 from tfp_flows.internal.arguments import invalid
 from tfp_flows.serving.servable import Model, Servable
 from tfp_flows.serving.signatures import LOG_PROB_FLOOR, Scorer, Signature
@@ -157,7 +157,7 @@ def training_results(model: Model) -> dict[str, float]:
 
 
 def _flattened(bijector: tfb.Bijector | None) -> Iterable[tfb.Bijector]:
-    if isinstance(bijector, Supported):
+    if isinstance(bijector, Wrapped):
         bijector = bijector.bijector
     parts = getattr(bijector, "bijectors", None)
     if parts is None:
