@@ -257,7 +257,7 @@ def test_double_precision_and_a_metric():
 
 
 def test_a_seed_gives_the_initialization_too():
-    flow = tfpf.real_nvp((2,), steps=1, hidden_units=(4,))
+    flow = tfpf.real_nvp((2,), steps=2, hidden_units=(4,))
     found = []
     for one in [flow, copy.deepcopy(flow)]:  # copied before the first is set
         model = tfpf.VariationalModel(one, standard, seed=0)

@@ -264,6 +264,7 @@ def test_a_series_is_fitted():
     model = tfpf.FlowModel(series(4)(conditioned()))
     model.compile(keras.optimizers.Adam(1e-2))
     x = np.tile(X, 2).reshape(-1, 4, 2)
+    model.adapt(x)
     history = model.fit(x, epochs=3, verbose=0).history["nll"]
     assert model.is_adapted
     assert history[-1] < history[0] < 4 * 2.0 * 2.4

@@ -215,22 +215,26 @@ def component(
 
 
 def is_adapted(part: tf.Module) -> bool:
-    """Returns whether no weight in a bijector or distribution waits for a batch.
+    """Returns whether no weight in a bijector or distribution waits for a batch."""
+    flags = (flag for flag, _ in _set_from_data(part))
+    return all(np.all(keras.ops.convert_to_numpy(flag)) for flag in flags)
 
-    Those do not that training, by a loop of one's own, or an assignment has moved.
-    """
+
+def keep_moved(part: tf.Module) -> None:
+    """Counts as adapted what a loop of one's own, or an assignment, has moved."""
+    for flag, starts in _set_from_data(part):
+        known = keras.ops.convert_to_numpy(flag)
+        adapted = known.copy()
+        for weight, start in starts:
+            moved = keras.ops.convert_to_numpy(weight) != start
+            adapted |= moved.reshape(*adapted.shape, -1).any(-1)
+        if np.any(adapted != known):
+            flag.assign(adapted)
+
+
+def _set_from_data(part: tf.Module) -> list[tuple[keras.Variable, Starts]]:
     parts = [part, *compat.nested(part, WeightedBijector)]
-    flags = (each for one in parts for each in getattr(one, "set_from_data", ()))
-    return not any(np.any(_waiting(*each)) for each in flags)
-
-
-def _waiting(flag: keras.Variable, starts: Starts) -> np.ndarray:
-    """Returns for a flag, or each of a stack of them, whether its weights wait."""
-    waiting = keras.ops.convert_to_numpy(flag) == 0
-    for weight, start in starts:
-        moved = keras.ops.convert_to_numpy(weight) != start
-        waiting &= ~moved.reshape(*waiting.shape, -1).any(-1)
-    return waiting
+    return [each for one in parts for each in getattr(one, "set_from_data", ())]
 
 
 class Weights(keras.Layer):

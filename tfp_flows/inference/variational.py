@@ -187,7 +187,7 @@ class VariationalModel(FlowModel):
         given = named_arguments(keras.Model.fit, x, y, *args, **kwargs)
         if given.get("x") is None:
             checked_integer("steps_per_epoch", given.get("steps_per_epoch"))
-            if not self.is_adapted:
+            if self.waits_for_data():
                 seed = stateless_seed(self._seed)
                 shape, dtype = [_ADAPTED, *self.event_shape], self.distribution.dtype
                 self.adapt(tf.random.stateless_normal(shape, seed, dtype=dtype))

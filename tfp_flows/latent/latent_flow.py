@@ -205,7 +205,7 @@ class LatentFlow(LatentModel):
             latents = self._all(self.latents, arguments["validation_data"])
             passed["validation_data"] = self._noisy(latents, rows, fresh=False)
         z = self._all(self.latents, x)
-        if not self.prior_model.is_adapted:  # from many: a batch would be too little
+        if self.prior_model.waits_for_data():  # from many: a batch would be too little
             chosen = np.linspace(0, len(z) - 1, min(len(z), _ADAPTED_TO)).astype(int)
             some = tf.constant(z[chosen])
             self.prior_model.adapt(some + self.noise * noise_like(some, 0))

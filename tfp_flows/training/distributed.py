@@ -122,7 +122,7 @@ def _validation(model: FlowModel, data: Arrays | None) -> _Epochs | None:
 
 def adapt_once(model: FlowModel, data: tf.data.Dataset) -> None:
     """Initializes data-dependent weights on the chief, for all workers."""
-    if not model.is_adapted:
+    if model.waits_for_data():
         model.adapt(data)
     send_weights(model)
 

@@ -30,7 +30,7 @@ from tfp_flows.bijectors.conditional import (
 )
 from tfp_flows.bijectors.ode import UNSOLVED
 from tfp_flows.bijectors.tree import clear_caches, layers_in, list_variables, walk
-from tfp_flows.bijectors.weights import is_adapted
+from tfp_flows.bijectors.weights import is_adapted, keep_moved
 from tfp_flows.internal.arguments import (
     Arrays,
     Config,
@@ -237,6 +237,15 @@ class LikelihoodModel(keras.Model):
         """Whether no data-dependent weight waits for `adapt`."""
         return True
 
+    def waits_for_data(self) -> bool:
+        """Returns whether training has to begin with `adapt`.
+
+        Weights that a loop of one's own has trained, or an assignment set, have not.
+        """
+        for distribution in self.distributions:
+            keep_moved(distribution)
+        return not self.is_adapted
+
     def adapt(self, data: Arrays, condition: TensorLike | None = None) -> None:
         """Initializes data-dependent weights; here there are none."""
 
@@ -317,7 +326,7 @@ class LikelihoodModel(keras.Model):
         ordered = isinstance(x, tf.data.Dataset | types.GeneratorType)
         arguments.setdefault("shuffle", not ordered)
         arguments = with_class_weight(arguments, self.condition_shape)
-        if not self.is_adapted:
+        if self.waits_for_data():
             self.adapt(arguments.get("x"), arguments.get("y"))
         shuffle = bool(arguments["shuffle"])
         arguments = self._in_batches(arguments, shuffle)
@@ -391,7 +400,7 @@ class LikelihoodModel(keras.Model):
         self, x: Arrays, y: Arrays = None, *args: Any, **kwargs: Any
     ) -> Any:
         """Takes one step, as `fit` does; see `keras.Model.train_on_batch`."""
-        if not self.is_adapted:
+        if self.waits_for_data():
             self.adapt(x, y)
         method = keras.Model.train_on_batch
         given = named_arguments(method, x, y, *args, **kwargs)
@@ -793,7 +802,7 @@ class FlowModel(LikelihoodModel):
         if not training or tf.executing_eagerly() or replicas:
             return log_prob(*given)
         with tf.init_scope():
-            if not self.is_adapted:  # in a loop or a functional model
+            if self.waits_for_data():  # in a loop or a functional model
                 warnings.warn(f"{_WAITING} Call `adapt(batch)` before.", stacklevel=2)
         with tf.GradientTape() as tape:  # at no cost: it is traced once
             result = log_prob(*given)
