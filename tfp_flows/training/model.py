@@ -302,7 +302,8 @@ class LikelihoodModel(keras.Model):
         """Trains the model; see `keras.Model.fit`.
 
         Before the first step, data-dependent weights that are still waiting are
-        initialized from the first batch. A loss that is not finite stops training.
+        initialized from the first batch, but those that a loop of one's own has
+        trained. A loss that is not finite stops training.
 
         Rows far from the others count in no training step: those whose loss is above
         `1e5 + 1e3 |m|`, with `m` the median of the batch's losses; a normal density
