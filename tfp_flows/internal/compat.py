@@ -328,7 +328,8 @@ def _noted_push(which: tape.Tape) -> None:
 
 def _noted_pop(which: tape.Tape) -> None:
     _pop_tape(which)
-    _recording.tapes.remove(which)
+    with contextlib.suppress(ValueError):  # one from before this module was imported
+        _recording.tapes.remove(which)
 
 
 def _noted_push_accumulator(self: tf.autodiff.ForwardAccumulator) -> None:
@@ -338,7 +339,8 @@ def _noted_push_accumulator(self: tf.autodiff.ForwardAccumulator) -> None:
 
 def _noted_pop_accumulator(self: tf.autodiff.ForwardAccumulator) -> None:
     _pop_accumulator(self)
-    _recording.accumulators.remove(self)
+    with contextlib.suppress(ValueError):
+        _recording.accumulators.remove(self)
 
 
 # TensorFlow only says how many derivatives all tapes together may ask for, and counts
