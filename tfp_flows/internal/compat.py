@@ -360,13 +360,12 @@ def _followed(outputs: Any, sources: Any) -> bool:
     known = all(
         _knows(one, after) or not _knows(one, before) for one in _recording.accumulators
     )
-    tapes = list(_recording.tapes)
+    tapes, follows = list(_recording.tapes), record.should_record_backprop
     try:
         for one in tapes:
             _pop_tape(one)
         for one in tapes:
             _push_tape(one)
-            follows = record.should_record_backprop
             known = known and (follows(after) or not follows(before))
             _pop_tape(one)
     finally:
@@ -503,7 +502,7 @@ def named_layers(module: tf.Module) -> dict[str, keras.Layer]:
 
 def show_variables(module: tf.Module) -> None:
     """Makes TFP name the weights of Keras layers that a class of its own holds."""
-    layers = named_layers(module).values()
+    layers = nested(module, keras.Layer, recursive=False)
     for layer in layers:
         for variable in layer.variables:
             follow_trainable(variable)

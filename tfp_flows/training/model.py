@@ -242,7 +242,7 @@ class LikelihoodModel(keras.Model):
 
         Weights that a loop of one's own has trained, or an assignment set, have not.
         """
-        for distribution in self.distributions:
+        for distribution in [] if self.is_adapted else self.distributions:
             keep_moved(distribution)
         return not self.is_adapted
 

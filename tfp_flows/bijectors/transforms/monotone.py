@@ -207,15 +207,14 @@ class UnconstrainedMonotonic(Extended):
         own = copy.copy(self)
         sizes = [1 + self.features, *self.hidden_units, 1]
         own._layers = []
-        last = len(self.hidden_units)
-        for i, (n, m) in enumerate(zip(sizes, sizes[1:], strict=False)):
-            start, offsets = "glorot_uniform", "zeros"
-            if i == 0:
-                start, offsets = (
-                    keras.initializers.RandomUniform(-most, most) for most in (3.0, 6.0)
-                )
-            kernel = add_weight((n, m), "zeros" if i == last else start, name=f"k{i}")
-            own._layers.append((kernel, add_weight((m,), offsets, name=f"b{i}")))
+        places = keras.initializers.RandomUniform(-6.0, 6.0)
+        slopes = keras.initializers.RandomUniform(-3.0, 3.0)
+        inner = ["glorot_uniform"] * (len(self.hidden_units) - 1)
+        for i, start in enumerate([slopes, *inner, "zeros"]):
+            kernel = add_weight(sizes[i : i + 2], start, name=f"k{i}")
+            start = "zeros" if i else places
+            offsets = add_weight(sizes[i + 1 : i + 2], start, name=f"b{i}")
+            own._layers.append((kernel, offsets))
         return own
 
     def _curve(self, y: tf.Tensor, parameters: tf.Tensor) -> Mapped:
